@@ -1,0 +1,157 @@
+"""What a run is: the settings that a form, a YAML file or the command line fill in. Pydantic checks them here, once."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Settings(BaseModel):
+    """A settings model: unknown fields are errors, and nothing changes after it is built."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FineTune(Settings):
+    """How a pretrained base becomes a teacher of the task."""
+
+    epochs: float = Field(3.0, gt=0, le=100, description="passes over the training rows")
+    lr: float = Field(5e-5, gt=0, le=1, description="peak learning rate")
+    batch_size: int = Field(32, ge=1, le=4096, description="rows per step")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of data order, new weights and dropout")
+
+
+class TeacherSpec(Settings):
+    """One teacher of the ensemble."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$", description="its name on every page, unique in the run")
+    source: Literal["pocket", "package", "folder", "hub", "run"] = Field(
+        description="pocket ladder, installed package, local folder, hub id, or an earlier run's student"
+    )
+    where: str = Field(
+        min_length=1, max_length=500, description="small|medium|large, minilm, a path, org/name, or a run id"
+    )
+    layers: int | None = Field(
+        None, ge=1, le=64, description="keep only the first layers of the base before it is fine-tuned"
+    )
+    fine_tune: FineTune | None = Field(
+        None, description="fine-tune the base on the task; None where the source is already a teacher of the task"
+    )
+
+
+class StudentSpec(Settings):
+    """The model that is trained and kept. Layers, width and heads left empty are those of the first teacher's base."""
+
+    layers: int = Field(3, ge=1, le=48, description="Transformer layers")
+    width: int | None = Field(None, ge=8, le=4096, description="hidden size; empty: the first teacher's")
+    heads: int | None = Field(None, ge=1, le=64, description="attention heads; empty: the first teacher's")
+    intermediate: int | None = Field(None, ge=8, le=16384, description="feed-forward size; empty: 4 x width")
+    init: Literal["base", "teacher", "checkpoint", "random"] = Field(
+        "base",
+        description="initial weights: the teacher's pretrained base, the fine-tuned teacher, a checkpoint, or random",
+    )
+    init_layers: Literal["first", "last", "skip"] | tuple[int, ...] = Field(
+        "first", description="which layers of the source fill the student: first, last, every n-th, or a list from 1"
+    )
+    checkpoint: str | None = Field(None, description="folder of the weights for init=checkpoint")
+
+    @model_validator(mode="after")
+    def _checked(self) -> StudentSpec:
+        if self.width and self.heads and self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
+        if self.init == "checkpoint" and not self.checkpoint:
+            raise ValueError("init=checkpoint needs the field checkpoint: a folder with safetensors weights")
+        if isinstance(self.init_layers, tuple) and len(self.init_layers) != self.layers:
+            raise ValueError(f"init_layers lists {len(self.init_layers)} layers for a student of {self.layers}")
+        return self
+
+
+class OwnData(Settings):
+    """A person's own table, as a task (`task: own`)."""
+
+    path: str = Field(description="CSV, TSV, JSONL or Parquet file with the training rows")
+    validation_path: str | None = Field(None, description="file with the dev rows; empty: a seeded tenth of the first")
+    text: str = Field(description="column with the (first) sentence")
+    text_pair: str | None = Field(None, description="column with the second sentence, for pairs")
+    label: str = Field(description="column with the label (classification) or the score (regression)")
+    kind: Literal["classification", "regression"] = Field("classification", description="what the label is")
+
+
+class TrainConfig(Settings):
+    """The protocol that compared runs share."""
+
+    epochs: float = Field(3.0, gt=0, le=1000, description="passes over the training rows, all stages together")
+    max_steps: int | None = Field(None, ge=1, description="student steps, in place of epochs")
+    batch_size: int = Field(32, ge=1, le=4096, description="rows per optimiser step")
+    accumulate: int = Field(1, ge=1, le=256, description="parts a batch is split into, to save memory")
+    lr: float = Field(5e-5, gt=0, le=1, description="peak learning rate of AdamW")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of steps with rising learning rate")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW weight decay (not on biases and LayerNorm)")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    dropout: float | None = Field(None, ge=0, lt=1, description="the student's dropout; empty: as its config says")
+    max_length: int = Field(128, ge=8, le=512, description="tokens kept of a row")
+    max_train_rows: int | None = Field(None, ge=16, description="train on a seeded subset; shown as partial")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of data order, new weights, dropout, teacher draws")
+    select_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="share of training rows kept aside for every decision (best, early stop, ranks)"
+    )
+    evaluate_every: int | Literal["epoch"] = Field("epoch", description="steps between evaluations, or 'epoch'")
+    early_stop: int | None = Field(None, ge=1, description="stop after so many evaluations without a better `select`")
+    log_every: int = Field(10, ge=1, description="steps between logged points")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of forward passes")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; empty: torch's own choice")
+    teacher_cache: bool = Field(True, description="run frozen teachers once and keep what they said")
+    bucket: bool = Field(True, description="put rows of like length into a batch")
+
+    @field_validator("evaluate_every")
+    @classmethod
+    def _positive(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be at least 1 step, or 'epoch'")
+        return value
+
+    @model_validator(mode="after")
+    def _divisible(self) -> TrainConfig:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
+        return self
+
+
+class ProbeConfig(Settings):
+    """What is measured beside the score."""
+
+    fidelity: bool = Field(True, description="agreement and KL between student and teachers on the dev rows")
+    latency: bool = Field(True, description="time of student and teachers, batch 1 and 32, in turn")
+    distances: bool = Field(True, description="hidden-state distances, layer by layer, at the end")
+    gradient_share_every: int = Field(
+        0, ge=0, description="steps between samples of each term's share of the gradient norm; 0: never"
+    )
+
+
+class RunConfig(Settings):
+    """Everything that defines a run. Two equal RunConfigs train the same student."""
+
+    name: str = Field("", max_length=200, description="a person's name for the run; empty: made from the settings")
+    task: str = Field(description="key of a task, or 'own'")
+    own: OwnData | None = Field(None, description="the table, where task is 'own'")
+    method: str = Field(description="key of a method")
+    options: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
+    teachers: tuple[TeacherSpec, ...] = Field((), max_length=12, description="the ensemble; empty for the baseline")
+    student: StudentSpec = StudentSpec()
+    train: TrainConfig = TrainConfig()
+    probes: ProbeConfig = ProbeConfig()
+    base: TeacherSpec | None = Field(
+        None, description="the pretrained base that init=base reads; empty: the first teacher's base"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        names = [teacher.name for teacher in self.teachers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"teachers need different names, got {names}")
+        if (self.task == "own") != (self.own is not None):
+            raise ValueError("task 'own' and the field own (path, columns) go together")
+        return self

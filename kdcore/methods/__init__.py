@@ -1,0 +1,47 @@
+"""The methods that are there. Adding one is a file in this folder, an import here and a test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from kdcore.errors import UserError
+from kdcore.methods.base import Method, MethodConfig
+from kdcore.methods.fine_tune import FineTuneAlone
+from kdcore.methods.kd import KD
+from kdcore.methods.distilbert import DistilBERT
+from kdcore.methods.pkd import PKD
+from kdcore.methods.skd import SKD
+
+METHODS: dict[str, type[Method]] = {method.key: method for method in (FineTuneAlone, KD, DistilBERT, PKD, SKD)}
+
+__all__ = ["METHODS", "Method", "MethodConfig", "find_method", "resolve"]
+
+
+def find_method(key: str) -> type[Method]:
+    """The method of this key.
+
+    Raises:
+        UserError: no such method; the message lists the keys.
+    """
+    try:
+        return METHODS[key]
+    except KeyError:
+        raise UserError("method", f"no method {key[:60]!r}", f"choose one of {', '.join(METHODS)}") from None
+
+
+def resolve(key: str, options: dict[str, Any]) -> tuple[type[Method], MethodConfig]:
+    """The method and its checked settings.
+
+    Raises:
+        UserError: unknown method, unknown option, or a value out of bounds; the field is named.
+    """
+    method = find_method(key)
+    try:
+        return method, method.Config.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "options"
+        known = ", ".join(method.Config.model_fields) or "none"
+        raise UserError(f"options.{field}", first["msg"], f"{method.title} has the options: {known}") from None

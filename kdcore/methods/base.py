@@ -1,0 +1,124 @@
+"""What a method is: its settings, what it reads, its terms. One file a method; the engine never asks which one it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from kdcore.errors import UserError
+from kdcore.records import Batch, Needs, Paper, Setup, Shape, Stage, Step, Term
+
+
+class MethodConfig(BaseModel):
+    """A method's settings: default, bounds and description of each field make the form, the flags and the docs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Method(nn.Module):
+    """Base of every distillation method.
+
+    It is a module so that projections, policies and buffers travel with checkpoints, devices and optimisers; students
+    and teachers are not its children. A subclass is read by people: its docstring holds the idea in one sentence, then
+    a block of `loss`, one line per term, `shapes`, and `departs` (how it differs from the paper, and how the paper's
+    weights convert to ours). The dashboard shows these words.
+    """
+
+    key: ClassVar[str]
+    """The method's name in settings, flags and links."""
+    title: ClassVar[str]
+    """Its name on the screen."""
+    paper: ClassVar[Paper]
+    needs: ClassVar[Needs]
+    """Which kinds of tensor it reads (shown to people; a stage's `needs` says at which layers)."""
+    kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
+    """Kinds of task it has a meaning for."""
+    teachers: ClassVar[tuple[int, int]] = (1, 1)
+    """Fewest and most teachers it takes."""
+    batch_relational: ClassVar[bool] = False
+    """True where terms relate rows of a batch to one another, so that batch composition changes them."""
+    config: MethodConfig
+
+    class Config(MethodConfig):
+        """No settings."""
+
+    def __init__(self, config: MethodConfig, setup: Setup) -> None:
+        """Builds the method for one run.
+
+        Raises:
+            UserError: settings and shapes do not go together (a layer map that does not fit, widths that differ).
+        """
+        super().__init__()
+        self.config = config
+        self.setup = setup
+
+    # --- required -----------------------------------------------------------------------------------------------
+
+    def terms(self, step: Step) -> dict[str, Term]:
+        """The loss of one step as named terms: scalars in float32, each with its weight."""
+        raise NotImplementedError
+
+    # --- seams, each with the default that most methods want ------------------------------------------------------
+
+    def stages(self) -> list[Stage]:
+        """The parts of training; one stage by default."""
+        return [Stage("distil", self.needs, self.terms)]
+
+    def build_students(self, build: Callable[[], nn.Module]) -> dict[str, nn.Module]:
+        """Named models to train; `build()` makes one of the run's StudentSpec with its initial weights.
+
+        The first is the deployable one: evaluated, timed, counted and exported.
+        """
+        return {"student": build()}
+
+    def pick_teachers(self, step: Step) -> Mapping[str, Tensor | None]:
+        """Teacher -> rows of the batch it answers (None: all). The students have run, the teachers have not."""
+        names = self.setup.teachers
+        return dict.fromkeys(names)
+
+    def stream(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """The batches to train on; an augmented stream yields new rows with negative ids (they bypass the cache)."""
+        return batches
+
+    def after_step(self, step: Step) -> None:
+        """Called after the optimiser step."""
+
+    def after_stage(self, stage: str, scores: Mapping[str, float]) -> None:
+        """Called with the stage's best scores on `select`."""
+
+    def notes(self) -> dict[str, float]:
+        """Plottable read-outs that are no losses, such as how often each teacher was drawn."""
+        return {}
+
+    def history(self) -> dict[str, object]:
+        """JSON-able state beyond tensors, for the checkpoint; `restore_history` takes it back."""
+        return {}
+
+    def restore_history(self, history: Mapping[str, object]) -> None:
+        """Puts back what `history()` gave."""
+
+    # --- for the pages, before anything is built -------------------------------------------------------------------
+
+    @classmethod
+    def layer_map(cls, config: MethodConfig, student: Shape, teacher: Shape) -> dict[int, int]:
+        """Student layer -> teacher layer that the method matches; empty where it matches none."""
+        return {}
+
+    @classmethod
+    def pilots(cls, config: MethodConfig, teachers: int) -> float:
+        """Extra student trainings the method runs to inform the real one, in multiples of it."""
+        return 0.0
+
+
+def same_width(setup: Setup, why: str) -> None:
+    """Raises UserError where a teacher's hidden size differs from the student's."""
+    for name, shape in setup.teachers.items():
+        if shape.width != setup.student.width:
+            raise UserError(
+                "student.width",
+                f"{why}, but the student's width {setup.student.width} differs from {shape.width} of teacher {name}",
+                "give the student the teacher's width, or choose a method that projects",
+            )

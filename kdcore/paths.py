@@ -1,0 +1,42 @@
+"""Where the program writes. Every path is built here, from fixed words and checked ids, never from typed text."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from kdcore.errors import UserError
+
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}\Z")
+
+
+def checked_id(text: str, field: str) -> str:
+    """`text` if it can name a folder (lower-case letters, digits, '.', '_', '-'; no '..').
+
+    Raises:
+        UserError: the text could build a path that leaves its folder.
+    """
+    if not _ID.match(text) or ".." in text:
+        raise UserError(field, f"{text[:60]!r} is not an id", "use lower-case letters, digits, '.', '_' and '-'")
+    return text
+
+
+def cache_dir() -> Path:
+    """The folder of everything written: `KD_CACHE_DIR`, or `cache/` beside the package."""
+    chosen = os.environ.get("KD_CACHE_DIR")
+    path = Path(chosen).expanduser() if chosen else Path(__file__).resolve().parent.parent / "cache"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def room(name: str) -> Path:
+    """A sub-folder of the cache, made if absent."""
+    path = cache_dir() / checked_id(name, "cache folder")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def run_dir(run_id: str) -> Path:
+    """The folder of one run (not made here)."""
+    return room("runs") / checked_id(run_id, "run")

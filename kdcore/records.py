@@ -1,0 +1,252 @@
+"""The plain records that travel between rooms. No logic but the guard that makes undeclared tensors an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from kdcore.errors import UndeclaredTensorError
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+TENSORS: dict[str, str] = {
+    "logits": "[batch, classes]",
+    "pooled": "[batch, width]: the pooler's output, before dropout and classifier",
+    "cls": "layer -> [batch, width]: the [CLS] state (layer 0 is the embedding output)",
+    "hidden": "layer -> [batch, tokens, width]",
+    "embeddings": "[batch, tokens, width]: word embeddings alone",
+    "queries": "layer -> [batch, heads, tokens, head width]",
+    "keys": "layer -> [batch, heads, tokens, head width]",
+    "values": "layer -> [batch, heads, tokens, head width]",
+    "scores": "layer -> [batch, heads, tokens, tokens]: Q K^T / sqrt(head width), before mask and softmax, float32",
+    "attention": "layer -> [batch, heads, tokens, tokens]: softmax of the masked scores, before dropout, float32",
+    "head_outputs": "layer -> [batch, tokens, width]: heads side by side, before the output projection",
+}
+"""Every tensor a method may ask for, with its shape. Layers count from 1; `cls` and `hidden` also have layer 0."""
+
+ALL_LAYERS: tuple[int, ...] = (-1,)
+"""In place of a list of layers: every layer there is."""
+
+Want = Mapping[str, tuple[int, ...]]
+"""Tensor name -> layers (empty for tensors that have none)."""
+
+
+def want(*names: str, **layers: tuple[int, ...] | list[int]) -> dict[str, tuple[int, ...]]:
+    """`want("logits", cls=(2, 4))`: names without layers, then names with the layers they are read at."""
+    wanted: dict[str, tuple[int, ...]] = dict.fromkeys(names, ())
+    wanted.update({name: tuple(chosen) for name, chosen in layers.items()})
+    unknown = sorted(set(wanted) - set(TENSORS))
+    if unknown:
+        raise ValueError(f"unknown tensors {unknown}; known are {sorted(TENSORS)}")
+    return wanted
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Which tensors a stage reads from the students and from the teachers; nothing else is computed."""
+
+    student: Want = field(default_factory=dict)
+    teacher: Want = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Token ids of a batch for one tokenizer, padded on the right. All are int64 [batch, tokens]."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor
+
+    def to(self, device: Any) -> Encoding:
+        return Encoding(*(t.to(device, non_blocking=True) for t in self.tensors()))
+
+    def rows(self, rows: Tensor) -> Encoding:
+        return Encoding(*(t[rows] for t in self.tensors()))
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.input_ids, self.attention_mask, self.token_type_ids
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of the task.
+
+    ids: int64 [batch], the rows' identity in the data set: teacher outputs are cached under it.
+    labels: int64 [batch] (classification) or float32 [batch] (regression).
+    encodings: one per tokenizer; the key "" is the student's.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    encodings: Mapping[str, Encoding]
+
+    @property
+    def encoding(self) -> Encoding:
+        return self.encodings[""]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: Any) -> Batch:
+        return Batch(
+            self.ids.to(device, non_blocking=True),
+            self.labels.to(device, non_blocking=True),
+            {key: encoding.to(device) for key, encoding in self.encodings.items()},
+        )
+
+
+class Outputs:
+    """What was observed of one model on one batch. Reading a tensor nobody declared raises, naming what was.
+
+    Attributes are the names of TENSORS; those with layers are dicts from layer to tensor.
+    `mask` is the batch's attention mask [batch, tokens], 1 = a real token; it is always there.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Any],
+        mask: Tensor,
+        rerun: Callable[[Tensor], Outputs] | None = None,
+    ) -> None:
+        self._tensors = dict(tensors)
+        self.mask = mask
+        self._rerun = rerun
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return self.__dict__["_tensors"][name]
+        except KeyError:
+            declared = sorted(self.__dict__.get("_tensors", ()))
+            raise UndeclaredTensorError(
+                f"{name!r} was not declared in this stage's needs; declared: {declared}"
+            ) from None
+
+    def names(self) -> list[str]:
+        """The declared tensors."""
+        return sorted(self._tensors)
+
+    def rerun(self, inputs_embeds: Tensor) -> Outputs:
+        """A second forward pass from word embeddings, with a graph (for methods that differentiate the teacher)."""
+        if self._rerun is None:
+            raise RuntimeError("these outputs come from the cache and cannot be run again; bypass the cache")
+        return self._rerun(inputs_embeds)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the loss: its raw value (a scalar tensor, float32) and the weight it enters the sum with."""
+
+    value: Tensor
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """All that a method sees of one training step.
+
+    teachers: for each teacher picked, what was observed of it on its rows.
+    rows: for each teacher picked, int64 indices into the batch, or None for all rows.
+    rng: CPU generator for teacher draws, of its own so that drawing changes neither data order nor dropout.
+    """
+
+    batch: Batch
+    students: Mapping[str, Outputs]
+    teachers: Mapping[str, Outputs]
+    rows: Mapping[str, Tensor | None]
+    stage: str
+    step: int
+    steps: int
+    epoch: float
+    rng: Generator
+    regression: bool
+
+    @property
+    def student(self) -> Outputs:
+        """The only student, for the many methods that train one."""
+        return self.students["student"]
+
+    @property
+    def teacher(self) -> Outputs:
+        """The only teacher of this step.
+
+        Raises:
+            ValueError: the method must say which of several it means.
+        """
+        if len(self.teachers) != 1:
+            raise ValueError(f"this step has {len(self.teachers)} teachers, name one: {sorted(self.teachers)}")
+        return next(iter(self.teachers.values()))
+
+
+Terms = Callable[[Step], dict[str, Term]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of training with its own terms.
+
+    share: part of the run's student steps (`TrainConfig`) that this stage takes. The shares of a run's stages sum to
+        1; what a method spends beyond (`pilot=True`: trainings that only inform the real one) is priced before start.
+    lr: role -> factor on the run's learning rate. Roles are the names of `build_students()` and "method" for the
+        method's own modules; a role that is not named is frozen.
+    start: where the students' weights come from: "last" (go on), "best" (of the stage before, by `select`), or
+        "fresh" (the run's initial weights again).
+    teachers: names of those this stage uses; None: all.
+    """
+
+    name: str
+    needs: Needs
+    terms: Terms
+    share: float = 1.0
+    lr: Mapping[str, float] = field(default_factory=lambda: {"student": 1.0, "method": 1.0})
+    schedule: Literal["linear", "constant"] = "linear"
+    start: Literal["last", "best", "fresh"] = "last"
+    teachers: tuple[str, ...] | None = None
+    pilot: bool = False
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method comes from. `family` groups methods by what they match and gives them their colour."""
+
+    key: str
+    title: str
+    authors: str
+    venue: str
+    year: int
+    arxiv: str
+    family: Literal["none", "soft_targets", "hidden", "attention", "relation", "multi_teacher"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of an encoder. heads divide width."""
+
+    layers: int
+    width: int
+    heads: int
+    intermediate: int
+    vocabulary: int = 30522
+    positions: int = 512
+    labels: int = 2
+    embedding_width: int | None = None
+    model_type: str = "bert"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a method may know when it is built: sizes and scores, no models.
+
+    scores: teacher -> its score on the task's dev or `select` rows, as recorded when it was made (main metric, 0..1).
+    """
+
+    kind: Literal["classification", "regression"]
+    labels: int
+    student: Shape
+    teachers: Mapping[str, Shape]
+    scores: Mapping[str, float | None]
+    train_rows: int = 0
+    seed: int = 0
