@@ -1,0 +1,136 @@
+"""Tokenise once, then cut batches: which rows go together, and their padded tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdcore.data.splits import Split
+from kdcore.records import Batch, Encoding
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PAD_TO = 8
+"""Batches are padded to a multiple of this: odd sizes are slow on every device."""
+
+ROWS_AT_ONCE = 8192
+"""Rows handed to the tokenizer in one call, which bounds the memory of its Python lists."""
+
+POOL = 64
+"""Batches per pool of like lengths: enough to save padding, few enough that an epoch stays well mixed."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of a split, one row after another.
+
+    input_ids: int32 [tokens of all rows]. token_types: uint8, the same shape.
+    offsets: int64 [rows + 1]; row r is input_ids[offsets[r] : offsets[r + 1]].
+    labels, ids: those of the split.
+    """
+
+    input_ids: NDArray[np.int32]
+    token_types: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.generic]
+    ids: NDArray[np.int64]
+    pad_id: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row, [CLS] and [SEP] included: int64 [rows]."""
+        return np.diff(self.offsets)
+
+
+def encode(split: Split, tokenizer: Any, max_length: int) -> Encoded:
+    """Tokenise every row of `split`, cut to `max_length` tokens (the longer sentence of a pair first)."""
+    ids, types = [], []
+    lengths: list[int] = []
+    for start in range(0, len(split), ROWS_AT_ONCE):
+        columns = [column[start : start + ROWS_AT_ONCE] for column in split.texts]
+        coded = tokenizer(
+            *columns, truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=True
+        )
+        ids.append(_flat(coded["input_ids"], np.int32))
+        types.append(_flat(coded["token_type_ids"], np.uint8))
+        lengths.extend(map(len, coded["input_ids"]))
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+    return Encoded(
+        np.concatenate(ids) if ids else np.empty(0, np.int32),
+        np.concatenate(types) if types else np.empty(0, np.uint8),
+        offsets,
+        split.labels,
+        split.ids,
+        int(tokenizer.pad_token_id or 0),
+    )
+
+
+def epoch_order(
+    lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int, bucket: bool = True
+) -> list[NDArray[np.int64]]:
+    """Row numbers of each batch of an epoch, a function of (seed, epoch) alone.
+
+    Every row comes exactly once. The rows that do not fill a batch are drawn at random and come as the last, short
+    batch. With `bucket`, rows of like length share a batch; the batches are then shuffled.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(lengths))
+    full = len(order) - len(order) % batch_size
+    batches: list[NDArray[np.int64]] = []
+    for start in range(0, full, POOL * batch_size):
+        pool = order[start : min(start + POOL * batch_size, full)]
+        if bucket:
+            pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches.extend(pool.reshape(-1, batch_size))
+    if bucket:
+        batches = [batches[i] for i in rng.permutation(len(batches))]
+    return batches + ([order[full:]] if full < len(order) else [])
+
+
+def sorted_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Batches of rows by rising length, ties by row: the same for whoever asks (evaluation, teacher cache)."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def collate(encoded: Encoded, rows: NDArray[np.int64]) -> Batch:
+    """These rows as tensors, padded on the right to a multiple of 8 of the longest of them."""
+    import torch
+
+    encoding = pad(encoded, rows)
+    return Batch(torch.from_numpy(encoded.ids[rows]), torch.from_numpy(encoded.labels[rows]), {"": encoding})
+
+
+def pad(encoded: Encoded, rows: NDArray[np.int64]) -> Encoding:
+    """Padded ids, mask and token types of these rows: int64 [batch, tokens]."""
+    import torch
+
+    lengths = encoded.lengths[rows]
+    width = -(-int(lengths.max(initial=1)) // PAD_TO) * PAD_TO
+    columns = np.arange(width)
+    real = columns < lengths[:, None]
+    where = (encoded.offsets[rows][:, None] + columns)[real]
+
+    def padded(flat: NDArray[Any], fill: int) -> Tensor:
+        out = np.full(real.shape, fill, dtype=np.int64)
+        out[real] = flat[where]
+        return torch.from_numpy(out)
+
+    return Encoding(
+        padded(encoded.input_ids, encoded.pad_id),
+        torch.from_numpy(real.astype(np.int64)),
+        padded(encoded.token_types, 0),
+    )
+
+
+def _flat(lists: Iterable[list[int]], dtype: type[np.generic]) -> NDArray[Any]:
+    return np.fromiter(chain.from_iterable(lists), dtype=dtype)

@@ -1,0 +1,117 @@
+"""What a data set is once it is read: rows with ids of their own, split by split."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdcore.errors import UserError
+from kdcore.tasks import Task
+
+IDS_PER_SPLIT = 10**9
+"""Row r of the k-th dev split has the id k * IDS_PER_SPLIT + r; training rows count from 0."""
+
+SPLIT_SEED = 20_240_607
+"""Who is in `select` never depends on a run's seed: compared runs decide on the same rows."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one split.
+
+    texts: one list per text column. labels: int64 [rows] (classification) or float32 [rows] (regression).
+    ids: int64 [rows], unique over the whole data set.
+    """
+
+    name: str
+    texts: tuple[list[str], ...]
+    labels: NDArray[np.generic]
+    ids: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, indices: NDArray[np.int64], name: str | None = None) -> Split:
+        """These rows, in this order, with the ids they always had."""
+        indices = np.asarray(indices, dtype=np.int64)
+        texts = tuple([column[i] for i in indices] for column in self.texts)
+        return Split(name or self.name, texts, self.labels[indices], self.ids[indices])
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task with its rows.
+
+    splits: "train" and the task's dev splits. fingerprint: sha256 over all texts and labels.
+    source: where the rows come from, in words. partial: why this is not the full official data set, or None.
+    vocabulary: the WordPiece vocabulary that belongs to the data (pocket suite only).
+    """
+
+    task: Task
+    splits: Mapping[str, Split]
+    fingerprint: str
+    source: str
+    partial: str | None = None
+    vocabulary: tuple[str, ...] | None = None
+
+    @property
+    def train(self) -> Split:
+        return self.splits["train"]
+
+
+def make_split(task: Task, name: str, texts: tuple[list[str], ...], labels: NDArray[np.generic]) -> Split:
+    """A split whose ids follow from its name and row numbers."""
+    place = 0 if name == "train" else 1 + task.splits.index(name)
+    dtype = np.int64 if task.kind == "classification" else np.float32
+    ids = np.arange(len(labels), dtype=np.int64) + place * IDS_PER_SPLIT
+    return Split(name, texts, np.asarray(labels, dtype=dtype), ids)
+
+
+def fingerprint(task: Task, splits: Mapping[str, Split]) -> str:
+    """sha256 over the task's columns and labels and every split's texts, labels and ids."""
+    digest = hashlib.sha256(repr((task.key, task.columns, task.kind, task.labels)).encode())
+    for name in sorted(splits):
+        split = splits[name]
+        digest.update(f"\x02{name}\x02{len(split)}\x02".encode())
+        for column in split.texts:
+            digest.update("\x00".join(column).encode("utf-8", "surrogatepass") + b"\x01")
+        digest.update(split.labels.tobytes() + split.ids.tobytes())
+    return digest.hexdigest()
+
+
+def train_and_select(data: TaskData, fraction: float, max_train_rows: int | None = None) -> tuple[Split, Split]:
+    """The training rows and `select`, the rows kept aside for every decision taken while training.
+
+    Seeded by a constant and stratified over the labels. `max_train_rows` bounds the training rows; `select` then has
+    the size that keeps `fraction` the share of both together. A smaller subset is part of every larger one.
+
+    Raises:
+        UserError: fewer than two training rows.
+    """
+    train = data.train
+    if len(train) < 2:
+        raise UserError("task", f"{data.task.key} has {len(train)} training rows", "give at least two")
+    rows = len(train)
+    if max_train_rows is not None:
+        rows = min(rows, math.ceil(max_train_rows / (1 - fraction)))
+    held = min(max(1, round(rows * fraction)), len(train) - 1)
+    kept = min(len(train) - held, max_train_rows or len(train))
+    order = _spread(train.labels, stratified=data.task.kind == "classification")
+    return train.take(np.sort(order[len(order) - kept :]), "train"), train.take(np.sort(order[:held]), "select")
+
+
+def _spread(labels: NDArray[np.generic], stratified: bool) -> NDArray[np.int64]:
+    """A seeded order of the rows; where stratified, any first or last n rows hold the labels in their proportion."""
+    rng = np.random.default_rng(SPLIT_SEED)
+    place = rng.random(len(labels))
+    if not stratified:
+        return np.argsort(place, kind="stable")
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        place[rows] = (rng.permutation(len(rows)) + 0.5) / len(rows)
+    return np.argsort(place, kind="stable")
