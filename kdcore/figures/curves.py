@@ -1,0 +1,270 @@
+"""Curves over training: losses and their terms, scores, and many runs on one plot with a band over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from kdcore.figures import palette
+from kdcore.figures.smoothing import smooth, thin
+from kdcore.figures.template import frame, plain
+
+X = Literal["step", "epoch", "seconds"]
+X_TITLES: dict[str, str] = {"step": "Training step", "epoch": "Epoch", "seconds": "Time since start (s)"}
+
+Band = Literal["std", "sem", "range"]
+BAND_WORDS: dict[str, str] = {"std": "± std", "sem": "± standard error", "range": "min to max"}
+FEWEST_SEEDS = 3
+"""Fewer seeds than this are drawn one by one: a band over two points would look like knowledge."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line before it is drawn. x ascending, y may hold NaN; both [points]."""
+
+    run: str
+    group: str
+    method: str
+    label: str
+    seed: int
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+
+def curve(frame_: pd.DataFrame, x: str, y: str = "value") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The columns `x` and `y` as floats in the order of x; rows without an x are left out."""
+    rows = frame_[frame_[x].notna()].sort_values(x, kind="stable")
+    return rows[x].to_numpy(dtype=np.float64), rows[y].to_numpy(dtype=np.float64)
+
+
+def terms(
+    metrics: pd.DataFrame, kind: Literal["raw", "weighted"], x: X = "step", log: bool = False, dark: bool = False
+) -> go.Figure:
+    """The terms of one run's loss, and for weighted terms their sum.
+
+    Args:
+        metrics: rows of one run from `Store.metrics`.
+    """
+    words = "Weighted loss term" if kind == "weighted" else "Raw loss term"
+    figure = frame(X_TITLES[x], words, dark=dark, height=330)
+    shown = metrics[metrics["kind"] == kind]
+    for index, name in enumerate(term_names(metrics)):
+        xs, ys = curve(shown[shown["name"] == name], x)
+        _line(figure, *thin(xs, ys), plain(name), palette.term_color(index, dark), "solid", log=log)
+    if kind == "weighted":
+        xs, ys = curve(metrics[metrics["kind"] == "loss"], x)
+        _line(figure, *thin(xs, ys), "sum", palette.teacher(dark).color, "dot", log=log)
+    figure.update_layout(hovermode="x unified")
+    _log(figure, log)
+    return figure
+
+
+def term_names(metrics: pd.DataFrame) -> list[str]:
+    """The loss terms of a run in the order they were logged; colours follow this order on every page."""
+    return list(dict.fromkeys(metrics.loc[metrics["kind"].isin(["raw", "weighted"]), "name"]))
+
+
+def scores(
+    evaluations: pd.DataFrame,
+    metric: str,
+    title: str,
+    teachers: Mapping[str, float] | None = None,
+    floor: float | None = None,
+    dark: bool = False,
+) -> go.Figure:
+    """One run's score over its evaluations, by split, between the teachers' and the majority class's lines.
+
+    Args:
+        evaluations: rows of one run from `Store.evaluations`; fractions, drawn times 100.
+        teachers: name -> score; floor: score of always answering the commonest class.
+    """
+    figure = frame(X_TITLES["step"], title, dark=dark, height=330)
+    student = evaluations[(evaluations["metric"] == metric) & (evaluations["which"] == "last")]
+    looks = [("#0F766E", "#2DD4BF", "solid", "circle"), ("#B45309", "#F5B041", "dash", "square"),
+             ("#9D174D", "#F472B6", "dot", "diamond")]  # fmt: skip
+    for index, (split, rows) in enumerate(student.groupby("split", sort=True)):
+        light, night, dash, marker = looks[index % len(looks)]
+        xs, ys = curve(rows, "step")
+        color = night if dark else light
+        _line(figure, xs, 100 * ys, split_words(str(split)), color, dash, marker=marker)
+    for name, value in (teachers or {}).items():
+        _level(figure, 100 * value, f"teacher {plain(name)}: {100 * value:.1f}", palette.teacher(dark).color)
+    if floor is not None:
+        _level(figure, 100 * floor, f"majority class: {100 * floor:.1f}", palette.FAMILIES["none"][dark])
+    return figure
+
+
+def split_words(split: str) -> str:
+    """A split's name for people."""
+    return {"select": "select (kept from training rows)", "validation": "dev"}.get(split, plain(split))
+
+
+def compare(
+    curves: Sequence[Curve],
+    x: X,
+    y_title: str,
+    *,
+    smoothing: float = 0.0,
+    log: bool = False,
+    band: Band | None = "std",
+    scale: float = 1.0,
+    dark: bool = False,
+    markers: bool = False,
+) -> go.Figure:
+    """Many runs on one plot: colour = method, one mean line and band where a group has enough seeds.
+
+    Raw lines stay visible, faint, behind the smoothed ones. Means are over every run given: what is hidden in the
+    legend changes no mean.
+    """
+    title = f"{y_title}, smoothing {smoothing:g}" if smoothing else y_title
+    figure = frame(X_TITLES[x], title, dark=dark, height=440)
+    groups: dict[str, list[Curve]] = {}
+    for one in curves:
+        groups.setdefault(one.group, []).append(one)
+    for members in groups.values():
+        if band and len(members) >= FEWEST_SEEDS:
+            _band(figure, members, smoothing, band, scale, log, dark)
+        else:
+            for at, one in enumerate(sorted(members, key=lambda member: member.seed)):
+                _single(figure, one, smoothing, scale, log, dark, markers, at == 0, len(members))
+    figure.update_layout(hovermode="x unified" if len(figure.data) <= 8 else "closest")
+    _log(figure, log)
+    return figure
+
+
+def mean_and_spread(
+    members: Sequence[Curve], smoothing: float, band: Band
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """x, mean, low, high over the seeds, on the union of their x, each curve only inside its own range.
+
+    Points where fewer than two seeds have a value get a mean but no band.
+    """
+    grid = np.unique(np.concatenate([member.x for member in members]))
+    rows = np.stack([_on_grid(member.x, smooth(member.y, smoothing), grid) for member in members])
+    count = np.isfinite(rows).sum(0)
+    safe = np.maximum(count, 1)
+    mean = np.where(count > 0, np.nansum(rows, 0) / safe, np.nan)
+    deviation = np.sqrt(np.nansum((rows - mean) ** 2, 0) / np.maximum(count - 1, 1))
+    if band == "range":
+        low = np.nanmin(np.where(count > 0, rows, np.inf), 0)
+        high = np.nanmax(np.where(count > 0, rows, -np.inf), 0)
+    else:
+        half = deviation / np.sqrt(safe) if band == "sem" else deviation
+        low, high = mean - half, mean + half
+    alone = count < 2
+    return grid, mean, np.where(alone, np.nan, low), np.where(alone, np.nan, high)
+
+
+def _on_grid(x: NDArray[np.float64], y: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linear interpolation that never crosses a missing value and never leaves the curve's range."""
+    if not len(x):
+        return np.full(len(grid), np.nan)
+    out = np.interp(grid, x, y, left=np.nan, right=np.nan)
+    exact = np.searchsorted(x, grid)
+    hit = (exact < len(x)) & (x[np.minimum(exact, len(x) - 1)] == grid)
+    return np.where(hit, y[np.minimum(exact, len(x) - 1)], out)
+
+
+def _band(
+    figure: go.Figure, members: Sequence[Curve], smoothing: float, band: Band, scale: float, log: bool, dark: bool
+) -> None:
+    look = palette.style(members[0].method, dark)
+    x, mean, low, high = mean_and_spread(members, smoothing, band)
+    name = f"{plain(members[0].label)} (N={len(members)}, {BAND_WORDS[band]})"
+    finite = np.isfinite(low) & np.isfinite(high) & ((low > 0) | (not log))
+    figure.add_trace(
+        go.Scatter(
+            x=np.concatenate([x[finite], x[finite][::-1]]),
+            y=scale * np.concatenate([high[finite], low[finite][::-1]]),
+            fill="toself",
+            fillcolor=palette.faded(look.color, 0.18),
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+            legendgroup=name,
+            name="",
+            meta="band",
+        )
+    )
+    xs, ys = thin(x, scale * mean)
+    _line(figure, xs, ys, name, look.color, look.dash, group=name, width=look.width + 0.5, log=log)
+
+
+def _single(
+    figure: go.Figure,
+    one: Curve,
+    smoothing: float,
+    scale: float,
+    log: bool,
+    dark: bool,
+    markers: bool,
+    first: bool,
+    count: int,
+) -> None:
+    look = palette.style(one.method, dark)
+    name = plain(one.label) + (f" (N={count}, each seed)" if count > 1 else f" (seed {one.seed})")
+    shared = {"group": one.group, "log": log}
+    if smoothing:
+        raw_x, raw_y = thin(one.x, scale * one.y)
+        _line(figure, raw_x, raw_y, name, palette.faded(look.color, 0.25), "solid", width=1, quiet=True, **shared)
+    x, y = thin(one.x, scale * smooth(one.y, smoothing))
+    width = look.width if count == 1 else look.width * 0.7
+    marker = look.marker if markers else None
+    _line(figure, x, y, name, look.color, look.dash, width=width, marker=marker, legend=first,
+          hover=f"{plain(one.run)}<br>seed {one.seed}", **shared)  # fmt: skip
+
+
+def _line(
+    figure: go.Figure,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    name: str,
+    color: str,
+    dash: str,
+    *,
+    group: str | None = None,
+    width: float = 2.0,
+    marker: str | None = None,
+    quiet: bool = False,
+    legend: bool = True,
+    log: bool = False,
+    hover: str = "",
+) -> None:
+    if log:
+        y = np.where(np.asarray(y) > 0, y, np.nan)
+    few = np.isfinite(y).sum() < 2
+    figure.add_trace(
+        go.Scatter(
+            x=x,
+            y=y,
+            name=name,
+            mode="lines+markers" if marker or few else "lines",
+            line={"color": color, "dash": dash, "width": width},
+            marker={"symbol": marker or "circle", "size": 7, "color": color},
+            connectgaps=False,
+            legendgroup=group,
+            showlegend=legend and not quiet,
+            hoverinfo="skip" if quiet else None,
+            hovertemplate=None if quiet else f"{hover + '<br>' if hover else ''}%{{y:.3g}}",
+        )
+    )
+
+
+def _level(figure: go.Figure, y: float, words: str, color: str) -> None:
+    figure.add_hline(
+        y=y,
+        line={"color": color, "width": 1, "dash": "dot"},
+        annotation={"text": words, "font": {"color": color, "size": 11}},
+        annotation_position="top left",
+    )
+
+
+def _log(figure: go.Figure, log: bool) -> None:
+    if log:
+        figure.update_yaxes(type="log")

@@ -1,0 +1,90 @@
+"""Final scores by group: one dot a seed, the mean as a bar, and its spread."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from kdcore.figures import palette
+from kdcore.figures.template import frame, plain
+
+
+def dots(
+    rows: pd.DataFrame,
+    title: str,
+    *,
+    teacher: float | None = None,
+    floor: float | None = None,
+    scale: float = 100.0,
+    dark: bool = False,
+) -> go.Figure:
+    """One row of dots a group.
+
+    Args:
+        rows: columns group, label, method, seed, score (fraction or NaN). teacher, floor: scores of the best teacher
+            and of the majority class, drawn as thin lines.
+    """
+    groups = list(dict.fromkeys(rows["group"]))[::-1]
+    figure = frame(title, "", dark=dark, height=130 + 44 * max(2, len(groups)))
+    for place, group in enumerate(groups):
+        members = rows[rows["group"] == group]
+        _group(figure, members, place, scale, dark)
+    figure.update_yaxes(
+        tickvals=list(range(len(groups))),
+        ticktext=[_words(rows[rows["group"] == group]) for group in groups],
+        range=[-0.6, len(groups) - 0.4],
+        showgrid=False,
+        zeroline=False,
+    )
+    for value, words, color in (
+        (teacher, "best teacher", palette.teacher(dark).color),
+        (floor, "majority class", palette.FAMILIES["none"][dark]),
+    ):
+        if value is not None and np.isfinite(value):
+            figure.add_vline(
+                x=scale * value,
+                line={"color": color, "width": 1.5, "dash": "dot"},
+                annotation={"text": f"{words} {scale * value:.1f}", "font": {"color": color, "size": 11}},
+                annotation_position="top",
+            )
+    figure.update_layout(showlegend=False, margin={"t": 32})
+    return figure
+
+
+def _group(figure: go.Figure, members: pd.DataFrame, place: int, scale: float, dark: bool) -> None:
+    look = palette.style(str(members["method"].iloc[0]), dark)
+    values = scale * members["score"].to_numpy(dtype=np.float64)
+    known = values[np.isfinite(values)]
+    if len(known) > 1:
+        figure.add_trace(
+            go.Scatter(
+                x=[known.mean()],
+                y=[place],
+                mode="markers",
+                marker={
+                    "symbol": "line-ns",
+                    "size": 22,
+                    "color": look.color,
+                    "line": {"color": look.color, "width": 3},
+                },
+                error_x={"type": "data", "array": [known.std(ddof=1)], "color": look.color, "thickness": 1.5},
+                name="mean ± std",
+                hovertemplate="mean %{x:.2f} ± %{error_x.array:.2f} std<extra></extra>",
+            )
+        )
+    figure.add_trace(
+        go.Scatter(
+            x=values,
+            y=[place] * len(values),
+            mode="markers",
+            marker={"symbol": look.marker, "size": 10, "color": look.color, "opacity": 0.85},
+            name=look.label,
+            text=[f"seed {seed}" for seed in members["seed"]],
+            hovertemplate="%{text}: %{x:.2f}<extra></extra>",
+        )
+    )
+
+
+def _words(members: pd.DataFrame) -> str:
+    return f"{plain(members['label'].iloc[0])} (N={len(members)})"

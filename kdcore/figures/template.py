@@ -1,0 +1,58 @@
+"""The common frame of all figures: fonts, grid, margins, and what a figure says about itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+INK = ("#111827", "#F3F4F6")
+QUIET = ("#4B5563", "#B6BDC9")
+GRID = ("#E5E7EB", "#2A303B")
+PAGE = ("#FFFFFF", "#0E1117")
+
+CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
+    "toImageButtonOptions": {"format": "png", "scale": 2},
+}
+"""The tool bar of every figure: zoom, pan, reset, picture."""
+
+
+def frame(x: str, y: str, *, dark: bool = False, height: int = 360, title: str = "") -> go.Figure:
+    """An empty figure with axis titles (unit included), in the look of the page."""
+    figure = go.Figure()
+    axis = {
+        "gridcolor": GRID[dark],
+        "zerolinecolor": GRID[dark],
+        "linecolor": GRID[dark],
+        "tickfont": {"color": QUIET[dark], "size": 12},
+        "automargin": True,
+    }
+    figure.update_layout(
+        title={"text": title, "font": {"size": 15, "color": INK[dark]}, "x": 0, "xanchor": "left"},
+        xaxis={**axis, "title": {"text": x, "font": {"color": QUIET[dark], "size": 13}}},
+        yaxis={**axis, "title": {"text": y, "font": {"color": QUIET[dark], "size": 13}}},
+        font={"color": INK[dark], "size": 13},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 8, "r": 8, "t": 40 if title else 16, "b": 8},
+        height=height,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "font": {"color": INK[dark], "size": 12}},
+        hoverlabel={"bgcolor": PAGE[dark], "font": {"color": INK[dark], "size": 12}, "align": "left"},
+    )
+    return figure
+
+
+def plain(text: object) -> str:
+    """Text as Plotly shows it letter by letter: its labels would read tags such as <b> as markup."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def summary(figure: go.Figure) -> str:
+    """What the figure shows, for a screen reader: titles and the names of what is drawn."""
+    layout = figure.layout
+    names = [trace.name for trace in figure.data if trace.name]
+    x, y = layout.xaxis.title.text or "", layout.yaxis.title.text or ""
+    drawn = ", ".join(dict.fromkeys(names))
+    return f"{layout.title.text or 'Figure'}: {y} over {x}" + (f"; {drawn}" if drawn else "")
