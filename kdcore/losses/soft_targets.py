@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kdcore.losses.precision import full
 
 
 def hard_labels(logits: Tensor, labels: Tensor, regression: bool) -> Tensor:
@@ -14,9 +19,10 @@ def hard_labels(logits: Tensor, labels: Tensor, regression: bool) -> Tensor:
         logits: [batch, classes], or [batch, 1] for regression.
         labels: int64 [batch], or float [batch] for regression.
     """
+    logits = full(logits)
     if regression:
-        return F.mse_loss(logits.float().squeeze(-1), labels.float())
-    return F.cross_entropy(logits.float(), labels)
+        return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)
 
 
 def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -25,24 +31,34 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     Args:
         student, teacher: logits [batch, classes]. temperature: T > 0.
     """
-    log_p = F.log_softmax(teacher.float() / temperature, dim=-1)
-    log_q = F.log_softmax(student.float() / temperature, dim=-1)
+    return ensemble_targets(student, [teacher], temperature)
+
+
+def ensemble_targets(student: Tensor, teachers: Sequence[Tensor], temperature: float) -> Tensor:
+    """`soft_targets` against the mean of the teachers' probabilities, each taken at T.
+
+    Args:
+        student: logits [batch, classes]. teachers: at least one, the same shape. temperature: T > 0.
+    """
+    each = torch.stack([F.log_softmax(full(teacher) / temperature, dim=-1) for teacher in teachers])
+    log_p = each.logsumexp(0) - math.log(len(each))
+    log_q = F.log_softmax(full(student) / temperature, dim=-1)
     return temperature**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 
 def teacher_signal(student: Tensor, teacher: Tensor, temperature: float, regression: bool) -> Tensor:
     """`soft_targets`, or, for a task with scores, the squared error to the teacher's score (no softmax there)."""
     if regression:
-        return F.mse_loss(student.float(), teacher.float())
+        return F.mse_loss(full(student), full(teacher))
     return soft_targets(student, teacher, temperature)
 
 
 def soft_cross_entropy(student: Tensor, teacher_probabilities: Tensor, temperature: float) -> Tensor:
     """-sum_c p_c log softmax(student / T)_c, mean over rows; p: [batch, classes], rows sum to 1."""
-    log_q = F.log_softmax(student.float() / temperature, dim=-1)
-    return -(teacher_probabilities.float() * log_q).sum(-1).mean()
+    log_q = F.log_softmax(full(student) / temperature, dim=-1)
+    return -(full(teacher_probabilities) * log_q).sum(-1).mean()
 
 
 def entropy(probabilities: Tensor) -> Tensor:
     """-sum_c p_c log p_c per row, [batch]; 0 log 0 = 0."""
-    return -torch.xlogy(probabilities, probabilities).sum(-1)
+    return -torch.xlogy(full(probabilities), full(probabilities)).sum(-1)

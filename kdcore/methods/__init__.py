@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from kdcore.errors import UserError
 from kdcore.methods.base import Method, MethodConfig
+from kdcore.methods.distilbert import DistilBERT
 from kdcore.methods.fine_tune import FineTuneAlone
 from kdcore.methods.kd import KD
-from kdcore.methods.distilbert import DistilBERT
 from kdcore.methods.pkd import PKD
 from kdcore.methods.skd import SKD
 

@@ -1,4 +1,4 @@
-"""What a method is: its settings, what it reads, its terms. One file a method; the engine never asks which one it has."""
+"""What a method is: its settings, what it reads, its terms. One file a method; the engine never asks which it has."""
 
 from __future__ import annotations
 
@@ -111,6 +111,12 @@ class Method(nn.Module):
     def pilots(cls, config: MethodConfig, teachers: int) -> float:
         """Extra student trainings the method runs to inform the real one, in multiples of it."""
         return 0.0
+
+
+def answered(step: Step, tensor: Tensor) -> Tensor:
+    """The rows of a student's tensor [batch, ...] that the step's only teacher answers, in the teacher's order."""
+    (rows,) = step.rows.values()
+    return tensor if rows is None else tensor[rows]
 
 
 def same_width(setup: Setup, why: str) -> None:

@@ -1,0 +1,50 @@
+"""Losses on [CLS] and token states. All reduce to the mean over rows, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdcore.losses.precision import full
+
+
+def patience(student: Sequence[Tensor], teacher: Sequence[Tensor], normalise: bool) -> Tensor:
+    """Squared difference of paired [CLS] states, mean over rows, layers and width (Sun et al. 2019, as in their code).
+
+    Normalised states give the mean of (2 - 2 cos) / width, which lies in 0..4 / width.
+
+    Args:
+        student, teacher: one [batch, width] a pair of layers, in the same order.
+        normalise: scale each state to length 1 first.
+
+    Raises:
+        ValueError: no pairs, or lists of different lengths (a loss over nothing would be zero and say nothing).
+    """
+    if not student or len(student) != len(teacher):
+        raise ValueError(f"patience pairs {len(student)} student layers with {len(teacher)} of the teacher")
+    ours, theirs = full(torch.stack(tuple(student), dim=1)), full(torch.stack(tuple(teacher), dim=1))
+    if normalise:
+        ours, theirs = F.normalize(ours, dim=-1), F.normalize(theirs, dim=-1)
+    return F.mse_loss(ours, theirs)
+
+
+def cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """1 - cos of the states token by token: mean over a row's valid tokens, then over rows; 0..2.
+
+    Args:
+        student, teacher: [batch, tokens, width]. mask: [batch, tokens], 1 = a real token.
+    """
+    return row_means(1 - F.cosine_similarity(full(student), full(teacher), dim=-1), mask).mean()
+
+
+def row_means(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over each row's valid tokens, [batch]. Padded positions count for nothing, whatever they hold.
+
+    Args:
+        values, mask: [batch, tokens], 1 = a real token; a row with no real token gives 0.
+    """
+    valid = mask.bool()
+    return values.masked_fill(~valid, 0).sum(-1) / valid.sum(-1).clamp(min=1)
