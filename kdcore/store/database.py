@@ -1,0 +1,149 @@
+"""Opening the database: SQLite in WAL mode, or what `KD_DATABASE_URL` names; its schema; its errors in words."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from kdcore.errors import CorruptError, UserError
+from kdcore.paths import cache_dir
+from kdcore.store.tables import metadata, schema
+
+VERSION = 1
+"""Of the tables in `tables.py`."""
+
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
+"""Version n -> the function that turns a database of version n into one of version n + 1."""
+
+_BUSY_MS = 20_000
+_DAMAGED = ("file is not a database", "malformed", "file is encrypted", "unsupported file format", "no such table")
+
+
+def default_url() -> str:
+    """`KD_DATABASE_URL`, or `runs.db` in the cache folder."""
+    return os.environ.get("KD_DATABASE_URL") or f"sqlite:///{cache_dir() / 'runs.db'}"
+
+
+def database_file(url: str) -> Path | None:
+    """The SQLite file of this address; None for a server."""
+    parsed = make_url(url)
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def open_engine(url: str) -> Engine:
+    """An engine on an up-to-date schema.
+
+    Raises:
+        UserError: the address cannot be used. CorruptError: the file is no database of ours.
+    """
+    try:
+        engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise UserError("KD_DATABASE_URL", str(error), "use sqlite:///path or postgresql+psycopg://...") from None
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin)
+    with explained(url), write(engine) as connection:
+        _bring_up_to_date(connection, url)
+    return engine
+
+
+@contextmanager
+def read(engine: Engine) -> Iterator[Connection]:
+    """A connection on one consistent state of the database."""
+    with explained(str(engine.url)), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def write(engine: Engine) -> Iterator[Connection]:
+    """A transaction that takes SQLite's write lock at once, so that no two writers meet half-way."""
+    with (
+        explained(str(engine.url)),
+        engine.execution_options(kd_begin="BEGIN IMMEDIATE").begin() as connection,
+    ):
+        yield connection
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turns the driver's errors into ones that name the file and the remedy."""
+    try:
+        yield
+    except DBAPIError as error:
+        words = str(error.orig)
+        where = str(database_file(url) or make_url(url).render_as_string(hide_password=True))
+        if any(sign in words for sign in _DAMAGED):
+            raise CorruptError(
+                "database",
+                f"{where} cannot be read ({words})",
+                "move this file away and start again: runs are listed anew, their folders are untouched",
+            ) from error
+        if error.connection_invalidated or type(error.orig).__name__ == "OperationalError":
+            raise UserError("database", f"{where}: {words}", _remedy(words)) from error
+        raise
+
+
+def _remedy(words: str) -> str:
+    if "locked" in words:
+        return "another program holds it; try again, or end that program"
+    if "full" in words:
+        return "free some disk space (kdcore cache gc)"
+    return "check that the folder exists and can be written, or the address in KD_DATABASE_URL"
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN comes too late and never takes the write lock
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        _to_wal(cursor)
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def _to_wal(cursor: Any) -> None:
+    """Switching the journal ignores the busy timeout, so two processes that make the file together must wait here."""
+    for attempt in range(50):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except Exception as error:
+            if "locked" not in str(error) or attempt == 49:
+                raise
+            time.sleep(0.1)
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("kd_begin", "BEGIN"))
+
+
+def _bring_up_to_date(connection: Connection, url: str) -> None:
+    present = set(inspect(connection).get_table_names())
+    where = str(database_file(url) or "the database")
+    if schema.name not in present:
+        if present & set(metadata.tables):
+            raise CorruptError("database", f"{where} has tables of another program", "choose another file")
+        metadata.create_all(connection)
+        connection.execute(schema.insert().values(version=VERSION))
+        return
+    version = connection.execute(select(schema.c.version)).scalar()
+    if version is None or version > VERSION:
+        raise CorruptError(
+            "database",
+            f"{where} has schema version {version}, this program knows up to {VERSION}",
+            "use the newer program that wrote it, or move the file away",
+        )
+    for old in range(version, VERSION):
+        MIGRATIONS[old](connection)
+    if version < VERSION:
+        connection.execute(schema.update().values(version=VERSION))

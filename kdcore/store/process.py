@@ -1,0 +1,51 @@
+"""Who holds a lease: a process that others can recognise, and see to be gone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Process:
+    """host: boot id and process namespace; two processes with equal hosts see each other's pids.
+
+    started: the kernel's start time of the process, so that a pid used again is not taken for the old process.
+    Where the system has no /proc, host and started are empty and only a lease's expiry tells.
+    """
+
+    host: str
+    pid: int
+    started: str
+
+
+def this_process() -> Process:
+    """The process that asks."""
+    return Process(_host(), os.getpid(), _start_time(os.getpid()) or "")
+
+
+def surely_gone(process: Process) -> bool:
+    """True only where the process lived on this very boot and namespace and is no longer there."""
+    if not process.host or process.host != _host():
+        return False
+    return _start_time(process.pid) != process.started
+
+
+def _host() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # containers share the boot id of their machine but number their processes each for itself
+        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str | None:
+    """Clock ticks after boot; None for a process that is dead, or dead and not yet collected by its parent."""
+    try:
+        stat = Path(f"/proc/{int(pid)}/stat").read_text()
+    except (OSError, ValueError, TypeError):
+        return None
+    fields = stat.rsplit(")", 1)[1].split()
+    return None if fields[0] in "ZX" else fields[19]

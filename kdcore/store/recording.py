@@ -1,0 +1,182 @@
+"""Events -> rows. No database here: what a run said becomes lists of dicts and changes of its row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdcore import events as said
+from kdcore.config import RunConfig
+from kdcore.events import Event
+from kdcore.tasks import TASKS
+
+
+@dataclass
+class Batch:
+    """What one call of `Store.record` writes. changes: columns of the run's row; facts and progress are merged in."""
+
+    metrics: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    evaluations: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    probes: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    progress: dict[str, Any] = field(default_factory=dict)
+
+
+def gather(events: Iterable[Event], run: int, batch_size: int | None) -> Batch:
+    """All events of one flush; a later word on the same key replaces an earlier one."""
+    batch = Batch()
+    for event in events:
+        _take(batch, event, run, batch_size)
+    return batch
+
+
+def _take(batch: Batch, event: Event, run: int, batch_size: int | None) -> None:
+    match event:
+        case said.RunStarted():
+            batch.facts.update(event.facts)
+            batch.changes.update(state="running", reason="", remedy="", detail="")
+            if (parameters := student_parameters(event.facts)) is not None:
+                batch.changes["parameters"] = parameters
+            if isinstance(event.facts.get("steps"), int):
+                batch.progress["steps"] = event.facts["steps"]
+        case said.StageStarted():
+            batch.stages.append(
+                {"stage": event.stage, "index": event.index, "first_step": event.first_step, "steps": event.steps,
+                 "pilot": event.pilot}
+            )  # fmt: skip
+            batch.changes["state"] = "running"
+            batch.progress.update(stage=event.stage, what="", done=0, total=0)
+        case said.Progress():
+            batch.changes["state"] = "evaluating" if event.what.lower().startswith("evaluat") else "running"
+            batch.progress.update(what=event.what, done=event.done, total=event.total)
+        case said.StepDone():
+            _take_step(batch, event, run, batch_size)
+        case said.Evaluated():
+            _take_scores(batch, event, run)
+        case said.Probed():
+            row = {"run": run, "name": event.name, "step": event.step, "data": event.data}
+            batch.probes[event.name, event.step] = row
+            if event.name == "latency" and (latency := student_latency(event.data)) is not None:
+                batch.changes["latency_ms"] = latency
+        case said.Checkpointed():
+            batch.progress["checkpoint"] = event.step
+        case said.RunFinished():
+            _finish(batch, "done", event.summary)
+        case said.RunStopped():
+            _finish(batch, "stopped", event.summary)
+            kept = "the student was saved" if event.kept else "nothing was kept"
+            batch.changes["reason"] = f"stopped at step {event.step}; {kept}"
+        case said.RunFailed():
+            _finish(batch, "failed", {})
+            batch.changes.update(reason=event.reason, remedy=event.remedy, detail=event.detail)
+
+
+def _finish(batch: Batch, state: str, summary: Mapping[str, Any]) -> None:
+    batch.changes.update(state=state, finished=time.time(), reason="", remedy="", detail="")
+    batch.progress.update(what="", eta_s=0.0 if state == "done" else None)
+    if summary:
+        batch.changes["summary"] = dict(summary)
+    if isinstance(summary.get("seconds"), (int, float)):
+        batch.changes["seconds"] = float(summary["seconds"])
+
+
+def _take_step(batch: Batch, event: said.StepDone, run: int, batch_size: int | None) -> None:
+    values: list[tuple[str, str, float]] = [
+        ("loss", "loss", event.loss),
+        ("lr", "lr", event.lr),
+        ("gradient_norm", "gradient_norm", event.gradient_norm),
+        ("speed", "examples_per_second", event.examples_per_second),
+    ]
+    groups = {"raw": event.raw, "weighted": event.weighted, "gradient_share": event.gradient_share, "note": event.notes}
+    values += [(kind, name, value) for kind, group in groups.items() for name, value in group.items()]
+    for kind, name, value in values:
+        batch.metrics[event.stage, event.step, kind, name] = {
+            "run": run, "stage": event.stage, "step": event.step, "kind": kind, "name": name,
+            "epoch": event.epoch, "seconds": event.seconds, "value": float(value),
+        }  # fmt: skip
+    speed = event.examples_per_second
+    eta = (event.steps - event.step) * batch_size / speed if batch_size and speed > 0 else None
+    batch.changes.update(state="running", seconds=event.seconds)
+    batch.progress.update(
+        step=event.step, steps=event.steps, stage=event.stage, epoch=event.epoch, what="", done=0, total=0,
+        examples_per_second=speed, eta_s=eta, loss=event.loss,
+    )  # fmt: skip
+
+
+def _take_scores(batch: Batch, event: said.Evaluated, run: int) -> None:
+    for metric, value in event.scores.items():
+        batch.evaluations[event.stage, event.step, event.split, event.which, metric] = {
+            "run": run, "stage": event.stage, "step": event.step, "split": event.split, "which": event.which,
+            "metric": metric, "value": float(value), "rows": event.rows,
+        }  # fmt: skip
+
+
+def score_columns(task: str, rows: Sequence[Any]) -> dict[str, Any]:
+    """The scores a list shows, from the run's evaluations (rows with step, split, which, metric, value).
+
+    score: dev score of the student that `select` chose; while the run lasts, of the best so far by `select`.
+    last_score: dev score of the last student. select_score: the best on `select`.
+    """
+    rows = [row for row in rows if row.which in ("best", "last") and row.value is not None]
+    if not rows:
+        return {}
+    known = TASKS.get(task)
+    dev = known.splits[0] if known else "validation"
+    metric = known.main_metric if known else rows[0].metric
+    rows = sorted((row for row in rows if row.metric == metric), key=lambda row: row.step)
+    on_select = [row for row in rows if row.split == "select"]
+    last = {row.step: row.value for row in rows if row.split == dev and row.which == "last"}
+    best = [row.value for row in rows if row.split == dev and row.which == "best"]
+    chosen = max(on_select, key=lambda row: row.value, default=None)
+    score = best[-1] if best else last.get(chosen.step) if chosen else None
+    return {
+        "metric": metric,
+        "score": score,
+        "last_score": last[max(last)] if last else None,
+        "select_score": chosen.value if chosen else None,
+    }
+
+
+def student_parameters(facts: Mapping[str, Any]) -> int | None:
+    """The student's parameter count in what a run said at its start: a number, or one per model."""
+    found = facts.get("parameters")
+    while isinstance(found, Mapping):
+        found = found.get("student", found.get("total"))
+    return int(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+
+
+def student_latency(data: Any) -> float | None:
+    """Median milliseconds of the student at the smallest batch, wherever the probe's records stand in its data."""
+    records = [record for record in _records(data) if record.get("name") == "student" and "median_ms" in record]
+    smallest = min(records, key=lambda record: record.get("batch", 0), default=None)
+    return float(smallest["median_ms"]) if smallest else None
+
+
+def _records(data: Any) -> Iterable[Mapping[str, Any]]:
+    if isinstance(data, Mapping):
+        if "median_ms" in data:
+            yield data
+        for value in data.values():
+            yield from _records(value)
+    elif isinstance(data, (list, tuple)):
+        for value in data:
+            yield from _records(value)
+
+
+def student_words(run: RunConfig) -> str:
+    """The student in a list's cell: "3 layers", "4 x 128"."""
+    student = run.student
+    return f"{student.layers} x {student.width}" if student.width else f"{student.layers} layers"
+
+
+def init_words(run: RunConfig) -> str:
+    """Where the student's weights come from: "base/first", "teacher/skip", "teacher/2,4", "random"."""
+    student = run.student
+    if student.init == "random":
+        return "random"
+    layers = student.init_layers
+    return f"{student.init}/{layers if isinstance(layers, str) else ','.join(map(str, layers))}"

@@ -1,0 +1,127 @@
+"""What the store hands out of one run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from kdcore.config import RunConfig
+from kdcore.errors import CorruptError
+from kdcore.store.tables import Unreadable
+
+ACTIVE = ("starting", "running", "evaluating")
+"""States of a run that a worker holds."""
+
+STATES = ("queued", *ACTIVE, "done", "stopped", "failed", "interrupted", "cancelled")
+
+MOVES: dict[str, tuple[str, ...]] = {
+    "queued": ("starting", "cancelled", "failed"),
+    **dict.fromkeys(ACTIVE, (*ACTIVE, "done", "stopped", "failed", "interrupted", "queued")),
+    "stopped": ("queued",),
+    "failed": ("queued",),
+    "interrupted": ("queued", "failed"),
+    "cancelled": ("queued",),
+    "done": (),
+}
+"""State -> states that may follow it."""
+
+LOST = {"problem": "its settings cannot be read", "remedy": "delete the run; the other runs are not affected"}
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run. Times are seconds since 1970 (UTC). broken: why its settings cannot be read, else empty."""
+
+    id: str
+    name: str
+    state: str
+    task: str
+    method: str
+    created: float
+    started: float | None
+    finished: float | None
+    device: str
+    position: int
+    reason: str
+    remedy: str
+    detail: str
+    note: str
+    tags: list[str]
+    archived: bool
+    parent: str | None
+    sweep: str | None
+    facts: dict[str, Any]
+    summary: dict[str, Any]
+    progress: dict[str, Any]
+    worker: str | None
+    broken: str
+    _config: RunConfig | None
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's settings.
+
+        Raises:
+            CorruptError: the row's settings cannot be read.
+        """
+        if self._config is None:
+            raise CorruptError(f"run {self.id}", f"{LOST['problem']} ({self.broken})", LOST["remedy"])
+        return self._config
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+
+def run_row(row: Any) -> RunRow:
+    """A row of the table `runs` as a RunRow; damaged cells are empty and damaged settings explained."""
+    config, broken = read_config(row.config)
+    return RunRow(
+        id=row.id, name=row.name or row.id, state=row.state, task=row.task, method=row.method,
+        created=row.created, started=row.started, finished=row.finished, device=row.device or "",
+        position=row.position, reason=row.reason or broken, remedy=row.remedy or (LOST["remedy"] if broken else ""),
+        detail=row.detail or "", note=row.note or "", tags=tag_list(row.tags), archived=bool(row.archived),
+        parent=row.parent, sweep=row.sweep, facts=_dict(row.facts), summary=_dict(row.summary),
+        progress=_dict(row.progress), worker=row.worker, broken=broken, _config=config,
+    )  # fmt: skip
+
+
+def read_config(value: Any) -> tuple[RunConfig | None, str]:
+    """The settings, or None and what is wrong with them."""
+    if isinstance(value, Unreadable):
+        return None, f"{LOST['problem']}: {value.why}"
+    return _validated(json.dumps(value, sort_keys=True))
+
+
+@lru_cache(maxsize=4096)
+def _validated(text: str) -> tuple[RunConfig | None, str]:
+    try:
+        return RunConfig.model_validate_json(text), ""
+    except ValidationError as error:
+        first = error.errors()[0]
+        return None, f"{LOST['problem']}: {'.'.join(map(str, first['loc'])) or 'all'}: {first['msg']}"
+
+
+def tag_list(value: Any) -> list[str]:
+    return [str(tag) for tag in value] if isinstance(value, list) else []
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def config_hash(run: RunConfig) -> str:
+    """sha256 over everything that defines the student; the run's name does not."""
+    settings = run.model_dump(mode="json", exclude={"name"})
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def slug(text: str, length: int) -> str:
+    """Lower-case letters, digits and '-': what may stand in a folder's name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-") or "run"

@@ -1,0 +1,322 @@
+"""The store: runs, their queue and their lease. Every method is one transaction; safe over threads and processes."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, and_, func, select
+from sqlalchemy.exc import IntegrityError
+
+from kdcore.config import RunConfig
+from kdcore.errors import UserError
+from kdcore.events import Event
+from kdcore.paths import checked_id, room
+from kdcore.store import database, frames, recording
+from kdcore.store.process import Process, surely_gone, this_process
+from kdcore.store.rows import ACTIVE, MOVES, STATES, RunRow, config_hash, read_config, run_row, slug
+from kdcore.store.tables import evaluations, metrics, probes, runs, upsert
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEASE_SECONDS = 60.0
+"""How long a worker's word holds. Renewed by a timer every few seconds, so only a dead worker lets it run out."""
+
+_NO_LEASE = {"worker": None, "host": None, "pid": None, "process_started": None, "lease_until": None}
+
+
+class LeaseLostError(RuntimeError):
+    """The run belongs to another worker, or to none, by now: whoever sees this stops and writes no more."""
+
+
+class Store:
+    """Runs and all they said. Made by `open_store`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    # --- adding and reading --------------------------------------------------------------------------------------
+
+    def add_run(self, run: RunConfig, *, parent: str | None = None, sweep: str | None = None) -> str:
+        """Puts a run at the end of the queue; returns its id, such as "pkd-mrpc-3f9a2c"."""
+        row = {
+            "name": run.name, "state": "queued", "config": run, "config_hash": config_hash(run), "task": run.task,
+            "method": run.method, "student": recording.student_words(run), "init": recording.init_words(run),
+            "teachers": ", ".join(teacher.name for teacher in run.teachers), "seed": run.train.seed,
+            "created": time.time(), "parent": parent, "sweep": sweep, "tags": [],
+        }  # fmt: skip
+        with database.write(self.engine) as connection:
+            row["position"] = (connection.execute(select(func.max(runs.c.position))).scalar() or 0) + 1
+            return _insert(connection, row, f"{slug(run.method, 24)}-{slug(run.task, 24)}")
+
+    def get(self, run_id: str) -> RunRow:
+        """One run.
+
+        Raises:
+            UserError: no such run.
+        """
+        with database.read(self.engine) as connection:
+            return run_row(_row(connection, run_id))
+
+    def runs(
+        self, states: Sequence[str] | None = None, include_archived: bool = False, sweep: str | None = None
+    ) -> pd.DataFrame:
+        """One row a run, newest first; the columns are `frames.RUN_COLUMNS`."""
+        unwanted = {"detail", "facts", "summary"}
+        query = select(*(column for column in runs.c if column.name not in unwanted)).order_by(runs.c.number.desc())
+        if states is not None:
+            query = query.where(runs.c.state.in_(list(states)))
+        if not include_archived:
+            query = query.where(runs.c.archived.is_(False))
+        if sweep is not None:
+            query = query.where(runs.c.sweep == sweep)
+        with database.read(self.engine) as connection:
+            return frames.runs_frame(connection, query)
+
+    def metrics(self, run_ids: str | Sequence[str], kinds: Sequence[str] | None = None) -> pd.DataFrame:
+        """run, stage, step, epoch, seconds, kind, name, value; ordered by run and step."""
+        with database.read(self.engine) as connection:
+            return frames.metrics_frame(connection, _ids(run_ids), kinds)
+
+    def evaluations(self, run_ids: str | Sequence[str]) -> pd.DataFrame:
+        """run, stage, step, split, which, metric, value (fractions), rows; ordered by run and step."""
+        with database.read(self.engine) as connection:
+            return frames.evaluations_frame(connection, _ids(run_ids))
+
+    def probes(self, run_id: str) -> dict[str, Any]:
+        """Probe name -> data of its latest step."""
+        with database.read(self.engine) as connection:
+            number = _row(connection, run_id).number
+            query = select(probes.c.name, probes.c.data).where(probes.c.run == number).order_by(probes.c.step)
+            return {name: data for name, data in connection.execute(query) if isinstance(data, dict)}
+
+    # --- what a run says -----------------------------------------------------------------------------------------
+
+    def record(self, run_id: str, events: Sequence[Event], worker: str | None = None) -> None:
+        """Writes events in one transaction; points of the same (run, stage, step, name) are replaced.
+
+        The events move the run's state: a start to running, an end to done, stopped or failed.
+
+        Raises:
+            LeaseLostError: `worker` is named and does not hold the run. UserError: no such run.
+        """
+        with database.write(self.engine) as connection:
+            row = _row(connection, run_id)
+            if worker is not None and row.worker != worker:
+                raise LeaseLostError(run_id)
+            config, _ = read_config(row.config)
+            batch = recording.gather(events, row.number, config.train.batch_size if config else None)
+            for table, rows in ((metrics, batch.metrics), (evaluations, batch.evaluations), (probes, batch.probes)):
+                if rows:
+                    connection.execute(upsert(self.engine, table), list(rows.values()))
+            changes = batch.changes | _merged(row, batch)
+            if batch.evaluations:
+                of_run = select(evaluations).where(evaluations.c.run == row.number)
+                changes |= recording.score_columns(row.task, connection.execute(of_run).all())
+            if changes.get("state", row.state) not in (*ACTIVE, "queued"):
+                changes |= _NO_LEASE | {"stop": None}
+            if changes:
+                connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
+
+    # --- the queue -----------------------------------------------------------------------------------------------
+
+    def claim(self, worker: str, device: str, run_id: str | None = None, lease: float = LEASE_SECONDS) -> str | None:
+        """Takes the first queued run (or just `run_id`, if it is queued) for this worker; None where there is none."""
+        holder = this_process()
+        query = select(runs).where(runs.c.state == "queued").order_by(runs.c.position, runs.c.number)
+        if run_id is not None:
+            query = query.where(runs.c.id == run_id)
+        with database.write(self.engine) as connection:
+            row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
+            if row is None:
+                return None
+            now = time.time()
+            changes = {
+                "state": "starting", "device": device, "worker": worker, "host": holder.host, "pid": holder.pid,
+                "process_started": holder.started, "lease_until": now + lease, "started": row.started or now,
+                "finished": None, "stop": None, "reason": "", "remedy": "", "detail": "",
+            }  # fmt: skip
+            connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
+            return row.id
+
+    def renew(self, run_id: str, worker: str, lease: float = LEASE_SECONDS) -> bool:
+        """Lengthens the lease; False where the worker no longer holds the run."""
+        return self._change_held(run_id, worker, {"lease_until": time.time() + lease})
+
+    def release(self, run_id: str, worker: str, reason: str = "the program was closed") -> bool:
+        """Gives back a run that has not ended: it is interrupted and can be resumed."""
+        ended = _NO_LEASE | {"stop": None, "state": "interrupted", "reason": reason, "finished": time.time()}
+        return self._change_held(run_id, worker, ended | {"remedy": "resume it"})
+
+    def mark_interrupted(self) -> list[str]:
+        """Marks runs whose lease ran out or whose process is surely gone; returns their ids."""
+        marked = []
+        with database.write(self.engine) as connection:
+            for row in connection.execute(select(runs).where(runs.c.state.in_(ACTIVE)).with_for_update()).all():
+                gone = row.pid is not None and surely_gone(Process(row.host or "", row.pid, row.process_started or ""))
+                if not gone and isinstance(row.lease_until, float) and row.lease_until > time.time():
+                    continue
+                why = "its process ended" if gone else "its worker has not been heard of"
+                changes = _NO_LEASE | {"stop": None, "state": "interrupted", "finished": time.time()}
+                changes |= {"reason": f"{why} before the run was over", "remedy": "resume it"}
+                connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
+                marked.append(row.id)
+        return marked
+
+    def set_state(self, run_id: str, state: str, reason: str = "", remedy: str = "", detail: str = "") -> None:
+        """Moves a run to a state that may follow its present one (`rows.MOVES`).
+
+        Raises:
+            UserError: it may not, or there is no such run.
+        """
+        changes: dict[str, Any] = {"state": state, "reason": reason, "remedy": remedy, "detail": detail}
+        if state not in ACTIVE:
+            changes |= _NO_LEASE | {"stop": None}
+        if state not in (*ACTIVE, "queued"):
+            changes["finished"] = time.time()
+        self._move_state(run_id, state, changes)
+
+    def request_stop(self, run_id: str, keep: bool = True) -> None:
+        """Asks the worker to stop after its present step; keep: save the student. A queued run is cancelled."""
+        with database.write(self.engine) as connection:
+            row = _row(connection, run_id)
+            if row.state in ACTIVE:
+                change: dict[str, Any] = {"stop": "keep" if keep else "discard"}
+            elif row.state == "queued":
+                change = {"state": "cancelled", "finished": time.time()}
+            else:
+                raise UserError("run", f"{run_id} is {row.state}, there is nothing to stop", "stop a running one")
+            connection.execute(runs.update().where(runs.c.number == row.number).values(change))
+
+    def stop_requested(self, run_id: str) -> str | None:
+        """'keep', 'discard' or None; one look-up by key."""
+        with database.read(self.engine) as connection:
+            return connection.execute(select(runs.c.stop).where(runs.c.id == run_id)).scalar()
+
+    def cancel(self, run_id: str) -> None:
+        """Takes a queued run out of the queue; it stays listed."""
+        self._move_state(run_id, "cancelled", {"state": "cancelled", "finished": time.time()})
+
+    def requeue(self, run_id: str) -> None:
+        """Puts an ended, unfinished run at the end of the queue: it resumes from its checkpoint."""
+        again = {"state": "queued", "finished": None, "stop": None, "reason": "", "remedy": "", "detail": ""}
+        last = select(func.max(runs.c.position) + 1).scalar_subquery()
+        self._move_state(run_id, "queued", again | {"position": last})
+
+    def move(self, run_id: str, places: int) -> None:
+        """Moves a queued run up (negative) or down the queue."""
+        query = select(runs.c.id, runs.c.number).where(runs.c.state == "queued")
+        with database.write(self.engine) as connection:
+            waiting = list(connection.execute(query.order_by(runs.c.position, runs.c.number)))
+            ids = [row.id for row in waiting]
+            if run_id not in ids:
+                raise UserError("run", f"{run_id} is not in the queue", "move a queued run")
+            row = waiting.pop(ids.index(run_id))
+            waiting.insert(min(max(ids.index(run_id) + places, 0), len(waiting)), row)
+            for position, row in enumerate(waiting, start=1):
+                connection.execute(runs.update().where(runs.c.number == row.number).values(position=position))
+
+    # --- a person's words and order ------------------------------------------------------------------------------
+
+    def rename(self, run_id: str, name: str) -> None:
+        self._change(run_id, {"name": str(name)[:200]})
+
+    def annotate(self, run_id: str, note: str | None = None, tags: Iterable[str] | None = None) -> None:
+        """Sets the note, the tags, or both; None leaves as it is."""
+        changes: dict[str, Any] = {} if note is None else {"note": str(note)[:10_000]}
+        if tags is not None:
+            changes["tags"] = list(dict.fromkeys(str(tag)[:60] for tag in tags))
+        self._change(run_id, changes)
+
+    def archive(self, run_id: str, archived: bool = True) -> None:
+        self._change(run_id, {"archived": archived})
+
+    def delete(self, run_id: str) -> None:
+        """Removes a run that nobody trains: its rows, then its folder.
+
+        Raises:
+            UserError: it is being trained, or there is no such run.
+        """
+        with database.write(self.engine) as connection:
+            row = _row(connection, run_id)
+            if row.state in ACTIVE:
+                raise UserError("run", f"{run_id} is {row.state}", "stop it first")
+            connection.execute(runs.delete().where(runs.c.number == row.number))
+        _remove_folder(run_id)
+
+    # --- shared --------------------------------------------------------------------------------------------------
+
+    def _change(self, run_id: str, changes: dict[str, Any]) -> None:
+        with database.write(self.engine) as connection:
+            number = _row(connection, run_id).number
+            if changes:
+                connection.execute(runs.update().where(runs.c.number == number).values(changes))
+
+    def _change_held(self, run_id: str, worker: str, changes: dict[str, Any]) -> bool:
+        held = and_(runs.c.id == run_id, runs.c.worker == worker, runs.c.state.in_(ACTIVE))
+        with database.write(self.engine) as connection:
+            return connection.execute(runs.update().where(held).values(changes)).rowcount == 1
+
+    def _move_state(self, run_id: str, state: str, changes: dict[str, Any]) -> None:
+        with database.write(self.engine) as connection:
+            row = _row(connection, run_id)
+            if state not in MOVES.get(row.state, STATES):
+                raise UserError("run", f"{run_id} is {row.state} and cannot become {state}", _advice(row.state))
+            connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
+
+
+def _insert(connection: Connection, row: dict[str, Any], stem: str) -> str:
+    for _ in range(20):
+        run_id = f"{stem}-{secrets.token_hex(3)}"
+        try:
+            with connection.begin_nested():
+                connection.execute(runs.insert().values(id=run_id, **row))
+            return run_id
+        except IntegrityError:
+            continue
+    raise UserError("run", "no free id was found", "try again")
+
+
+def _row(connection: Connection, run_id: str) -> Any:
+    row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
+    if row is None:
+        raise UserError("run", f"no run {str(run_id)[:60]!r}", "`runs` lists those there are")
+    return row
+
+
+def _merged(row: Any, batch: recording.Batch) -> dict[str, Any]:
+    """facts and progress as they are after this flush; stages keep their first order, replayed ones are replaced."""
+    changes: dict[str, Any] = {}
+    facts = row.facts if isinstance(row.facts, dict) else {}
+    if batch.facts or batch.stages:
+        stages = {stage["stage"]: stage for stage in [*facts.get("stages", []), *batch.stages]}
+        changes["facts"] = facts | batch.facts | {"stages": list(stages.values())}
+    if batch.progress:
+        changes["progress"] = (row.progress if isinstance(row.progress, dict) else {}) | batch.progress
+    return changes
+
+
+def _advice(state: str) -> str:
+    if state == "done":
+        return "clone it to train again"
+    return "stop it first" if state in ACTIVE else f"a {state} run can only be queued again or deleted"
+
+
+def _ids(run_ids: str | Sequence[str]) -> list[str]:
+    return [run_ids] if isinstance(run_ids, str) else list(run_ids)
+
+
+def _remove_folder(run_id: str) -> None:
+    """Only ever a folder right under `runs/`; a link there is removed, what it points at is not."""
+    try:
+        folder = room("runs") / checked_id(run_id, "run")
+    except UserError:  # a row that was not written by this program; it has no folder of ours
+        return
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
