@@ -1,0 +1,105 @@
+"""Where an encoder keeps its parts: the one table that knows the families' module names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdcore.errors import UserError
+
+
+@dataclass(frozen=True)
+class LayerParts:
+    """One Transformer layer. queries, keys, values: the three linears; output: the linear after the heads."""
+
+    module: nn.Module
+    queries: nn.Module
+    keys: nn.Module
+    values: nn.Module
+    output: nn.Module
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A classifier's parts.
+
+    embeddings: the module whose output is layer 0. pooler and pooler_activation: together they make `pooled`.
+    classifier: the linear that gives the logits. token_types: rows of the token type table, 0 where there is none.
+    """
+
+    family: str
+    heads: int
+    token_types: int
+    word_embeddings: nn.Module
+    embeddings: nn.Module
+    layers: tuple[LayerParts, ...]
+    pooler: nn.Module
+    pooler_activation: Callable[[Tensor], Tensor]
+    classifier: nn.Module
+
+    def state(self, layer: int) -> nn.Module:
+        """The module whose output is the state of this layer; 0 is the embeddings."""
+        return self.layers[layer - 1].module if layer else self.embeddings
+
+    def split_heads(self, flat: Tensor) -> Tensor:
+        """[batch, tokens, width] -> [batch, heads, tokens, head width]."""
+        batch, tokens, _ = flat.shape
+        return flat.view(batch, tokens, self.heads, -1).transpose(1, 2)
+
+
+def anatomy(model: nn.Module) -> Anatomy:
+    """The parts of a sequence classifier of the BERT family (transformers' classes).
+
+    Raises:
+        UserError: another family.
+    """
+    whole: Any = model
+    family = getattr(getattr(whole, "config", None), "model_type", type(model).__name__)
+    if family not in ("bert", "roberta", "distilbert", "electra") or not hasattr(whole, "classifier"):
+        raise UserError(
+            "model", f"cannot look into a {family}", "choose a BERT, RoBERTa, DistilBERT or ELECTRA classifier"
+        )
+    base = getattr(whole, whole.base_model_prefix)
+    layers = base.transformer.layer if family == "distilbert" else base.encoder.layer
+    parts_of = _distilbert_layer if family == "distilbert" else _bert_layer
+    pooler, activation, classifier = _head(whole, base, family)
+    return Anatomy(
+        family=family,
+        heads=whole.config.num_attention_heads,
+        token_types=getattr(whole.config, "type_vocab_size", 0),
+        word_embeddings=base.embeddings.word_embeddings,
+        embeddings=getattr(base, "embeddings_project", base.embeddings),
+        layers=tuple(parts_of(layer) for layer in layers),
+        pooler=pooler,
+        pooler_activation=activation,
+        classifier=classifier,
+    )
+
+
+def _bert_layer(layer: Any) -> LayerParts:
+    heads = layer.attention.self
+    return LayerParts(layer, heads.query, heads.key, heads.value, layer.attention.output.dense)
+
+
+def _distilbert_layer(layer: Any) -> LayerParts:
+    heads = layer.attention
+    return LayerParts(layer, heads.q_lin, heads.k_lin, heads.v_lin, heads.out_lin)
+
+
+def _head(whole: Any, base: Any, family: str) -> tuple[nn.Module, Callable[[Tensor], Tensor], nn.Module]:
+    """Module and activation that give `pooled`, and the last linear. BERT's pooler applies its tanh itself."""
+    if family == "bert":
+        return base.pooler, _as_it_is, whole.classifier
+    if family == "distilbert":
+        return whole.pre_classifier, F.relu, whole.classifier
+    activation = torch.tanh if family == "roberta" else F.gelu
+    return whole.classifier.dense, activation, whole.classifier.out_proj
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor

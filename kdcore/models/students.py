@@ -1,0 +1,180 @@
+"""Students: built to a size, filled from a source's layers, saved and loaded as Hugging Face folders."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from kdcore import layer_map
+from kdcore.config import StudentSpec
+from kdcore.errors import CorruptError, UserError
+from kdcore.models.shapes import bert_config, shape_of
+from kdcore.models.sources import Located, load_encoder, read_config
+from kdcore.models.tokenizers import save_tokenizer
+from kdcore.models.weights import build_classifier, read_weights, write_model
+from kdcore.records import Shape
+
+_KEPT = ("hidden_act", "layer_norm_eps", "type_vocab_size", "initializer_range", "pad_token_id")
+"""Settings that copied layers only work with."""
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+
+
+def build_student(
+    shape: Shape,
+    labels: int,
+    spec: StudentSpec,
+    source: nn.Module | None,
+    seed: int,
+    dropout: float | None = None,
+) -> nn.Module:
+    """A BERT classifier of this size with its initial weights: float32, SDPA, eval mode.
+
+    Embeddings, the layers that `spec.init_layers` names and the pooler are copied from `source` (with
+    `init='checkpoint'` from the folder `spec.checkpoint`, with `init='random'` from nowhere). The classifier is copied
+    where a fine-tuned teacher of as many labels is the source, else new. New weights depend on `seed` and their name
+    alone; the global random state stays as it is.
+
+    Args:
+        dropout: of states and attentions; None: as the source's config says, BERT's 0.1 where there is no source.
+
+    Raises:
+        UserError: widths, feed-forward sizes, vocabularies or layers do not fit, or the source is no BERT.
+    """
+    config = bert_config(shape, labels, dropout)
+    if spec.init == "random":
+        return build_classifier(config, {}, seed)[0]
+    if spec.init == "checkpoint":
+        source = _checkpoint(spec.checkpoint or "")
+    if source is None:
+        raise UserError("student.init", f"init={spec.init} needs a source of weights", "choose init=random")
+    _check_fits(shape, source.config)
+    layers = _source_layers(spec, shape_of(source.config).layers)
+    state = _chosen_weights(source, layers, shape, keep_classifier=spec.init == "teacher")
+    if shape_of(source.config).labels != labels:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
+    for name in _KEPT + (_DROPOUTS if dropout is None else ()):
+        if hasattr(source.config, name):
+            setattr(config, name, getattr(source.config, name))
+    return build_classifier(config, state, seed)[0]
+
+
+def save_student(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+    """Writes a folder that `AutoModelForSequenceClassification.from_pretrained` loads: complete, or not at all.
+
+    It is written under a temporary name and renamed; an older one of the same name is replaced.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:8]
+    writing, old = (folder.with_name(f".{folder.name}.{mark}.{kind}") for kind in ("writing", "old"))
+    try:
+        write_model(model, writing)
+        if tokenizer is not None:
+            save_tokenizer(tokenizer, writing)
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(writing, folder)
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_classifier(folder: Path, labels: int | None = None) -> nn.Module:
+    """The model that `save_student` wrote, bit for bit: float32, SDPA, eval mode; no network.
+
+    Raises:
+        CorruptError: the folder is not complete or does not read.
+        UserError: it has another label count than `labels`.
+    """
+    folder = Path(folder)
+    try:
+        config = read_config(folder, "model folder")
+        model, fresh = build_classifier(config, read_weights(folder, "model folder"), seed=0)
+    except UserError as error:
+        raise CorruptError(
+            "model folder", f"{folder.name} does not read ({error.problem})", "train or export it again"
+        ) from error
+    if fresh:
+        raise CorruptError("model folder", f"{folder.name} lacks the weights {fresh[0]}", "train or export it again")
+    found = model.config.num_labels  # type: ignore[union-attr]
+    if labels is not None and found != labels:
+        raise UserError(
+            "model folder", f"{folder.name} answers with {found} outputs, {labels} are needed", "choose another model"
+        )
+    return model
+
+
+def _checkpoint(folder: str) -> nn.Module:
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise UserError("student.checkpoint", f"{path} is no folder", "name a folder with config.json and safetensors")
+    try:
+        config = read_config(path, "student.checkpoint")
+        return load_encoder(Located(path, True, f"checkpoint {path.name}"), config.num_labels)
+    except UserError as error:
+        raise UserError("student.checkpoint", error.problem, error.remedy) from error
+
+
+def _check_fits(shape: Shape, config: Any) -> None:
+    """Copied weights need the same sizes; depth and heads may differ."""
+    source = shape_of(config)
+    if source.model_type != "bert":
+        raise UserError(
+            "student.init", f"a BERT student cannot take the layers of a {source.model_type}", "choose init=random"
+        )
+    pairs = {
+        "student.width": (shape.width, source.width),
+        "student.intermediate": (shape.intermediate, source.intermediate),
+        "student.init": (shape.vocabulary, source.vocabulary),
+    }
+    names = {"student.width": "width", "student.intermediate": "feed-forward size", "student.init": "vocabulary"}
+    for field, (ours, theirs) in pairs.items():
+        if ours != theirs:
+            raise UserError(
+                field,
+                f"the student's {names[field]} {ours} differs from {theirs} of the model that fills it",
+                f"leave the student's {names[field]} as the source's, or choose init=random",
+            )
+    if shape.positions > source.positions:
+        raise UserError(
+            "student.init", f"the source has {source.positions} positions, not {shape.positions}", "choose init=random"
+        )
+
+
+def _source_layers(spec: StudentSpec, depth: int) -> list[int]:
+    """Source layer (from 1) of each student layer."""
+    if isinstance(spec.init_layers, tuple):
+        wrong = [layer for layer in spec.init_layers if not 1 <= layer <= depth]
+        if wrong:
+            raise UserError("student.init_layers", f"the source has layers 1 to {depth}, not {wrong}", "name those")
+        return list(spec.init_layers)
+    if spec.init_layers == "skip":
+        return layer_map.skip_init(spec.layers, depth)
+    if spec.layers > depth:
+        raise UserError(
+            "student.layers",
+            f"a student of {spec.layers} layers cannot take the {spec.init_layers} ones of {depth}",
+            "choose fewer layers, init_layers=skip (it repeats layers), or init=random",
+        )
+    choose = layer_map.first if spec.init_layers == "first" else layer_map.last
+    return list(choose(spec.layers, depth).values())
+
+
+def _chosen_weights(source: nn.Module, layers: list[int], shape: Shape, keep_classifier: bool) -> Mapping[str, Tensor]:
+    """The source's weights under the student's names."""
+    stored = source.state_dict()
+    chosen = {name: tensor for name, tensor in stored.items() if ".embeddings." in name or ".pooler." in name}
+    if keep_classifier:
+        chosen.update({name: tensor for name, tensor in stored.items() if name.startswith("classifier.")})
+    for place, layer in enumerate(layers):
+        old, new = f".encoder.layer.{layer - 1}.", f".encoder.layer.{place}."
+        chosen.update({name.replace(old, new): tensor for name, tensor in stored.items() if old in name})
+    positions = "bert.embeddings.position_embeddings.weight"
+    chosen[positions] = chosen[positions][: shape.positions]
+    return {name: tensor.detach().cpu().float() for name, tensor in chosen.items()}

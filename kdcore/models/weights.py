@@ -1,0 +1,209 @@
+"""Weights in and out of files and models.
+
+Models are built on the `meta` device and filled here: every new weight comes from a generator of its own, seeded by
+(seed, parameter name). torch's global generator is never touched, not even for a moment, so loading a model in one
+thread cannot change the dropout of a training in another; and one choice (depth, say) does not change the others'
+weights. All is float32.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdcore.errors import UserError
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+_LEGACY = {"gamma": "weight", "beta": "bias"}
+"""LayerNorm's names in checkpoints converted from TensorFlow."""
+_REBUILT = re.compile(r"(^|\.)(position_ids|token_type_ids)$")
+"""Buffers that older checkpoints store and models count anew."""
+
+
+def weight_files(folder: Path, field: str) -> list[Path]:
+    """The safetensors files of a model folder.
+
+    Raises:
+        UserError: there are none, with the remedy for a folder that only has pickled weights.
+    """
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    if (folder / INDEX).is_file():
+        names = _indexed(folder / INDEX, field)
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise UserError(field, f"{folder} lacks {', '.join(missing[:3])}", "copy all files of the model")
+        return [folder / name for name in names]
+    pickled = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickled:
+        raise UserError(
+            field,
+            f"{folder} holds its weights as {pickled[0]}, which can run code when it is read",
+            "convert it once: load it where you trust it and call save_pretrained(...), which writes model.safetensors",
+        )
+    raise UserError(field, f"{folder} holds no weights", f"it needs {SINGLE}")
+
+
+def stored_names(folder: Path, field: str) -> set[str]:
+    """Names of the stored tensors, from the files' headers alone."""
+    from safetensors import SafetensorError, safe_open
+
+    names: set[str] = set()
+    for file in weight_files(folder, field):
+        try:
+            with safe_open(str(file), framework="pt") as opened:
+                names.update(opened.keys())
+        except (SafetensorError, OSError, ValueError) as error:
+            raise _unreadable(file, field, error) from error
+    return {_modern(name) for name in names}
+
+
+def read_weights(folder: Path, field: str) -> dict[str, Tensor]:
+    """All stored tensors by name, floating ones as float32.
+
+    Raises:
+        UserError: no safetensors files, or files that do not read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    state: dict[str, Tensor] = {}
+    for file in weight_files(folder, field):
+        try:
+            state.update(load_file(str(file)))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise _unreadable(file, field, error) from error
+    return {
+        _modern(name): tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+        if not _REBUILT.search(name)
+    }
+
+
+def build_classifier(config: Any, state: Mapping[str, Tensor], seed: int) -> tuple[nn.Module, list[str]]:
+    """A sequence classifier of this config, its weights from `state` and, where that has none, new.
+
+    `state` names its tensors as the classifier does, with or without the encoder's prefix (`bert.`); other heads in it
+    are passed over. The config is copied: the attention setting would leak through a shared one.
+
+    Returns:
+        the model in eval mode, float32, on SDPA; and the names of the parameters that are new.
+
+    Raises:
+        UserError: a stored tensor has another shape than the config says.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    config = copy.deepcopy(config)
+    config.dtype = torch.float32
+    config.output_attentions = False
+    config.output_hidden_states = False
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+    prefix = f"{model.base_model_prefix}."
+    fresh = []
+    for name, parameter in list(model.named_parameters()):
+        stored = state.get(name)
+        if stored is None and name.startswith(prefix):
+            stored = state.get(name.removeprefix(prefix))
+        if stored is None:
+            fresh.append(name)
+            stored = new_weight(model, name, seed)
+        elif stored.shape != parameter.shape:
+            raise UserError(
+                "weights",
+                f"{name} is {list(stored.shape)} in the file, but config.json asks for {list(parameter.shape)}",
+                "use the config.json that belongs to these weights",
+            )
+        _put(model, name, nn.Parameter(stored.clone()))
+    _refill_buffers(model)
+    return model.eval(), fresh
+
+
+def new_weight(model: nn.Module, name: str, seed: int) -> Tensor:
+    """BERT's initial weight of this parameter: N(0, initializer_range), biases 0, norms 1; from (seed, name) alone."""
+    path, _, kind = name.rpartition(".")
+    module = model.get_submodule(path)
+    shape = model.get_parameter(name).shape
+    if kind == "bias":
+        return torch.zeros(shape)
+    if isinstance(module, nn.LayerNorm):
+        return torch.ones(shape)
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    weight = torch.empty(shape).normal_(0.0, float(model.config.initializer_range), generator=generator)  # type: ignore[union-attr,arg-type]
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        weight[module.padding_idx] = 0
+    return weight
+
+
+def write_model(model: nn.Module, folder: Path) -> None:
+    """config.json and model.safetensors, as `save_pretrained` lays them out; parameters that are tied become copies."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]  # type: ignore[union-attr]
+    config.save_pretrained(str(folder))  # type: ignore[union-attr,operator]
+    state: dict[str, Tensor] = {}
+    written: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        plain = tensor.detach().cpu().contiguous()
+        state[name] = plain.clone() if plain.data_ptr() in written else plain
+        written.add(plain.data_ptr())
+    save_file(state, str(folder / SINGLE), metadata={"format": "pt"})
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 (hex) over names, types, shapes and bytes of the weights: the model's identity for the teacher cache."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _put(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
+    path, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(path), leaf, parameter)
+
+
+def _refill_buffers(model: nn.Module) -> None:
+    """Position ids count up, token types are 0; no other buffers are known in the BERT family."""
+    for name, buffer in list(model.named_buffers()):
+        if not _REBUILT.search(name):
+            raise UserError("model", f"the buffer {name} is not known", "use a plain BERT-family model")
+        filled = torch.zeros(buffer.shape, dtype=torch.long)
+        if name.endswith("position_ids"):
+            filled = torch.arange(buffer.shape[-1]).expand(buffer.shape).clone()
+        path, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(path), leaf, filled)
+
+
+def _modern(name: str) -> str:
+    head, _, last = name.rpartition(".")
+    return f"{head}.{_LEGACY[last]}" if last in _LEGACY else name
+
+
+def _indexed(index: Path, field: str) -> list[str]:
+    try:
+        names: Iterable[Any] = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        found = sorted({str(name) for name in names})
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise _unreadable(index, field, error) from error
+    if not found or any(Path(name).name != name or not name.endswith(".safetensors") for name in found):
+        raise UserError(field, f"{index} names files that are no safetensors beside it", "save the model again")
+    return found
+
+
+def _unreadable(file: Path, field: str, error: Exception) -> UserError:
+    return UserError(field, f"{file} does not read: {str(error)[:200]}", "copy or save the model again")
