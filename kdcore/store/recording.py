@@ -41,6 +41,8 @@ def _take(batch: Batch, event: Event, run: int, batch_size: int | None) -> None:
             batch.changes.update(state="running", reason="", remedy="", detail="")
             if (parameters := student_parameters(event.facts)) is not None:
                 batch.changes["parameters"] = parameters
+            if event.facts.get("device"):
+                batch.changes["device"] = str(event.facts["device"])
             if isinstance(event.facts.get("steps"), int):
                 batch.progress["steps"] = event.facts["steps"]
         case said.StageStarted():

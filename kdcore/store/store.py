@@ -130,6 +130,9 @@ class Store:
         query = select(runs).where(runs.c.state == "queued").order_by(runs.c.position, runs.c.number)
         if run_id is not None:
             query = query.where(runs.c.id == run_id)
+        with database.read(self.engine) as connection:  # an idle worker asks each second and takes no write lock
+            if connection.execute(query.limit(1)).first() is None:
+                return None
         with database.write(self.engine) as connection:
             row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
             if row is None:
