@@ -209,15 +209,15 @@ def _single(
 ) -> None:
     look = palette.style(one.method, dark)
     name = plain(one.label) + (f" (N={count}, each seed)" if count > 1 else f" (seed {one.seed})")
-    shared = {"group": one.group, "log": log}
     if smoothing:
         raw_x, raw_y = thin(one.x, scale * one.y)
-        _line(figure, raw_x, raw_y, name, palette.faded(look.color, 0.25), "solid", width=1, quiet=True, **shared)
+        _line(figure, raw_x, raw_y, name, palette.faded(look.color, 0.25), "solid", width=1, quiet=True,
+              group=one.group, log=log)  # fmt: skip
     x, y = thin(one.x, scale * smooth(one.y, smoothing))
     width = look.width if count == 1 else look.width * 0.7
     marker = look.marker if markers else None
     _line(figure, x, y, name, look.color, look.dash, width=width, marker=marker, legend=first,
-          hover=f"{plain(one.run)}<br>seed {one.seed}", **shared)  # fmt: skip
+          hover=f"{plain(one.run)}<br>seed {one.seed}", group=one.group, log=log)  # fmt: skip
 
 
 def _line(

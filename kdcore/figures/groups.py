@@ -68,3 +68,23 @@ def _aside(key: str) -> bool:
 
 def _words(value: Any) -> str:
     return json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)
+
+
+def labels(configs: Mapping[str, Mapping[str, Any]], words: Mapping[str, str]) -> dict[str, str]:
+    """A label for each group that no other group has.
+
+    Args:
+        configs: group -> settings of one of its runs. words: group -> its short label (method and student).
+
+    Where two short labels are equal, the settings in which those groups differ are added.
+    """
+    out = dict(words)
+    for label in {label for label in words.values() if list(words.values()).count(label) > 1}:
+        twins = [group for group, one in words.items() if one == label]
+        flats = {group: {k: v for k, v in flat(configs[group]).items() if not _aside(k)} for group in twins}
+        keys = sorted({key for one in flats.values() for key in one})
+        differing = [key for key in keys if len({_words(one.get(key, "")) for one in flats.values()}) > 1]
+        for group in twins:
+            said = [f"{key.rsplit('.', 1)[-1]} {_words(flats[group].get(key, ''))}" for key in differing[:3]]
+            out[group] = f"{label}, {', '.join(said)}" if said else f"{label}, {group[:4]}"
+    return out

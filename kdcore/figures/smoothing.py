@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -39,7 +41,7 @@ def thin(x: ArrayLike, y: ArrayLike, limit: int = POINTS) -> tuple[NDArray[np.fl
         return xs, ys
     keep = {0, len(xs) - 1}
     edges = np.linspace(0, len(xs), max(1, limit // 3) + 1).astype(int)
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         part = ys[start:stop]
         finite = np.isfinite(part)
         if finite.any():

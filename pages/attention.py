@@ -1,0 +1,5 @@
+"""attention."""
+
+import streamlit as st
+
+st.title("attention")

@@ -1,0 +1,5 @@
+"""layers."""
+
+import streamlit as st
+
+st.title("layers")

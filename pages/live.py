@@ -1,0 +1,237 @@
+"""Live: one run while it trains and after, and the queue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from kdcore.errors import UserError
+from kdcore.figures import curves
+from kdcore.paths import run_dir
+from kdcore.store import ACTIVE, RunRow, Store
+from pages.parts import cards, loss
+from pages.parts.selection import active, one_run, the_store
+from pages.parts.text import ago, duration, hundredfold, metric_title, one_line, plain, task_title
+
+LOG_LINES = 25
+STATE_LOOKS = {
+    "queued": ("blue", ":material/schedule:"),
+    **dict.fromkeys(ACTIVE, ("primary", ":material/play_circle:")),
+    "done": ("green", ":material/check_circle:"),
+    "stopped": ("gray", ":material/stop_circle:"),
+    "failed": ("red", ":material/error:"),
+    "interrupted": ("orange", ":material/power_off:"),
+    "cancelled": ("gray", ":material/cancel:"),
+}
+
+
+def main() -> None:
+    cards.title("Live", "One run: how far it is, what it minimises, how well it does.")
+    store = the_store()
+    runs = store.runs(include_archived=True)
+    if runs.empty:
+        cards.empty("**Nothing is running**, and nothing has run yet. Start the one-minute demo, or launch a run.",
+                    "start", "Go to Start")  # fmt: skip
+        return
+    run = one_run(runs, "Run", "live_run", prefer=(*ACTIVE, "queued"))
+    if run is None:
+        return
+    watched = active(store.get(run))
+    # Only an active run needs a clock; a finished page stands still and keeps its plots' zoom.
+    st.fragment(_watch, run_every=1.0 if watched else None)(run, watched)
+    st.divider()
+    queued = bool((runs["state"] == "queued").any())
+    st.fragment(_queue, run_every=2.0 if queued else None)(queued)
+
+
+def _watch(run: str, watched: bool) -> None:
+    store = the_store()
+    row = store.get(run)
+    if watched and not active(row):
+        st.rerun()
+    _head(row)
+    with st.container(key="live_progress"):
+        _progress(store, row)
+    metrics = store.metrics([run])
+    if metrics.empty:
+        cards.empty(_before_first_step(row))
+    else:
+        st.subheader("Loss", anchor=False)
+        with cards.guarded("The loss cannot be written as an equation"):
+            loss.show(metrics)
+        _curves(metrics, row)
+    _scores(store, row)
+    with cards.guarded("The log cannot be shown"):
+        _log(run)
+
+
+def _head(row: RunRow) -> None:
+    color, icon = STATE_LOOKS.get(row.state, ("gray", ":material/help:"))
+    with st.container(horizontal=True, vertical_alignment="center", key="live_head"):
+        st.markdown(f"### {plain(row.name, 100)}")
+        st.badge(row.state, color=color, icon=icon)  # type: ignore[arg-type]
+        cards.badges(row.task, row.facts.get("partial"))
+    teachers = "" if row.broken else ", ".join(plain(teacher.name) for teacher in row.config.teachers)
+    said = [task_title(row.task), plain(row.method)]
+    said += [f"teachers: {teachers}" if teachers else "no teacher"]
+    said += [f"seed {row.config.train.seed}"] if not row.broken else []
+    said += [f"id {plain(row.id)}"]
+    st.caption(" · ".join(said))
+    if row.reason:
+        show = st.error if row.state == "failed" else st.info
+        show(f"**{plain(row.reason, 500)}** {plain(row.remedy, 500)}", icon=":material/info:")
+        if row.detail:
+            with st.expander("Last lines of the error"):
+                st.code(row.detail[-4000:], language=None)
+
+
+def _progress(store: Store, row: RunRow) -> None:
+    said = row.progress
+    step, steps = int(said.get("step") or 0), int(said.get("steps") or 0)
+    if row.state == "queued":
+        st.info("In the queue. It starts when the device is free.", icon=":material/schedule:")
+    elif row.active:
+        what, done, total = said.get("what") or "", said.get("done") or 0, said.get("total") or 0
+        if what:
+            share = min(1.0, done / total) if total else 0.0
+            st.progress(share, text=f"{plain(what, 80)}: {done} of {total}" if total else plain(what, 80))
+        else:
+            st.progress(min(1.0, step / steps) if steps else 0.0, text=f"Step {step} of {steps or '…'}")
+    numbers = [
+        ("Step", f"{step} / {steps}" if steps else "–"),
+        ("Time left" if row.active else "Time", duration(said.get("eta_s")) if row.active else _taken(row)),
+        ("Rows per second", f"{said['examples_per_second']:.0f}" if said.get("examples_per_second") else "–"),
+        ("Device", one_line(row.facts.get("device") or row.device or "–", 30)),
+    ]
+    with st.container(horizontal=True, key="live_numbers"):
+        for label, value in numbers:
+            st.metric(label, value, border=True, width="stretch")
+    _stop(store, row)
+
+
+def _taken(row: RunRow) -> str:
+    seconds = row.summary.get("seconds")
+    return duration(seconds if isinstance(seconds, int | float) else None)
+
+
+def _stop(store: Store, row: RunRow) -> None:
+    if not row.active:
+        return
+    asked = store.stop_requested(row.id)
+    if asked is None:
+        if st.button("Stop and keep the student", key="live_stop", icon=":material/stop:"):
+            _ask(store, row.id, keep=True)
+    elif asked == "keep":
+        st.warning("Stopping after this step; the student is saved.", icon=":material/hourglass:")
+        if st.button("Discard the student instead", key="live_discard", icon=":material/delete:"):
+            _ask(store, row.id, keep=False)
+    else:
+        st.warning("Stopping after this step; the student is not kept.", icon=":material/hourglass:")
+
+
+def _ask(store: Store, run: str, keep: bool) -> None:
+    try:
+        store.request_stop(run, keep=keep)
+    except UserError as error:  # it ended in this very moment
+        st.toast(plain(error.problem))
+    st.rerun(scope="fragment")
+
+
+def _before_first_step(row: RunRow) -> str:
+    if row.state == "queued":
+        return "The curves begin with the first step."
+    if row.active:
+        return "Getting ready: data, teachers and what they say. The curves begin with the first step."
+    return "This run ended before its first logged step."
+
+
+def _curves(metrics: pd.DataFrame, row: RunRow) -> None:
+    dark = cards.dark()
+    log = st.toggle("Logarithmic loss axis", key="live_log", persist_state="session")
+    left, right = st.columns(2)
+    caption = f"{plain(row.name, 60)}, training batches, one seed, not smoothed."
+    with left:
+        st.markdown("**Weighted terms and their sum** (what is minimised)")
+        cards.figure(lambda: curves.terms(metrics, "weighted", log=log, dark=dark), "live_weighted", caption)
+    with right:
+        st.markdown("**Raw terms** (each in its own unit)")
+        cards.figure(lambda: curves.terms(metrics, "raw", log=log, dark=dark), "live_raw", caption)
+
+
+def _scores(store: Store, row: RunRow) -> None:
+    evaluations = store.evaluations([row.id])
+    if evaluations.empty:
+        return
+    st.subheader("Scores", anchor=False)
+    metric = str(evaluations["metric"].iloc[0])
+    main = store.runs(include_archived=True).set_index("id").loc[row.id, "metric"]
+    metric = str(main) if main in set(evaluations["metric"]) else metric
+    students = evaluations[evaluations["which"].isin(["last", "best"])]
+    others = evaluations[~evaluations["which"].isin(["last", "best"]) & (evaluations["metric"] == metric)]
+    others = others[others["split"] != "select"]
+    teachers = {str(name): float(value) for name, value in zip(others["which"], others["value"], strict=True)}
+    rows = int(evaluations["rows"].max())
+    caption = f"One seed; dev split of up to {rows} rows is only reported, decisions use select."
+    dark = cards.dark()
+    cards.figure(
+        lambda: curves.scores(students, metric, metric_title(metric), teachers, row.facts.get("majority"), dark),
+        "live_scores",
+        caption,
+        data=evaluations,
+    )
+    best = students[(students["which"] == "best") & (students["metric"] == metric) & (students["split"] != "select")]
+    for _, score in best.iterrows():
+        st.markdown(f"Student chosen by *select*: **{hundredfold(score['value'])}** "
+                    f"{metric_title(metric)}, {curves.split_words(score['split'])}, {int(score['rows'])} rows, one seed.")  # fmt: skip
+
+
+def _log(run: str) -> None:
+    path = run_dir(run) / "log.txt"
+    with st.expander("Log", icon=":material/article:"):
+        lines = _tail(path)
+        st.code("\n".join(lines) if lines else "Nothing logged yet.", language=None)
+
+
+def _tail(path: Path) -> list[str]:
+    """The last lines of a log, reading no more than its end."""
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - 16_384))
+        return file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+
+
+def _queue(watched: bool) -> None:
+    store = the_store()
+    queued = store.runs(states=["queued"]).sort_values("position")
+    if watched and queued.empty:
+        st.rerun()
+    st.subheader("Queue", anchor=False)
+    if queued.empty:
+        st.caption("The queue is empty.")
+        return
+    last = len(queued) - 1
+    for place, (_, row) in enumerate(queued.iterrows()):
+        with st.container(horizontal=True, vertical_alignment="center", key=f"queue_{row['id']}"):
+            st.markdown(f"{place + 1}. **{plain(row['name'], 60)}** · {task_title(row['task'])} · "
+                        f"{plain(row['method'])} · waiting since {ago(row['created'].to_pydatetime())}")  # fmt: skip
+            run = row["id"]
+            st.button("Up", key=f"up_{run}", icon=":material/arrow_upward:", disabled=place == 0,
+                      on_click=_quietly, args=("move", run, -1))  # fmt: skip
+            st.button("Down", key=f"down_{run}", icon=":material/arrow_downward:", disabled=place == last,
+                      on_click=_quietly, args=("move", run, 1))  # fmt: skip
+            st.button("Cancel", key=f"cancel_{run}", icon=":material/close:", on_click=_quietly, args=("cancel", run))
+
+
+def _quietly(action: str, *args: object) -> None:
+    """A queued run may have started between the drawing and the click: then say so."""
+    try:
+        getattr(the_store(), action)(*args)
+    except UserError as error:
+        st.toast(plain(error.problem))
+
+
+main()

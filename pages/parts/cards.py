@@ -1,0 +1,111 @@
+"""What stands on a page where there is no picture: empty, broken or loading, always in words with a next step."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from kdcore.errors import UserError
+from kdcore.figures.template import CONFIG, summary
+from pages.parts.text import plain
+
+_log = logging.getLogger("kdboard.pages")
+
+
+def title(words: str, lead: str) -> None:
+    """The page's heading and the sentence that says what it answers."""
+    st.title(words, anchor=False)
+    st.caption(lead)
+
+
+def empty(words: str, page: str | None = None, label: str = "", **query: str) -> None:
+    """Nothing is here yet: why, and the door to what fills it."""
+    with st.container(border=True, key=f"empty-{abs(hash((words, page))) % 10**8}"):
+        st.markdown(words)
+        if page:
+            st.page_link(f"pages/{page}.py", label=label, query_params=query or None)
+
+
+def problem(error: BaseException, what: str = "This part of the page cannot be shown") -> None:
+    """An error as a card: what is wrong, what to do; the details one click below."""
+    with st.container(border=True):
+        if isinstance(error, UserError):
+            st.error(f"{what}. {plain(error.problem, 400)}.", icon=":material/error:")
+            st.markdown(f"**What to do:** {plain(error.remedy, 400)}")
+            return
+        _log.warning("%s: %r", what, error)
+        st.error(f"{what}: {plain(type(error).__name__)}: {plain(error, 400)}", icon=":material/error:")
+        with st.expander("Details"):
+            st.code("".join(traceback.format_exception(error))[-4000:], language=None)
+
+
+@contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """What fails inside becomes a card; the rest of the page stands."""
+    try:
+        yield
+    except Exception as error:
+        problem(error, what)
+
+
+def dark() -> bool:
+    """Whether the page is drawn dark. May be wrong in the first moment after a switch."""
+    return st.context.theme.type == "dark"
+
+
+def figure(
+    build: Callable[[], go.Figure],
+    key: str,
+    caption: str = "",
+    data: pd.DataFrame | None = None,
+    what: str = "This plot cannot be drawn",
+    **options: Any,
+) -> Any:
+    """Draws one figure with its caption and, one click below, its numbers as a table and a CSV file.
+
+    key: unique on the page. A figure that raises becomes a card with the reason.
+    """
+    with guarded(what):
+        drawn = build()
+        event = st.plotly_chart(drawn, key=key, theme=None, config=CONFIG, alt=summary(drawn), **options)
+        if caption:
+            st.caption(caption)
+        if data is not None:
+            numbers(data, key)
+        return event
+    return None
+
+
+def numbers(data: pd.DataFrame, key: str) -> None:
+    """The numbers behind a figure, closed until asked for."""
+    opened = st.expander("Numbers", key=f"{key}-numbers", on_change="rerun")
+    if opened.open:
+        with opened:
+            st.dataframe(data, hide_index=True, key=f"{key}-table")
+            st.download_button(
+                "Download these numbers (CSV)",
+                data=lambda: data.to_csv(index=False).encode(),
+                file_name=f"{key}.csv",
+                mime="text/csv",
+                key=f"{key}-csv",
+                icon=":material/download:",
+            )
+
+
+def badges(task: str, partial: str | None = None) -> None:
+    """Says of a number what kind it is: from generated sentences, or from a part of the data."""
+    from pages.parts.text import task_of
+
+    found = task_of(task)
+    if found and found.synthetic:
+        st.badge("synthetic task", color="orange", icon=":material/science:",
+                 help="Generated sentences, made to show differences between methods. No benchmark result.")  # fmt: skip
+    if partial:
+        st.badge("partial data", color="yellow", icon=":material/pie_chart:", help=plain(partial, 400))

@@ -1,0 +1,109 @@
+"""Which runs a page looks at: chosen on the page, mirrored in the address, checked against the store every time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from kdcore.store import ACTIVE, RunRow, Store, open_store
+from pages.parts.text import ago, one_line, plain, task_title
+
+MOST_RUNS = 60
+"""Runs that one address or one comparison may name."""
+
+
+def the_store() -> Store:
+    """The store. Cheap; opened again where the database was moved or replaced."""
+    return open_store()
+
+
+def run_words(row: pd.Series) -> str:
+    """One run in a list box: name, task, state."""
+    name = one_line(row["name"], 50)
+    seed = "" if pd.isna(row["seed"]) else f" · seed {int(row['seed'])}"
+    return f"{name} · {task_title(row['task'])}{seed} · {row['state']} · {ago(row['created'].to_pydatetime())}"
+
+
+def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()) -> str | None:
+    """A list box over `runs`, tied to `?job=`. The first run is taken where the address names none.
+
+    Args:
+        runs: rows of `Store.runs`. key: of the widget, unique over pages. prefer: states to take the default from.
+    """
+    ids = list(runs["id"])
+    if not ids:
+        return None
+    asked = st.query_params.get("job")
+    if asked is not None and asked not in ids:
+        unknown([asked])
+        asked = None
+    chosen = asked or st.session_state.get("job")
+    if chosen not in ids:
+        chosen = next((row["id"] for _, row in runs.iterrows() if row["state"] in prefer), ids[0])
+    words = {row["id"]: run_words(row) for _, row in runs.iterrows()}
+    st.session_state[key] = chosen
+    picked = st.selectbox(
+        label, ids, key=key, format_func=lambda run: words.get(run, run), on_change=_pick, args=(key,)
+    )
+    remember(picked)
+    return picked
+
+
+def _pick(key: str) -> None:
+    remember(st.session_state[key])
+
+
+def remember(run: str | None) -> None:
+    """Makes this the run the pages look at."""
+    if run is None:
+        st.session_state.pop("job", None)
+        st.query_params.pop("job", None)
+        return
+    st.session_state["job"] = run
+    if st.query_params.get("job") != run:
+        st.query_params["job"] = run
+
+
+def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], help: str | None = None) -> list[str]:
+    """A list box for several runs, tied to `?runs=a,b`."""
+    ids = list(runs["id"])
+    asked = [run for run in st.query_params.get("runs", "").split(",") if run][:MOST_RUNS]
+    lost = [run for run in asked if run not in ids]
+    if lost:
+        unknown(lost)
+    known = [run for run in asked if run in ids]
+    if not known and "runs" not in st.query_params:
+        known = [run for run in st.session_state.get("runs", default) if run in ids]
+    st.session_state[key] = known
+    words = {row["id"]: run_words(row) for _, row in runs.iterrows()}
+    picked = st.multiselect(
+        label, ids, key=key, format_func=lambda run: words.get(run, run), help=help, on_change=_pick_many, args=(key,),
+        max_selections=MOST_RUNS, placeholder="Choose runs",
+    )  # fmt: skip
+    remember_many(picked)
+    return picked
+
+
+def _pick_many(key: str) -> None:
+    remember_many(st.session_state[key])
+
+
+def remember_many(runs: Sequence[str]) -> None:
+    """Makes these the runs that are compared."""
+    st.session_state["runs"] = list(runs)
+    words = ",".join(runs)
+    if st.query_params.get("runs") != words:
+        st.query_params["runs"] = words
+
+
+def unknown(ids: Sequence[str]) -> None:
+    """Says that a link named runs that are not here."""
+    shown = ", ".join(plain(one, 60) for one in list(ids)[:5])
+    st.warning(f"The link names a run that is not in this store: {shown}. It was left out.", icon=":material/link_off:")
+
+
+def active(row: RunRow) -> bool:
+    """Whether a worker holds the run or will."""
+    return row.state in (*ACTIVE, "queued")

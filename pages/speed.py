@@ -1,0 +1,5 @@
+"""speed."""
+
+import streamlit as st
+
+st.title("speed")
