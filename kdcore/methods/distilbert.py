@@ -42,7 +42,7 @@ class DistilBERT(Method):
 
     class Config(MethodConfig):
         alpha: float = Field(0.71, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(2.0, gt=0, le=100, description="T: how far both distributions are flattened")
+        temperature: float = Field(2.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
         cosine_weight: float = Field(0.14, ge=0, le=100, description="weight of the direction of last hidden states")
 
     config: Config
@@ -54,7 +54,9 @@ class DistilBERT(Method):
 
     @classmethod
     def layer_map(cls, config: MethodConfig, student: Shape, teacher: Shape) -> dict[int, int]:
-        return {student.layers: teacher.layers}
+        """The last layers, unless their weight is 0."""
+        assert isinstance(config, cls.Config)
+        return {student.layers: teacher.layers} if config.cosine_weight else {}
 
     def stages(self) -> list[Stage]:
         if not self.config.cosine_weight:

@@ -43,7 +43,7 @@ class KD(Method):
 
     class Config(MethodConfig):
         alpha: float = Field(0.5, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(10.0, gt=0, le=100, description="T: how far both distributions are flattened")
+        temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
 
     config: Config
 

@@ -62,7 +62,7 @@ class SKD(Method):
         spread: float = Field(
             0.05, gt=0, le=10, description="mapping=softmax: score difference that makes a teacher e times as likely"
         )
-        temperature: float = Field(1.0, gt=0, le=100, description="T: how far both distributions are flattened")
+        temperature: float = Field(1.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
         hard_label_weight: float = Field(0.0, ge=0, le=1, description="weight of the hard labels; soft gets the rest")
 
     config: Config
@@ -128,9 +128,12 @@ class SKD(Method):
         return dict(zip(names, chances, strict=True))
 
     def notes(self) -> dict[str, float]:
-        """Share of the steps that each teacher was drawn for, once there were any."""
-        steps = sum(self._counts.values())
-        return {f"draws/{name}": count / steps for name, count in self._counts.items()} if steps else {}
+        """Each teacher's share of the draws so far, the chance it was given, and the scores of pilots."""
+        notes = {f"pilot/{name}": score for name, score in self._pilot_scores.items()}
+        if steps := sum(self._counts.values()):
+            notes |= {f"draws/{name}": count / steps for name, count in self._counts.items()}
+            notes |= {f"chance/{name}": chance for name, chance in self.probabilities().items()}
+        return notes
 
     def history(self) -> dict[str, object]:
         return {"counts": dict(self._counts), "pilot_scores": dict(self._pilot_scores)}

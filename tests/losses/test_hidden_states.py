@@ -1,0 +1,141 @@
+"""Losses on states: hand-worked values, loops in float64, masking, and what scaling must not change."""
+
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from kdcore.losses.hidden import cosine, patience, row_means
+
+LENGTHS = [5, 3, 1]
+
+
+def states(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def mask() -> torch.Tensor:
+    return (torch.arange(5)[None] < torch.tensor(LENGTHS)[:, None]).long()
+
+
+def layers(seed: int, count: int = 2) -> list[torch.Tensor]:
+    return [states(3, 4, seed=seed + layer) for layer in range(count)]
+
+
+def test_patience_by_hand():
+    student, teacher = [torch.tensor([[3.0, 4.0]])], [torch.tensor([[0.0, 2.0]])]
+    # normalised (0.6, 0.8) against (0, 1): (0.36 + 0.04) / 2
+    assert patience(student, teacher, normalise=True).item() == pytest.approx(0.2)
+    # as they are: (9 + 4) / 2
+    assert patience(student, teacher, normalise=False).item() == pytest.approx(6.5)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_patience_equals_the_loop(normalise):
+    student, teacher = layers(1), layers(11)
+    total = 0.0
+    for ours, theirs in zip(student, teacher, strict=True):
+        for s, t in zip(ours.tolist(), theirs.tolist(), strict=True):
+            length_s = math.sqrt(sum(x * x for x in s)) if normalise else 1.0
+            length_t = math.sqrt(sum(x * x for x in t)) if normalise else 1.0
+            total += sum((x / length_s - y / length_t) ** 2 for x, y in zip(s, t, strict=True))
+    assert patience(student, teacher, normalise).item() == pytest.approx(total / (2 * 3 * 4), rel=1e-10)
+
+
+def test_normalised_patience_is_two_minus_two_cosines_over_width():
+    student, teacher = layers(1), layers(11)
+    cosines = torch.stack([torch.cosine_similarity(s, t, dim=-1) for s, t in zip(student, teacher, strict=True)])
+    value = patience(student, teacher, normalise=True)
+    assert value.item() == pytest.approx(((2 - 2 * cosines) / 4).mean().item(), rel=1e-10)
+    assert patience(student, [-s for s in student], normalise=True).item() == pytest.approx(4 / 4)
+
+
+def test_only_normalised_patience_ignores_lengths():
+    student, teacher = layers(1), layers(11)
+    longer = [student[0] * torch.tensor([[0.1], [1.0], [30.0]], dtype=torch.float64), student[1]]
+    torch.testing.assert_close(patience(longer, teacher, True), patience(student, teacher, True))
+    assert not torch.isclose(patience(longer, teacher, False), patience(student, teacher, False))
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_patience_is_zero_on_equal_states_and_has_right_gradients(normalise):
+    student, teacher = layers(1), layers(11)
+    assert patience(student, student, normalise).item() == 0.0
+    inputs = tuple(layer.requires_grad_() for layer in student)
+    assert gradcheck(lambda a, b: patience([a, b], teacher, normalise), inputs)
+
+
+def test_patience_over_nothing_is_an_error():
+    with pytest.raises(ValueError, match="0 student layers"):
+        patience([], [], True)
+    with pytest.raises(ValueError, match="2 student layers with 1"):
+        patience(layers(1), layers(11, count=1), True)
+
+
+def test_cosine_by_hand():
+    student = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [9.0, 9.0]]])
+    teacher = torch.tensor([[[0.0, 5.0], [-2.0, 0.0]], [[3.0, 0.0], [0.0, 0.0]]])
+    valid = torch.tensor([[1, 1], [1, 0]])
+    # row 1: (1 + 2) / 2; row 2: its one token is parallel, 0
+    assert cosine(student, teacher, valid).item() == pytest.approx((1.5 + 0.0) / 2)
+
+
+def test_cosine_equals_the_loop():
+    student, teacher = states(3, 5, 4, seed=1), states(3, 5, 4, seed=2)
+    rows = []
+    for b, length in enumerate(LENGTHS):
+        apart = [1 - torch.dot(student[b, i], teacher[b, i]) / (student[b, i].norm() * teacher[b, i].norm())
+                 for i in range(length)]  # fmt: skip
+        rows.append(sum(x.item() for x in apart) / length)
+    assert cosine(student, teacher, mask()).item() == pytest.approx(sum(rows) / 3, rel=1e-10)
+
+
+def test_cosine_ignores_length_and_padding_and_is_bounded():
+    student, teacher = states(3, 5, 4, seed=1), states(3, 5, 4, seed=2)
+    value = cosine(student, teacher, mask())
+    torch.testing.assert_close(cosine(student * 7.0, teacher * 0.1, mask()), value)
+    noisy = student.masked_fill(~mask().bool()[..., None], 1e6)
+    torch.testing.assert_close(cosine(noisy, teacher, mask()), value)
+    unreal = student.masked_fill(~mask().bool()[..., None], float("nan"))
+    torch.testing.assert_close(cosine(unreal, teacher, mask()), value)
+    assert cosine(student, student, mask()).item() == pytest.approx(0.0, abs=1e-12)
+    assert cosine(student, -student, mask()).item() == pytest.approx(2.0)
+
+
+def test_cosine_gradient_reaches_valid_tokens_only():
+    student, teacher = states(3, 5, 4, seed=1).requires_grad_(), states(3, 5, 4, seed=2)
+    assert gradcheck(lambda s: cosine(s, teacher, mask()), student)
+    (gradient,) = torch.autograd.grad(cosine(student, teacher, mask()), student)
+    reached = gradient.abs().sum(-1) > 0
+    assert torch.equal(reached, mask().bool())
+
+
+def test_cosine_weighs_rows_not_tokens():
+    """A mean over all tokens of the batch would let the long row outvote the short one."""
+    student, teacher = torch.ones(2, 4, 2), torch.ones(2, 4, 2)
+    teacher[1, 0] = -1
+    lengths = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
+    assert cosine(student, teacher, lengths).item() == pytest.approx(1.0)
+
+
+def test_row_means_by_hand():
+    values = torch.tensor([[1.0, 3.0, 100.0], [5.0, 7.0, 9.0], [1.0, 1.0, 1.0]])
+    valid = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 0, 0]])
+    assert row_means(values, valid).tolist() == [2.0, 7.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_states_are_compared_in_float32(dtype):
+    student, teacher = layers(1), layers(11)
+    half = patience([s.to(dtype) for s in student], [t.to(dtype) for t in teacher], True)
+    assert half.dtype == torch.float32
+    exact = patience([s.to(dtype).double() for s in student], [t.to(dtype).double() for t in teacher], True)
+    assert half.item() == pytest.approx(exact.item(), rel=1e-4)
+    assert cosine(states(3, 5, 4).to(dtype), states(3, 5, 4, seed=1).to(dtype), mask()).dtype == torch.float32
+
+
+def test_large_half_precision_states_do_not_overflow():
+    big = torch.full((2, 4), 6e4, dtype=torch.float16)
+    assert torch.isfinite(patience([big], [-big], normalise=False))
+    assert patience([big], [-big], normalise=True).item() == pytest.approx(1.0)

@@ -1,0 +1,125 @@
+"""Steps with tensors made by hand, for what an equation says; `test_contract.py` uses real tiny models."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+import torch
+
+from kdcore.methods import Method, resolve
+from kdcore.records import ALL_LAYERS, Batch, Encoding, Outputs, Setup, Shape, Stage, Step, Want
+
+ROWS, TOKENS, CLASSES, WIDTH = 6, 5, 3, 8
+WITH_LAYER_ZERO = ("cls", "hidden")
+
+
+def shape(layers: int, width: int = WIDTH, labels: int = CLASSES) -> Shape:
+    return Shape(layers, width, heads=2, intermediate=2 * width, vocabulary=50, positions=32, labels=labels)
+
+
+def attention_mask(rows: int = ROWS) -> torch.Tensor:
+    """Rows of 1 to TOKENS real tokens, padded on the right."""
+    lengths = torch.arange(rows) % TOKENS + 1
+    return (torch.arange(TOKENS)[None] < lengths[:, None]).long()
+
+
+def outputs(wanted: Want, size: Shape, seed: int, classes: int = CLASSES, trained: bool = False) -> Outputs:
+    """Random values in the shapes of the wanted tensors; float64, with a gradient where the model is trained."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*dims: int) -> torch.Tensor:
+        return torch.randn(*dims, generator=generator, dtype=torch.float64).requires_grad_(trained)
+
+    dims = {"logits": (ROWS, classes), "cls": (ROWS, size.width), "hidden": (ROWS, TOKENS, size.width)}
+    tensors: dict[str, object] = {}
+    for name, layers in wanted.items():
+        if layers == ALL_LAYERS:
+            layers = tuple(range(0 if name in WITH_LAYER_ZERO else 1, size.layers + 1))
+        tensors[name] = {layer: random(*dims[name]) for layer in layers} if layers else random(*dims[name])
+    return Outputs(tensors, attention_mask())
+
+
+class World:
+    """One method on hand-made tensors: `step()` gives a step of its stage, as the engine would."""
+
+    def __init__(
+        self,
+        key: str,
+        options: Mapping[str, object] | None = None,
+        *,
+        student: Shape | None = None,
+        teachers: Mapping[str, Shape] | Sequence[str] | None = None,
+        scores: Mapping[str, float | None] | None = None,
+        regression: bool = False,
+    ) -> None:
+        classes = 1 if regression else CLASSES
+        method, config = resolve(key, dict(options or {}))
+        if teachers is None:
+            teachers = ["big"][: method.teachers[1]]
+        if not isinstance(teachers, Mapping):
+            teachers = {name: shape(6) for name in teachers}
+        self.setup = Setup(
+            kind="regression" if regression else "classification",
+            labels=classes,
+            student=student or shape(3),
+            teachers=dict(teachers),
+            scores=dict(scores or dict.fromkeys(teachers)),
+        )
+        self.method: Method = method(config, self.setup)
+        self.regression, self.classes = regression, classes
+        self.rng = torch.Generator().manual_seed(0)
+
+    def stage(self, name: str | None = None) -> Stage:
+        """The stage of this name; the last one by default."""
+        stages = {stage.name: stage for stage in self.method.stages()}
+        return stages[name] if name else list(stages.values())[-1]
+
+    def batch(self) -> Batch:
+        generator = torch.Generator().manual_seed(9)
+        if self.regression:
+            labels = 5 * torch.rand(ROWS, generator=generator, dtype=torch.float64)
+        else:
+            labels = torch.randint(0, self.classes, (ROWS,), generator=generator)
+        mask = attention_mask()
+        return Batch(torch.arange(ROWS), labels, {"": Encoding(mask, mask, torch.zeros_like(mask))})
+
+    def step(self, stage: str | None = None, seed: int = 0, number: int = 1) -> Step:
+        """A step in which every teacher answers whom the method asks to."""
+        chosen = self.stage(stage)
+        student = outputs(chosen.needs.student, self.setup.student, seed, self.classes, trained=True)
+        bare = Step(
+            self.batch(), {"student": student}, {}, {}, chosen.name, number, 100, 0.0, self.rng, self.regression
+        )
+        rows = dict(self.method.pick_teachers(bare))
+        said = {
+            name: outputs(chosen.needs.teacher, self.setup.teachers[name], seed + 100 + place, self.classes)
+            for place, name in enumerate(self.setup.teachers)
+            if name in rows
+        }
+        return replaced(bare, teachers=said, rows=rows)
+
+    def terms(self, step: Step) -> dict[str, float]:
+        """Raw values."""
+        return {name: term.value.item() for name, term in self.method.terms(step).items()}
+
+    def loss(self, step: Step) -> torch.Tensor:
+        return sum((term.value * term.weight for term in self.method.terms(step).values()), torch.zeros(()))
+
+
+def replaced(step: Step, **changes: object) -> Step:
+    return Step(**{**vars(step), **changes})
+
+
+@pytest.fixture
+def world() -> type[World]:
+    return World
+
+
+@pytest.fixture(name="shape")
+def _shape() -> Callable[..., Shape]:
+    return shape
+
+
+@pytest.fixture(name="replaced")
+def _replaced() -> Callable[..., Step]:
+    """A step with some fields changed."""
+    return replaced
