@@ -1,0 +1,65 @@
+"""Opinions in one or two clauses: negators flip an adjective, an outer clause flips again, contrast picks a side."""
+
+from __future__ import annotations
+
+from random import Random
+
+TOPICS = [
+    "film",
+    "plot",
+    "acting",
+    "music",
+    "script",
+    "ending",
+    "cast",
+    "hero",
+    "dialogue",
+    "camera",
+    "story",
+    "humour",
+]
+SPECIES = ["french", "old", "short", "second", "loud", "strange"]
+GOOD = ["good", "great", "brilliant", "funny", "moving", "clever", "fresh", "charming"]
+BAD = ["bad", "awful", "dull", "boring", "clumsy", "silly", "stale", "tedious"]
+INTENSIFIERS = ["very", "really", "quite", "rather"]
+NEGATORS = ("not", "never", "hardly", "far from", "anything but")
+DENIALS = ("nobody says that", "i doubt that", "it is wrong that")
+CLAIMS = ("everyone says that", "i believe that", "it is clear that")
+
+FLIP = 0.35
+"""Chance that a negator, or an outer clause, turns the opinion. Below one half, so that single words still hint."""
+
+
+def row(random: Random, label: int) -> tuple[tuple[str, ...], int]:
+    """A sentence of the wanted opinion, 1 = positive."""
+    kind = random.random()
+    if kind < 0.3:
+        text = _opinion(random, label)
+    elif kind < 0.45:
+        text = f"{_opinion(random, label)} and {_opinion(random, label)}"
+    elif kind < 0.65:
+        text = f"{_opinion(random, 1 - label)} but {_opinion(random, label)}"
+    elif kind < 0.85:
+        text = f"although {_opinion(random, 1 - label)} , {_opinion(random, label)}"
+    else:
+        text = f"{_opinion(random, label)} although {_opinion(random, 1 - label)}"
+    return (text,), label
+
+
+def _opinion(random: Random, label: int) -> str:
+    words = []
+    if random.random() < 0.5:
+        denied = random.random() < FLIP
+        words.append(random.choice(DENIALS if denied else CLAIMS))
+        label ^= denied
+    words.append("the")
+    if random.random() < 0.3:
+        words.append(random.choice(SPECIES))
+    words += [random.choice(TOPICS), "is"]
+    if random.random() < FLIP:
+        words.append(random.choice(NEGATORS))
+        label ^= 1
+    if random.random() < 0.3:
+        words.append(random.choice(INTENSIFIERS))
+    words.append(random.choice(GOOD if label else BAD))
+    return " ".join(words)
