@@ -27,6 +27,7 @@ LEASE_SECONDS = 60.0
 """How long a worker's word holds. Renewed by a timer every few seconds, so only a dead worker lets it run out."""
 
 _NO_LEASE = {"worker": None, "host": None, "pid": None, "process_started": None, "lease_until": None}
+_AGAIN = {"state": "queued", "finished": None, "stop": None, "reason": "", "remedy": "", "detail": ""}
 
 
 class LeaseLostError(RuntimeError):
@@ -43,15 +44,29 @@ class Store:
 
     def add_run(self, run: RunConfig, *, parent: str | None = None, sweep: str | None = None) -> str:
         """Puts a run at the end of the queue; returns its id, such as "pkd-mrpc-3f9a2c"."""
-        row = {
-            "name": run.name, "state": "queued", "config": run, "config_hash": config_hash(run), "task": run.task,
-            "method": run.method, "student": recording.student_words(run), "init": recording.init_words(run),
-            "teachers": ", ".join(teacher.name for teacher in run.teachers), "seed": run.train.seed,
-            "created": time.time(), "parent": parent, "sweep": sweep, "tags": [],
-        }  # fmt: skip
         with database.write(self.engine) as connection:
-            row["position"] = (connection.execute(select(func.max(runs.c.position))).scalar() or 0) + 1
-            return _insert(connection, row, f"{slug(run.method, 24)}-{slug(run.task, 24)}")
+            return _add(connection, run, parent, sweep)
+
+    def ensure(self, run: RunConfig, *, sweep: str | None = None) -> tuple[str, str]:
+        """The run with exactly these settings, whatever its name: (id, state).
+
+        Where there is none it is added; one that ended unfinished is queued again. Two processes that ask at once get
+        the same run.
+        """
+        with database.write(self.engine) as connection:
+            found = _find(connection, [config_hash(run)])
+            if not found:
+                return _add(connection, run, None, sweep), "queued"
+            run_id, state = next(iter(found.values()))
+            if "queued" in MOVES.get(state, ()) and state not in ACTIVE:
+                connection.execute(runs.update().where(runs.c.id == run_id).values(_AGAIN | {"position": _last()}))
+                state = "queued"
+            return run_id, state
+
+    def find(self, hashes: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """`config_hash` -> (id, state) of the run with these settings; a finished one where there are several."""
+        with database.read(self.engine) as connection:
+            return _find(connection, hashes)
 
     def get(self, run_id: str) -> RunRow:
         """One run.
@@ -206,9 +221,7 @@ class Store:
 
     def requeue(self, run_id: str) -> None:
         """Puts an ended, unfinished run at the end of the queue: it resumes from its checkpoint."""
-        again = {"state": "queued", "finished": None, "stop": None, "reason": "", "remedy": "", "detail": ""}
-        last = select(func.max(runs.c.position) + 1).scalar_subquery()
-        self._move_state(run_id, "queued", again | {"position": last})
+        self._move_state(run_id, "queued", _AGAIN | {"position": _last()})
 
     def move(self, run_id: str, places: int) -> None:
         """Moves a queued run up (negative) or down the queue."""
@@ -272,7 +285,14 @@ class Store:
             connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
 
 
-def _insert(connection: Connection, row: dict[str, Any], stem: str) -> str:
+def _add(connection: Connection, run: RunConfig, parent: str | None, sweep: str | None) -> str:
+    row = {
+        "name": run.name, "state": "queued", "config": run, "config_hash": config_hash(run), "task": run.task,
+        "method": run.method, "student": recording.student_words(run), "init": recording.init_words(run),
+        "teachers": ", ".join(teacher.name for teacher in run.teachers), "seed": run.train.seed,
+        "created": time.time(), "position": _last(), "parent": parent, "sweep": sweep, "tags": [],
+    }  # fmt: skip
+    stem = f"{slug(run.method, 24)}-{slug(run.task, 24)}"
     for _ in range(20):
         run_id = f"{stem}-{secrets.token_hex(3)}"
         try:
@@ -282,6 +302,18 @@ def _insert(connection: Connection, row: dict[str, Any], stem: str) -> str:
         except IntegrityError:
             continue
     raise UserError("run", "no free id was found", "try again")
+
+
+def _find(connection: Connection, hashes: Sequence[str]) -> dict[str, tuple[str, str]]:
+    query = select(runs.c.config_hash, runs.c.id, runs.c.state).where(runs.c.config_hash.in_(list(hashes)))
+    # later rows replace earlier ones: newer before older, and what is done or under way before what is not
+    rank = {"done": 3, "queued": 1} | dict.fromkeys(ACTIVE, 2)
+    rows = sorted(connection.execute(query.order_by(runs.c.number)), key=lambda row: rank.get(row.state, 0))
+    return {row.config_hash: (row.id, row.state) for row in rows}
+
+
+def _last() -> Any:
+    return select(func.coalesce(func.max(runs.c.position), 0) + 1).scalar_subquery()
 
 
 def _row(connection: Connection, run_id: str) -> Any:
