@@ -35,7 +35,7 @@ class Anatomy:
     family: str
     heads: int
     token_types: int
-    word_embeddings: nn.Module
+    word_embeddings: nn.Embedding
     embeddings: nn.Module
     layers: tuple[LayerParts, ...]
     pooler: nn.Module

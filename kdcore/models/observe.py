@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from kdcore.models.anatomy import Anatomy, anatomy
 from kdcore.records import ALL_LAYERS, TENSORS, Encoding, Outputs, Want
 
-__all__ = ["Anatomy", "anatomy", "observe"]
+__all__ = ["Anatomy", "anatomy", "evaluating", "observe"]
 
 _FROM_ZERO = ("cls", "hidden")
 _PLAIN = ("logits", "pooled", "embeddings")
@@ -172,6 +172,18 @@ def _layers(name: str, chosen: tuple[int, ...], depth: int) -> tuple[int, ...]:
     if wrong:
         raise ValueError(f"{name} has layers {first} to {depth}, not {wrong}")
     return tuple(chosen)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode, and each module's own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager

@@ -1,0 +1,147 @@
+"""How alike the hidden states of teacher and student are, each layer of one against each of the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+States = Mapping[int, Tensor] | Sequence[Tensor]
+"""Layer -> [batch, tokens, width], as `Outputs.hidden` gives it, or a list from layer 0."""
+
+_CHUNK = 512
+"""Tokens per kernel matrix: 2 MB each in float64."""
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Matrices [teacher layers + 1, student layers + 1]; row and column 0 are the embeddings. NaN: not defined.
+
+    mse: mean squared distance over the teacher's variance (1: no better than the teacher's mean state); NaN where
+        widths differ. cosine: mean of 1 - cos; NaN where widths differ. cka: linear CKA, 1 where equal up to rotation
+        and scale, about 0 where unrelated (the unbiased estimate may fall a little below).
+    tokens: how many tokens were seen.
+    """
+
+    mse: Tensor
+    cosine: Tensor
+    cka: Tensor
+    tokens: int
+
+    def data(self) -> dict[str, Any]:
+        """As plain JSON values, None for NaN."""
+        matrices = {"mse": self.mse, "cosine": self.cosine, "cka": self.cka}
+        return {name: _rows(matrix) for name, matrix in matrices.items()} | {"tokens": self.tokens}
+
+
+def layer_distances(teacher_hidden: States, student_hidden: States, mask: Tensor) -> Distances:
+    """The distances over one batch; `DistanceMeter` takes many.
+
+    Args:
+        teacher_hidden, student_hidden: all layers from 0, of the same tokens. mask: [batch, tokens], 1 = a token.
+    """
+    meter = DistanceMeter()
+    meter.update(teacher_hidden, student_hidden, mask)
+    return meter.result()
+
+
+class DistanceMeter:
+    """Sums over minibatches; keeps no states. Padding is dropped, all sums are float64.
+
+    CKA: Kornblith et al. 2019, arXiv 1905.00414, with sums of unbiased HSIC over minibatches (Nguyen et al. 2021,
+    arXiv 2010.15327, equations 2 and 3; HSIC_1 of Song et al. 2012, JMLR 13), so that the size of a minibatch does not
+    bias it.
+    """
+
+    def __init__(self) -> None:
+        self._tokens = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def update(self, teacher_hidden: States, student_hidden: States, mask: Tensor) -> None:
+        """Takes one batch.
+
+        Raises:
+            ValueError: teacher and student saw different tokens, or there is no layer.
+        """
+        teacher, student = _tokens_of(teacher_hidden, mask), _tokens_of(student_hidden, mask)
+        if not teacher or not student or len(teacher[0]) != len(student[0]):
+            raise ValueError("teacher and student need the states of the same tokens, one layer at least")
+        self._tokens += len(teacher[0])
+        self._pairwise(teacher, student)
+        chunks = math.ceil(len(teacher[0]) / _CHUNK)
+        for start in range(chunks):
+            # every n-th token: a chunk mixes rows, where neighbours would be of one sentence
+            self._kernels([t[start::chunks] for t in teacher], [s[start::chunks] for s in student])
+
+    def result(self) -> Distances:
+        """The distances over all batches so far.
+
+        Raises:
+            ValueError: no batch was taken.
+        """
+        if not self._tokens:
+            raise ValueError("no tokens were seen")
+        sums = self._sums
+        variance = (sums["norm"] - sums["total"].square().sum(1) / self._tokens)[:, None]
+        floor = 1e-12 * sums["norm"][:, None]
+        mse = torch.where(variance > floor, sums["distance"] / variance, math.nan)
+        undefined = torch.full_like(mse, math.nan)
+        if "both" in sums:
+            scale = (sums["teacher"][:, None] * sums["student"][None, :]).clamp(min=0).sqrt()
+            cka = torch.where(scale > 0, sums["both"] / scale, math.nan)
+        return Distances(mse, sums["cosine"] / self._tokens, cka if "both" in sums else undefined, self._tokens)
+
+    def _pairwise(self, teacher: list[Tensor], student: list[Tensor]) -> None:
+        self._add("norm", torch.stack([t.square().sum() for t in teacher]))
+        self._add("total", torch.stack([t.sum(0) for t in teacher]))
+        self._add("distance", _matrix(teacher, student, lambda t, s: (t - s).square().sum()))
+        self._add("cosine", _matrix(teacher, student, lambda t, s: (1 - torch.cosine_similarity(t, s)).sum()))
+
+    def _kernels(self, teacher: list[Tensor], student: list[Tensor]) -> None:
+        if len(teacher[0]) < 4:  # HSIC_1 divides by n - 3
+            return
+        ours, theirs = [_kernel(t) for t in teacher], [_kernel(s) for s in student]
+        self._add("both", _hsic(ours, theirs))
+        self._add("teacher", torch.stack([_hsic([k], [k])[0, 0] for k in ours]))
+        self._add("student", torch.stack([_hsic([k], [k])[0, 0] for k in theirs]))
+
+    def _add(self, name: str, value: Tensor) -> None:
+        value = value.cpu()
+        self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+
+def _tokens_of(states: States, mask: Tensor) -> list[Tensor]:
+    """Per layer the real tokens' states, [tokens, width] in float64."""
+    layers = [states[layer] for layer in sorted(states)] if isinstance(states, Mapping) else list(states)
+    return [state.detach()[mask.bool()].double() for state in layers]
+
+
+def _matrix(teacher: list[Tensor], student: list[Tensor], distance: Any) -> Tensor:
+    """[teacher layers, student layers]; NaN where widths differ."""
+    if teacher[0].shape != student[0].shape:
+        return torch.full((len(teacher), len(student)), math.nan, dtype=torch.float64)
+    return torch.stack([torch.stack([distance(t, s) for s in student]) for t in teacher])
+
+
+def _kernel(states: Tensor) -> Tensor:
+    """Linear kernel with its diagonal zeroed, [n, n]. Centring first changes nothing in HSIC_1 but loses less."""
+    centred = states - states.mean(0)
+    return (centred @ centred.T).fill_diagonal_(0)
+
+
+def _hsic(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    """HSIC_1 of each kernel of `first` with each of `second`, [first, second] (Song et al. 2012, equation 5)."""
+    n = len(first[0])
+    a, b = torch.stack(first), torch.stack(second)
+    trace = a.flatten(1) @ b.flatten(1).T
+    rows_a, rows_b = a.sum(2), b.sum(2)
+    totals = rows_a.sum(1)[:, None] * rows_b.sum(1)[None, :] / ((n - 1) * (n - 2))
+    return (trace + totals - 2 / (n - 2) * rows_a @ rows_b.T) / (n * (n - 3))
+
+
+def _rows(matrix: Tensor) -> list[list[float | None]]:
+    return [[value if math.isfinite(value) else None for value in row] for row in matrix.tolist()]

@@ -1,0 +1,189 @@
+"""How long a forward pass takes: models measured in turn, so that what slows the machine slows all of them alike."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+
+from kdcore.models.anatomy import anatomy
+from kdcore.models.observe import evaluating
+
+_FEWEST = 5
+"""Rounds that are measured even where the time is over."""
+_SPARE = 0.3
+"""Cores' worth of foreign work that a measurement puts up with."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One model at one batch size. Times are milliseconds per batch; per_second counts rows.
+
+    tokens: length of every row, without padding. p10_ms, p90_ms: a tenth of the passes were faster, a tenth slower.
+    busy: other work held cores that the measurement needed, so it is not to be trusted.
+    """
+
+    name: str
+    batch: int
+    tokens: int
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    per_second: float
+    repeats: int
+    hardware: str
+    precision: str
+    threads: int
+    load_average: float
+    busy: bool
+
+    def data(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def measure(
+    models: Mapping[str, nn.Module],
+    *,
+    batch_sizes: tuple[int, ...] = (1, 32),
+    tokens: int = 128,
+    repeats: int = 30,
+    warmup: int = 3,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    seconds: float = 60.0,
+) -> list[Latency]:
+    """Times the models, interleaved: each round runs every model at every batch size once.
+
+    Eval mode and `inference_mode`; the random state stays as it is. Models are on the device they are on.
+
+    Args:
+        tokens: a realistic row length of the task, such as its mean. repeats: rounds, fewer where `seconds` are over.
+
+    Raises:
+        ValueError: no models, or sizes below 1.
+    """
+    if not models or min(*batch_sizes, tokens, repeats) < 1:
+        raise ValueError("need a model, and batch sizes, tokens and repeats of at least 1")
+    busy_before, load = _foreign_cores(), os.getloadavg()[0]
+    cases = {(name, batch): _inputs(model, batch, tokens) for name, model in models.items() for batch in batch_sizes}
+    times: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
+    with ExitStack() as stack:
+        for model in models.values():
+            stack.enter_context(evaluating(model))
+        stack.enter_context(torch.inference_mode())
+        deadline = time.perf_counter() + seconds
+        for turn, counted in enumerate(_rounds(warmup, repeats, deadline)):
+            for name, batch in _rotated(list(cases), turn):
+                taken = _time(models[name], cases[name, batch], precision)
+                if counted:
+                    times[name, batch].append(taken)
+    busy = max(busy_before, _foreign_cores()) > (os.cpu_count() or 1) - torch.get_num_threads() + _SPARE
+    return [
+        _record(name, batch, tokens, times[name, batch], _device(models[name]), precision, load, busy)
+        for name, batch in cases
+    ]
+
+
+def hardware_name(device: torch.device | str = "cpu") -> str:
+    """The GPU's or the CPU's name, as the driver or the kernel gives it."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name} ({os.cpu_count()} cores)"
+
+
+def _rounds(warmup: int, repeats: int, deadline: float) -> Iterator[bool]:
+    """False for each warm-up round, then True for each that counts, until the time is over."""
+    for _ in range(warmup):
+        yield False
+    for done in range(repeats):
+        if done >= _FEWEST and time.perf_counter() > deadline:
+            return
+        yield True
+
+
+def _rotated(cases: list[tuple[str, int]], turn: int) -> list[tuple[str, int]]:
+    """Another case goes first each round, so that none always follows the same one."""
+    start = turn % len(cases)
+    return cases[start:] + cases[:start]
+
+
+def _inputs(model: nn.Module, batch: int, tokens: int) -> dict[str, Tensor]:
+    parts = anatomy(model)
+    rows = parts.word_embeddings.num_embeddings
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(min(5, rows - 1), rows, (batch, tokens), generator=generator).to(_device(model))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if parts.token_types > 1:
+        inputs["token_type_ids"] = torch.zeros_like(ids)
+    return inputs
+
+
+def _time(model: nn.Module, inputs: dict[str, Tensor], precision: str) -> float:
+    """Seconds of one forward pass, the device's work included."""
+    device = inputs["input_ids"].device
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        _finish(device)
+        start = time.perf_counter()
+        model(**inputs)
+        _finish(device)
+        return time.perf_counter() - start
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _foreign_cores(look: float = 0.2) -> float:
+    """Cores in use while this thread rests for `look` seconds: whatever runs then is not the measurement."""
+    before = psutil.cpu_times()
+    time.sleep(look)
+    after = psutil.cpu_times()
+    idle = (after.idle + getattr(after, "iowait", 0.0)) - (before.idle + getattr(before, "iowait", 0.0))
+    return max(0.0, (os.cpu_count() or 1) - idle / look)
+
+
+def _record(
+    name: str,
+    batch: int,
+    tokens: int,
+    times: list[float],
+    device: torch.device,
+    precision: str,
+    load: float,
+    busy: bool,
+) -> Latency:
+    low, median, high = (float(value) for value in np.percentile(np.array(times) * 1000, (10, 50, 90)))
+    return Latency(
+        name=name,
+        batch=batch,
+        tokens=tokens,
+        median_ms=median,
+        p10_ms=low,
+        p90_ms=high,
+        per_second=1000 * batch / median,
+        repeats=len(times),
+        hardware=hardware_name(device),
+        precision=precision,
+        threads=torch.get_num_threads(),
+        load_average=load,
+        busy=busy,
+    )
