@@ -9,23 +9,63 @@ import streamlit as st
 from pages.parts.strip import strip
 
 PAGES = [
-    st.Page("pages/start.py", title="Start", icon=":material/home:", default=True,
-            help="What this is, a one-minute demo, and the last runs."),
-    st.Page("pages/launch.py", title="Launch", icon=":material/rocket_launch:", url_path="launch",
-            help="Choose task, teachers, student and method, see the cost, and start."),
-    st.Page("pages/live.py", title="Live", icon=":material/monitoring:", url_path="live",
-            help="Watch a run: progress, the loss and its terms, scores, log. The queue."),
-    st.Page("pages/runs.py", title="Runs", icon=":material/table_rows:", url_path="runs",
-            help="All runs: open, resume, clone, note, delete."),
-    st.Page("pages/compare.py", title="Compare", icon=":material/stacked_line_chart:", url_path="compare",
-            help="Curves and final scores of several runs, over seeds, and how their settings differ."),
-    st.Page("pages/layers.py", title="Layers", icon=":material/grid_on:", url_path="layers",
-            help="How far the student's layers are from the teacher's."),
-    st.Page("pages/attention.py", title="Attention", icon=":material/visibility:", url_path="attention",
-            help="Where teacher and student look in your own sentence."),
-    st.Page("pages/speed.py", title="Speed", icon=":material/speed:", url_path="speed",
-            help="Quality against latency, and what nobody beats."),
-]  # fmt: skip
+    st.Page(
+        "pages/start.py",
+        title="Start",
+        icon=":material/home:",
+        default=True,
+        help="What this is, a one-minute demo, and the last runs.",
+    ),
+    st.Page(
+        "pages/launch.py",
+        title="Launch",
+        icon=":material/rocket_launch:",
+        url_path="launch",
+        help="Choose task, teachers, student and method, see the cost, and start.",
+    ),
+    st.Page(
+        "pages/live.py",
+        title="Live",
+        icon=":material/monitoring:",
+        url_path="live",
+        help="Watch a run: progress, the loss and its terms, scores, log. The queue.",
+    ),
+    st.Page(
+        "pages/runs.py",
+        title="Runs",
+        icon=":material/table_rows:",
+        url_path="runs",
+        help="All runs: open, resume, clone, note, delete.",
+    ),
+    st.Page(
+        "pages/compare.py",
+        title="Compare",
+        icon=":material/stacked_line_chart:",
+        url_path="compare",
+        help="Curves and final scores of several runs, over seeds, and how their settings differ.",
+    ),
+    st.Page(
+        "pages/layers.py",
+        title="Layers",
+        icon=":material/grid_on:",
+        url_path="layers",
+        help="How far the student's layers are from the teacher's.",
+    ),
+    st.Page(
+        "pages/attention.py",
+        title="Attention",
+        icon=":material/visibility:",
+        url_path="attention",
+        help="Where teacher and student look in your own sentence.",
+    ),
+    st.Page(
+        "pages/speed.py",
+        title="Speed",
+        icon=":material/speed:",
+        url_path="speed",
+        help="Quality against latency, and what nobody beats.",
+    ),
+]
 
 
 @st.cache_resource(show_spinner=False, on_release=lambda worker: getattr(worker, "shutdown", lambda: None)())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pandas as pd
 import streamlit as st
 
@@ -15,17 +17,28 @@ MOST_METHODS = 6
 
 
 def main() -> None:
-    cards.title("Compare", "Same data order, same start, same steps: what differs is the method. Colour = family, dash = method.")  # fmt: skip
+    cards.title(
+        "Compare",
+        "Same data order, same start, same steps: what differs is the method. Colour tells the family.",
+    )
     store = the_store()
     everything = store.runs(include_archived=True)
     if everything.empty:
-        cards.empty("**Nothing to compare yet.** The one-minute demo makes runs with and without a teacher.",
-                    "start", "Go to Start")  # fmt: skip
+        cards.empty(
+            "**Nothing to compare yet.** The one-minute demo makes runs with and without a teacher.",
+            "start",
+            "Go to Start",
+        )
         return
     ended = everything[everything["state"].isin(["done", "stopped"])]
     suggestion = ended[ended["task"] == ended["task"].iloc[0]]["id"].tolist()[:12] if len(ended) else []
-    picked = many_runs(everything, "Runs", "compare_runs", suggestion,
-                       help="Runs that differ in nothing but the seed are drawn as one mean with a band")  # fmt: skip
+    picked = many_runs(
+        everything,
+        "Runs",
+        "compare_runs",
+        suggestion,
+        help="Runs that differ in nothing but the seed are drawn as one mean with a band",
+    )
     if not picked:
         cards.empty("**Choose two or more runs** above, or tick rows on the page Runs.", "runs", "Go to Runs")
         return
@@ -33,8 +46,14 @@ def main() -> None:
     tasks = list(dict.fromkeys(chosen["task"]))
     task = tasks[0]
     if len(tasks) > 1:
-        task = st.selectbox("Task", tasks, key="ctask", bind="query-params", format_func=task_title,
-                            help="Scores of different tasks do not share an axis")  # fmt: skip
+        task = st.selectbox(
+            "Task",
+            tasks,
+            key="ctask",
+            bind="query-params",
+            format_func=task_title,
+            help="Scores of different tasks do not share an axis",
+        )
         task = task if task in tasks else tasks[0]
     runs, configs = compared.grouped(store, chosen[chosen["task"] == task])
     left_out = sorted(set(chosen.loc[chosen["task"] == task, "id"]) - set(runs["id"]))
@@ -68,8 +87,10 @@ def _partial(store: object, runs: pd.DataFrame) -> set[str]:
 def _finals(runs: pd.DataFrame, evaluations: pd.DataFrame, metric: str) -> None:
     st.subheader("Final scores", anchor=False)
     labels = dict(zip(runs["group"], runs["label"], strict=True))
-    default = next((group for group, method in zip(runs["group"], runs["method"], strict=True) if method == "fine-tune"),
-                   next(iter(labels)))  # fmt: skip
+    default = next(
+        (group for group, method in zip(runs["group"], runs["method"], strict=True) if method == "fine-tune"),
+        next(iter(labels)),
+    )
     known = runs[runs["score"].notna()]
     teacher = compared.teacher_score(evaluations, metric)
     if known.empty:
@@ -84,32 +105,73 @@ def _finals(runs: pd.DataFrame, evaluations: pd.DataFrame, metric: str) -> None:
             "the whisker ± std over seeds.",
             data=known[["id", "name", "label", "method", "seed", "score", "select_score", "last_score"]],
         )
-    baseline = st.selectbox("Baseline of the column Δ", list(labels), index=list(labels).index(default),
-                            format_func=lambda group: labels.get(group, group), key="compare_baseline")  # fmt: skip
+    baseline = st.selectbox(
+        "Baseline of the column Δ",
+        list(labels),
+        index=list(labels).index(default),
+        format_func=lambda group: labels.get(group, group),
+        key="compare_baseline",
+    )
     table = compared.table(runs, baseline)
     st.dataframe(table, hide_index=True, key="compare_table", alt="Mean and std of each group over its seeds")
-    st.caption(f"{metric_title(metric)}, mean ± sample std over N seeds. A difference is called real only with a named "
-               "test over at least six paired seeds; this table names no winner.")  # fmt: skip
-    st.download_button("Download the table (CSV)", lambda: table.to_csv(index=False).encode(), "comparison.csv",
-                       "text/csv", key="compare_csv", icon=":material/download:")  # fmt: skip
+    st.caption(
+        f"{metric_title(metric)}, mean ± sample std over N seeds. A difference is called real only with a named "
+        "test over at least six paired seeds; this table names no winner."
+    )
+    st.download_button(
+        "Download the table (CSV)",
+        lambda: table.to_csv(index=False).encode(),
+        "comparison.csv",
+        "text/csv",
+        key="compare_csv",
+        icon=":material/download:",
+    )
 
 
 def _curves(runs: pd.DataFrame, metrics: pd.DataFrame, evaluations: pd.DataFrame, metric: str) -> None:
     st.subheader("Curves", anchor=False)
-    quantities = {"dev": f"{metric_title(metric)}, dev split", "select": f"{metric_title(metric)}, select",
-                  "loss": "Loss (weighted sum)"}  # fmt: skip
+    quantities = {
+        "dev": f"{metric_title(metric)}, dev split",
+        "select": f"{metric_title(metric)}, select",
+        "loss": "Loss (weighted sum)",
+    }
     for kind, word in (("raw", "raw"), ("weighted", "weighted")):
         names = dict.fromkeys(metrics.loc[metrics["kind"] == kind, "name"])
         quantities |= {f"{kind}.{name}": f"Term {figure_plain(name)} ({word})" for name in names}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        what = st.selectbox("Quantity", list(quantities), key="what", bind="query-params",
-                            format_func=lambda key: quantities.get(key, key))  # fmt: skip
-        x = st.segmented_control("Horizontal axis", list(curves.X_TITLES), key="x", bind="query-params", default="step",
-                                 required=True, format_func=lambda key: curves.X_TITLES.get(key, key))  # fmt: skip
-        smoothing = st.slider("Smoothing", 0.0, 0.99, 0.0, 0.01, key="sm", bind="query-params",
-                              help="Exponential average, corrected at its start; raw lines stay visible behind")  # fmt: skip
-        band = st.selectbox("Band over seeds", ["std", "sem", "range", "none"], key="band", bind="query-params",
-                            format_func=lambda key: curves.BAND_WORDS.get(key, "every seed"))  # fmt: skip
+        what = st.selectbox(
+            "Quantity",
+            list(quantities),
+            key="what",
+            bind="query-params",
+            format_func=lambda key: quantities.get(key, key),
+        )
+        x = st.segmented_control(
+            "Horizontal axis",
+            list(curves.X_TITLES),
+            key="x",
+            bind="query-params",
+            default="step",
+            required=True,
+            format_func=lambda key: curves.X_TITLES.get(key, key),
+        )
+        smoothing = st.slider(
+            "Smoothing",
+            0.0,
+            0.99,
+            0.0,
+            0.01,
+            key="sm",
+            bind="query-params",
+            help="Exponential average, corrected at its start; raw lines stay visible behind",
+        )
+        band = st.selectbox(
+            "Band over seeds",
+            ["std", "sem", "range", "none"],
+            key="band",
+            bind="query-params",
+            format_func=lambda key: curves.BAND_WORDS.get(key, "every seed"),
+        )
         log = st.toggle("Log axis", key="logy", bind="query-params")
     what = what if what in quantities else "dev"
     x = x if x in curves.X_TITLES else "step"
@@ -126,14 +188,22 @@ def _curves(runs: pd.DataFrame, metrics: pd.DataFrame, evaluations: pd.DataFrame
     dark = cards.dark()
     data = pd.concat([pd.DataFrame({"run": c.run, "group": c.label, "seed": c.seed, x: c.x, what: c.y}) for c in lines])
     cards.figure(
-        lambda: curves.compare(lines, x, quantities[what], smoothing=float(smoothing or 0.0), log=bool(log),
-                               band=None if band == "none" else band, scale=scale, dark=dark,
-                               markers=what in ("dev", "select")),
+        lambda: curves.compare(
+            lines,
+            cast(curves.X, x),
+            quantities[what],
+            smoothing=float(smoothing or 0.0),
+            log=bool(log),
+            band=cast(curves.Band, band) if band in curves.BAND_WORDS else None,
+            scale=scale,
+            dark=dark,
+            markers=what in ("dev", "select"),
+        ),
         "compare_curves",
         f"{len(lines)} runs. Groups of fewer than {curves.FEWEST_SEEDS} seeds are drawn seed by seed. The numbers "
         "below are raw, without smoothing.",
         data=data,
-    )  # fmt: skip
+    )
 
 
 def _settings(configs: dict[str, dict[str, object]], names: dict[str, str]) -> None:

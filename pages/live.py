@@ -32,8 +32,11 @@ def main() -> None:
     store = the_store()
     runs = store.runs(include_archived=True)
     if runs.empty:
-        cards.empty("**Nothing is running**, and nothing has run yet. Start the one-minute demo, or launch a run.",
-                    "start", "Go to Start")  # fmt: skip
+        cards.empty(
+            "**Nothing is running**, and nothing has run yet. Start the one-minute demo, or launch a run.",
+            "start",
+            "Go to Start",
+        )
         return
     run = one_run(runs, "Run", "live_run", prefer=(*ACTIVE, "queued"))
     if run is None:
@@ -183,8 +186,10 @@ def _scores(store: Store, row: RunRow) -> None:
     )
     best = students[(students["which"] == "best") & (students["metric"] == metric) & (students["split"] != "select")]
     for _, score in best.iterrows():
-        st.markdown(f"Student chosen by *select*: **{hundredfold(score['value'])}** "
-                    f"{metric_title(metric)}, {curves.split_words(score['split'])}, {int(score['rows'])} rows, one seed.")  # fmt: skip
+        st.markdown(
+            f"Student chosen by *select*: **{hundredfold(score['value'])}** "
+            f"{metric_title(metric)}, {curves.split_words(score['split'])}, {int(score['rows'])} rows, one seed."
+        )
 
 
 def _log(run: str) -> None:
@@ -216,13 +221,27 @@ def _queue(watched: bool) -> None:
     last = len(queued) - 1
     for place, (_, row) in enumerate(queued.iterrows()):
         with st.container(horizontal=True, vertical_alignment="center", key=f"queue_{row['id']}"):
-            st.markdown(f"{place + 1}. **{plain(row['name'], 60)}** · {task_title(row['task'])} · "
-                        f"{plain(row['method'])} · waiting since {ago(row['created'].to_pydatetime())}")  # fmt: skip
+            st.markdown(
+                f"{place + 1}. **{plain(row['name'], 60)}** · {task_title(row['task'])} · "
+                f"{plain(row['method'])} · waiting since {ago(row['created'].to_pydatetime())}"
+            )
             run = row["id"]
-            st.button("Up", key=f"up_{run}", icon=":material/arrow_upward:", disabled=place == 0,
-                      on_click=_quietly, args=("move", run, -1))  # fmt: skip
-            st.button("Down", key=f"down_{run}", icon=":material/arrow_downward:", disabled=place == last,
-                      on_click=_quietly, args=("move", run, 1))  # fmt: skip
+            st.button(
+                "Up",
+                key=f"up_{run}",
+                icon=":material/arrow_upward:",
+                disabled=place == 0,
+                on_click=_quietly,
+                args=("move", run, -1),
+            )
+            st.button(
+                "Down",
+                key=f"down_{run}",
+                icon=":material/arrow_downward:",
+                disabled=place == last,
+                on_click=_quietly,
+                args=("move", run, 1),
+            )
             st.button("Cancel", key=f"cancel_{run}", icon=":material/close:", on_click=_quietly, args=("cancel", run))
 
 

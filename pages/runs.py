@@ -21,8 +21,11 @@ def main() -> None:
     store = the_store()
     runs = store.runs(include_archived=st.session_state.get("runs_archived", False))
     if runs.empty:
-        cards.empty("**No runs yet.** The one-minute demo on the start page makes three, or launch your own.",
-                    "start", "Go to Start")  # fmt: skip
+        cards.empty(
+            "**No runs yet.** The one-minute demo on the start page makes three, or launch your own.",
+            "start",
+            "Go to Start",
+        )
         return
     shown = _filtered(runs)
     if shown.empty:
@@ -37,8 +40,12 @@ def _filtered(runs: pd.DataFrame) -> pd.DataFrame:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         words = st.text_input("Search", key="runs_search", placeholder="name, method, task, tag or note", max_chars=100)
         tasks = sorted(set(runs["task"]))
-        task = st.selectbox("Task", ["all", *tasks], key="runs_task",
-                            format_func=lambda key: "All tasks" if key == "all" else task_title(key))  # fmt: skip
+        task = st.selectbox(
+            "Task",
+            ["all", *tasks],
+            key="runs_task",
+            format_func=lambda key: "All tasks" if key == "all" else task_title(key),
+        )
         states = st.multiselect("State", sorted(set(runs["state"])), key="runs_states", placeholder="All states")
         st.checkbox("Show archived", key="runs_archived")
     if task != "all":
@@ -114,19 +121,23 @@ def _actions(store: Store, picked: pd.DataFrame) -> None:
     state = str(picked["state"].iloc[0])
     with st.container(horizontal=True):
         if st.button("Open", key="runs_open", icon=":material/monitoring:", disabled=one is None):
-            remember(one)
-            st.switch_page("pages/live.py", query_params={"job": one})
+            remember(ids[0])
+            st.switch_page("pages/live.py", query_params={"job": ids[0]})
         if st.button("Compare", key="runs_compare", icon=":material/stacked_line_chart:", disabled=len(ids) < 2):
             remember_many(ids)
             st.switch_page("pages/compare.py", query_params={"runs": ",".join(ids)})
         if st.button("Clone into Launch", key="runs_clone", icon=":material/content_copy:", disabled=one is None):
-            st.switch_page("pages/launch.py", query_params={"clone": one})
-        if st.button("Resume", key="runs_resume", icon=":material/resume:",
-                     disabled=one is None or state not in RESUMABLE,
-                     help="Puts a stopped, failed or interrupted run back into the queue"):  # fmt: skip
+            st.switch_page("pages/launch.py", query_params={"clone": ids[0]})
+        if st.button(
+            "Resume",
+            key="runs_resume",
+            icon=":material/resume:",
+            disabled=one is None or state not in RESUMABLE,
+            help="Puts a stopped, failed or interrupted run back into the queue",
+        ):
             store.requeue(ids[0])
-            remember(one)
-            st.switch_page("pages/live.py", query_params={"job": one})
+            remember(ids[0])
+            st.switch_page("pages/live.py", query_params={"job": ids[0]})
         if st.button("Rename, note, tags", key="runs_edit", icon=":material/edit:", disabled=one is None):
             _edit(store, ids[0])
         if st.button("Archive", key="runs_archive", icon=":material/archive:"):

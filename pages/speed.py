@@ -1,5 +1,119 @@
-"""speed."""
+"""Speed: quality against latency, and what nobody beats."""
 
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
 import streamlit as st
 
-st.title("speed")
+from kdcore.figures import groups, pareto
+from pages.parts import cards, compared, probed
+from pages.parts.selection import many_runs, the_store
+from pages.parts.text import listed, metric_title, plain, task_title
+
+
+def main() -> None:
+    cards.title("Speed", "What a student costs to run, and what it is worth. Up and to the left is better.")
+    store = the_store()
+    everything = store.runs(include_archived=True)
+    done = everything[everything["state"].isin(["done", "stopped"])]
+    if done.empty:
+        cards.empty("**No finished run yet.** Latency is measured when a run ends.", "start", "Go to Start")
+        return
+    first = done[done["task"] == done["task"].iloc[0]]["id"].tolist()
+    picked = many_runs(everything, "Runs", "speed_runs", first[:30])
+    chosen = done[done["id"].isin(picked)]
+    if chosen.empty:
+        cards.empty("**Choose finished runs** above.", "runs", "Go to Runs")
+        return
+    tasks = list(dict.fromkeys(chosen["task"]))
+    task = tasks[0]
+    if len(tasks) > 1:
+        task = st.selectbox("Task", tasks, key="stask", bind="query-params", format_func=task_title)
+        task = task if task in tasks else tasks[0]
+    runs, _ = compared.grouped(store, chosen[chosen["task"] == task])
+    timed = probed.latencies(store, runs)
+    if timed.empty:
+        cards.empty("None of the chosen runs has been timed: they were started without the latency probe, or stopped.")
+        return
+    with st.container(horizontal=True):
+        cards.badges(task)
+    timed["setting"] = [_setting(row) for _, row in timed.iterrows()]
+    with cards.guarded("Quality against latency cannot be shown"):
+        _scatter(timed, runs, store.evaluations(list(runs["id"])))
+
+
+def _setting(row: pd.Series) -> str:
+    return (
+        f"{row.get('hardware')}, {row.get('precision')}, {row.get('threads')} threads, "
+        f"batch {row.get('batch')}, {row.get('tokens')} tokens"
+    )
+
+
+def _scatter(timed: pd.DataFrame, runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
+    counts = timed["setting"].value_counts()
+    setting = st.selectbox(
+        "Measured on",
+        list(counts.index),
+        key="speed_setting",
+        help="Latencies of different hardware, batch, length or precision do not share a plot",
+    )
+    setting = setting if setting in counts.index else counts.index[0]
+    here = timed[timed["setting"] == setting]
+    metric = next((m for m in runs["metric"] if isinstance(m, str) and m), "accuracy")
+    points = _points(here, evaluations, metric)
+    missing = points[~(np.isfinite(points["cost"]) & np.isfinite(points["quality"]))]
+    batch, tokens = int(here["batch"].iloc[0]), int(here["tokens"].iloc[0])
+    x_title = f"Latency per {'sentence' if batch == 1 else 'batch'} (ms, batch {batch}, {tokens} tokens, median)"
+    if len(points) - len(missing) < 3:
+        st.info("A front needs at least three points; these are shown as they are.")
+    dark = cards.dark()
+    elsewhere = sorted(set(runs["label"]) - set(here["label"]))
+    cards.figure(
+        lambda: pareto.scatter(points, x_title, f"{metric_title(metric)}, dev split", dark=dark),
+        "speed_scatter",
+        f"{plain(setting, 300)}. Points are means over seeds, whiskers ± std. Faint: another is as fast and better, or as good "
+        "and faster. The line is drawn for the chosen runs only.",
+        data=points,
+    )
+    if bool(here["busy"].fillna(False).any()):
+        st.warning(
+            "Other work held the machine while some of these were timed; trust the order, not the numbers.",
+            icon=":material/warning:",
+        )
+    if len(missing):
+        st.caption(f"Without a score or a time, so not drawn: {listed(map(plain, missing['label']))}.")
+    if elsewhere:
+        st.caption(f"Measured on other hardware or not at all: {listed(map(plain, elsewhere))}.")
+
+
+def _points(timed: pd.DataFrame, evaluations: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One point a group of students and one a teacher, as `pareto.scatter` takes them."""
+    rows = []
+    students = timed[timed["model"] == "student"]
+    for _, members in students.groupby("group", sort=False):
+        quality, spread, count = groups.mean_and_std(list(100 * members["score"]))
+        rows.append(_point(members, members["label"].iloc[0], members["method"].iloc[0], quality, spread, count))
+    dev = evaluations[(evaluations["metric"] == metric) & (evaluations["split"] != "select")]
+    for name, members in timed[timed["model"] != "student"].groupby("model", sort=False):
+        known = dev[(dev["which"] == name) & dev["run"].isin(members["id"])]["value"]
+        quality = 100 * float(known.mean()) if len(known) else float("nan")
+        rows.append(_point(members, f"teacher {name}", "teacher", quality, float("nan"), 1))
+    return pd.DataFrame(rows)
+
+
+def _point(members: pd.DataFrame, label: str, method: str, quality: float, spread: float, n: int) -> dict[str, object]:
+    cost, cost_spread, _ = groups.mean_and_std(list(members["median_ms"]))
+    return {
+        "label": label,
+        "method": method,
+        "cost": cost,
+        "quality": quality,
+        "cost_spread": 0.0 if np.isnan(cost_spread) else cost_spread,
+        "quality_spread": 0.0 if np.isnan(spread) else spread,
+        "n": n,
+        "hardware": members["hardware"].iloc[0],
+    }
+
+
+main()

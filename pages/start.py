@@ -1,5 +1,76 @@
-"""start."""
+"""Start: what this is, a demo that runs in a minute, and the last runs."""
+
+from __future__ import annotations
 
 import streamlit as st
 
-st.title("start")
+from kdcore.store import ACTIVE
+from kdcore.tasks import POCKET
+from pages.parts import cards, picture
+from pages.parts.selection import remember, remember_many, run_words, the_store
+from pages.parts.text import hundredfold, metric_title
+
+LAST_RUNS = 5
+
+
+def main() -> None:
+    st.title("KDBoard", anchor=False)
+    st.markdown(
+        "#### A small student model learns from large teachers. "
+        "See what each distillation method buys: quality against speed."
+    )
+    st.image(picture.idea(cards.dark()), width="stretch", alt=picture.WORDS)
+    runs = the_store().runs()
+    demo, train, compare = st.columns(3)
+    with demo.container(border=True, height="stretch"):
+        st.markdown("##### One-minute demo")
+        st.markdown("Teacher, student alone, student distilled: three runs on generated sentences. No network, no GPU.")
+        cards.badges(next(iter(POCKET)))
+        if st.button("Start the demo", key="start_demo", type="primary", icon=":material/play_arrow:"):
+            with cards.guarded("The demo cannot start"):
+                _demo()
+    with train.container(border=True, height="stretch"):
+        st.markdown("##### Train a student")
+        st.markdown("Choose task, teachers, size and method. Time and memory are predicted before you press Start.")
+        st.page_link("pages/launch.py", label="Launch a run", icon=":material/rocket_launch:")
+    with compare.container(border=True, height="stretch"):
+        st.markdown("##### Compare methods")
+        st.markdown("Curves, final scores over seeds, quality against latency, layer by layer and head by head.")
+        st.page_link("pages/compare.py", label="Compare runs", icon=":material/stacked_line_chart:")
+    with cards.guarded("The last runs cannot be shown"):
+        st.subheader("Last runs", anchor=False)
+        if runs.empty:
+            cards.empty("**No runs yet.** Start the demo above, or launch your own.")
+        for _, row in runs.head(LAST_RUNS).iterrows():
+            _row(row)
+
+
+def _row(row: object) -> None:
+    run = row["id"]  # type: ignore[index]
+    score = row["score"]  # type: ignore[index]
+    with st.container(horizontal=True, vertical_alignment="center", key=f"last_{run}"):
+        st.page_link(
+            "pages/live.py", label=cards.plain(run_words(row)), icon=":material/monitoring:", query_params={"job": run}
+        )
+        if score == score:
+            st.caption(f"{hundredfold(score)} {metric_title(row['metric'])}, dev, one seed")  # type: ignore[index]
+        cards.badges(row["task"])  # type: ignore[index]
+
+
+def _demo() -> None:
+    from kdcore.engine.demo import demo_runs
+
+    from kdcore.jobs import jobs
+
+    store = the_store()
+    waiting = store.runs(states=[*ACTIVE, "queued"])
+    if len(waiting) > 20:
+        st.warning("More than 20 runs are waiting already; let some end first.")
+        return
+    ids = [jobs().submit(run) for run in demo_runs()]
+    remember_many(ids)
+    remember(ids[0])
+    st.switch_page("pages/live.py", query_params={"job": ids[0]})
+
+
+main()

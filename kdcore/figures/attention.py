@@ -100,19 +100,6 @@ def shared_top(*maps: ArrayLike) -> float:
     return max(0.01, *tops)
 
 
-def best_heads(teacher: ArrayLike, student: ArrayLike) -> NDArray[np.int64]:
-    """For each student head the teacher head whose map is nearest (mean absolute difference).
-
-    Heads have no common order between two models, so the difference of "head 3" and "head 3" would mean nothing.
-
-    Args:
-        teacher: [teacher heads, tokens, tokens]. student: [student heads, tokens, tokens].
-    """
-    t, s = np.asarray(teacher, dtype=np.float64), np.asarray(student, dtype=np.float64)
-    distance = np.abs(s[:, None] - t[None]).mean(axis=(2, 3))
-    return distance.argmin(axis=1)
-
-
 def uniform(maps: ArrayLike, tolerance: float = 1e-3) -> bool:
     """True where every head looks at all tokens alike, as a model with wrong or untrained weights does."""
     values = np.asarray(maps, dtype=np.float64)

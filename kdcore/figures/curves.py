@@ -86,8 +86,11 @@ def scores(
     """
     figure = frame(X_TITLES["step"], title, dark=dark, height=330)
     student = evaluations[(evaluations["metric"] == metric) & (evaluations["which"] == "last")]
-    looks = [("#0F766E", "#2DD4BF", "solid", "circle"), ("#B45309", "#F5B041", "dash", "square"),
-             ("#9D174D", "#F472B6", "dot", "diamond")]  # fmt: skip
+    looks = [
+        ("#0F766E", "#2DD4BF", "solid", "circle"),
+        ("#B45309", "#F5B041", "dash", "square"),
+        ("#9D174D", "#F472B6", "dot", "diamond"),
+    ]
     for index, (split, rows) in enumerate(student.groupby("split", sort=True)):
         light, night, dash, marker = looks[index % len(looks)]
         xs, ys = curve(rows, "step")
@@ -211,13 +214,35 @@ def _single(
     name = plain(one.label) + (f" (N={count}, each seed)" if count > 1 else f" (seed {one.seed})")
     if smoothing:
         raw_x, raw_y = thin(one.x, scale * one.y)
-        _line(figure, raw_x, raw_y, name, palette.faded(look.color, 0.25), "solid", width=1, quiet=True,
-              group=one.group, log=log)  # fmt: skip
+        _line(
+            figure,
+            raw_x,
+            raw_y,
+            name,
+            palette.faded(look.color, 0.25),
+            "solid",
+            width=1,
+            quiet=True,
+            group=one.group,
+            log=log,
+        )
     x, y = thin(one.x, scale * smooth(one.y, smoothing))
     width = look.width if count == 1 else look.width * 0.7
     marker = look.marker if markers else None
-    _line(figure, x, y, name, look.color, look.dash, width=width, marker=marker, legend=first,
-          hover=f"{plain(one.run)}<br>seed {one.seed}", group=one.group, log=log)  # fmt: skip
+    _line(
+        figure,
+        x,
+        y,
+        name,
+        look.color,
+        look.dash,
+        width=width,
+        marker=marker,
+        legend=first,
+        hover=f"{plain(one.run)}<br>seed {one.seed}",
+        group=one.group,
+        log=log,
+    )
 
 
 def _line(

@@ -12,9 +12,9 @@ from kdcore.figures import palette
 from kdcore.figures.template import INK, frame
 
 MEASURES: dict[str, tuple[str, str]] = {
-    "cka": ("Linear CKA (0 to 1, 1 = same up to rotation)", "high is alike"),
-    "cosine": ("Cosine similarity (-1 to 1)", "high is alike"),
-    "mse": ("Normalised squared distance (0 = same)", "low is alike"),
+    "cka": ("Linear CKA (1 = same up to rotation and scale, 0 = unrelated)", "high is alike"),
+    "cosine": ("Cosine distance 1 - cos (0 = same direction)", "low is alike"),
+    "mse": ("Squared distance / teacher's variance (0 = same)", "low is alike"),
 }
 """Measure -> title with its range, and how to read it."""
 
@@ -30,8 +30,13 @@ def matrix(
     z = np.asarray(values, dtype=np.float64).T
     title, _ = MEASURES.get(measure, (measure, ""))
     students, teachers = z.shape
-    figure = frame("Teacher layer (0 = embeddings)", "Student layer (0 = embeddings)", dark=dark,
-                   height=120 + 44 * max(4, students), title=title)  # fmt: skip
+    figure = frame(
+        "Teacher layer (0 = embeddings)",
+        "Student layer (0 = embeddings)",
+        dark=dark,
+        height=120 + 44 * max(4, students),
+        title=title,
+    )
     figure.add_trace(
         go.Heatmap(
             z=z,
@@ -69,7 +74,7 @@ def nearest(values: ArrayLike, measure: str) -> list[tuple[int, int, float]]:
         column = z[:, student]
         if not np.isfinite(column).any():
             continue
-        best = int(np.nanargmin(column) if measure == "mse" else np.nanargmax(column))
+        best = int(np.nanargmax(column) if measure == "cka" else np.nanargmin(column))
         out.append((student, best, float(column[best])))
     return out
 
@@ -84,14 +89,12 @@ def map_words(layer_map: Mapping[int, int], matched: Sequence[str] = ()) -> str:
 
 
 def _scale(measure: str) -> str:
-    return f"{palette.SEQUENTIAL}_r" if measure == "mse" else palette.SEQUENTIAL
+    return palette.SEQUENTIAL if measure == "cka" else f"{palette.SEQUENTIAL}_r"
 
 
 def _range(measure: str, z: np.ndarray) -> dict[str, float]:
     if measure == "cka":
         return {"zmin": 0.0, "zmax": 1.0}
-    if measure == "cosine":
-        return {"zmin": min(0.0, float(np.nanmin(z, initial=0.0))), "zmax": 1.0}
     return {"zmin": 0.0, "zmax": max(1e-9, float(np.nanmax(z, initial=0.0)))}
 
 

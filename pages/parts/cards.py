@@ -105,7 +105,11 @@ def badges(task: str, partial: str | None = None) -> None:
 
     found = task_of(task)
     if found and found.synthetic:
-        st.badge("synthetic task", color="orange", icon=":material/science:",
-                 help="Generated sentences, made to show differences between methods. No benchmark result.")  # fmt: skip
+        st.badge(
+            "synthetic task",
+            color="orange",
+            icon=":material/science:",
+            help="Generated sentences, made to show differences between methods. No benchmark result.",
+        )
     if partial:
         st.badge("partial data", color="yellow", icon=":material/pie_chart:", help=plain(partial, 400))

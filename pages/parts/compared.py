@@ -63,13 +63,14 @@ def table(runs: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
                 "Δ to baseline": "–" if np.isnan(reference) or not count else f"{mean - 100 * reference:+.1f}",
                 "select score": groups.in_words(*groups.mean_and_std(list(100 * members["select_score"]))),
                 "last student": groups.in_words(*groups.mean_and_std(list(100 * members["last_score"]))),
-                "parameters (M)": groups.in_words(*groups.mean_and_std(list(members["parameters"].iloc[:1] / 1e6)))
-                .replace(" (N=1)", ""),
+                "parameters (M)": groups.in_words(
+                    *groups.mean_and_std(list(members["parameters"].iloc[:1] / 1e6))
+                ).replace(" (N=1)", ""),
                 "training (s)": groups.in_words(*groups.mean_and_std(list(members["seconds"])), digits=0),
                 "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(members["seed"].dropna())),
                 "unfinished": int((members["state"] != "done").sum()),
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(rows)
 
 

@@ -28,8 +28,12 @@ def latest_terms(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def equation(terms: pd.DataFrame) -> str:
     """`L = 0.5 · hard + ... = 0.46 · 0.69 + ... = 0.93` in LaTeX."""
-    words = " + ".join(rf"{_weight(row.weight)}\,\text{{{_safe(row.term)}}}" for row in terms.itertuples())
-    numbers = " + ".join(rf"{_weight(row.weight)}\times{row.raw:.3g}" for row in terms.itertuples())
+    parts = [
+        (str(term), float(raw), _weight(float(weight)))
+        for term, raw, weight in zip(terms["term"], terms["raw"], terms["weight"], strict=True)
+    ]
+    words = " + ".join(rf"{weight}\,\text{{{_safe(term)}}}" for term, _, weight in parts)
+    numbers = " + ".join(rf"{weight}\times{raw:.3g}" for _, raw, weight in parts)
     total = terms["weighted"].sum()
     return rf"\begin{{aligned}} L &= {words} \\ &= {numbers} = \mathbf{{{total:.4g}}} \end{{aligned}}"
 

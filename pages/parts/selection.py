@@ -79,9 +79,16 @@ def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], 
     st.session_state[key] = known
     words = {row["id"]: run_words(row) for _, row in runs.iterrows()}
     picked = st.multiselect(
-        label, ids, key=key, format_func=lambda run: words.get(run, run), help=help, on_change=_pick_many, args=(key,),
-        max_selections=MOST_RUNS, placeholder="Choose runs",
-    )  # fmt: skip
+        label,
+        ids,
+        key=key,
+        format_func=lambda run: words.get(run, run),
+        help=help,
+        on_change=_pick_many,
+        args=(key,),
+        max_selections=MOST_RUNS,
+        placeholder="Choose runs",
+    )
     remember_many(picked)
     return picked
 

@@ -31,9 +31,11 @@ def strip(worker: Any) -> None:
 
 def _running(row: pd.Series) -> None:
     st.page_link(
-        "pages/live.py", label=f"Training: {plain(row['name'], 40)}", icon=":material/play_circle:",
+        "pages/live.py",
+        label=f"Training: {plain(row['name'], 40)}",
+        icon=":material/play_circle:",
         query_params={"job": row["id"]},
-    )  # fmt: skip
+    )
     share = row["progress"]
     eta = "" if pd.isna(row["eta_s"]) else f", about {duration(row['eta_s'])} left"
     where = f" on {plain(row['device'], 30)}" if row["device"] else ""
