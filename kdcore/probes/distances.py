@@ -93,7 +93,7 @@ class DistanceMeter:
         if "both" in sums:
             scale = (sums["teacher"][:, None] * sums["student"][None, :]).clamp(min=0).sqrt()
             cka = torch.where(scale > 0, sums["both"] / scale, math.nan)
-        return Distances(mse, sums["cosine"] / self._tokens, cka if "both" in sums else undefined, self._tokens)
+        return Distances(mse, (sums["cosine"] / self._tokens).clamp(min=0), cka if "both" in sums else undefined, self._tokens)
 
     def _pairwise(self, teacher: list[Tensor], student: list[Tensor]) -> None:
         self._add("norm", torch.stack([t.square().sum() for t in teacher]))
