@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 
@@ -120,8 +122,8 @@ def _pictures(ours: AttentionMaps, theirs: AttentionMaps | None, teacher: str | 
             "attention_grid_d",
         )
     st.caption(
-        f"One scale: 0 to {top:.2f}, differences ±{top:.2f}. {len(ours.tokens)} tokens. Heads have no common order, so each "
-        "student head is set against the teacher head nearest to it (least Jensen-Shannon divergence over this sentence)."
+        f"One scale: 0 to {top:.2f}, differences ±{top:.2f}. {len(ours.tokens)} tokens. Heads have no common order, so "
+        "each student head is set against the teacher head nearest to it (least Jensen-Shannon divergence here)."
     )
     _detail(ours, theirs, change, places, top, dark)
 
@@ -164,9 +166,7 @@ def _detail(
     for place, (title, values, signed, key) in zip(st.columns(3), three, strict=True):
         with place:
             cards.figure(
-                lambda title=title, values=values, signed=signed: attention.head(
-                    values, ours.tokens, title, top=top, signed=signed, dark=dark
-                ),
+                partial(attention.head, values, ours.tokens, title, top=top, signed=signed, dark=dark),
                 key,
             )
     st.caption(f"Layer.head, counted from 1. Tokens: {plain(listed(ours.tokens, 64), 600)}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,7 @@ from pages.parts.text import plain, task_title
 
 
 def main() -> None:
-    cards.title(
-        "Layers", "Does a student layer hold what a teacher layer holds? Outlined: the pairs the method matched."
-    )
+    cards.title("Layers", "Does a student layer hold what a teacher layer holds? Outlined: the matched pairs.")
     store = the_store()
     runs = store.runs(include_archived=True)
     runs = runs[runs["state"].isin(["done", "stopped"])]
@@ -53,24 +53,20 @@ def _matrices(row: RunRow, teacher: str, found: Mapping[str, Any]) -> None:
         f"Student of **{plain(row.name, 80)}** against teacher **{plain(teacher)}**. {layers.map_words(matched)}"
     )
     tabs = {"cka": "CKA", "cosine": "Direction", "mse": "Distance"}
-    about = (
-        f"{found.get('tokens', '?')} tokens of {task_title(row.task)}, one seed, states of real tokens (no padding)."
-    )
+    about = f"{found.get('tokens', '?')} tokens of {task_title(row.task)}, one seed, padding left out."
     dark = cards.dark()
     for measure, place in zip(tabs, st.tabs(list(tabs.values())), strict=True):
         values = np.asarray(found.get(measure), dtype=np.float64)
         with place:
             if not np.isfinite(values).any():
-                cards.empty(
-                    "Not defined here: teacher and student have different widths. CKA compares them all the same."
-                )
+                cards.empty("Not defined here: teacher and student differ in width. CKA compares them all the same.")
                 continue
             table = pd.DataFrame(
                 [(t, s, values[t, s]) for t in range(shape[0]) for s in range(shape[1])],
                 columns=["teacher layer", "student layer", measure],
             )
             cards.figure(
-                lambda values=values, measure=measure: layers.matrix(values, measure, matched, dark),
+                partial(layers.matrix, values, measure, matched, dark),
                 f"layers_{measure}",
                 f"{about} {layers.MEASURES[measure][1].capitalize()}.",
                 data=table,
@@ -83,8 +79,8 @@ def _matrices(row: RunRow, teacher: str, found: Mapping[str, Any]) -> None:
 def _layer_map(row: RunRow, students: int, teachers: int) -> dict[int, int]:
     """The map that the method used; only depths matter to it."""
     method, config = resolve(row.method, row.config.options)
-    heads = {"width": 64, "heads": 4, "intermediate": 128}
-    return method.layer_map(config, Shape(layers=students, **heads), Shape(layers=teachers, **heads))
+    student = Shape(layers=students, width=64, heads=4, intermediate=128)
+    return method.layer_map(config, student, replace(student, layers=teachers))
 
 
 def _why_none(row: RunRow) -> str:

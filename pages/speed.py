@@ -72,8 +72,8 @@ def _scatter(timed: pd.DataFrame, runs: pd.DataFrame, evaluations: pd.DataFrame)
     cards.figure(
         lambda: pareto.scatter(points, x_title, f"{metric_title(metric)}, dev split", dark=dark),
         "speed_scatter",
-        f"{plain(setting, 300)}. Points are means over seeds, whiskers ± std. Faint: another is as fast and better, or as good "
-        "and faster. The line is drawn for the chosen runs only.",
+        f"{plain(setting, 300)}. Points are means over seeds, whiskers ± std. Faint: another is as fast and better, or "
+        "as good and faster. The line is drawn for the chosen runs only.",
         data=points,
     )
     if bool(here["busy"].fillna(False).any()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from kdcore.store import ACTIVE
@@ -45,16 +46,16 @@ def main() -> None:
             _row(row)
 
 
-def _row(row: object) -> None:
-    run = row["id"]  # type: ignore[index]
-    score = row["score"]  # type: ignore[index]
+def _row(row: pd.Series) -> None:
+    run = row["id"]
+    score = row["score"]
     with st.container(horizontal=True, vertical_alignment="center", key=f"last_{run}"):
         st.page_link(
             "pages/live.py", label=cards.plain(run_words(row)), icon=":material/monitoring:", query_params={"job": run}
         )
         if score == score:
-            st.caption(f"{hundredfold(score)} {metric_title(row['metric'])}, dev, one seed")  # type: ignore[index]
-        cards.badges(row["task"])  # type: ignore[index]
+            st.caption(f"{hundredfold(score)} {metric_title(row['metric'])}, dev, one seed")
+        cards.badges(row["task"])
 
 
 def _demo() -> None:
