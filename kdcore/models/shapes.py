@@ -71,6 +71,11 @@ def shape_of(config: Any, labels: int | None = None) -> Shape:
     )
 
 
+def usable_positions(config: Any) -> int:
+    """The longest row, in tokens, that a model of this config reads."""
+    return config.max_position_embeddings - (ROBERTA_OFFSET if config.model_type == "roberta" else 0)
+
+
 def student_shape(spec: StudentSpec, base: Shape, labels: int) -> Shape:
     """The student's size: what `spec` says, and where it is silent, what `base` has.
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from kdcore.errors import UserError
 from kdcore.models.observe import evaluating, observe
+from kdcore.models.shapes import usable_positions
 from kdcore.records import ALL_LAYERS, Encoding
 
 Maps = NDArray[np.float32]
@@ -45,12 +46,16 @@ def attention_maps(
 ) -> AttentionMaps:
     """Every head's attention over one sentence or pair, in eval mode.
 
+    Args:
+        max_length: tokens kept, never more than the model has positions.
+
     Raises:
         UserError: the sentence is empty.
     """
     if not sentence.strip():
         raise UserError("sentence", "there is nothing to look at", "type a sentence")
-    coded = tokenizer(sentence, pair or None, truncation=True, max_length=max_length)
+    longest = min(max_length, usable_positions(model.config))
+    coded = tokenizer(sentence, pair or None, truncation=True, max_length=longest)
     ids = torch.tensor([coded["input_ids"]])
     types = torch.tensor([coded["token_type_ids"]]) if "token_type_ids" in coded else torch.zeros_like(ids)
     encoding = Encoding(ids, torch.ones_like(ids), types).to(next(model.parameters()).device)

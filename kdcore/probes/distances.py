@@ -68,8 +68,6 @@ class DistanceMeter:
             ValueError: teacher and student saw different tokens, or there is no layer.
         """
         teacher, student = _tokens_of(teacher_hidden, mask), _tokens_of(student_hidden, mask)
-        if not teacher or not student or len(teacher[0]) != len(student[0]):
-            raise ValueError("teacher and student need the states of the same tokens, one layer at least")
         self._tokens += len(teacher[0])
         self._pairwise(teacher, student)
         chunks = math.ceil(len(teacher[0]) / _CHUNK)
@@ -93,7 +91,9 @@ class DistanceMeter:
         if "both" in sums:
             scale = (sums["teacher"][:, None] * sums["student"][None, :]).clamp(min=0).sqrt()
             cka = torch.where(scale > 0, sums["both"] / scale, math.nan)
-        return Distances(mse, (sums["cosine"] / self._tokens).clamp(min=0), cka if "both" in sums else undefined, self._tokens)
+        return Distances(
+            mse, (sums["cosine"] / self._tokens).clamp(min=0), cka if "both" in sums else undefined, self._tokens
+        )
 
     def _pairwise(self, teacher: list[Tensor], student: list[Tensor]) -> None:
         self._add("norm", torch.stack([t.square().sum() for t in teacher]))
@@ -117,6 +117,8 @@ class DistanceMeter:
 def _tokens_of(states: States, mask: Tensor) -> list[Tensor]:
     """Per layer the real tokens' states, [tokens, width] in float64."""
     layers = [states[layer] for layer in sorted(states)] if isinstance(states, Mapping) else list(states)
+    if not layers or any(state.shape[:2] != mask.shape for state in layers):
+        raise ValueError("teacher and student need the states of the same tokens as the mask, one layer at least")
     return [state.detach()[mask.bool()].double() for state in layers]
 
 

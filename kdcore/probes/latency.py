@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kdcore.models.anatomy import anatomy
 from kdcore.models.observe import evaluating
+from kdcore.models.shapes import usable_positions
 
 _FEWEST = 5
 """Rounds that are measured even where the time is over."""
@@ -70,10 +71,13 @@ def measure(
         tokens: a realistic row length of the task, such as its mean. repeats: rounds, fewer where `seconds` are over.
 
     Raises:
-        ValueError: no models, or sizes below 1.
+        ValueError: no models, sizes below 1, or rows longer than a model can read.
     """
     if not models or min(*batch_sizes, tokens, repeats) < 1:
         raise ValueError("need a model, and batch sizes, tokens and repeats of at least 1")
+    for name, model in models.items():
+        if tokens > usable_positions(model.config):
+            raise ValueError(f"{tokens} tokens are more than the {usable_positions(model.config)} {name} can read")
     busy_before, load = _foreign_cores(), os.getloadavg()[0]
     cases = {(name, batch): _inputs(model, batch, tokens) for name, model in models.items() for batch in batch_sizes}
     times: dict[tuple[str, int], list[float]] = {case: [] for case in cases}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -70,8 +71,6 @@ def test_code_beside_a_tokenizer_is_not_run(tmp_path):
     config |= {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}, "tokenizer_class": "Evil"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    try:
+    with contextlib.suppress(UserError):
         assert load_tokenizer(tmp_path)("dog")["input_ids"] == [2, 6, 3]
-    except UserError:
-        pass
     assert not (tmp_path / "ran").exists()
