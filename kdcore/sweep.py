@@ -3,7 +3,7 @@
     name: pairs
     common: {train: {epochs: 3}}          # any settings of a run, shared by all
     teachers: [{name: big, source: package, where: minilm, fine_tune: {}}]
-    methods: [fine-tune, {method: pkd, label: PKD-Last, options: {map: last}, teachers: [big]}]
+    methods: [fine-tune, {method: pkd, label: PKD-Last, options: {layers: last}, teachers: [big]}]
     students: [{layers: 3}]
     inits: [{init: base, init_layers: first}, {init: teacher, init_layers: skip}]
     tasks: [mrpc, {task: sst2, seeds: [0], common: {train: {epochs: 1}}}]
@@ -167,8 +167,11 @@ def expand(grid: Grid) -> list[Cell]:
     for task in grid.tasks:
         if task.own is None:
             find_task(task.task)
-    for method in grid.methods:
-        resolve(method.method, method.options)
+    for m, method in enumerate(grid.methods):
+        try:
+            resolve(method.method, method.options)
+        except UserError as error:
+            raise UserError(f"methods[{m}].{error.field}", error.problem, error.remedy) from None
     cells = list(_cells(grid))
     seen: dict[str, Cell] = {}
     for cell in cells:
@@ -180,17 +183,20 @@ def expand(grid: Grid) -> list[Cell]:
 
 
 def _cells(grid: Grid) -> Iterator[Cell]:
+    from kdcore.methods import resolve
+
     for t, task in enumerate(grid.tasks):
         for seed in task.seeds or grid.seeds:
             for student in task.students or grid.students:
                 for init in grid.inits:
                     for m, method in enumerate(grid.methods):
                         label = method.label or method.method
+                        options = resolve(method.method, method.options)[1].model_dump(mode="json")
                         settings = merged(grid.common, task.common, method.common)
                         settings = merged(
                             settings, {"student": student}, {"student": init}, {"train": {"seed": seed}}
                         ) | {"name": label, "task": task.task, "own": task.own, "method": method.method,
-                             "options": method.options, "teachers": _teachers(grid, task, method, m)}  # fmt: skip
+                             "options": options, "teachers": _teachers(grid, task, method, m)}  # fmt: skip
                         yield Cell(label, checked(RunConfig, settings, f"sweep(tasks[{t}], methods[{m}])"))
 
 
@@ -222,6 +228,12 @@ def states(store: Store, cells: list[Cell]) -> dict[str, str]:
     """Hash -> state of the run with these settings; "new" where there is none."""
     found = store.find([cell.hash for cell in cells])
     return {cell.hash: found[cell.hash][1] if cell.hash in found else "new" for cell in cells}
+
+
+def found_ids(store: Store, cells: list[Cell]) -> list[str]:
+    """Ids of the runs that are in the store, in the order of the cells."""
+    found = store.find([cell.hash for cell in cells])
+    return [found[cell.hash][0] for cell in cells if cell.hash in found]
 
 
 def queue(store: Store, cells: list[Cell], name: str) -> list[str]:
@@ -266,7 +278,19 @@ def results(store: Store, cells: list[Cell]) -> pd.DataFrame:
     return frame.assign(label=frame.config_hash.map(labels)).reset_index(drop=True)
 
 
-_GROUP = ["task", "student", "init"]
+_GROUP = ["task", "student", "init", "protocol"]
+
+
+def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Store rows with a `label` each: the run's name, or its method; with options, and then teachers, where runs of one
+    label differ in them. Of runs with equal settings the newest stays."""
+    frame = frame.drop_duplicates("config_hash")
+    frame = frame.assign(label=frame.name.where(frame.name != frame.id, frame.method))
+    for column in ("method", "options", "teachers"):
+        differ = frame.groupby([*_GROUP, "label"])[column].transform("nunique") > 1
+        words = frame.label + " (" + frame[column].where(frame[column] != "", "none") + ")"
+        frame = frame.assign(label=frame.label.where(~differ, words))
+    return frame
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -289,7 +313,7 @@ def verdicts(frame: pd.DataFrame) -> list[str]:
         scores = group.pivot_table(index="seed", columns="label", values="score")
         order = list(scores.mean().sort_values(ascending=False).index)
         if len(order) > 1:
-            sentences.append(f"{', '.join(map(str, key))}: {_verdict(scores[order[:2]].dropna(), *order[:2])}")
+            sentences.append(f"{', '.join(map(str, key[:3]))}: {_verdict(scores[order[:2]].dropna(), *order[:2])}")
     return sentences
 
 

@@ -6,10 +6,22 @@ import os
 import threading
 
 from kdcore.store import database
+from kdcore.store.recording import init_words, student_words
 from kdcore.store.rows import ACTIVE, STATES, RunRow, config_hash
 from kdcore.store.store import LEASE_SECONDS, LeaseLostError, Store
 
-__all__ = ["ACTIVE", "LEASE_SECONDS", "STATES", "LeaseLostError", "RunRow", "Store", "config_hash", "open_store"]
+__all__ = [
+    "ACTIVE",
+    "LEASE_SECONDS",
+    "STATES",
+    "LeaseLostError",
+    "RunRow",
+    "Store",
+    "config_hash",
+    "init_words",
+    "open_store",
+    "student_words",
+]
 
 _open: dict[tuple[str, int, int], Store] = {}
 _lock = threading.Lock()

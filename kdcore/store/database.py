@@ -24,7 +24,14 @@ MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
 """Version n -> the function that turns a database of version n into one of version n + 1."""
 
 _BUSY_MS = 20_000
-_DAMAGED = ("file is not a database", "malformed", "file is encrypted", "unsupported file format", "no such table")
+_DAMAGED = (
+    "file is not a database",
+    "malformed",
+    "file is encrypted",
+    "unsupported file format",
+    "no such table",
+    "no such column",
+)
 
 
 def default_url() -> str:

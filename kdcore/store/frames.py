@@ -17,10 +17,11 @@ _TIMES = ("created", "started", "finished")
 _NUMBERS = ("score", "select_score", "last_score", "seconds", "latency_ms", "parameters")
 _PROGRESS = ("step", "steps", "eta_s")
 RUN_COLUMNS = (
-    "id", "name", "state", "task", "method", "student", "teachers", "init", "seed", "metric", "score", "select_score",
-    "last_score", "seconds", "latency_ms", "parameters", "step", "steps", "progress", "what", "eta_s", "created",
+    "id", "name", "state", "task", "method", "options", "student", "teachers", "init", "seed", "metric", "score",
+    "select_score", "last_score", "seconds", "latency_ms", "parameters", "step", "steps", "progress", "what", "eta_s",
+    "created",
     "started", "finished", "device", "position", "reason", "remedy", "note", "tags", "archived", "parent", "sweep",
-    "config_hash",
+    "protocol", "config_hash",
 )  # fmt: skip
 METRIC_COLUMNS = ("run", "stage", "step", "epoch", "seconds", "kind", "name", "value")
 EVALUATION_COLUMNS = ("run", "stage", "step", "split", "which", "metric", "value", "rows")

@@ -31,6 +31,8 @@ MOVES: dict[str, tuple[str, ...]] = {
 }
 """State -> states that may follow it."""
 
+_TECHNICAL = {"seed", "device", "threads", "log_every", "checkpoint_every", "teacher_cache", "accumulate"}
+
 LOST = {"problem": "its settings cannot be read", "remedy": "delete the run; the other runs are not affected"}
 
 
@@ -120,6 +122,19 @@ def config_hash(run: RunConfig) -> str:
     """sha256 over everything that defines the student; the run's name does not."""
     settings = run.model_dump(mode="json", exclude={"name"})
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def protocol_hash(run: RunConfig) -> str:
+    """Equal for runs that may be compared: same task, student, initialisation and training, whatever the method,
+    teachers and seed. Settings that only say where and how the work is done do not count."""
+    train = run.train.model_dump(mode="json", exclude=_TECHNICAL)
+    shared = [run.task, run.own and run.own.model_dump(mode="json"), run.student.model_dump(mode="json"), train]
+    return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def option_words(run: RunConfig) -> str:
+    """The method's settings in a list's cell: "temperature=4, alpha=0.5"."""
+    return ", ".join(f"{name}={value}" for name, value in sorted(run.options.items()))
 
 
 def slug(text: str, length: int) -> str:

@@ -17,7 +17,18 @@ from kdcore.events import Event
 from kdcore.paths import checked_id, room
 from kdcore.store import database, frames, recording
 from kdcore.store.process import Process, surely_gone, this_process
-from kdcore.store.rows import ACTIVE, MOVES, STATES, RunRow, config_hash, read_config, run_row, slug
+from kdcore.store.rows import (
+    ACTIVE,
+    MOVES,
+    STATES,
+    RunRow,
+    config_hash,
+    option_words,
+    protocol_hash,
+    read_config,
+    run_row,
+    slug,
+)
 from kdcore.store.tables import evaluations, metrics, probes, runs, upsert
 
 if TYPE_CHECKING:
@@ -45,7 +56,7 @@ class Store:
     def add_run(self, run: RunConfig, *, parent: str | None = None, sweep: str | None = None) -> str:
         """Puts a run at the end of the queue; returns its id, such as "pkd-mrpc-3f9a2c"."""
         with database.write(self.engine) as connection:
-            return _add(connection, run, parent, sweep)
+            return add_row(connection, run, parent, sweep)
 
     def ensure(self, run: RunConfig, *, sweep: str | None = None) -> tuple[str, str]:
         """The run with exactly these settings, whatever its name: (id, state).
@@ -56,7 +67,7 @@ class Store:
         with database.write(self.engine) as connection:
             found = _find(connection, [config_hash(run)])
             if not found:
-                return _add(connection, run, None, sweep), "queued"
+                return add_row(connection, run, None, sweep), "queued"
             run_id, state = next(iter(found.values()))
             if "queued" in MOVES.get(state, ()) and state not in ACTIVE:
                 connection.execute(runs.update().where(runs.c.id == run_id).values(_AGAIN | {"position": _last()}))
@@ -75,7 +86,7 @@ class Store:
             UserError: no such run.
         """
         with database.read(self.engine) as connection:
-            return run_row(_row(connection, run_id))
+            return run_row(find_row(connection, run_id))
 
     def runs(
         self, states: Sequence[str] | None = None, include_archived: bool = False, sweep: str | None = None
@@ -105,7 +116,7 @@ class Store:
     def probes(self, run_id: str) -> dict[str, Any]:
         """Probe name -> data of its latest step."""
         with database.read(self.engine) as connection:
-            number = _row(connection, run_id).number
+            number = find_row(connection, run_id).number
             query = select(probes.c.name, probes.c.data).where(probes.c.run == number).order_by(probes.c.step)
             return {name: data for name, data in connection.execute(query) if isinstance(data, dict)}
 
@@ -120,7 +131,7 @@ class Store:
             LeaseLostError: `worker` is named and does not hold the run. UserError: no such run.
         """
         with database.write(self.engine) as connection:
-            row = _row(connection, run_id)
+            row = find_row(connection, run_id)
             if worker is not None and row.worker != worker:
                 raise LeaseLostError(run_id)
             config, _ = read_config(row.config)
@@ -201,7 +212,7 @@ class Store:
     def request_stop(self, run_id: str, keep: bool = True) -> None:
         """Asks the worker to stop after its present step; keep: save the student. A queued run is cancelled."""
         with database.write(self.engine) as connection:
-            row = _row(connection, run_id)
+            row = find_row(connection, run_id)
             if row.state in ACTIVE:
                 change: dict[str, Any] = {"stop": "keep" if keep else "discard"}
             elif row.state == "queued":
@@ -258,7 +269,7 @@ class Store:
             UserError: it is being trained, or there is no such run.
         """
         with database.write(self.engine) as connection:
-            row = _row(connection, run_id)
+            row = find_row(connection, run_id)
             if row.state in ACTIVE:
                 raise UserError("run", f"{run_id} is {row.state}", "stop it first")
             connection.execute(runs.delete().where(runs.c.number == row.number))
@@ -268,7 +279,7 @@ class Store:
 
     def _change(self, run_id: str, changes: dict[str, Any]) -> None:
         with database.write(self.engine) as connection:
-            number = _row(connection, run_id).number
+            number = find_row(connection, run_id).number
             if changes:
                 connection.execute(runs.update().where(runs.c.number == number).values(changes))
 
@@ -279,22 +290,26 @@ class Store:
 
     def _move_state(self, run_id: str, state: str, changes: dict[str, Any]) -> None:
         with database.write(self.engine) as connection:
-            row = _row(connection, run_id)
+            row = find_row(connection, run_id)
             if state not in MOVES.get(row.state, STATES):
                 raise UserError("run", f"{run_id} is {row.state} and cannot become {state}", _advice(row.state))
             connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
 
 
-def _add(connection: Connection, run: RunConfig, parent: str | None, sweep: str | None) -> str:
+def add_row(
+    connection: Connection, run: RunConfig, parent: str | None, sweep: str | None, wanted: str | None = None
+) -> str:
+    """Inserts a queued run, under the wanted id if that is free; returns its id."""
     row = {
-        "name": run.name, "state": "queued", "config": run, "config_hash": config_hash(run), "task": run.task,
-        "method": run.method, "student": recording.student_words(run), "init": recording.init_words(run),
-        "teachers": ", ".join(teacher.name for teacher in run.teachers), "seed": run.train.seed,
-        "created": time.time(), "position": _last(), "parent": parent, "sweep": sweep, "tags": [],
+        "name": run.name, "state": "queued", "config": run, "config_hash": config_hash(run),
+        "protocol": protocol_hash(run), "task": run.task, "method": run.method, "options": option_words(run),
+        "student": recording.student_words(run), "init": recording.init_words(run), "seed": run.train.seed,
+        "teachers": ", ".join(teacher.name for teacher in run.teachers), "created": time.time(),
+        "position": _last(), "parent": parent, "sweep": sweep, "tags": [],
     }  # fmt: skip
     stem = f"{slug(run.method, 24)}-{slug(run.task, 24)}"
-    for _ in range(20):
-        run_id = f"{stem}-{secrets.token_hex(3)}"
+    for attempt in range(20):
+        run_id = wanted if wanted and not attempt else f"{stem}-{secrets.token_hex(3)}"
         try:
             with connection.begin_nested():
                 connection.execute(runs.insert().values(id=run_id, **row))
@@ -316,7 +331,12 @@ def _last() -> Any:
     return select(func.coalesce(func.max(runs.c.position), 0) + 1).scalar_subquery()
 
 
-def _row(connection: Connection, run_id: str) -> Any:
+def find_row(connection: Connection, run_id: str) -> Any:
+    """The row of this run.
+
+    Raises:
+        UserError: no such run.
+    """
     row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
     if row is None:
         raise UserError("run", f"no run {str(run_id)[:60]!r}", "`runs` lists those there are")

@@ -77,9 +77,11 @@ runs = Table(
     Column("state", String(16), nullable=False),
     Column("config", Json, nullable=False),
     Column("config_hash", String(64), nullable=False, default=""),
+    Column("protocol", String(16), nullable=False, default=""),
     # the config's main settings, for lists
     Column("task", Text, nullable=False, default=""),
     Column("method", Text, nullable=False, default=""),
+    Column("options", Text, nullable=False, default=""),
     Column("student", Text, nullable=False, default=""),
     Column("teachers", Text, nullable=False, default=""),
     Column("init", Text, nullable=False, default=""),

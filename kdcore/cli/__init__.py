@@ -1,0 +1,17 @@
+"""The command line: `python -m kdcore`. Commands import what they need when they run, so `--help` is quick.
+
+Exit codes: 0 done, 1 a run failed or was interrupted, 2 the input is wrong, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from kdcore.cli import cache, keep, look, training
+from kdcore.cli.parts import new_app
+
+app = new_app("Compare distillation methods for BERT: train, look, sweep, export.")
+look.register(app)
+training.register(app)
+keep.register(app)
+cache.register(app)
+
+__all__ = ["app"]

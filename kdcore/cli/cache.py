@@ -1,0 +1,98 @@
+"""Commands on what the program keeps on disk: `cache list`, `cache gc`."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdcore.cli.parts import new_app, table
+from kdcore.paths import cache_dir, room
+
+if TYPE_CHECKING:
+    from kdcore.store import Store
+
+_WORDS = {
+    "runs": "settings, students and logs of runs",
+    "teachers": "teachers trained here",
+    "outputs": "what frozen teachers said",
+    "data": "prepared data sets",
+}
+_YOUNG = 3600.0  # a folder this new may belong to a run that is just being added
+
+
+@dataclass(frozen=True)
+class Garbage:
+    path: Path
+    words: str
+    size: int
+
+
+def register(app: typer.Typer) -> None:
+    cache = new_app("What the program keeps on disk.")
+    cache.command("list")(list_)
+    cache.command("gc")(gc)
+    app.add_typer(cache, name="cache")
+
+
+def list_() -> None:
+    """List the folders of the cache with their sizes."""
+    rows = []
+    for path in sorted(cache_dir().iterdir()):
+        entries = sum(1 for _ in path.iterdir()) if path.is_dir() else 1
+        rows.append((path.name, entries, f"{size_of(path) / 2**20:.1f}", _WORDS.get(path.name, "")))
+    table(str(cache_dir()), ("name", "entries", "MiB", "what"), rows)
+
+
+def gc(
+    limit_gb: Annotated[float | None, typer.Option(min=0, help="Teacher outputs may keep so much.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove what no run needs: checkpoints of finished runs, folders of deleted ones, old teacher outputs."""
+    from kdcore.store import open_store
+
+    found = list(garbage(open_store()))
+    for item in found:
+        typer.echo(f"{'would remove' if dry_run else 'removing'} {item.words} ({item.size / 2**20:.1f} MiB)")
+        if not dry_run:
+            shutil.rmtree(item.path, ignore_errors=True)
+    freed = sum(item.size for item in found)
+    if limit_gb is not None and not dry_run:
+        from kdcore.engine import teacher_cache
+
+        before = teacher_cache.used()
+        teacher_cache.make_room(max(0, teacher_cache.budget() - int(limit_gb * 2**30)), set())
+        freed += before - teacher_cache.used()
+    typer.echo(f"{'would free' if dry_run else 'freed'} {freed / 2**20:.1f} MiB")
+
+
+def garbage(store: Store) -> Iterator[Garbage]:
+    """What no run needs: folders without a run, checkpoints of runs that are done. Never follows a link."""
+    frame = store.runs(include_archived=True)
+    states = dict(zip(frame.id, frame.state, strict=True))
+    for folder in sorted(room("runs").iterdir()):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
+        if folder.name not in states:
+            if time.time() - folder.stat().st_mtime > _YOUNG:
+                yield Garbage(folder, f"runs/{folder.name}: no such run is listed", size_of(folder))
+        elif states[folder.name] == "done" and (folder / "checkpoint").is_dir():
+            yield Garbage(folder / "checkpoint", f"checkpoint of {folder.name}", size_of(folder / "checkpoint"))
+
+
+def size_of(path: Path) -> int:
+    """Bytes on disk; links are not followed and a hard-linked file counts once."""
+    seen: dict[tuple[int, int], int] = {}
+    for file in [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]:
+        try:
+            stat = file.lstat()
+        except OSError:
+            continue
+        if not file.is_dir():
+            seen[stat.st_dev, stat.st_ino] = stat.st_size
+    return sum(seen.values())

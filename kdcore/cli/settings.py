@@ -1,0 +1,137 @@
+"""Flags and files -> RunConfig."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kdcore.config import RunConfig, StudentSpec, TrainConfig
+from kdcore.errors import UserError
+
+SOURCES = ("pocket", "package", "folder", "hub", "run")
+STUDENT = tuple(StudentSpec.model_fields)
+TRAIN = tuple(TrainConfig.model_fields)
+
+
+def build(
+    file: Path | None, flags: dict[str, Any], teachers: Sequence[str], options: Sequence[str], other: Sequence[str]
+) -> RunConfig:
+    """The run that a file describes, changed by flags; the method's options are complete and checked.
+
+    flags: name -> value, None where not given; names are those of RunConfig, StudentSpec or TrainConfig.
+    teachers: `name=source:where[:layers]`. options: `key=value` of the method. other: `path=value` of any setting.
+
+    Raises:
+        UserError: naming the flag or field.
+    """
+    from kdcore.sweep import checked, merged, read_settings
+
+    settings = read_settings(file) if file is not None else {}
+    if not isinstance(settings, dict):
+        raise UserError("--file", f"{file} holds no settings by name", "write lines such as task: mrpc")
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = merged(
+        settings,
+        {name: value for name, value in given.items() if name not in STUDENT + TRAIN},
+        {"student": {name: value for name, value in given.items() if name in STUDENT}},
+        {"train": {name: value for name, value in given.items() if name in TRAIN}},
+        *(_nested(item) for item in other),
+    )
+    if teachers:
+        settings["teachers"] = [teacher(text) for text in teachers]
+    for name in ("task", "method"):
+        if not settings.get(name):
+            raise UserError(f"--{name}", "is missing", f"name one that `kdcore {name}s` lists")
+    return with_options(checked(RunConfig, settings), options)
+
+
+def with_options(run: RunConfig, given: Sequence[str] = ()) -> RunConfig:
+    """The same run with all of its method's options spelled out, and its task known to exist.
+
+    Raises:
+        UserError: unknown task, method or option, or a value out of bounds.
+    """
+    from kdcore.methods import find_method, resolve
+    from kdcore.tasks import find_task
+
+    if run.own is None:
+        find_task(run.task)
+    method = find_method(run.method)
+    options = dict(run.options)
+    for item in given:
+        key, text = _pair(item, "--option")
+        options[key] = _parsed(method.Config, key, text)
+    _, config = resolve(run.method, options)
+    return run.model_copy(update={"options": config.model_dump(mode="json")})
+
+
+def teacher(text: str) -> dict[str, Any]:
+    """`large=pocket:large`, `small=package:minilm:3`, `mine=folder:/path`: name, source, where and layers kept."""
+    name, rest = _pair(text, "--teacher")
+    source, colon, where = rest.partition(":")
+    if source not in SOURCES or not colon or not where:
+        raise UserError(
+            "--teacher", f"{text[:80]!r} is not name=source:where[:layers]", f"sources are {', '.join(SOURCES)}"
+        )
+    stem, colon, layers = where.rpartition(":")
+    if colon and layers.isdecimal() and stem:
+        return {"name": name, "source": source, "where": stem, "layers": int(layers)}
+    return {"name": name, "source": source, "where": where}
+
+
+def layers_list(text: str | None) -> str | list[int] | None:
+    """`first`, `last`, `skip`, or `2,4,6`."""
+    if text is None or text in ("first", "last", "skip"):
+        return text
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError("--init-layers", f"{text[:40]!r} is no choice", "first, last, skip, or layers: 2,4,6") from None
+
+
+def in_yaml(run: RunConfig) -> str:
+    """The settings as `--file` takes them."""
+    import yaml
+
+    text: str = yaml.safe_dump(run.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _parsed(config: Any, key: str, text: str) -> Any:
+    """The value that the option's own type takes: as typed, as YAML, or as a list."""
+    from pydantic import ValidationError
+
+    readings = [text, _yaml(text), _yaml(f"[{text}]")]
+    for value in readings:
+        try:
+            config.model_validate({key: value})
+            return value
+        except ValidationError as error:
+            if all(problem["loc"][:1] != (key,) for problem in error.errors()):
+                return value
+    return text
+
+
+def _nested(item: str) -> dict[str, Any]:
+    path, text = _pair(item, "--set")
+    value = _yaml(text)
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    return value
+
+
+def _pair(text: str, flag: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or not value:
+        raise UserError(flag, f"{text[:80]!r} has no name=value", "write it as name=value")
+    return key.strip(), value
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

@@ -1,0 +1,102 @@
+"""A run out of one store and into another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Table, select
+
+from kdcore.config import RunConfig
+from kdcore.errors import UserError
+from kdcore.store import database
+from kdcore.store.rows import ACTIVE, config_hash, run_row
+from kdcore.store.store import Store, add_row, find_row
+from kdcore.store.tables import evaluations, metrics, probes, runs
+
+Points = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Table name (metrics, evaluations, probes) -> its rows, without the column `run`."""
+
+TABLES: dict[str, Table] = {"metrics": metrics, "evaluations": evaluations, "probes": probes}
+
+
+class Carried(BaseModel):
+    """A run as it travels: all that is not of this machine. What can be worked out from the settings is not carried."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(max_length=80)
+    name: str = Field("", max_length=200)
+    state: Literal["done", "stopped", "failed", "interrupted", "cancelled"]
+    config: RunConfig
+    created: float
+    started: float | None = None
+    finished: float | None = None
+    device: str = Field("", max_length=200)
+    reason: str = Field("", max_length=10_000)
+    remedy: str = Field("", max_length=10_000)
+    detail: str = Field("", max_length=100_000)
+    note: str = Field("", max_length=10_000)
+    tags: list[str] = Field([], max_length=100)
+    archived: bool = False
+    parent: str | None = Field(None, max_length=80)
+    sweep: str | None = Field(None, max_length=80)
+    facts: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
+    progress: dict[str, Any] = {}
+    metric: str = Field("", max_length=100)
+    score: float | None = None
+    select_score: float | None = None
+    last_score: float | None = None
+    seconds: float | None = None
+    latency_ms: float | None = None
+    parameters: int | None = None
+
+
+def take_out(store: Store, run_id: str) -> tuple[Carried, Points]:
+    """An ended run with all it said.
+
+    Raises:
+        UserError: no such run, or it has not ended. CorruptError: its settings cannot be read.
+    """
+    with database.read(store.engine) as connection:
+        raw = find_row(connection, run_id)
+        row = run_row(raw)
+        if row.state in (*ACTIVE, "queued"):
+            raise UserError("run", f"{run_id} is {row.state}", "wait for its end, or stop it")
+        words = {name: getattr(raw, name) for name in Carried.model_fields}
+        cleaned = {"config": row.config, "tags": row.tags, "facts": row.facts, "summary": row.summary}
+        run = Carried.model_validate(words | cleaned | {"progress": row.progress, "archived": row.archived})
+        points = {name: _points(connection, table, raw.number) for name, table in TABLES.items()}
+        return run, points
+
+
+def put_in(store: Store, run: Carried, points: Points, run_id: str | None = None) -> str:
+    """Adds an ended run, under its own id where `run_id` is given and free, else under a new one; returns the id.
+
+    Raises:
+        UserError: the points do not fit the tables.
+    """
+    words = run.model_dump(exclude={"id", "config"})
+    with database.write(store.engine) as connection:
+        new = add_row(connection, run.config, run.parent, run.sweep, run_id)
+        connection.execute(runs.update().where(runs.c.id == new).values(words))
+        number = find_row(connection, new).number
+        for name, rows in points.items():
+            if rows:
+                connection.execute(TABLES[name].insert(), [{**row, "run": number} for row in rows])
+    return new
+
+
+def is_here(store: Store, run: Carried) -> bool:
+    """Whether this very run (not only one with equal settings) is listed already."""
+    with database.read(store.engine) as connection:
+        query = select(runs.c.created, runs.c.config_hash).where(runs.c.id == run.id)
+        found = connection.execute(query).first()
+    return found is not None and found.created == run.created and found.config_hash == config_hash(run.config)
+
+
+def _points(connection: Any, table: Table, number: int) -> list[dict[str, Any]]:
+    columns = [column for column in table.columns if column.name != "run"]
+    return [dict(row._mapping) for row in connection.execute(select(*columns).where(table.c.run == number))]
