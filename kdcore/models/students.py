@@ -14,15 +14,12 @@ from torch import Tensor, nn
 from kdcore import layer_map
 from kdcore.config import StudentSpec
 from kdcore.errors import CorruptError, UserError
-from kdcore.models.shapes import bert_config, shape_of
+from kdcore.models.shapes import bert_config, shape_of, usable_positions
 from kdcore.models.sources import Located, load_encoder, read_config
 from kdcore.models.tokenizers import save_tokenizer
+from kdcore.models.translate import bert_settings, bert_weights
 from kdcore.models.weights import build_classifier, read_weights, write_model
 from kdcore.records import Shape
-
-_KEPT = ("hidden_act", "layer_norm_eps", "type_vocab_size", "initializer_range", "pad_token_id")
-"""Settings that copied layers only work with."""
-_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 
 
 def build_student(
@@ -37,14 +34,15 @@ def build_student(
 
     Embeddings, the layers that `spec.init_layers` names and the pooler are copied from `source` (with
     `init='checkpoint'` from the folder `spec.checkpoint`, with `init='random'` from nowhere). The classifier is copied
-    where a fine-tuned teacher of as many labels is the source, else new. New weights depend on `seed` and their name
-    alone; the global random state stays as it is.
+    where a fine-tuned teacher of as many labels is the source, else new. The source may be of any family that `observe`
+    knows; pooler and classifier come along from BERT and RoBERTa, whose heads compute the same (see `translate`). New
+    weights depend on `seed` and their name alone; the global random state stays as it is.
 
     Args:
         dropout: of states and attentions; None: as the source's config says, BERT's 0.1 where there is no source.
 
     Raises:
-        UserError: widths, feed-forward sizes, vocabularies or layers do not fit, or the source is no BERT.
+        UserError: widths, feed-forward sizes, vocabularies or layers of the source do not fit.
     """
     config = bert_config(shape, labels, dropout)
     if spec.init == "random":
@@ -58,9 +56,9 @@ def build_student(
     state = _chosen_weights(source, layers, shape, keep_classifier=spec.init == "teacher")
     if shape_of(source.config).labels != labels:
         state = {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
-    for name in _KEPT + (_DROPOUTS if dropout is None else ()):
-        if hasattr(source.config, name):
-            setattr(config, name, getattr(source.config, name))
+    for name, value in bert_settings(source.config).items():
+        if dropout is None or "dropout" not in name:
+            setattr(config, name, value)
     return build_classifier(config, state, seed)[0]
 
 
@@ -124,10 +122,6 @@ def _checkpoint(folder: str) -> nn.Module:
 def _check_fits(shape: Shape, config: Any) -> None:
     """Copied weights need the same sizes; depth and heads may differ."""
     source = shape_of(config)
-    if source.model_type != "bert":
-        raise UserError(
-            "student.init", f"a BERT student cannot take the layers of a {source.model_type}", "choose init=random"
-        )
     pairs = {
         "student.width": (shape.width, source.width),
         "student.intermediate": (shape.intermediate, source.intermediate),
@@ -141,9 +135,11 @@ def _check_fits(shape: Shape, config: Any) -> None:
                 f"the student's {names[field]} {ours} differs from {theirs} of the model that fills it",
                 f"leave the student's {names[field]} as the source's, or choose init=random",
             )
-    if shape.positions > source.positions:
+    if shape.positions > usable_positions(config):
         raise UserError(
-            "student.init", f"the source has {source.positions} positions, not {shape.positions}", "choose init=random"
+            "student.init",
+            f"the source has {usable_positions(config)} positions, not {shape.positions}",
+            "choose init=random",
         )
 
 
@@ -168,7 +164,7 @@ def _source_layers(spec: StudentSpec, depth: int) -> list[int]:
 
 def _chosen_weights(source: nn.Module, layers: list[int], shape: Shape, keep_classifier: bool) -> Mapping[str, Tensor]:
     """The source's weights under the student's names."""
-    stored = source.state_dict()
+    stored = bert_weights(source)
     chosen = {name: tensor for name, tensor in stored.items() if ".embeddings." in name or ".pooler." in name}
     if keep_classifier:
         chosen.update({name: tensor for name, tensor in stored.items() if name.startswith("classifier.")})
@@ -177,4 +173,4 @@ def _chosen_weights(source: nn.Module, layers: list[int], shape: Shape, keep_cla
         chosen.update({name.replace(old, new): tensor for name, tensor in stored.items() if old in name})
     positions = "bert.embeddings.position_embeddings.weight"
     chosen[positions] = chosen[positions][: shape.positions]
-    return {name: tensor.detach().cpu().float() for name, tensor in chosen.items()}
+    return chosen

@@ -31,8 +31,8 @@ def tiny_config(family: str, labels: int = 3, layers: int = 2):
         return BertConfig(**sizes)
     if family == "roberta":
         return RobertaConfig(**sizes, type_vocab_size=1, pad_token_id=1)
-    if family == "electra":
-        return ElectraConfig(**sizes, embedding_size=8)
+    if family in ("electra", "electra-wide"):
+        return ElectraConfig(**sizes, embedding_size=8 if family == "electra" else 16)
     return DistilBertConfig(
         vocab_size=VOCABULARY,
         dim=16,

@@ -248,6 +248,26 @@ def test_a_download_has_a_time_limit_and_a_reason(monkeypatch):
         download("a b")
 
 
+def test_a_download_looks_first_whether_there_is_anything_to_take(monkeypatch, tmp_path):
+    asked = []
+
+    def hub(listing):
+        def run(command, **options):
+            asked.append(options["timeout"])
+            text = listing if len(asked) == 1 else str(tmp_path)
+            return subprocess.CompletedProcess(command, 0, text + "\n", "")
+
+        asked.clear()
+        return run
+
+    monkeypatch.setattr(subprocess, "run", hub("config.json\npytorch_model.bin"))
+    with pytest.raises(UserError, match="no safetensors weights"):
+        download("org/name")
+    assert asked == [5.0]
+    monkeypatch.setattr(subprocess, "run", hub("config.json\nmodel.safetensors"))
+    assert download("org/name", patience=60) == tmp_path and asked == [5.0, 60]
+
+
 def test_earlier_runs(monkeypatch, tmp_path, saved):
     monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / "cache"))
     assert "has no student" in problem(teacher("kd-1", "run"))

@@ -14,7 +14,7 @@ from kdcore.models.shapes import shape_of, student_shape
 from kdcore.models.sources import weights_hash
 from kdcore.models.students import build_student, load_classifier, save_student
 from kdcore.models.tokenizers import load_tokenizer, tokenizer_from_vocabulary
-from kdcore.records import want
+from kdcore.records import Encoding, want
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog"]
 
@@ -168,6 +168,26 @@ def test_other_head_counts_may_take_the_layers(tiny):
     student = build(StudentSpec(layers=2, heads=2), source)
     assert student.config.num_attention_heads == 2
     assert same(student.bert.encoder.layer[1], source.bert.encoder.layer[1])
+
+
+@pytest.mark.parametrize("family", ["roberta", "distilbert", "electra-wide"])
+def test_layers_of_other_families_compute_the_same_in_a_bert(tiny, encoding, family):
+    source = tiny(family)
+    student = build(StudentSpec(layers=2, init="teacher"), source)
+    wanted = want("logits", hidden=(0, 1, 2), attention=(2,))
+    types = encoding.token_type_ids * (family == "electra-wide")  # the others have none
+    plain = Encoding(encoding.input_ids, encoding.attention_mask, types)
+    ours, theirs = observe(student, plain, wanted, False), observe(source, plain, wanted, False)
+    valid = encoding.attention_mask.bool()
+    for layer in (0, 1, 2):
+        torch.testing.assert_close(ours.hidden[layer][valid], theirs.hidden[layer][valid], rtol=1e-5, atol=1e-5)
+    # RoBERTa's head is a tanh as BERT's; the others' are not, so the student's is new
+    assert torch.allclose(ours.logits, theirs.logits, atol=1e-5) == (family == "roberta")
+
+
+def test_an_electra_with_narrow_embeddings_cannot_fill_a_bert(tiny):
+    with pytest.raises(UserError, match="narrower"):
+        build(StudentSpec(layers=2), tiny("electra"))
 
 
 def test_a_checkpoint_fills_the_student(tiny, tmp_path):
