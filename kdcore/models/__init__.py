@@ -1,0 +1,1 @@
+"""Encoders: their sizes, where they come from, how students are made of them, and the look inside."""

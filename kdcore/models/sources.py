@@ -109,6 +109,7 @@ def read_config(folder: Path, field: str = "teachers.where") -> Any:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         sizes = {name: int(getattr(config, name)) for name in _LIMITS}
         width, heads = sizes["hidden_size"], int(config.num_attention_heads)
+        spread = float(config.initializer_range)
     except Exception as error:  # the config classes check their fields with errors of many kinds
         raise UserError(
             field, f"{folder / 'config.json'} is no config: {str(error)[:200]}", "save the model again"
@@ -116,6 +117,8 @@ def read_config(folder: Path, field: str = "teachers.where") -> Any:
     wrong = [f"{name} {size}" for name, size in sizes.items() if not 1 <= size <= _LIMITS[name]]
     if not wrong and (heads < 1 or width % heads):
         wrong = [f"num_attention_heads {heads} for hidden_size {width}"]
+    if not 0 <= spread <= 100:
+        wrong.append(f"initializer_range {spread}")
     if wrong:
         raise UserError(field, f"{folder / 'config.json'} has {', '.join(wrong)}", "use the config of these weights")
     if getattr(config, "is_decoder", False) or raw.get("position_embedding_type", "absolute") != "absolute":

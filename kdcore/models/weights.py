@@ -99,7 +99,7 @@ def build_classifier(config: Any, state: Mapping[str, Tensor], seed: int) -> tup
         the model in eval mode, float32, on SDPA; and the names of the parameters that are new.
 
     Raises:
-        UserError: a stored tensor has another shape than the config says.
+        UserError: a stored tensor has another shape than the config says, or nothing can be built from the config.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -107,8 +107,11 @@ def build_classifier(config: Any, state: Mapping[str, Tensor], seed: int) -> tup
     config.dtype = torch.float32
     config.output_attentions = False
     config.output_hidden_states = False
-    with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+    try:
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+    except Exception as error:  # a hostile config breaks in as many ways as it has fields
+        raise UserError("model", f"no model follows from its config: {str(error)[:200]}", "save it again") from error
     prefix = f"{model.base_model_prefix}."
     fresh = []
     for name, parameter in list(model.named_parameters()):

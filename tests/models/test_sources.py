@@ -179,11 +179,23 @@ def test_other_architectures_are_refused(saved):
         {"num_attention_heads": 5},
         {"hidden_size": "wide"},
         {"num_hidden_layers": None},
+        {"initializer_range": -1.0},
+        {"initializer_range": float("nan")},
     ],
 )
 def test_absurd_sizes_are_refused_before_anything_is_built(saved, changes):
     edit_config(saved, **changes)
     assert "config.json" in problem(teacher(saved))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"hidden_act": "nope"}, {"type_vocab_size": -1}, {"intermediate_size": 10**13}, {"hidden_dropout_prob": 7.0}],
+)
+def test_configs_nothing_can_be_built_from_are_told(saved, changes):
+    edit_config(saved, **changes)
+    with pytest.raises(UserError):
+        load_encoder(locate(teacher(saved)), 3)
 
 
 def test_a_config_of_other_weights_is_told(saved):
