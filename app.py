@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages.parts.cards import guarded
 from pages.parts.strip import strip
 
 PAGES = [
@@ -97,9 +98,10 @@ def _keep_selection() -> None:
         st.query_params["runs"] = ",".join(st.session_state["runs"])
 
 
-st.set_page_config(page_title="KDBoard", page_icon=":material/school:", layout="wide")
+st.set_page_config(page_title="KDBoard", page_icon="static/icon.svg", layout="wide", initial_sidebar_state=230)
 page = st.navigation(PAGES)
 _keep_selection()
 with st.sidebar:
     strip(_worker_or_error())
-page.run()
+with guarded("This page cannot be shown"):
+    page.run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
 import streamlit as st
@@ -30,7 +30,7 @@ def main() -> None:
             "Go to Start",
         )
         return
-    ended = everything[everything["state"].isin(["done", "stopped"])]
+    ended = everything[everything["state"] == "done"]
     suggestion = ended[ended["task"] == ended["task"].iloc[0]]["id"].tolist()[:12] if len(ended) else []
     picked = many_runs(
         everything,
@@ -76,7 +76,7 @@ def main() -> None:
     with cards.guarded("The curves cannot be shown"):
         _curves(runs, metrics, evaluations, metric)
     with cards.guarded("The settings cannot be compared"):
-        _settings({run: configs[run] for run in runs["id"]}, dict(zip(runs["id"], runs["name"], strict=True)))
+        _settings(runs, configs)
 
 
 def _partial(store: object, runs: pd.DataFrame) -> set[str]:
@@ -206,15 +206,16 @@ def _curves(runs: pd.DataFrame, metrics: pd.DataFrame, evaluations: pd.DataFrame
     )
 
 
-def _settings(configs: dict[str, dict[str, object]], names: dict[str, str]) -> None:
+def _settings(runs: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> None:
+    """One column a group: runs of a group differ in nothing but seed and name."""
     st.subheader("Settings", anchor=False)
     every = st.toggle("Show equal settings too", key="compare_every")
-    table = groups.differences(configs, every)
+    one_of = {row["label"]: groups.essential(configs[row["id"]]) for _, row in runs.iterrows()}
+    table = groups.differences(one_of, every)
     if table.empty:
-        st.caption("The chosen runs have the same settings.")
+        st.caption("The chosen runs differ in nothing but their seeds.")
         return
-    table.columns = pd.Index([f"{names[run][:40]} ({run[-6:]})" for run in table.columns])
-    st.dataframe(table, key="compare_settings", alt="Settings in which the chosen runs differ")
+    st.dataframe(table, key="compare_settings", alt="Settings in which the chosen groups differ")
 
 
 main()

@@ -1,5 +1,340 @@
-"""launch."""
+"""Launch: choose task, method, teachers and student; see what it costs; start."""
 
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pandas as pd
 import streamlit as st
+import yaml
+from pydantic import ValidationError
 
-st.title("launch")
+from kdcore.config import OwnData, RunConfig, StudentSpec, TrainConfig
+from kdcore.errors import UserError
+from kdcore.figures.layers import map_words
+from kdcore.methods import METHODS, Method
+from kdcore.models.shapes import PRESETS
+from kdcore.tasks import TASKS, Task
+from pages.parts import cards, ensemble, forms, planned
+from pages.parts.selection import remember, remember_many, the_store
+from pages.parts.text import amount, duration, plain, size
+
+BASIC = ("epochs", "lr", "batch_size", "max_length", "seed")
+STUDENT = ("layers", "width", "heads", "intermediate", "init", "init_layers", "checkpoint")
+POCKET_START = {"epochs": 6.0, "lr": 1e-3, "batch_size": 32, "max_length": 64}
+GLUE_START = {"epochs": 3.0, "lr": 5e-5, "batch_size": 32, "max_length": 128}
+MOST_SEEDS = 10
+MOST_QUEUED = 200
+
+
+def main() -> None:
+    cards.title("Launch", "Choose what learns from whom, see what it will cost, start.")
+    runs = the_store().runs(include_archived=True)
+    _clone(runs)
+    form, plan = st.columns([3, 2], gap="large")
+    with form:
+        settings = _form(runs)
+    with plan, st.container(border=True, key="launch_plan"):
+        st.subheader("Before you start", anchor=False)
+        run = _checked(settings)
+        if run is not None:
+            _plan(run)
+
+
+def _form(runs: pd.DataFrame) -> dict[str, Any]:
+    st.subheader("Task and method", anchor=False)
+    task, own = _task()
+    method = _method(task)
+    options = {}
+    if method.Config.model_fields:
+        with st.container(border=True):
+            options = forms.fields(method.Config, f"launch.options.{method.key}")
+    st.subheader("Teachers", anchor=False)
+    teachers = ensemble.choose(task, runs, *method.teachers)
+    st.subheader("Student", anchor=False)
+    student = _student(task)
+    st.subheader("Training", anchor=False)
+    train = forms.fields(TrainConfig, "launch.train", BASIC, columns=5)
+    with st.expander("More training settings"):
+        rest = [name for name in TrainConfig.model_fields if name not in BASIC]
+        train |= forms.fields(TrainConfig, "launch.train", rest)
+    name = st.text_input(
+        "Name of the run",
+        key="launch.name",
+        max_chars=200,
+        placeholder="empty: made from settings",
+        persist_state="session",
+    )
+    return {
+        "name": name,
+        "task": task.key,
+        "own": own,
+        "method": method.key,
+        "options": options,
+        "teachers": [spec.model_dump(mode="json") for spec in teachers],
+        "student": student,
+        "train": train,
+        "base": st.session_state.get("launch.base"),
+    }
+
+
+def _task() -> tuple[Task, dict[str, Any] | None]:
+    here = planned.tasks_here()
+    keys = [*sorted(TASKS, key=lambda key: not here[key].ok), "own"]
+    if st.session_state.get("launch.task") not in keys:
+        st.session_state["launch.task"] = keys[0]
+    if "launch.train.lr" not in st.session_state:
+        _suit()
+    key = st.selectbox(
+        "Task",
+        keys,
+        key="launch.task",
+        on_change=_suit,
+        persist_state="session",
+        format_func=lambda key: _task_words(key, here),
+    )
+    if key == "own":
+        return _own()
+    task = TASKS[key]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{task.about} {here[key].source}".strip())
+        cards.badges(key)
+    if not here[key].ok:
+        st.warning(f"These rows are not on this machine. {plain(here[key].remedy, 400)}", icon=":material/cloud_off:")
+    return task, None
+
+
+def _task_words(key: str, here: dict[str, Any]) -> str:
+    if key == "own":
+        return "Own data (CSV, TSV, JSONL, Parquet)"
+    task = TASKS[key]
+    mark = " · synthetic" if task.synthetic else ("" if here[key].ok else " · not on this machine")
+    return f"{task.title} · {task.kind}{mark}"
+
+
+def _own() -> tuple[Task, dict[str, Any]]:
+    with st.container(border=True):
+        own = forms.fields(OwnData, "launch.own", columns=2)
+    kind = own["kind"]
+    columns = ("text", "pair") if own["text_pair"] else ("text",)
+    labels = () if kind == "regression" else ("0", "1")
+    return Task("own", "Own data", "own", columns, kind, labels, ("accuracy",)), own
+
+
+def _suit() -> None:
+    """Training settings that suit the task: small new models want larger steps than pretrained ones."""
+    task = TASKS.get(st.session_state["launch.task"])
+    pocket = bool(task and task.synthetic)
+    forms.fill("launch.train", POCKET_START if pocket else GLUE_START)
+    forms.fill("launch.student", {"init": "random" if pocket else "base"})
+    st.session_state["launch.preset"] = "narrow-32" if pocket else "three-layers"
+    _size()
+
+
+def _method(task: Task) -> type[Method]:
+    keys = list(METHODS)
+    if st.session_state.get("launch.method") not in keys:
+        st.session_state["launch.method"] = "kd" if "kd" in keys else keys[0]
+    key = st.selectbox("Method", keys, key="launch.method", persist_state="session", format_func=_method_words)
+    method = METHODS[key if key in keys else keys[0]]
+    words = (method.__doc__ or "").strip()
+    st.caption(words.splitlines()[0] if words else "")
+    if task.kind not in method.kinds:
+        st.warning(f"{method.title} has no meaning for {task.kind}. Choose another task or method.")
+    with st.expander("Loss, shapes, and how this differs from the paper"):
+        st.code(words, language=None)
+        paper = method.paper
+        st.caption(f"{paper.authors}: {paper.title}. {paper.venue} {paper.year}, arXiv {paper.arxiv}")
+    return method
+
+
+def _method_words(key: str) -> str:
+    method = METHODS[key]
+    return f"{method.title} · {method.paper.authors.split(',')[0].split()[-1]} {method.paper.year}"
+
+
+def _student(task: Task) -> dict[str, Any]:
+    del task
+    names = [*PRESETS, "by hand"]
+    if st.session_state.get("launch.preset") not in names:
+        st.session_state["launch.preset"] = names[0]
+    preset = st.selectbox(
+        "Size",
+        names,
+        key="launch.preset",
+        on_change=_size,
+        persist_state="session",
+        format_func=lambda name: name.capitalize() if name not in PRESETS else _preset_words(name),
+    )
+    if preset == "by hand":
+        return forms.fields(StudentSpec, "launch.student", STUDENT, columns=4)
+    chosen = PRESETS[preset]
+    rest = forms.fields(StudentSpec, "launch.student", ("init", "init_layers", "checkpoint"))
+    return rest | {
+        "layers": chosen.layers,
+        "width": chosen.width,
+        "heads": chosen.heads,
+        "intermediate": chosen.intermediate,
+    }
+
+
+def _preset_words(name: str) -> str:
+    preset = PRESETS[name]
+    width = f" × {preset.width}" if preset.width else ""
+    return f"{preset.layers} layer{'s' if preset.layers > 1 else ''}{width}: {preset.words}"
+
+
+def _size() -> None:
+    """Sizes by hand start from the preset; a width of its own fits no base, so it starts from new weights."""
+    preset = PRESETS.get(st.session_state["launch.preset"])
+    if preset is None:
+        return
+    forms.fill(
+        "launch.student",
+        {"layers": preset.layers, "width": preset.width, "heads": preset.heads, "intermediate": preset.intermediate},
+    )
+    if preset.width is not None:
+        forms.fill("launch.student", {"init": "random"})
+
+
+def _clone(runs: pd.DataFrame) -> None:
+    """Fills the form with the settings of the run that the address names, once."""
+    asked = st.query_params.get("clone")
+    if asked is None:
+        return
+    del st.query_params["clone"]
+    try:
+        if asked not in set(runs["id"]):
+            raise UserError("clone", "the link names a run that is not in this store", "choose one on the page Runs")
+        run = the_store().get(asked).config
+    except UserError as error:
+        cards.problem(error, "The form could not be filled from a run")
+        return
+    whole = run.model_dump(mode="json")
+    state = st.session_state
+    state["launch.task"], state["launch.method"] = run.task, run.method
+    state["launch.name"], state["launch.preset"] = run.name[:190], "by hand"
+    state["launch.base"] = whole["base"]
+    forms.fill(f"launch.options.{run.method}", run.options)
+    forms.fill("launch.student", run.student.model_dump())
+    forms.fill("launch.train", run.train.model_dump())
+    if run.own:
+        forms.fill("launch.own", run.own.model_dump())
+    ensemble.put(run.teachers, TASKS.get(run.task), runs)
+    st.info(f"Filled with the settings of {plain(run.name or asked, 80)}.", icon=":material/content_copy:")
+
+
+def _checked(settings: dict[str, Any]) -> RunConfig | None:
+    """The run, or None after saying which field is wrong."""
+    try:
+        run = RunConfig.model_validate(settings)
+        method = METHODS[run.method].Config.model_validate(run.options)
+        return run.model_copy(update={"options": method.model_dump(mode="json")})
+    except ValidationError as error:
+        for one in error.errors()[:5]:
+            field = ".".join(map(str, one["loc"])) or "settings"
+            st.error(f"**{plain(field)}**: {plain(one['msg'], 300)}", icon=":material/error:")
+        return None
+
+
+def _plan(run: RunConfig) -> None:
+    settings = run.model_dump_json()
+    with cards.guarded("These settings do not go together"), st.spinner("Counting"):
+        _sizes(run, planned.sizes(settings))
+    with cards.guarded("The cost cannot be predicted"):
+        _cost(planned.prediction(settings))
+    blocked = True
+    with cards.guarded("The checks before the start failed"):
+        blocked = _lines(planned.checks(settings))
+    _start(run, blocked)
+    with st.expander("Settings as YAML, and the command"):
+        shown = yaml.safe_dump(run.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+        st.code(shown, language="yaml")
+        st.caption("Save it as run.yaml; this command trains the same student:")
+        st.code(f"python -m kdcore distil --file {shlex.quote('run.yaml')}", language="bash")
+
+
+def _sizes(run: RunConfig, sizes: planned.Sizes) -> None:
+    tokens = run.train.max_length
+    parameters, flops = planned.cost(sizes.student, tokens)
+    shape = sizes.student
+    rows = [("student", shape, parameters, flops)]
+    rows += [(name, one, *planned.cost(one, tokens)) for name, one in sizes.teachers.items()]
+    st.dataframe(
+        pd.DataFrame(
+            [
+                (name, f"{one.layers} × {one.width}", amount(count), amount(operations), f"{operations / flops:.1f}×")
+                for name, one, count, operations in rows
+            ],
+            columns=["model", "layers × width", "parameters", f"FLOPs, {tokens} tokens", "against student"],
+        ),
+        hide_index=True,
+        key="launch_sizes",
+        alt="Parameters and operations of student and teachers",
+    )
+    if sizes.teachers:
+        st.caption(f"{map_words(sizes.layer_map)} Layers count from 1, embeddings are 0.")
+
+
+def _cost(found: Any) -> None:
+    with st.container(horizontal=True, key="launch_cost"):
+        st.metric("Time", duration(found.seconds), border=True)
+        st.metric("Memory", size(found.memory_bytes), border=True)
+        st.metric("Steps", f"{found.steps}", border=True)
+        st.metric("Disk", size(found.disk_bytes), border=True)
+    st.caption(plain(found.basis, 400))
+
+
+def _lines(lines: list[Any]) -> bool:
+    """Draws the pre-flight lines; True where one of them blocks."""
+    for line in lines:
+        words = f"{plain(line.words, 400)} {plain(line.remedy, 400) if line.level != 'ok' else ''}"
+        if line.level == "block":
+            st.error(f"**{plain(line.field)}**: {words}", icon=":material/block:")
+        elif line.level == "warn":
+            st.warning(f"**{plain(line.field)}**: {words}", icon=":material/warning:")
+    fine = [line for line in lines if line.level == "ok"]
+    if fine:
+        with st.expander(f"{len(fine)} checks passed", icon=":material/check:"):
+            for line in fine:
+                st.markdown(f"- **{plain(line.field)}**: {plain(line.words, 300)}")
+    return any(line.level == "block" for line in lines)
+
+
+def _start(run: RunConfig, blocked: bool) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom", key="launch_start"):
+        seeds = st.number_input(
+            "Seeds",
+            1,
+            MOST_SEEDS,
+            1,
+            key="launch.seeds",
+            width=110,
+            help="Queues the run so often, with seeds counting up from the one in the form",
+        )
+        pressed = st.button("Start", key="launch_go", type="primary", icon=":material/play_arrow:", disabled=blocked)
+    if blocked:
+        st.caption("Mend what is marked above first.")
+    if not pressed or blocked:
+        return
+    with cards.guarded("The run could not be queued"):
+        _submit(run, min(max(int(seeds), 1), MOST_SEEDS))
+
+
+def _submit(run: RunConfig, seeds: int) -> None:
+    from kdcore.jobs import jobs
+
+    if len(the_store().runs(states=["queued"])) + seeds > MOST_QUEUED:
+        raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Live")
+    ids = []
+    for at in range(seeds):
+        name = f"{run.name} seed {run.train.seed + at}" if run.name and seeds > 1 else run.name
+        train = run.train.model_copy(update={"seed": run.train.seed + at})
+        ids.append(jobs().submit(run.model_copy(update={"train": train, "name": name[:200]})))
+    remember(ids[0])
+    remember_many(ids)
+    st.switch_page("pages/live.py", query_params={"job": ids[0]})
+
+
+main()

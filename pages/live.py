@@ -12,6 +12,7 @@ from kdcore.figures import curves
 from kdcore.paths import run_dir
 from kdcore.store import ACTIVE, RunRow, Store
 from pages.parts import cards, loss
+from pages.parts.compared import of_teachers
 from pages.parts.selection import active, one_run, the_store
 from pages.parts.text import ago, duration, hundredfold, metric_title, one_line, plain, task_title
 
@@ -172,9 +173,8 @@ def _scores(store: Store, row: RunRow) -> None:
     main = store.runs(include_archived=True).set_index("id").loc[row.id, "metric"]
     metric = str(main) if main in set(evaluations["metric"]) else metric
     students = evaluations[evaluations["which"].isin(["last", "best"])]
-    others = evaluations[~evaluations["which"].isin(["last", "best"]) & (evaluations["metric"] == metric)]
-    others = others[others["split"] != "select"]
-    teachers = {str(name): float(value) for name, value in zip(others["which"], others["value"], strict=True)}
+    others = of_teachers(evaluations, metric)
+    teachers = dict(zip(others["teacher"], others["value"], strict=True))
     rows = int(evaluations["rows"].max())
     caption = f"One seed; dev split of up to {rows} rows is only reported, decisions use select."
     dark = cards.dark()
@@ -223,7 +223,7 @@ def _queue(watched: bool) -> None:
         with st.container(horizontal=True, vertical_alignment="center", key=f"queue_{row['id']}"):
             st.markdown(
                 f"{place + 1}. **{plain(row['name'], 60)}** · {task_title(row['task'])} · "
-                f"{plain(row['method'])} · waiting since {ago(row['created'].to_pydatetime())}"
+                f"{plain(row['method'])} · waiting since {ago(row['created'])}"
             )
             run = row["id"]
             st.button(

@@ -78,7 +78,7 @@ def _table(runs: pd.DataFrame) -> list[str]:
             "seed": runs["seed"],
             "score": 100 * runs["score"],
             "metric": runs["metric"].map(lambda metric: metric_title(metric) if metric else ""),
-            "parameters": runs["parameters"] / 1e6,
+            "parameters": runs["parameters"],
             "latency": runs["latency_ms"],
             "time": runs["seconds"],
             "created": runs["created"],
@@ -94,10 +94,11 @@ def _table(runs: pd.DataFrame) -> list[str]:
         on_select="rerun",
         selection_mode="multi-row",
         selection_default={"selection": {"rows": kept}},
+        placeholder="–",
         alt="All runs with state, task, method, score and cost",
         column_config={
             "score": number("dev score", format="%.1f", help="Student chosen by `select`, on the dev split"),
-            "parameters": number("parameters (M)", format="%.1f"),
+            "parameters": number("parameters", format="compact"),
             "latency": number(
                 "latency (ms)", format="%.2f", help="Median for one sentence; see Speed for the hardware"
             ),

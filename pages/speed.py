@@ -16,7 +16,7 @@ def main() -> None:
     cards.title("Speed", "What a student costs to run, and what it is worth. Up and to the left is better.")
     store = the_store()
     everything = store.runs(include_archived=True)
-    done = everything[everything["state"].isin(["done", "stopped"])]
+    done = everything[everything["state"] == "done"]
     if done.empty:
         cards.empty("**No finished run yet.** Latency is measured when a run ends.", "start", "Go to Start")
         return
@@ -94,9 +94,9 @@ def _points(timed: pd.DataFrame, evaluations: pd.DataFrame, metric: str) -> pd.D
     for _, members in students.groupby("group", sort=False):
         quality, spread, count = groups.mean_and_std(list(100 * members["score"]))
         rows.append(_point(members, members["label"].iloc[0], members["method"].iloc[0], quality, spread, count))
-    dev = evaluations[(evaluations["metric"] == metric) & (evaluations["split"] != "select")]
+    dev = compared.of_teachers(evaluations, metric)
     for name, members in timed[timed["model"] != "student"].groupby("model", sort=False):
-        known = dev[(dev["which"] == name) & dev["run"].isin(members["id"])]["value"]
+        known = dev[(dev["teacher"] == name) & dev["run"].isin(members["id"])]["value"]
         quality = 100 * float(known.mean()) if len(known) else float("nan")
         rows.append(_point(members, f"teacher {name}", "teacher", quality, float("nan"), 1))
     return pd.DataFrame(rows)

@@ -185,6 +185,7 @@ def _band(
         go.Scatter(
             x=np.concatenate([x[finite], x[finite][::-1]]),
             y=scale * np.concatenate([high[finite], low[finite][::-1]]),
+            mode="lines",
             fill="toself",
             fillcolor=palette.faded(look.color, 0.18),
             line={"width": 0},

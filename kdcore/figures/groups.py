@@ -31,8 +31,13 @@ def flat(config: Mapping[str, Any], at: str = "") -> dict[str, Any]:
 
 def group_of(config: Mapping[str, Any]) -> str:
     """The same short word for runs that differ in nothing but the seed."""
-    kept = {key: value for key, value in flat(config).items() if not _aside(key)}
+    kept = essential(config)
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:10]
+
+
+def essential(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat settings that make a run what it is: all but name, seed, threads and probes."""
+    return {key: value for key, value in flat(config).items() if not _aside(key)}
 
 
 def differences(configs: Mapping[str, Mapping[str, Any]], every: bool = False) -> pd.DataFrame:
@@ -81,7 +86,7 @@ def labels(configs: Mapping[str, Mapping[str, Any]], words: Mapping[str, str]) -
     out = dict(words)
     for label in {label for label in words.values() if list(words.values()).count(label) > 1}:
         twins = [group for group, one in words.items() if one == label]
-        flats = {group: {k: v for k, v in flat(configs[group]).items() if not _aside(k)} for group in twins}
+        flats = {group: essential(configs[group]) for group in twins}
         keys = sorted({key for one in flats.values() for key in one})
         differing = [key for key in keys if len({_words(one.get(key, "")) for one in flats.values()}) > 1]
         for group in twins:

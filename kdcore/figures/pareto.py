@@ -51,12 +51,13 @@ def scatter(
     known = points[np.isfinite(points["cost"]) & np.isfinite(points["quality"])].reset_index(drop=True)
     on = front(known["cost"], known["quality"])
     _steps(figure, known[on], dark)
+    middle = float(known["cost"].min() + known["cost"].max()) / 2 if len(known) else 0.0
     for method, rows in known.groupby("method", sort=False):
         look = palette.teacher(dark) if method == "teacher" else palette.style(str(method), dark)
         for lit in (True, False):
             part = rows[on[rows.index] == lit]
             if len(part):
-                _points(figure, part, look, lit, legend=lit or not on[rows.index].any())
+                _points(figure, part, look, middle, lit, legend=lit or not on[rows.index].any())
     if len(known) and known["cost"].min() > 0 and known["cost"].max() / known["cost"].min() > 10:
         figure.update_xaxes(type="log")
     if teacher_lines:
@@ -67,14 +68,20 @@ def scatter(
     return figure
 
 
-def _points(figure: go.Figure, rows: pd.DataFrame, look: palette.Style, lit: bool, legend: bool) -> None:
+def _aside(cost: float, middle: float) -> str:
+    """Labels point inwards, so that none leaves the plot."""
+    return "top right" if cost <= middle else "top left"
+
+
+def _points(figure: go.Figure, rows: pd.DataFrame, look: palette.Style, middle: float, lit: bool, legend: bool) -> None:
     figure.add_trace(
         go.Scatter(
             x=rows["cost"],
             y=rows["quality"],
             mode="markers+text" if lit else "markers",
             text=[plain(label) for label in rows["label"]],
-            textposition="top center",
+            textposition=[_aside(cost, middle) for cost in rows["cost"]],
+            cliponaxis=False,
             textfont={"size": 11},
             name=look.label,
             legendgroup=look.key,

@@ -6,6 +6,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+FONT = "Source Sans, Source Sans Pro, Arial, sans-serif"
+"""The pages' own font, and what comes near it where a figure is saved."""
 INK = ("#111827", "#F3F4F6")
 QUIET = ("#4B5563", "#B6BDC9")
 GRID = ("#E5E7EB", "#2A303B")
@@ -33,7 +35,7 @@ def frame(x: str, y: str, *, dark: bool = False, height: int = 360, title: str =
         title={"text": title, "font": {"size": 15, "color": INK[dark]}, "x": 0, "xanchor": "left"},
         xaxis={**axis, "title": {"text": x, "font": {"color": QUIET[dark], "size": 13}}},
         yaxis={**axis, "title": {"text": y, "font": {"color": QUIET[dark], "size": 13}}},
-        font={"color": INK[dark], "size": 13},
+        font={"color": INK[dark], "size": 13, "family": FONT},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         margin={"l": 8, "r": 8, "t": 40 if title else 16, "b": 8},

@@ -11,7 +11,6 @@ from kdcore.errors import UserError
 from kdcore.figures import groups, palette
 from kdcore.figures.curves import Curve, curve
 from kdcore.store import Store
-from pages.parts.text import hundredfold
 
 
 def grouped(store: Store, runs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
@@ -44,7 +43,7 @@ def score_curves(
 ) -> list[Curve]:
     """One curve a run for its score: on `select`, or on the first dev split."""
     chosen = evaluations[(evaluations["metric"] == metric) & (evaluations["which"] == "last")]
-    chosen = chosen[(chosen["split"] == "select") == select]
+    chosen = chosen[(chosen["split"] == "select") == select].drop_duplicates(["run", "split", "step"], keep="last")
     if not select and len(chosen):
         chosen = chosen[chosen["split"] == chosen["split"].iloc[0]]
     return _curves(runs, _with_clock(chosen, metrics, x), x)
@@ -54,18 +53,16 @@ def table(runs: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
     """One row a group: mean ± std over seeds of what the runs reached, and the distance to the baseline's mean."""
     reference = runs.loc[runs["group"] == baseline, "score"].mean() if baseline else float("nan")
     rows = []
-    for _, members in runs.groupby("group", sort=False):
+    for group, members in runs.groupby("group", sort=False):
         mean, std, count = groups.mean_and_std(list(100 * members["score"]))
         rows.append(
             {
                 "method and student": members["label"].iloc[0],
                 "dev score": groups.in_words(mean, std, count),
-                "Δ to baseline": "–" if np.isnan(reference) or not count else f"{mean - 100 * reference:+.1f}",
+                "Δ to baseline": _delta(str(group), baseline, mean - 100 * reference),
                 "select score": groups.in_words(*groups.mean_and_std(list(100 * members["select_score"]))),
                 "last student": groups.in_words(*groups.mean_and_std(list(100 * members["last_score"]))),
-                "parameters (M)": groups.in_words(
-                    *groups.mean_and_std(list(members["parameters"].iloc[:1] / 1e6))
-                ).replace(" (N=1)", ""),
+                "parameters": amount(members["parameters"].iloc[0]),
                 "training (s)": groups.in_words(*groups.mean_and_std(list(members["seconds"])), digits=0),
                 "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(members["seed"].dropna())),
                 "unfinished": int((members["state"] != "done").sum()),
@@ -76,13 +73,21 @@ def table(runs: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
 
 def teacher_score(evaluations: pd.DataFrame, metric: str) -> float | None:
     """The best teacher's dev score in these runs, or None."""
-    rows = evaluations[~evaluations["which"].isin(["last", "best"])]
-    rows = rows[(rows["metric"] == metric) & (rows["split"] != "select")]
+    rows = of_teachers(evaluations, metric)
     return float(rows["value"].max()) if len(rows) else None
 
 
-def score_words(score: float | None) -> str:
-    return hundredfold(score)
+def of_teachers(evaluations: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The teachers' scores on dev splits, with the column teacher."""
+    rows = evaluations[~evaluations["which"].isin(["last", "best"])]
+    rows = rows[(rows["metric"] == metric) & (rows["split"] != "select")]
+    return rows.assign(teacher=rows["which"].str.removeprefix("teacher:"))
+
+
+def _delta(group: str, baseline: str | None, difference: float) -> str:
+    if group == baseline:
+        return "baseline"
+    return "–" if np.isnan(difference) else f"{difference:+.1f}"
 
 
 def _curves(runs: pd.DataFrame, rows: pd.DataFrame, x: str) -> list[Curve]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdcore.figures.palette import FAMILIES
-from kdcore.figures.template import INK, QUIET
+from kdcore.figures.template import INK, PAGE, QUIET
 
 WORDS = "Teachers answer each sentence; the student learns from their answers and from the gold labels"
 
@@ -12,7 +12,7 @@ def idea(dark: bool) -> str:
     """An SVG: teachers on the left, what passes over in the middle, the student on the right."""
     ink, quiet = INK[dark], QUIET[dark]
     soft, hidden, attention = (FAMILIES[family][dark] for family in ("soft_targets", "hidden", "attention"))
-    box = f'fill="none" stroke="{ink}" stroke-width="2" rx="12"'
+    box = f'fill="{PAGE[dark]}" stroke="{ink}" stroke-width="2" rx="12"'
     flows = "".join(
         f'<line x1="246" y1="{y}" x2="494" y2="{y}" stroke="{color}" stroke-width="3" stroke-dasharray="{dash}" '
         f'marker-end="url(#tip-{at})"/>'
@@ -33,8 +33,8 @@ def idea(dark: bool) -> str:
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 214" font-family="Source Sans, Arial, sans-serif">'
         f"<defs>{tips}</defs>"
-        f'<rect x="26" y="10" width="212" height="150" {box} opacity="0.35"/>'
-        f'<rect x="14" y="20" width="212" height="150" {box} opacity="0.6"/>'
+        f'<rect x="26" y="10" width="212" height="150" {box} stroke-opacity="0.35"/>'
+        f'<rect x="14" y="20" width="212" height="150" {box} stroke-opacity="0.6"/>'
         f'<rect x="2" y="30" width="212" height="150" {box}/>'
         f'<text x="108" y="92" text-anchor="middle" fill="{ink}" font-size="25" font-weight="600">Teachers</text>'
         f'<text x="108" y="122" text-anchor="middle" fill="{quiet}" font-size="17">large, accurate, slow</text>'

@@ -26,7 +26,7 @@ def latencies(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
 def distances(probe: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Teacher -> its matrices (cka, cosine, mse: [teacher layers + 1, student layers + 1]; tokens)."""
     if "cka" in probe:
-        return {"teacher": probe}
+        return {str(probe.get("teacher", "teacher")): probe}
     return {str(name): one for name, one in probe.items() if isinstance(one, Mapping) and "cka" in one}
 
 

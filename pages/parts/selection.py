@@ -23,7 +23,13 @@ def run_words(row: pd.Series) -> str:
     """One run in a list box: name, task, state."""
     name = one_line(row["name"], 50)
     seed = "" if pd.isna(row["seed"]) else f" · seed {int(row['seed'])}"
-    return f"{name} · {task_title(row['task'])}{seed} · {row['state']} · {ago(row['created'].to_pydatetime())}"
+    return f"{name} · {task_title(row['task'])}{seed} · {row['state']} · {ago(row['created'])}"
+
+
+def short_words(row: pd.Series, task: bool) -> str:
+    """One run as a chip: its name, and what the name may leave out."""
+    state = "" if row["state"] == "done" else f" · {row['state']}"
+    return f"{one_line(row['name'], 36)}{f' · {task_title(row["task"])}' if task else ''}{state}"
 
 
 def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()) -> str | None:
@@ -77,7 +83,7 @@ def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], 
     if not known and "runs" not in st.query_params:
         known = [run for run in st.session_state.get("runs", default) if run in ids]
     st.session_state[key] = known
-    words = {row["id"]: run_words(row) for _, row in runs.iterrows()}
+    words = {row["id"]: short_words(row, runs["task"].nunique() > 1) for _, row in runs.iterrows()}
     picked = st.multiselect(
         label,
         ids,
