@@ -11,6 +11,7 @@ from kdcore.errors import UserError
 from kdcore.figures import groups, palette
 from kdcore.figures.curves import Curve, curve
 from kdcore.store import Store
+from pages.parts.text import amount
 
 
 def grouped(store: Store, runs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:

@@ -28,8 +28,10 @@ def run_words(row: pd.Series) -> str:
 
 def short_words(row: pd.Series, task: bool) -> str:
     """One run as a chip: its name, and what the name may leave out."""
-    state = "" if row["state"] == "done" else f" · {row['state']}"
-    return f"{one_line(row['name'], 36)}{f' · {task_title(row["task"])}' if task else ''}{state}"
+    words = [one_line(row["name"], 36)]
+    words += [task_title(row["task"])] if task else []
+    words += [] if row["state"] == "done" else [row["state"]]
+    return " · ".join(words)
 
 
 def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()) -> str | None:
