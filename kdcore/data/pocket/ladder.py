@@ -16,6 +16,8 @@ class Rung:
     epochs: float
     lr: float
     batch_size: int
+    dropout: float = 0.1
+    seed: int = 0
 
 
 LADDER: dict[str, Rung] = {

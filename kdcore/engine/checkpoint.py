@@ -1,0 +1,135 @@
+"""A training's state on disk: tensors as safetensors, the rest as JSON, complete or absent.
+
+A checkpoint is a folder `checkpoint/<step>` that is written under another name and renamed; the one before goes only
+then. Reading takes the newest that is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from kdcore.errors import CorruptError
+
+
+@dataclass
+class Place:
+    """Where a training is, and what it decided so far. JSON-able.
+
+    step: optimiser steps done in the whole run, pilots included. stage, stage_step: the stage and steps done in it.
+    spent: steps of the run's budget done in earlier stages (pilots do not count), which is where its data order stands.
+    best: the best score on `select` in this stage, and the run step it was reached at; stale: evaluations since.
+    """
+
+    step: int = 0
+    stage: int = 0
+    stage_step: int = 0
+    spent: int = 0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    seconds: float = 0.0
+    history: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def save(
+    folder: Path, place: Place, modules: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> None:
+    """Writes a checkpoint of these modules and optimisers into `folder`, then drops older ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{place.stage:02d}-{place.step:08d}"
+    partial = folder / f"{name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    for key, module in modules.items():
+        save_file(_tensors(module), partial / f"module-{key}.safetensors")
+    for key, optimizer in optimizers.items():
+        tensors, rest = _split(optimizer)
+        save_file(tensors, partial / f"optimizer-{key}.safetensors")
+        (partial / f"optimizer-{key}.json").write_text(json.dumps(rest))
+    (partial / "place.json").write_text(json.dumps(asdict(place)))
+    final = folder / name
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    for other in folder.iterdir():
+        if other != final:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def newest(folder: Path) -> Path | None:
+    """The last whole checkpoint, or None."""
+    if not folder.is_dir():
+        return None
+    whole = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.endswith(".partial"))
+    return whole[-1] if whole else None
+
+
+def read_place(checkpoint: Path) -> Place:
+    """Where the checkpoint stands.
+
+    Raises:
+        CorruptError: the file does not read.
+    """
+    try:
+        return Place(**json.loads((checkpoint / "place.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _corrupt(checkpoint, error) from error
+
+
+def restore(
+    checkpoint: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> None:
+    """Puts the checkpoint's tensors back.
+
+    Raises:
+        CorruptError: a file is damaged or belongs to other settings.
+    """
+    try:
+        for key, module in modules.items():
+            module.load_state_dict(load_file(checkpoint / f"module-{key}.safetensors"))
+        for key, optimizer in optimizers.items():
+            rest = json.loads((checkpoint / f"optimizer-{key}.json").read_text())
+            _join(optimizer, load_file(checkpoint / f"optimizer-{key}.safetensors"), rest)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise _corrupt(checkpoint, error) from error
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The state with every tensor in storage of its own: safetensors takes no shared ones."""
+    return {name: tensor.detach().contiguous().clone() for name, tensor in module.state_dict().items()}
+
+
+def _split(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    state = optimizer.state_dict()
+    tensors = {
+        f"{index}.{name}": value.detach().contiguous()
+        for index, values in state["state"].items()
+        for name, value in values.items()
+    }
+    return tensors, {"param_groups": state["param_groups"]}
+
+
+def _join(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor], rest: dict[str, Any]) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
+
+
+def _corrupt(checkpoint: Path, error: Exception) -> CorruptError:
+    return CorruptError(
+        "checkpoint",
+        f"{checkpoint.name} does not read ({str(error)[:120]})",
+        "clone the run to start it anew; its logged points stay",
+    )

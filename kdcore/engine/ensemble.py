@@ -1,0 +1,138 @@
+"""The teachers while a student learns: each answers from the cache where it can, from the model where it must."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kdcore.data.encode import Encoded
+from kdcore.engine import teacher_cache
+from kdcore.engine.precision import Arithmetic
+from kdcore.engine.teacher_cache import CachedTensor, TeacherCache
+from kdcore.events import Progress
+from kdcore.models.observe import observe
+from kdcore.models.students import load_classifier
+from kdcore.records import Batch, Outputs, Shape, Want
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen teacher of the task, on disk. identity: hash of its weights. words: where it comes from."""
+
+    name: str
+    folder: Path
+    shape: Shape
+    identity: str
+    words: str
+
+    def load(self) -> nn.Module:
+        """The model in eval mode, no gradients."""
+        return load_classifier(self.folder, self.shape.labels).eval().requires_grad_(False)
+
+
+class Ensemble:
+    """The run's teachers over its training rows.
+
+    Args:
+        rows: the training rows, encoded.
+        data: words that identify the data and its encoding, part of every cache entry's name.
+        cached: whether outputs may be kept on disk.
+    """
+
+    def __init__(
+        self, teachers: Iterable[Teacher], rows: Encoded, data: Mapping[str, Any], where: Arithmetic, cached: bool
+    ) -> None:
+        self.teachers = {teacher.name: teacher for teacher in teachers}
+        self._rows, self._data, self._where, self._cached = rows, data, where, cached
+        self._models: dict[str, nn.Module] = {}
+        self._caches: dict[str, TeacherCache] = {}
+        self._wanted: Want = {}
+        self._pins = ExitStack()
+        self.seconds = 0.0
+        self.hits = self.misses = 0
+
+    def ready(self, wanted: Want, names: Iterable[str]) -> Generator[Progress, None, None]:
+        """Before a stage: fills the cache for what it reads of these teachers, or loads the models it must run."""
+        self._wanted = wanted
+        self._caches.clear()
+        for name in names if wanted else ():
+            teacher = self.teachers[name]
+            tensors = teacher_cache.tensors_of(wanted, teacher.shape) if self._cached else None
+            if tensors is not None and self._fits(teacher, tensors):
+                yield from self._fill(teacher, tensors)
+            else:
+                self._model(teacher)
+        if not any(name not in self._caches for name in names):
+            self._models.clear()
+
+    def answer(self, name: str, batch: Batch, rows: Tensor | None) -> Outputs:
+        """What a teacher says of these rows of the batch (None: all). Never with a graph."""
+        ids = batch.ids if rows is None else batch.ids[rows]
+        encoding = batch.encoding if rows is None else batch.encoding.rows(rows)
+        if name in self._caches and bool((ids >= 0).all()):
+            return self._caches[name].read(ids, encoding, self._where.device)
+        with self._where.autocast():
+            return observe(self._model(self.teachers[name]), encoding, self._wanted, grad=False)
+
+    def logits(self, name: str, rows: Encoded, what: str) -> Generator[Progress, None, NDArray[np.float32]]:
+        """A teacher's logits over any rows (dev splits, `select`), float32 [rows, outputs]; kept like the others."""
+        teacher = self.teachers[name]
+        tensors = teacher_cache.tensors_of({"logits": ()}, teacher.shape)
+        assert tensors is not None
+        cache = TeacherCache(self._identity(teacher), rows, tensors)
+        with teacher_cache.pinned(cache.folder):
+            if cache.missing().any():
+                yield from cache.fill(self._model(teacher), self._where, what)
+            return cache.logits()
+
+    @contextmanager
+    def open(self) -> Iterator[Ensemble]:
+        """Keeps the used entries from being dropped; lets models and maps go at the end."""
+        with self._pins:
+            yield self
+        self._models.clear()
+        self._caches.clear()
+
+    def facts(self) -> dict[str, Any]:
+        """How the cache served: rows found and rows computed, the seconds that took, bytes on disk."""
+        return {"hits": self.hits, "misses": self.misses, "seconds": self.seconds, "bytes": teacher_cache.used()}
+
+    def _fill(self, teacher: Teacher, tensors: list[CachedTensor]) -> Generator[Progress, None, None]:
+        cache = TeacherCache(self._identity(teacher), self._rows, tensors)
+        self._pins.enter_context(teacher_cache.pinned(cache.folder))
+        if cache.missing().any():
+            what = f"teacher {teacher.name} answers once"
+            self.seconds += yield from cache.fill(self._model(teacher), self._where, what)
+            self.misses += cache.misses
+            self.hits += cache.hits
+        else:
+            self.hits += len(self._rows)
+        self._caches[teacher.name] = cache
+
+    def _fits(self, teacher: Teacher, tensors: list[CachedTensor]) -> bool:
+        folder = teacher_cache.entry_folder(self._identity(teacher), self._rows)
+        needed = sum(tensor.size(self._rows) for tensor in tensors if not (folder / tensor.file).exists())
+        return teacher_cache.make_room(needed, {folder, *(cache.folder for cache in self._caches.values())})
+
+    def _model(self, teacher: Teacher) -> nn.Module:
+        if teacher.name not in self._models:
+            self._models[teacher.name] = teacher.load().to(self._where.device)
+        return self._models[teacher.name]
+
+    def _identity(self, teacher: Teacher) -> dict[str, Any]:
+        where = self._where
+        return {
+            "teacher": teacher.identity,
+            "precision": where.precision,
+            "device": where.device.type,
+            "torch": torch.__version__,
+            **self._data,
+        }

@@ -1,0 +1,367 @@
+"""The training loop, read from top to bottom. It knows stages and terms, never a method by name."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdcore.config import TrainConfig
+from kdcore.data.encode import Encoded, collate, epoch_order
+from kdcore.engine import checkpoint
+from kdcore.engine.checkpoint import Place
+from kdcore.engine.control import Control, Stop
+from kdcore.engine.dropout import seeded_dropout
+from kdcore.engine.ensemble import Ensemble
+from kdcore.engine.evaluate import scores
+from kdcore.engine.precision import Arithmetic
+from kdcore.engine.predict import predict
+from kdcore.engine.seeds import seed_of
+from kdcore.errors import UserError
+from kdcore.events import Checkpointed, Evaluated, Event, StageStarted, StepDone
+from kdcore.methods.base import Method
+from kdcore.models.observe import observe
+from kdcore.models.students import load_classifier, save_student
+from kdcore.records import Batch, Stage, Step, Term
+from kdcore.tasks import Task
+
+NO_DECAY = ("bias", "LayerNorm.weight", "layer_norm.weight")
+
+
+@dataclass
+class Job:
+    """All that a training needs, made ready. `splits` are scored; "select" is among them and decides."""
+
+    train: TrainConfig
+    task: Task
+    folder: Path
+    rows: Encoded
+    splits: Mapping[str, Encoded]
+    tokenizer: Any
+    method: Method
+    students: dict[str, nn.Module]
+    fresh: Callable[[], dict[str, nn.Module]]
+    ensemble: Ensemble
+    where: Arithmetic
+    facts: Mapping[str, Any]
+    gradient_share_every: int = 0
+    place: Place = field(default_factory=Place)
+
+    @property
+    def main(self) -> nn.Module:
+        """The student that is scored, kept and exported."""
+        return next(iter(self.students.values()))
+
+    @property
+    def epoch_steps(self) -> int:
+        return math.ceil(len(self.rows) / self.train.batch_size)
+
+    @property
+    def budget(self) -> int:
+        """The run's student steps, all stages but pilots."""
+        return self.train.max_steps or max(1, round(self.train.epochs * self.epoch_steps))
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {**self.students, "method": self.method}
+
+
+def stage_steps(stages: list[Stage], budget: int) -> list[int]:
+    """Steps of each stage: its share of the budget; rounding never changes the sum of the stages that are no pilots."""
+    bounds = np.cumsum([0.0] + [0.0 if stage.pilot else stage.share for stage in stages])
+    real = np.diff(np.round(bounds * budget)).astype(int)
+    return [round(stage.share * budget) if stage.pilot else int(n) for stage, n in zip(stages, real, strict=True)]
+
+
+def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None]:
+    """Trains through every stage, from the newest checkpoint if there is one. Returns how it was stopped, or None."""
+    stages = job.method.stages()
+    steps = stage_steps(stages, job.budget)
+    found = checkpoint.newest(job.folder / "checkpoint")
+    if found is not None:
+        job.place = checkpoint.read_place(found)
+        checkpoint.restore(found, job.modules(), {})
+        job.method.restore_history(job.place.history)
+    generator = torch.Generator()
+    with ExitStack() as inside:
+        if job.where.device.type == "cpu":
+            for student in job.students.values():
+                inside.enter_context(seeded_dropout(student, generator))
+        for index in range(job.place.stage, len(stages)):
+            stage = stages[index]
+            optimizer = _begin(job, stage, index, found)
+            found = None
+            first = job.place.step - job.place.stage_step
+            yield StageStarted(stage.name, index, first, steps[index], stage.pilot)
+            names = stage.teachers if stage.teachers is not None else tuple(job.ensemble.teachers)
+            yield from job.ensemble.ready(stage.needs.teacher, names)
+            stopped = yield from _run_stage(job, stage, steps, optimizer, generator, control)
+            if stopped:
+                return stopped
+            _end(job, stage)
+            yield Checkpointed(stage.name, job.place.step)
+    return None
+
+
+def _run_stage(
+    job: Job,
+    stage: Stage,
+    planned: list[int],
+    optimizer: torch.optim.Optimizer,
+    dropout: torch.Generator,
+    control: Control,
+) -> Generator[Event, None, Stop | None]:
+    train, place = job.train, job.place
+    steps, whole = planned[place.stage], sum(planned)
+    logged, logged_at = place.stage_step, time.perf_counter()
+    began = logged_at - place.seconds
+    batches = _batches(job, place.stage_step if stage.pilot else place.spent + place.stage_step)
+    while place.stage_step < steps:
+        batch, epoch, epoch_ends = next(batches)
+        lr = _set_rate(optimizer, stage, place.stage_step, steps, train)
+        step = place.step + 1
+        share_due = bool(job.gradient_share_every) and step % job.gradient_share_every == 0
+        outcome = train_step(job, stage, optimizer, batch, (place.stage_step, steps, epoch), dropout, share_due)
+        place.step, place.stage_step = step, place.stage_step + 1
+        last = place.stage_step == steps
+        if step % train.log_every == 0 or last or place.stage_step == 1:
+            now = time.perf_counter()
+            speed = (place.stage_step - logged) * train.batch_size / max(now - logged_at, 1e-9)
+            yield outcome.event(stage.name, step, whole, epoch, lr, speed, now - began, job.method.notes())
+            logged, logged_at = place.stage_step, time.perf_counter()
+        due = epoch_ends if train.evaluate_every == "epoch" else place.stage_step % train.evaluate_every == 0
+        if due or last:
+            paused = time.perf_counter()
+            yield from _evaluate(job, stage)
+            logged_at += time.perf_counter() - paused
+            if train.early_stop and place.stale >= train.early_stop and not stage.pilot:
+                break
+        stop = control.stop_requested()
+        place.seconds = time.perf_counter() - began
+        if stop or (step % train.checkpoint_every == 0 and not last):
+            _save(job, optimizer)
+            yield Checkpointed(stage.name, step)
+        if stop:
+            return stop
+    return None
+
+
+@dataclass
+class Outcome:
+    """What a step computed, still on the device: reading it is left to the steps that are logged."""
+
+    raw: dict[str, Tensor]
+    weighted: dict[str, Tensor]
+    norm: Tensor
+    shares: dict[str, float]
+
+    def event(
+        self, stage: str, step: int, steps: int, epoch: float, lr: float, speed: float, seconds: float,
+        notes: dict[str, float],
+    ) -> StepDone:  # fmt: skip
+        raw = {name: float(value) for name, value in self.raw.items()}
+        weighted = {name: float(value) for name, value in self.weighted.items()}
+        loss = sum(weighted.values())
+        if not math.isfinite(loss):
+            worst = [name for name, value in raw.items() if not math.isfinite(value)]
+            raise UserError(
+                "train.lr", f"the loss is not a number at step {step} (terms: {', '.join(worst)})",
+                "lower the learning rate or the weights of these terms",
+            )  # fmt: skip
+        return StepDone(
+            stage, step, steps, epoch, loss, raw, weighted, lr, speed, seconds, float(self.norm), self.shares, notes
+        )
+
+
+def train_step(
+    job: Job,
+    stage: Stage,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    at: tuple[int, int, float],
+    dropout: torch.Generator,
+    share_due: bool = False,
+) -> Outcome:
+    """One optimiser step on `batch`, in `accumulate` parts whose losses are weighted by their rows.
+
+    at: steps done in this stage, its steps, and the epoch. All that is random follows from (seed, stage, step).
+    """
+    done, _, _ = at
+    seed = job.train.seed
+    if job.where.device.type == "cuda":
+        torch.cuda.manual_seed(seed_of(seed, "dropout", stage.name, done))
+    dropout.manual_seed(seed_of(seed, "dropout", stage.name, done))
+    job.method.train()
+    for student in job.students.values():
+        student.train()
+    sums: dict[str, Tensor] = {}
+    weights: dict[str, float] = {}
+    shares: dict[str, float] = {}
+    step: Step | None = None
+    for part in _parts(batch, job.train.accumulate):
+        step = _look(job, stage, part.to(job.where.device), at)
+        terms = stage.terms(step)
+        scale = len(part) / len(batch)
+        if share_due and not shares:
+            shares = _gradient_shares(terms, job)
+        total = torch.stack([term.value.float() * term.weight for term in terms.values()]).sum() * scale
+        total.backward()
+        for name, term in terms.items():
+            value = term.value.detach().float() * scale
+            sums[name] = sums[name] + value if name in sums else value
+            weights[name] = term.weight
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = nn.utils.clip_grad_norm_(trained, job.train.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    assert step is not None
+    job.method.after_step(step)
+    return Outcome(sums, {name: value * weights[name] for name, value in sums.items()}, norm, shares)
+
+
+def _look(job: Job, stage: Stage, batch: Batch, at: tuple[int, int, float]) -> Step:
+    """Runs the students, lets the method pick teachers, and asks those."""
+    done, steps, epoch = at
+    rng = torch.Generator().manual_seed(seed_of(job.train.seed, "teachers", stage.name, done))
+    with job.where.autocast():
+        students = {role: observe(model, batch.encoding, stage.needs.student) for role, model in job.students.items()}
+    regression = job.task.kind == "regression"
+    step = Step(batch, students, {}, {}, stage.name, done + 1, steps, epoch, rng, regression)
+    rows = job.method.pick_teachers(step) if stage.needs.teacher else {}
+    if stage.teachers is not None:
+        rows = {name: chosen for name, chosen in rows.items() if name in stage.teachers}
+    answers = {name: job.ensemble.answer(name, batch, chosen) for name, chosen in rows.items()}
+    return Step(batch, students, answers, rows, stage.name, done + 1, steps, epoch, rng, regression)
+
+
+def _batches(job: Job, start: int) -> Iterator[tuple[Batch, float, bool]]:
+    """Batches from the `start`-th on, with the epoch reached after each and whether it ends one.
+
+    The order follows from the seed and the epoch alone: it is the same for every method.
+    """
+    per_epoch = job.epoch_steps
+    seed = seed_of(job.train.seed, "order")
+
+    def rows() -> Iterator[Batch]:
+        number = start
+        while True:
+            epoch, within = divmod(number, per_epoch)
+            order = epoch_order(job.rows.lengths, job.train.batch_size, seed, epoch, job.train.bucket)
+            for chosen in order[within:]:
+                yield collate(job.rows, chosen)
+                number += 1
+
+    for number, batch in enumerate(job.method.stream(rows()), start=start + 1):
+        yield batch, number / per_epoch, number % per_epoch == 0
+
+
+def _begin(job: Job, stage: Stage, index: int, resumed: Path | None) -> torch.optim.Optimizer:
+    """Weights and optimiser at the start of a stage, or where a checkpoint inside it left them."""
+    place = job.place
+    if place.stage_step == 0:
+        place.best, place.best_step, place.stale = None, 0, 0
+        if stage.start == "fresh" and index:
+            for role, model in job.fresh().items():
+                job.students[role].load_state_dict(model.state_dict())
+        elif stage.start == "best" and index:
+            job.main.load_state_dict(load_classifier(job.folder / "student-best").state_dict())
+    for module in job.modules().values():
+        module.to(job.where.device)
+    optimizer = _optimizer(job, stage)
+    if resumed is not None and place.stage_step:
+        checkpoint.restore(resumed, {}, {"stage": optimizer})
+    return optimizer
+
+
+def _end(job: Job, stage: Stage) -> None:
+    """Tells the method how the stage went and marks the next one as begun."""
+    place = job.place
+    job.method.after_stage(stage.name, {job.task.main_metric: place.best if place.best is not None else math.nan})
+    if not stage.pilot:
+        place.spent += place.stage_step
+    place.stage, place.stage_step = place.stage + 1, 0
+    _save(job, None)
+
+
+def _optimizer(job: Job, stage: Stage) -> torch.optim.Optimizer:
+    """AdamW over the roles this stage trains; everything else is frozen."""
+    groups: list[dict[str, Any]] = []
+    for role, module in job.modules().items():
+        rate = stage.lr.get(role, 0.0)
+        module.requires_grad_(rate > 0)
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        for decay in (True, False):
+            chosen = [p for name, p in named if name.endswith(NO_DECAY) != decay]
+            if chosen:
+                weight_decay = job.train.weight_decay if decay else 0.0
+                groups.append({"params": chosen, "lr": 0.0, "rate": rate, "weight_decay": weight_decay})
+    return torch.optim.AdamW(groups, lr=job.train.lr, fused=True)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, stage: Stage, done: int, steps: int, train: TrainConfig) -> float:
+    """Linear warm-up, then linear decay to zero or constant; returns the rate of a role with factor 1."""
+    warm = max(1, round(train.warmup * steps))
+    factor = min(1.0, (done + 1) / warm)
+    if stage.schedule == "linear" and done >= warm:
+        factor = (steps - done) / max(1, steps - warm)
+    for group in optimizer.param_groups:
+        group["lr"] = train.lr * factor * group["rate"]
+    return train.lr * factor
+
+
+def _evaluate(job: Job, stage: Stage) -> Generator[Event, None, None]:
+    """Scores the student on `select`, which decides, and on the dev splits, which are only reported."""
+    place = job.place
+    for split, rows in job.splits.items():
+        if stage.pilot and split != "select":
+            continue
+        logits = yield from predict(job.main, rows, job.where, f"scoring {split}")
+        if not np.isfinite(logits).all():
+            raise UserError("train.lr", "the student's outputs are not numbers", "lower the learning rate")
+        got = scores(job.task, logits, rows.labels)
+        yield Evaluated(stage.name, place.step, split, "last", got, len(rows))
+        if split == "select":
+            score = got[job.task.main_metric]
+            place.stale += 1
+            if place.best is None or score > place.best:
+                place.best, place.best_step, place.stale = score, place.step, 0
+                if not stage.pilot:
+                    save_student(job.main, job.tokenizer, job.folder / "student-best")
+
+
+def _save(job: Job, optimizer: torch.optim.Optimizer | None) -> None:
+    job.place.history = dict(job.method.history())
+    job.place.facts = dict(job.facts)
+    optimizers = {} if optimizer is None else {"stage": optimizer}
+    checkpoint.save(job.folder / "checkpoint", job.place, job.modules(), optimizers)
+
+
+def _parts(batch: Batch, parts: int) -> list[Batch]:
+    if parts == 1:
+        return [batch]
+    chunks = torch.arange(len(batch)).chunk(parts)
+    return [
+        Batch(batch.ids[c], batch.labels[c], {key: e.rows(c) for key, e in batch.encodings.items()}) for c in chunks
+    ]
+
+
+def _gradient_shares(terms: Mapping[str, Term], job: Job) -> dict[str, float]:
+    """Each weighted term's gradient norm on the main student, as a share of their sum."""
+    parameters = [p for p in job.main.parameters() if p.requires_grad]
+    norms = {}
+    for name, term in terms.items():
+        value = term.value * term.weight
+        if not value.requires_grad:
+            norms[name] = 0.0
+            continue
+        gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+        norms[name] = float(torch.stack([g.float().norm() for g in gradients if g is not None]).norm())
+    total = sum(norms.values()) or 1.0
+    return {name: norm / total for name, norm in norms.items()}

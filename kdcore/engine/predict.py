@@ -1,0 +1,37 @@
+"""Logits of a model over encoded rows, in large batches sorted by length."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from kdcore.data.encode import Encoded, collate, sorted_order
+from kdcore.engine.precision import Arithmetic
+from kdcore.events import Progress
+from kdcore.models.observe import observe
+from kdcore.records import want
+
+BATCH = 64
+"""Rows of a canonical batch: in bf16 a row's value depends on its padding, so every pass uses the same batches."""
+
+
+def predict(
+    model: nn.Module, rows: Encoded, where: Arithmetic, what: str
+) -> Generator[Progress, None, NDArray[np.float32]]:
+    """Yields progress, returns float32 logits [rows, outputs] in the order of `rows`. Leaves the model in eval mode."""
+    model.eval()
+    batches = sorted_order(rows.lengths, BATCH)
+    found: list[NDArray[Any]] = []
+    for done, chosen in enumerate(batches, start=1):
+        encoding = collate(rows, chosen).encoding.to(where.device)
+        with where.autocast():
+            logits = observe(model, encoding, want("logits"), grad=False).logits
+        found.append(logits.float().cpu().numpy())
+        yield Progress(what, done, len(batches))
+    out = np.empty((len(rows), found[0].shape[1]), dtype=np.float32)
+    out[np.concatenate(batches)] = np.concatenate(found)
+    return out

@@ -1,0 +1,124 @@
+"""What is measured once a student is trained: scores of best and last, fidelity, distances, latency."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from kdcore.config import RunConfig
+from kdcore.data.encode import Encoded, collate, sorted_order
+from kdcore.engine.ensemble import Teacher
+from kdcore.engine.evaluate import scores
+from kdcore.engine.loop import Job
+from kdcore.engine.predict import predict
+from kdcore.engine.teachers import Rows
+from kdcore.events import Evaluated, Event, Probed, Progress
+from kdcore.models.observe import observe
+from kdcore.models.students import load_classifier
+from kdcore.probes import distances, fidelity, latency
+from kdcore.records import ALL_LAYERS
+
+DISTANCE_ROWS = 256
+"""Dev rows that the layer distances are taken over."""
+
+
+def final(run: RunConfig, job: Job, teachers: list[Teacher], rows: Rows) -> Generator[Event, None, dict[str, Any]]:
+    """All readings of a finished run; returns the summary."""
+    if not (job.folder / "student-best").exists():  # no evaluation ever improved on nothing: the last is the best
+        from kdcore.models.students import save_student
+
+        save_student(job.main, job.tokenizer, job.folder / "student-best")
+    best = load_classifier(job.folder / "student-best", job.task.outputs).to(job.where.device)
+    summary: dict[str, Any] = {"scores": {}, "main_metric": job.task.main_metric, "best_step": job.place.best_step}
+    students = {"last": job.main, "best": best}
+    said: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for which, model in students.items():
+        summary["scores"][which], said[which] = yield from _score(job, model, which)
+    for split, encoded in job.splits.items():
+        _keep_predictions(job, split, "student", said["best"][split], encoded)
+    if teachers:
+        yield from _fidelity(run, job, teachers, said["best"])
+    if run.probes.distances and teachers:
+        yield from _distances(job, teachers, best)
+    if run.probes.latency:
+        yield from _latency(job, teachers, best, rows)
+    return summary
+
+
+def kept(job: Job) -> Generator[Event, None, dict[str, Any]]:
+    """The scores of a student that was stopped early."""
+    got, _ = yield from _score(job, job.main, "last")
+    return {"scores": {"last": got}, "main_metric": job.task.main_metric}
+
+
+def _score(
+    job: Job, model: nn.Module, which: str
+) -> Generator[Event, None, tuple[dict[str, dict[str, float]], dict[str, NDArray[np.float32]]]]:
+    got: dict[str, dict[str, float]] = {}
+    said: dict[str, NDArray[np.float32]] = {}
+    for split, encoded in job.splits.items():
+        said[split] = yield from predict(model, encoded, job.where, f"scoring {split}, {which} weights")
+        got[split] = scores(job.task, said[split], encoded.labels)
+        yield Evaluated("end", job.place.step, split, which, got[split], len(encoded))
+    return got, said
+
+
+def _fidelity(
+    run: RunConfig, job: Job, teachers: list[Teacher], student: dict[str, NDArray[np.float32]]
+) -> Generator[Event, None, None]:
+    """Agreement and KL with each teacher on every dev split, and every teacher's predictions for the pages."""
+    found: dict[str, Any] = {}
+    for teacher in teachers:
+        for split, encoded in job.splits.items():
+            logits = yield from job.ensemble.logits(teacher.name, encoded, f"teacher {teacher.name} on {split}")
+            _keep_predictions(job, split, teacher.name, logits, encoded)
+            if split != "select":
+                got = fidelity.compare(logits, student[split], job.task.kind == "regression")
+                found.setdefault(teacher.name, {})[split] = got
+    if run.probes.fidelity:
+        yield _probed(job, "fidelity", found)
+
+
+def _distances(job: Job, teachers: list[Teacher], student: nn.Module) -> Generator[Event, None, None]:
+    """Each student layer against each layer of the first teacher, over some dev rows."""
+    split = job.task.splits[0]
+    teacher = teachers[0].load().to(job.where.device)
+    encoded = job.splits[split]
+    chosen = np.linspace(0, len(encoded) - 1, min(DISTANCE_ROWS, len(encoded))).astype(np.int64)
+    meter = distances.DistanceMeter()
+    batches = sorted_order(encoded.lengths[chosen], 32)
+    student.eval()
+    for done, batch in enumerate(batches, start=1):
+        encoding = collate(encoded, chosen[batch]).encoding.to(job.where.device)
+        states = [observe(model, encoding, {"hidden": ALL_LAYERS}, grad=False).hidden for model in (teacher, student)]
+        meter.update(states[0], states[1], encoding.attention_mask)
+        yield Progress("layer distances", done, len(batches))
+    data = {**meter.result().data(), "teacher": teachers[0].name, "split": split, "rows": len(chosen)}
+    yield _probed(job, "distances", data)
+
+
+def _latency(job: Job, teachers: list[Teacher], student: nn.Module, rows: Rows) -> Generator[Event, None, None]:
+    """Student and teachers in turn, at the task's mean length."""
+    yield Progress("timing student and teachers", 0, 1)
+    models = {"student": student, **{t.name: t.load().to(job.where.device) for t in teachers}}
+    tokens = max(8, round(float(rows.train.lengths.mean())))
+    records = latency.measure(models, tokens=tokens, precision=job.where.precision, repeats=20, seconds=10.0)
+    yield _probed(job, "latency", {"records": [record.data() for record in records]})
+
+
+def _probed(job: Job, name: str, data: dict[str, Any]) -> Probed:
+    folder = job.folder / "probes"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(data))
+    return Probed(name, job.place.step, data)
+
+
+def _keep_predictions(job: Job, split: str, model: str, logits: NDArray[np.float32], rows: Encoded) -> None:
+    folder = job.folder / "predictions"
+    folder.mkdir(exist_ok=True)
+    np.savez_compressed(folder / f"{split}.{model}.npz", logits=logits, labels=rows.labels, ids=rows.ids)

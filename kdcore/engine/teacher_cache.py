@@ -1,0 +1,273 @@
+"""What frozen teachers said, kept on disk under the example's id.
+
+One folder an entry: a memory-mapped array and a presence mask. The entry's name is a hash of all its values depend on:
+the teacher's weights, the tokenizer, the rows, the length limit, the tensor, its layer and the arithmetic. Rows are
+written before their presence bit, so a killed fill leaves nothing that reads as true. Every fill runs the same
+canonical batches, so it does not matter who filled an entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from kdcore import paths
+from kdcore.data.encode import Encoded, collate, sorted_order
+from kdcore.engine.precision import Arithmetic
+from kdcore.engine.predict import BATCH
+from kdcore.events import Progress
+from kdcore.models.observe import observe
+from kdcore.records import ALL_LAYERS, Encoding, Outputs, Shape, Want
+
+CACHEABLE = frozenset({"logits", "cls", "hidden"})
+"""Tensors that are stored; attentions and projections are made anew each time."""
+
+_DTYPE: dict[str, np.dtype[Any]] = {"logits": np.dtype(np.float32), "cls": np.dtype(np.float16), "hidden": np.dtype(np.float16)}
+
+
+@dataclass(frozen=True)
+class CachedTensor:
+    """One tensor of one layer (-1 where it has none), as stored."""
+
+    name: str
+    layer: int
+    width: int
+
+    @property
+    def file(self) -> str:
+        """The values' file name; the presence bits' differs in its suffix."""
+        return f"{self.name if self.layer < 0 else f'{self.name}-{self.layer}'}.values"
+
+    def length(self, rows: Encoded) -> int:
+        """Vectors stored: one a row, or one a token."""
+        return int(rows.offsets[-1]) if self.name == "hidden" else len(rows)
+
+    def size(self, rows: Encoded) -> int:
+        """Bytes on disk."""
+        return self.length(rows) * self.width * _DTYPE[self.name].itemsize + len(rows)
+
+
+def tensors_of(wanted: Want, shape: Shape) -> list[CachedTensor] | None:
+    """What to store for these wants, or None where one of them is not stored at all."""
+    if not set(wanted) <= CACHEABLE:
+        return None
+    found = []
+    for name, layers in sorted(wanted.items()):
+        if name == "logits":
+            found.append(CachedTensor(name, -1, shape.labels))
+        else:
+            every = range(shape.layers + 1) if layers == ALL_LAYERS else layers
+            found.extend(CachedTensor(name, layer, shape.width) for layer in every)
+    return found
+
+
+class TeacherCache:
+    """Stored outputs of one teacher over one set of rows.
+
+    Args:
+        identity: words that the values depend on besides tensor and layer; hashed into the entry's name.
+        rows: the encoded rows; outputs are looked up by their ids.
+        tensors: what to store.
+    """
+
+    def __init__(self, identity: dict[str, Any], rows: Encoded, tensors: list[CachedTensor]) -> None:
+        self.folder = entry_folder(identity, rows)
+        self.rows = rows
+        self.tensors = tensors
+        self._by_id = np.argsort(rows.ids, kind="stable")
+        self._sorted_ids = rows.ids[self._by_id]
+        self.hits = self.misses = 0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "identity.json").write_text(json.dumps(identity, sort_keys=True))
+        self._values = {tensor: self._open(tensor) for tensor in tensors}
+        self._present = {tensor: self._open_present(tensor) for tensor in tensors}
+
+    def missing(self) -> NDArray[np.bool_]:
+        """Rows of which some tensor is not stored, bool [rows]."""
+        lacking = np.zeros(len(self.rows), dtype=bool)
+        for present in self._present.values():
+            lacking |= present == 0
+        return lacking
+
+    def fill(self, model: nn.Module, where: Arithmetic, what: str) -> Generator[Progress, None, float]:
+        """Runs the teacher over every canonical batch with a row that is not stored. Returns the seconds it took."""
+        start = time.perf_counter()
+        lacking = self.missing()
+        self.hits, self.misses = int((~lacking).sum()), int(lacking.sum())
+        batches = [batch for batch in sorted_order(self.rows.lengths, BATCH) if lacking[batch].any()]
+        wanted = _want(self.tensors)
+        model.eval()
+        for done, batch in enumerate(batches, start=1):
+            encoding = collate(self.rows, batch).encoding.to(where.device)
+            with where.autocast():
+                seen = observe(model, encoding, wanted, grad=False)
+            for tensor in self.tensors:
+                self._write(tensor, batch, _pick(seen, tensor).float().cpu().numpy())
+            yield Progress(what, done, len(batches))
+        self._flush()
+        return time.perf_counter() - start
+
+    def read(self, ids: torch.Tensor, encoding: Encoding, device: torch.device) -> Outputs:
+        """The stored outputs of these examples, float32, `hidden` padded with zeros like `encoding`.
+
+        Raises:
+            KeyError: an id that is not among the rows.
+        """
+        rows = self._rows_of(ids.cpu().numpy())
+        found: dict[str, Any] = {}
+        for tensor in self.tensors:
+            values = self._values[tensor]
+            if tensor.name == "hidden":
+                array = self._padded(values, rows, encoding.input_ids.shape[1])
+            else:
+                array = np.asarray(values[rows], dtype=np.float32)
+            got = torch.from_numpy(array).to(device, non_blocking=True)
+            if tensor.layer < 0:
+                found[tensor.name] = got
+            else:
+                found.setdefault(tensor.name, {})[tensor.layer] = got
+        return Outputs(found, encoding.attention_mask)
+
+    def logits(self) -> NDArray[np.float32]:
+        """All stored logits in the order of the rows, float32 [rows, outputs]."""
+        tensor = next(tensor for tensor in self.tensors if tensor.name == "logits")
+        return np.array(self._values[tensor], dtype=np.float32)
+
+    def _rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        place = np.searchsorted(self._sorted_ids, ids)
+        place[place == len(self._sorted_ids)] = 0
+        if not np.array_equal(self._sorted_ids[place], ids):
+            raise KeyError(f"examples {ids[self._sorted_ids[place] != ids][:3].tolist()} are not in the teacher cache")
+        return self._by_id[place]
+
+    def _padded(self, values: NDArray[Any], rows: NDArray[np.int64], tokens: int) -> NDArray[np.float32]:
+        out = np.zeros((len(rows), tokens, values.shape[1]), dtype=np.float32)
+        for i, row in enumerate(rows):
+            start, stop = self.rows.offsets[row], self.rows.offsets[row + 1]
+            out[i, : stop - start] = values[start:stop]
+        return out
+
+    def _write(self, tensor: CachedTensor, batch: NDArray[np.int64], array: NDArray[np.float32]) -> None:
+        values, offsets = self._values[tensor], self.rows.offsets
+        if tensor.name == "hidden":
+            for i, row in enumerate(batch):
+                start, stop = offsets[row], offsets[row + 1]
+                values[start:stop] = array[i, : stop - start]
+        else:
+            values[batch] = array
+        self._present[tensor][batch] = 1
+
+    def _flush(self) -> None:
+        """Data before the bits that say it is there."""
+        for values in self._values.values():
+            values.flush()
+        for present in self._present.values():
+            present.flush()
+
+    def _open(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
+        shape = (tensor.length(self.rows), tensor.width)
+        return _mapped(self.folder / tensor.file, _DTYPE[tensor.name], shape)
+
+    def _open_present(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
+        path = (self.folder / tensor.file).with_suffix(".present")
+        return _mapped(path, np.dtype(np.uint8), (len(self.rows),))
+
+
+def entry_folder(identity: dict[str, Any], rows: Encoded) -> Path:
+    """Where the outputs of this teacher over these rows are, or will be."""
+    text = json.dumps({**identity, "rows": _digest(rows)}, sort_keys=True)
+    return paths.room("outputs") / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def budget() -> int:
+    """Bytes that stored outputs may take: `KD_TEACHER_CACHE_GB`, default 4."""
+    return int(float(os.environ.get("KD_TEACHER_CACHE_GB", "4")) * 2**30)
+
+
+def used() -> int:
+    """Bytes that stored outputs take now."""
+    return sum(_size(entry) for entry in paths.room("outputs").iterdir() if entry.is_dir())
+
+
+def make_room(needed: int, keep: set[Path]) -> bool:
+    """Drops least recently used entries until `needed` bytes fit the budget. False where they cannot.
+
+    Entries in `keep` and entries pinned by a living process stay.
+    """
+    entries = sorted((e for e in paths.room("outputs").iterdir() if e.is_dir()), key=lambda e: e.stat().st_mtime)
+    free = budget() - sum(_size(entry) for entry in entries)
+    for entry in entries:
+        if free >= needed:
+            break
+        if entry not in keep and not _pinned(entry):
+            free += _size(entry)
+            shutil.rmtree(entry, ignore_errors=True)
+    return free >= needed
+
+
+@contextmanager
+def pinned(folder: Path) -> Iterator[None]:
+    """Keeps an entry from being dropped while this process uses it, and marks it as just used."""
+    pin = folder / f"pin-{os.getpid()}"
+    pin.touch()
+    os.utime(folder)
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            pin.unlink()
+
+
+def _pinned(entry: Path) -> bool:
+    for pin in entry.glob("pin-*"):
+        pid = pin.name.removeprefix("pin-")
+        if pid.isdigit() and Path(f"/proc/{pid}").exists():
+            return True
+        pin.unlink(missing_ok=True)
+    return False
+
+
+def _size(entry: Path) -> int:
+    return sum(file.stat().st_size for file in entry.iterdir() if file.is_file())
+
+
+def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """The array in this file; a file of another size (killed while made, or damaged) starts anew, all zeros."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    if not path.exists() or path.stat().st_size != size:
+        path.with_suffix(".present").unlink(missing_ok=True)
+        with open(path, "wb") as file:
+            file.truncate(size)
+    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
+
+
+def _digest(rows: Encoded) -> str:
+    digest = hashlib.sha256()
+    for array in (rows.input_ids, rows.token_types, rows.offsets, rows.ids):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _want(tensors: list[CachedTensor]) -> dict[str, tuple[int, ...]]:
+    wanted: dict[str, tuple[int, ...]] = {}
+    for tensor in tensors:
+        wanted[tensor.name] = wanted.get(tensor.name, ()) + ((tensor.layer,) if tensor.layer >= 0 else ())
+    return wanted
+
+
+def _pick(seen: Outputs, tensor: CachedTensor) -> torch.Tensor:
+    value = getattr(seen, tensor.name)
+    return value if tensor.layer < 0 else value[tensor.layer]
