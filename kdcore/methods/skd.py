@@ -92,15 +92,19 @@ class SKD(Method):
             return {self._pilots[step.stage]: None}
         names = list(self._counts)
         chances = torch.tensor([self.probabilities()[name] for name in names], dtype=torch.float64)
-        drawn = names[int(torch.multinomial(chances, 1, generator=step.rng))]
-        self._counts[drawn] += 1
-        return {drawn: None}
+        return {names[int(torch.multinomial(chances, 1, generator=step.rng))]: None}
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, logits = self.config, step.student.logits
         soft = teacher_signal(answered(step, logits), step.teacher.logits, config.temperature, step.regression)
         hard = hard_labels(logits, step.batch.labels, step.regression)
         return {"soft": Term(soft, 1 - config.hard_label_weight), "hard": Term(hard, config.hard_label_weight)}
+
+    def after_step(self, step: Step) -> None:
+        """Counts the draw here, since a batch that is split into parts asks for its teacher once a part."""
+        if step.stage not in self._pilots:
+            for name in step.teachers:
+                self._counts[name] += 1
 
     def after_stage(self, stage: str, scores: Mapping[str, float]) -> None:
         """Keeps a pilot's main score, the first one given."""

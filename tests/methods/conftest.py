@@ -1,6 +1,6 @@
 """Steps with tensors made by hand, for what an equation says; `test_contract.py` uses real tiny models."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 import torch
@@ -107,6 +107,15 @@ class World:
 
 def replaced(step: Step, **changes: object) -> Step:
     return Step(**{**vars(step), **changes})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Models this small gain nothing from threads, and lose much to waiting for them on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
