@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
@@ -24,6 +24,7 @@ MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
 """Version n -> the function that turns a database of version n into one of version n + 1."""
 
 _BUSY_MS = 20_000
+_ADDRESSES = "use sqlite:///path or postgresql+psycopg://user@host/name"
 _DAMAGED = (
     "file is not a database",
     "malformed",
@@ -41,7 +42,7 @@ def default_url() -> str:
 
 def database_file(url: str) -> Path | None:
     """The SQLite file of this address; None for a server."""
-    parsed = make_url(url)
+    parsed = _parsed(url)
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
 
@@ -52,15 +53,22 @@ def open_engine(url: str) -> Engine:
         UserError: the address cannot be used. CorruptError: the file is no database of ours.
     """
     try:
-        engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        engine = create_engine(_parsed(url), pool_pre_ping=not url.startswith("sqlite"))
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        raise UserError("KD_DATABASE_URL", str(error), "use sqlite:///path or postgresql+psycopg://...") from None
+        raise UserError("KD_DATABASE_URL", str(error), _ADDRESSES) from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin)
     with explained(url), write(engine) as connection:
         _bring_up_to_date(connection, url)
     return engine
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError:  # its words would repeat the address, and with it a password
+        raise UserError("KD_DATABASE_URL", "is no address of a database", _ADDRESSES) from None
 
 
 @contextmanager

@@ -117,13 +117,14 @@ def _take_scores(batch: Batch, event: said.Evaluated, run: int) -> None:
         }  # fmt: skip
 
 
-def score_columns(task: str, rows: Sequence[Any]) -> dict[str, Any]:
-    """The scores a list shows, from the run's evaluations (rows with step, split, which, metric, value).
+def score_columns(task: str, rows: Sequence[Any], stages: Sequence[Any]) -> dict[str, Any]:
+    """The scores a list shows, from the run's evaluations (rows with stage, step, split, which, metric, value).
 
     score: dev score of the student that `select` chose; while the run lasts, of the best so far by `select`.
-    last_score: dev score of the last student. select_score: the best on `select`.
+    last_score: dev score of the last student. select_score: of the chosen student. Pilot stages train other students.
     """
-    rows = [row for row in rows if row.which in ("best", "last") and row.value is not None]
+    pilots = {stage.get("stage") for stage in stages if isinstance(stage, Mapping) and stage.get("pilot")}
+    rows = [row for row in rows if row.which in ("best", "last") and row.value is not None and row.stage not in pilots]
     if not rows:
         return {}
     known = TASKS.get(task)
@@ -131,6 +132,7 @@ def score_columns(task: str, rows: Sequence[Any]) -> dict[str, Any]:
     metric = known.main_metric if known else rows[0].metric
     rows = sorted((row for row in rows if row.metric == metric), key=lambda row: row.step)
     on_select = [row for row in rows if row.split == "select"]
+    on_select = [row for row in on_select if row.which == "best"] or on_select
     last = {row.step: row.value for row in rows if row.split == dev and row.which == "last"}
     best = [row.value for row in rows if row.split == dev and row.which == "best"]
     chosen = max(on_select, key=lambda row: row.value, default=None)

@@ -142,7 +142,8 @@ class Store:
             changes = batch.changes | _merged(row, batch)
             if batch.evaluations:
                 of_run = select(evaluations).where(evaluations.c.run == row.number)
-                changes |= recording.score_columns(row.task, connection.execute(of_run).all())
+                stages = changes.get("facts", row.facts if isinstance(row.facts, dict) else {}).get("stages", [])
+                changes |= recording.score_columns(row.task, connection.execute(of_run).all(), stages)
             if changes.get("state", row.state) not in (*ACTIVE, "queued"):
                 changes |= _NO_LEASE | {"stop": None}
             if changes:
