@@ -15,6 +15,7 @@ from kdcore.errors import UserError
 from kdcore.models import sources
 from kdcore.models.sources import download, installed_packages, load_encoder, locate, weights_hash
 from kdcore.models.students import save_student
+from kdcore.models.weights import build_classifier
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra"]
 
@@ -312,3 +313,10 @@ def test_listing_packages_imports_neither_torch_nor_them():
         "assert PRESETS; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_two_models_of_one_config_share_none(tiny):
+    config = tiny().config
+    first, second = (build_classifier(config, {}, 0)[0] for _ in range(2))
+    first.set_attn_implementation("eager")
+    assert second.config._attn_implementation == config._attn_implementation == "sdpa"

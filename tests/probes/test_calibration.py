@@ -59,3 +59,8 @@ def test_data_is_plain():
 def test_what_makes_no_sense_is_refused(logits, labels):
     with pytest.raises(ValueError, match=r"labels"):
         measure(logits, labels)
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
+    found = measure([[0.0, 0.0]], [0], bins=2)
+    assert [bin.rows for bin in found.bins] == [1, 0]
