@@ -29,25 +29,27 @@ DISTANCE_ROWS = 256
 
 def final(run: RunConfig, job: Job, teachers: list[Teacher], rows: Rows) -> Generator[Event, None, dict[str, Any]]:
     """All readings of a finished run; returns the summary."""
-    if not (job.folder / "student-best").exists():  # no evaluation ever improved on nothing: the last is the best
-        from kdcore.models.students import save_student
-
-        save_student(job.main, job.tokenizer, job.folder / "student-best")
-    best = load_classifier(job.folder / "student-best", job.task.outputs).to(job.where.device)
-    summary: dict[str, Any] = {"scores": {}, "main_metric": job.task.main_metric, "best_step": job.place.best_step}
-    students = {"last": job.main, "best": best}
-    said: dict[str, dict[str, NDArray[np.float32]]] = {}
-    for which, model in students.items():
-        summary["scores"][which], said[which] = yield from _score(job, model, which)
+    last, said = yield from _score(job, job.main, "last")
+    best, model = last, job.main
+    if job.place.best_step != job.place.step:
+        model = load_classifier(job.folder / "student-best", job.task.outputs).to(job.where.device)
+        best, said = yield from _score(job, model, "best")
+    else:
+        for split, got in last.items():
+            yield Evaluated("end", job.place.step, split, "best", got, len(job.splits[split]))
     for split, encoded in job.splits.items():
-        _keep_predictions(job, split, "student", said["best"][split], encoded)
+        _keep_predictions(job, split, "student", said[split], encoded)
     if teachers:
-        yield from _fidelity(run, job, teachers, said["best"])
+        yield from _fidelity(run, job, teachers, said)
     if run.probes.distances and teachers:
-        yield from _distances(job, teachers, best)
+        yield from _distances(job, teachers, model)
     if run.probes.latency:
-        yield from _latency(job, teachers, best, rows)
-    return summary
+        yield from _latency(job, teachers, model, rows)
+    return {
+        "scores": {"last": last, "best": best},
+        "main_metric": job.task.main_metric,
+        "best_step": job.place.best_step,
+    }
 
 
 def kept(job: Job) -> Generator[Event, None, dict[str, Any]]:

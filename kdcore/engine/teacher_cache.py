@@ -35,7 +35,11 @@ from kdcore.records import ALL_LAYERS, Encoding, Outputs, Shape, Want
 CACHEABLE = frozenset({"logits", "cls", "hidden"})
 """Tensors that are stored; attentions and projections are made anew each time."""
 
-_DTYPE: dict[str, np.dtype[Any]] = {"logits": np.dtype(np.float32), "cls": np.dtype(np.float16), "hidden": np.dtype(np.float16)}
+_DTYPE: dict[str, np.dtype[Any]] = {
+    "logits": np.dtype(np.float32),
+    "cls": np.dtype(np.float16),
+    "hidden": np.dtype(np.float16),
+}
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from torch import nn
 
 from kdcore import paths
 from kdcore.config import FineTune, TeacherSpec, TrainConfig
-
 from kdcore.data.encode import Encoded, encode
 from kdcore.data.pocket.ladder import LADDER, Rung, rung
 from kdcore.data.splits import TaskData, train_and_select
@@ -121,8 +121,17 @@ def prepare_teacher(
         load_encoder(located, data.task.outputs)  # checks label count and weights, in words a person can act on
         return Teacher(spec.name, located.path, shape, _folder_hash(located.path), located.words)
     folder = teacher_folder(spec, data, train)
-    if not (folder / "teacher.json").exists():
-        done = yield from _train(spec, data, train, where, folder, control or NoControl())
+    lock = FileLock(folder.with_name(folder.name + ".lock"))
+    while not (folder / "teacher.json").exists():
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            yield Progress(f"another process trains teacher {spec.name}", 0, 1)
+            continue
+        try:
+            done = yield from _train(spec, data, train, where, folder, control or NoControl())
+        finally:
+            lock.release()
         if not done:
             return None
     try:
