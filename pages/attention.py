@@ -21,10 +21,11 @@ def main() -> None:
     store = the_store()
     runs = store.runs(include_archived=True)
     runs = runs[runs["state"].isin(["done", "stopped"])]
+    runs = runs.sort_values("teachers", key=lambda names: names == "", kind="stable")
     if runs.empty:
         cards.empty("**No finished run yet.** Attention needs a student that was kept.", "start", "Go to Start")
         return
-    run = one_run(runs, "Run", "attention_run")
+    run = one_run(runs, "Run", "attention_run", prefer=("done",))
     if run is None:
         return
     row = store.get(run)

@@ -138,41 +138,41 @@ def _curves(runs: pd.DataFrame, metrics: pd.DataFrame, evaluations: pd.DataFrame
     for kind, word in (("raw", "raw"), ("weighted", "weighted")):
         names = dict.fromkeys(metrics.loc[metrics["kind"] == kind, "name"])
         quantities |= {f"{kind}.{name}": f"Term {figure_plain(name)} ({word})" for name in names}
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        what = st.selectbox(
-            "Quantity",
-            list(quantities),
-            key="what",
-            bind="query-params",
-            format_func=lambda key: quantities.get(key, key),
-        )
-        x = st.segmented_control(
-            "Horizontal axis",
-            list(curves.X_TITLES),
-            key="x",
-            bind="query-params",
-            default="step",
-            required=True,
-            format_func=lambda key: curves.X_TITLES.get(key, key),
-        )
-        smoothing = st.slider(
-            "Smoothing",
-            0.0,
-            0.99,
-            0.0,
-            0.01,
-            key="sm",
-            bind="query-params",
-            help="Exponential average, corrected at its start; raw lines stay visible behind",
-        )
-        band = st.selectbox(
-            "Band over seeds",
-            ["std", "sem", "range", "none"],
-            key="band",
-            bind="query-params",
-            format_func=lambda key: curves.BAND_WORDS.get(key, "every seed"),
-        )
-        log = st.toggle("Log axis", key="logy", bind="query-params")
+    left, right = st.columns(2)
+    what = left.selectbox(
+        "Quantity",
+        list(quantities),
+        key="what",
+        bind="query-params",
+        format_func=lambda key: quantities.get(key, key),
+    )
+    x = right.segmented_control(
+        "Horizontal axis",
+        list(curves.X_TITLES),
+        key="x",
+        bind="query-params",
+        default="step",
+        required=True,
+        format_func=lambda key: curves.X_TITLES.get(key, key),
+    )
+    band = left.selectbox(
+        "Band over seeds",
+        [*curves.BAND_WORDS, "none"],
+        key="band",
+        bind="query-params",
+        format_func=lambda key: curves.BAND_WORDS.get(key, "every seed"),
+    )
+    smoothing = right.slider(
+        "Smoothing",
+        0.0,
+        0.99,
+        0.0,
+        0.01,
+        key="sm",
+        bind="query-params",
+        help="Exponential average, corrected at its start; raw lines stay visible behind",
+    )
+    log = st.toggle("Logarithmic axis", key="logy", bind="query-params")
     what = what if what in quantities else "dev"
     x = x if x in curves.X_TITLES else "step"
     if what in ("dev", "select"):

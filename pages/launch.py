@@ -20,8 +20,8 @@ from pages.parts import cards, ensemble, forms, planned
 from pages.parts.selection import remember, remember_many, the_store
 from pages.parts.text import amount, duration, plain, size
 
-BASIC = ("epochs", "lr", "batch_size", "max_length", "seed")
-STUDENT = ("layers", "width", "heads", "intermediate", "init", "init_layers", "checkpoint")
+BASIC = ("epochs", "lr", "seed", "batch_size", "max_length")
+SIZE = ("layers", "width", "heads", "intermediate")
 POCKET_START = {"epochs": 6.0, "lr": 1e-3, "batch_size": 32, "max_length": 64}
 GLUE_START = {"epochs": 3.0, "lr": 5e-5, "batch_size": 32, "max_length": 128}
 MOST_SEEDS = 10
@@ -55,7 +55,7 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
     st.subheader("Student", anchor=False)
     student = _student(task)
     st.subheader("Training", anchor=False)
-    train = forms.fields(TrainConfig, "launch.train", BASIC, columns=5)
+    train = forms.fields(TrainConfig, "launch.train", BASIC)
     with st.expander("More training settings"):
         rest = [name for name in TrainConfig.model_fields if name not in BASIC]
         train |= forms.fields(TrainConfig, "launch.train", rest)
@@ -167,16 +167,15 @@ def _student(task: Task) -> dict[str, Any]:
         persist_state="session",
         format_func=lambda name: name.capitalize() if name not in PRESETS else _preset_words(name),
     )
-    if preset == "by hand":
-        return forms.fields(StudentSpec, "launch.student", STUDENT, columns=4)
-    chosen = PRESETS[preset]
-    rest = forms.fields(StudentSpec, "launch.student", ("init", "init_layers", "checkpoint"))
-    return rest | {
-        "layers": chosen.layers,
-        "width": chosen.width,
-        "heads": chosen.heads,
-        "intermediate": chosen.intermediate,
-    }
+    chosen = PRESETS.get(preset)
+    if chosen is None:
+        spec = forms.fields(StudentSpec, "launch.student", SIZE, columns=4)
+    else:
+        spec = {name: getattr(chosen, name) for name in SIZE}
+    spec |= forms.fields(StudentSpec, "launch.student", ("init", "init_layers"), columns=2)
+    if spec["init"] == "checkpoint":
+        spec |= forms.fields(StudentSpec, "launch.student", ("checkpoint",))
+    return spec
 
 
 def _preset_words(name: str) -> str:
@@ -261,17 +260,13 @@ def _sizes(run: RunConfig, sizes: planned.Sizes) -> None:
     shape = sizes.student
     rows = [("student", shape, parameters, flops)]
     rows += [(name, one, *planned.cost(one, tokens)) for name, one in sizes.teachers.items()]
+    table = {
+        name: [f"{one.layers} × {one.width}", amount(count), amount(operations), f"{operations / flops:.1f}×"]
+        for name, one, count, operations in rows
+    }
+    names = ["layers × width", "parameters", f"FLOPs of {tokens} tokens", "against student"]
     st.dataframe(
-        pd.DataFrame(
-            [
-                (name, f"{one.layers} × {one.width}", amount(count), amount(operations), f"{operations / flops:.1f}×")
-                for name, one, count, operations in rows
-            ],
-            columns=["model", "layers × width", "parameters", f"FLOPs, {tokens} tokens", "against student"],
-        ),
-        hide_index=True,
-        key="launch_sizes",
-        alt="Parameters and operations of student and teachers",
+        pd.DataFrame(table, index=names), key="launch_sizes", alt="Parameters and operations of student and teachers"
     )
     if sizes.teachers:
         st.caption(f"{map_words(sizes.layer_map)} Layers count from 1, embeddings are 0.")

@@ -25,10 +25,11 @@ def main() -> None:
     store = the_store()
     runs = store.runs(include_archived=True)
     runs = runs[runs["state"].isin(["done", "stopped"])]
+    runs = runs.sort_values("teachers", key=lambda names: names == "", kind="stable")
     if runs.empty:
         cards.empty("**No finished run yet.** The distances are measured when a run ends.", "start", "Go to Start")
         return
-    run = one_run(runs, "Run", "layers_run")
+    run = one_run(runs, "Run", "layers_run", prefer=("done",))
     if run is None:
         return
     row = store.get(run)

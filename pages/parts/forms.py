@@ -15,6 +15,18 @@ from pydantic_core import PydanticUndefined
 
 _NUMBERS = re.compile(r"\s*\d+(\s*[,\s]\s*\d+)*\s*")
 SMALLEST_STEP = 1e-6
+LABELS = {
+    "lr": "Learning rate",
+    "max_length": "Longest row (tokens)",
+    "batch_size": "Batch size (rows)",
+    "init": "Initial weights from",
+    "init_layers": "Layers they are taken from",
+    "checkpoint": "Checkpoint folder",
+    "width": "Width (hidden size)",
+    "intermediate": "Feed-forward size",
+    "clip": "Largest gradient norm",
+}
+"""Names of fields where the settings' own name would say too little."""
 
 
 def fields(model: type[BaseModel], prefix: str, names: Iterable[str] | None = None, columns: int = 3) -> dict[str, Any]:
@@ -42,7 +54,7 @@ def fill(prefix: str, values: Mapping[str, Any]) -> None:
 def field(name: str, info: FieldInfo, key: str) -> Any:
     """One widget; its value, None where an optional field is empty."""
     options, kinds, optional = _parts(info.annotation)
-    label = name.replace("_", " ").capitalize()
+    label = LABELS.get(name, name.replace("_", " ").capitalize())
     default = None if info.default is PydanticUndefined else info.default
     kept: dict[str, Any] = {"key": key, "help": info.description, "persist_state": "session"}
     if options:
@@ -93,10 +105,11 @@ def _number(label: str, info: FieldInfo, real: bool, optional: bool, default: An
     low, high = _bounds(info, real)
     if not optional and kept["key"] not in st.session_state:
         st.session_state[kept["key"]] = float(default) if real else int(default)
+    start: Any = None if optional else "min"
     if real:
         step = max(SMALLEST_STEP, _step(abs(float(default or 0.1))))
-        return st.number_input(label, low, high, value=None, step=step, format="%g", **kept)
-    return st.number_input(label, low, high, value=None, step=1, placeholder="empty", **kept)
+        return st.number_input(label, low, high, value=start, step=step, format="%g", placeholder="empty", **kept)
+    return st.number_input(label, low, high, value=start, step=1, placeholder="empty", **kept)
 
 
 def _step(size: float) -> float:

@@ -1,0 +1,147 @@
+"""Curves of one run and of many."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdcore.figures import curves, palette, scores
+from kdcore.figures.curves import Curve
+from kdcore.figures.template import plain, summary
+
+
+def _metrics() -> pd.DataFrame:
+    rows = []
+    for step in (1, 2, 3):
+        for kind, name, value in (
+            ("raw", "hard", 1.0 / step),
+            ("raw", "soft", 2.0 / step),
+            ("weighted", "hard", 0.5 / step),
+            ("weighted", "soft", 1.0 / step),
+            ("loss", "loss", 1.5 / step),
+        ):
+            rows.append(("r", "distil", step, step / 3, step * 10.0, kind, name, value))
+    return pd.DataFrame(rows, columns=["run", "stage", "step", "epoch", "seconds", "kind", "name", "value"])
+
+
+def _curve(seed: int, y: list[float], method: str = "kd", group: str = "g", x: list[float] | None = None) -> Curve:
+    xs = np.arange(1.0, len(y) + 1) if x is None else np.array(x)
+    return Curve(f"run {seed}", group, method, method, seed, xs, np.array(y))
+
+
+def test_terms_have_units_their_own_colours_and_the_sum() -> None:
+    figure = curves.terms(_metrics(), "weighted")
+    assert [trace.name for trace in figure.data] == ["hard", "soft", "sum"]
+    assert figure.layout.xaxis.title.text == "Training step"
+    assert figure.data[0].line.color == palette.term_color(0)
+    assert list(figure.data[2].y) == pytest.approx([1.5, 0.75, 0.5])
+    assert curves.terms(_metrics(), "raw", x="seconds").layout.xaxis.title.text == "Time since start (s)"
+
+
+def test_missing_values_break_the_line() -> None:
+    metrics = _metrics()
+    metrics.loc[(metrics["kind"] == "raw") & (metrics["step"] == 2), "value"] = np.nan
+    line = curves.terms(metrics, "raw").data[0]
+    assert np.isnan(line.y[1]) and line.connectgaps is False
+
+
+def test_what_a_logarithm_cannot_show_becomes_a_gap() -> None:
+    metrics = _metrics()
+    metrics.loc[(metrics["kind"] == "raw") & (metrics["step"] == 1), "value"] = 0.0
+    figure = curves.terms(metrics, "raw", log=True)
+    assert figure.layout.yaxis.type == "log" and np.isnan(figure.data[0].y[0])
+
+
+def test_scores_are_shown_times_a_hundred_beside_the_teachers_line() -> None:
+    evaluations = pd.DataFrame(
+        [
+            ("r", "s", 10, "validation", "last", "accuracy", 0.5, 100),
+            ("r", "s", 20, "validation", "last", "accuracy", 0.75, 100),
+        ],
+        columns=["run", "stage", "step", "split", "which", "metric", "value", "rows"],
+    )
+    figure = curves.scores(evaluations, "accuracy", "Accuracy (%)", {"large": 0.9}, floor=0.5)
+    assert list(figure.data[0].y) == [50.0, 75.0] and figure.data[0].name == "dev"
+    words = [annotation.text for annotation in figure.layout.annotations]
+    assert words == ["teacher large: 90.0", "majority class: 50.0"]
+
+
+def test_three_seeds_become_a_mean_and_a_band_two_stay_single() -> None:
+    three = [_curve(seed, [1.0 + seed, 2.0 + seed]) for seed in range(3)]
+    figure = curves.compare(three, "step", "Loss", band="std")
+    assert [trace.meta for trace in figure.data] == ["band", None]
+    assert list(figure.data[1].y) == [2.0, 3.0]
+    assert "N=3" in figure.data[1].name and figure.data[0].showlegend is False
+    assert figure.data[0].y == pytest.approx([3.0, 4.0, 2.0, 1.0])
+    two = curves.compare(three[:2], "step", "Loss", band="std")
+    assert len(two.data) == 2 and all(trace.meta is None for trace in two.data)
+    assert len(curves.compare(three, "step", "Loss", band=None).data) == 3
+
+
+def test_one_band_a_group_in_its_methods_colour() -> None:
+    lines = [_curve(seed, [1.0, 2.0], "kd", "a") for seed in range(3)]
+    lines += [_curve(seed, [2.0, 3.0], "pkd", "b") for seed in range(3)]
+    figure = curves.compare(lines, "step", "Loss")
+    assert sum(trace.meta == "band" for trace in figure.data) == 2
+    assert figure.data[1].line.color == palette.style("kd").color
+    assert figure.data[3].line.color == palette.style("pkd").color
+    assert figure.data[3].line.dash == palette.style("pkd").dash
+
+
+def test_bands_by_hand() -> None:
+    members = [_curve(seed, [value]) for seed, value in enumerate([1.0, 2.0, 6.0])]
+    _, mean, low, high = curves.mean_and_spread(members, 0.0, "std")
+    deviation = np.std([1.0, 2.0, 6.0], ddof=1)
+    assert mean[0] == 3.0 and high[0] == pytest.approx(3 + deviation) and low[0] == pytest.approx(3 - deviation)
+    _, _, low, high = curves.mean_and_spread(members, 0.0, "sem")
+    assert high[0] == pytest.approx(3 + deviation / np.sqrt(3))
+    _, _, low, high = curves.mean_and_spread(members, 0.0, "range")
+    assert (low[0], high[0]) == (1.0, 6.0)
+
+
+def test_a_shorter_run_is_not_stretched_and_alone_it_has_no_band() -> None:
+    long, short = _curve(0, [1.0, 1.0, 1.0, 1.0]), _curve(1, [3.0, 3.0])
+    x, mean, low, _ = curves.mean_and_spread([long, short], 0.0, "std")
+    assert x.tolist() == [1, 2, 3, 4]
+    assert mean.tolist() == [2, 2, 1, 1] and np.isnan(low[2:]).all()
+
+
+def test_interpolation_never_crosses_a_missing_value() -> None:
+    gap = _curve(0, [1.0, np.nan, 3.0], x=[1.0, 2.0, 3.0])
+    other = _curve(1, [1.0, 1.0, 1.0, 1.0, 1.0], x=[1.0, 1.5, 2.0, 2.5, 3.0])
+    _, mean, _, _ = curves.mean_and_spread([gap, other], 0.0, "std")
+    assert mean.tolist() == [1.0, 1.0, 1.0, 1.0, 2.0]
+
+
+def test_smoothing_keeps_the_raw_line_faint_behind_and_is_named() -> None:
+    figure = curves.compare([_curve(0, [0.0, 10.0, 0.0])], "step", "Loss", smoothing=0.5)
+    raw, smoothed = figure.data
+    assert raw.line.color.startswith("rgba") and raw.showlegend is False and list(raw.y) == [0, 10, 0]
+    assert max(smoothed.y) < 10
+    assert "0.5" in figure.layout.yaxis.title.text
+
+
+def test_names_are_shown_letter_by_letter() -> None:
+    assert plain("<b>x</b> & y") == "&lt;b&gt;x&lt;/b&gt; &amp; y"
+    hostile = Curve(
+        "<b>r</b>", "g", "kd", "<a href='javascript:1'>k</a>", 0, np.array([1.0, 2.0]), np.array([1.0, 2.0])
+    )
+    line = curves.compare([hostile], "step", "Loss").data[0]
+    assert "<a" not in line.name and "<b>r" not in line.hovertemplate
+
+
+def test_the_summary_says_what_a_screen_reader_needs() -> None:
+    assert summary(curves.terms(_metrics(), "raw")) == "Figure: Raw loss term over Training step; hard, soft"
+
+
+def test_final_scores_have_a_dot_a_seed_mean_and_std() -> None:
+    rows = pd.DataFrame(
+        {"group": ["a"] * 3 + ["b"], "label": ["KD"] * 3 + ["PKD"], "method": ["kd"] * 3 + ["pkd"],
+         "seed": [0, 1, 2, 0], "score": [0.7, 0.8, 0.9, np.nan]}
+    )  # fmt: skip
+    figure = scores.dots(rows, "Accuracy (%)", teacher=0.95)
+    mean = next(trace for trace in figure.data if trace.name == "mean ± std")
+    assert mean.x[0] == pytest.approx(80.0) and mean.error_x.array[0] == pytest.approx(10.0)
+    assert list(figure.layout.yaxis.ticktext) == ["PKD (N=1)", "KD (N=3)"]
+    assert figure.layout.annotations[0].text == "best teacher 95.0"
