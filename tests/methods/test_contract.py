@@ -203,6 +203,24 @@ def test_batch_composition_does_not_matter(bench):
         torch.testing.assert_close(bench.loss(stage, whole), torch.stack(alone).mean(), rtol=1e-5, atol=1e-6)
 
 
+def test_rows_that_a_teacher_answers_are_compared_with_those_of_the_student(bench):
+    """A teacher that answers rows 4 and 1 gives the loss of a batch of just these, in this order."""
+    rows, whole = torch.tensor([4, 1]), bench.batch()
+    for stage in bench.ready():
+        full = bench.step(stage, whole)
+        if len(full.rows) != 1:
+            pytest.skip("asks none or several teachers at once, and those answer every row")
+        ((name, said),) = full.teachers.items()
+        said = observe(bench.teachers[name], whole.encoding.rows(rows), stage.needs.teacher, grad=False)
+        answers = Step(**{**vars(full), "teachers": {name: said}, "rows": {name: rows}})
+        students = {role: observe(model, part(whole, rows).encoding, stage.needs.student)
+                    for role, model in bench.students.items()}  # fmt: skip
+        alone = Step(**{**vars(full), "batch": part(whole, rows), "students": students, "teachers": {name: said}})
+        got, expected = bench.method.terms(answers), bench.method.terms(alone)
+        for term in got.keys() - {"hard"}:
+            torch.testing.assert_close(got[term].value, expected[term].value, rtol=1e-5, atol=1e-6)
+
+
 def test_a_repeated_batch_is_learned(bench):
     for stage in bench.ready():
         batch = bench.batch()

@@ -75,6 +75,16 @@ def test_softmax_by_hand():
     assert sum(by_softmax([0.0, 1000.0], 0.05)) == pytest.approx(1.0)
 
 
+def test_the_mapping_is_a_choice(world):
+    scores = {"small": 0.5, "medium": 0.5, "large": 0.6}
+    made = ranked(world, "teacher-rank", scores, mapping="softmax", spread=0.1)
+    total = 2 + math.e
+    assert made.method.probabilities() == pytest.approx(
+        {"small": 1 / total, "medium": 1 / total, "large": math.e / total}
+    )
+    assert ranked(world, "teacher-rank", scores).method.probabilities()["large"] == pytest.approx(3 / 6)
+
+
 def test_one_teacher_is_asked_per_step_and_counts_add_up(world):
     made = world("skd", teachers=NAMES)
     steps = [made.step(number=number) for number in range(1, 51)]
