@@ -16,6 +16,7 @@ import shutil
 import stat
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -34,18 +35,11 @@ VERSION = 1
 MAX_BYTES = 20 * 2**30
 MAX_FILES = 20_000
 MAX_JSON = 64 * 2**20
-MAX_POINTS = 5_000_000
 _MAX_RATIO = 200
 _FOLDERS = ("student-best", "student-last", "predictions", "probes")
 _SUFFIXES = (".json", ".txt", ".safetensors", ".npz", ".md")
 _TOP_FILES = ("config.json", "log.txt")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,120}\Z")
-_COLUMNS = {
-    "metrics": {"stage": "text", "step": "int", "kind": "text", "name": "text", "epoch": "float", "seconds": "float",
-                "value": "float"},
-    "evaluations": {"stage": "text", "step": "int", "split": "text", "which": "text", "metric": "text",
-                    "value": "float", "rows": "int"},
-}  # fmt: skip
 
 
 class _Contents(BaseModel):
@@ -79,6 +73,7 @@ def export_model(store: Store, run_id: str, target: Path, which: str = "best") -
         raise UserError("--to", f"{target} exists and is not empty", "name a new folder")
     partial = _beside(target)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, partial)
         if target.exists():
             target.rmdir()
@@ -105,6 +100,7 @@ def export_runs(store: Store, run_ids: Sequence[str], target: Path) -> None:
     taken = [take_out(store, run_id) for run_id in ids]
     partial = _beside(target)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(partial, "x", zipfile.ZIP_DEFLATED) as file:
             contents = _Contents(kdboard_bundle=VERSION, program=__version__, runs=ids)
             file.writestr("bundle.json", contents.model_dump_json())
@@ -114,34 +110,24 @@ def export_runs(store: Store, run_ids: Sequence[str], target: Path) -> None:
     except OSError as error:
         raise UserError("--to", f"{target} cannot be written ({error})", "name a file that can") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def _write_run(file: zipfile.ZipFile, run: Carried, points: Points) -> None:
+    from kdcore.store.transfer import PARQUET, to_parquet
+
     stem = f"runs/{run.id}"
     file.writestr(f"{stem}/run.json", run.model_dump_json())
     file.writestr(f"{stem}/probes.json", json.dumps(points["probes"], default=str))
-    for name, columns in _COLUMNS.items():
-        file.writestr(f"{stem}/{name}.parquet", _to_parquet(points[name], columns), zipfile.ZIP_STORED)
+    for name in PARQUET:
+        file.writestr(f"{stem}/{name}.parquet", to_parquet(points[name], name), zipfile.ZIP_STORED)
     folder = run_dir(run.id)
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         inside = path.relative_to(folder).as_posix()
         if path.is_file() and not path.is_symlink() and _belongs(inside):
             how = zipfile.ZIP_DEFLATED if path.suffix in (".json", ".txt", ".md") else zipfile.ZIP_STORED
             file.write(path, f"{stem}/files/{inside}", how)
-
-
-def _to_parquet(rows: Sequence[Any], columns: dict[str, str]) -> bytes:
-    import io
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    types = {"text": pa.string(), "int": pa.int64(), "float": pa.float64()}
-    arrays = {name: pa.array([row[name] for row in rows], types[kind]) for name, kind in columns.items()}
-    out = io.BytesIO()
-    pq.write_table(pa.table(arrays), out)
-    return out.getvalue()
 
 
 # --- in --------------------------------------------------------------------------------------------------------------
@@ -205,7 +191,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise UserError("file", f"there is no {path}", "name a bundle") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise CorruptError("file", f"{path} is no readable bundle ({error})", "export it again") from error
     except OSError as error:
         raise UserError("file", f"{path}: {error}", "check the file and the free disk space") from error
@@ -223,8 +209,8 @@ def _check_members(file: zipfile.ZipFile, path: Path) -> None:
         mode = member.external_attr >> 16
         if member.is_dir() or (mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode)):
             raise _unsafe(f"{member.filename[:80]!r} is no plain file")
-        if member.flag_bits & 1:
-            raise _unsafe(f"{member.filename[:80]!r} is encrypted")
+        if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _unsafe(f"{member.filename[:80]!r} is encrypted, or packed in an unusual way")
         _check_name(member.filename)
         if member.file_size > _MAX_RATIO * max(member.compress_size, 4096):
             raise _unsafe(f"{member.filename[:80]!r} grows more than {_MAX_RATIO}-fold")
@@ -272,7 +258,7 @@ def _unsafe(what: str) -> CorruptError:
 def _contents(file: zipfile.ZipFile) -> _Contents:
     raw = _json(file, "bundle.json")
     version = raw.get("kdboard_bundle") if isinstance(raw, dict) else None
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise UserError(
             "file", f"bundle version {str(version)[:20]} is not known here (this program reads {VERSION})",
             "use the program that wrote it, or a newer one",
@@ -286,15 +272,19 @@ def _contents(file: zipfile.ZipFile) -> _Contents:
 
 
 def _read_run(file: zipfile.ZipFile, run_id: str) -> tuple[Carried, Points]:
-    from kdcore.store.transfer import Carried
+    from kdcore.store.transfer import PARQUET, Carried, from_parquet
 
     run: Carried = _valid(Carried, _json(file, f"runs/{run_id}/run.json"), f"{run_id}/run.json")
     if run.id != run_id:
         raise _unsafe(f"run {run_id} calls itself {run.id[:80]!r}")
     raw = _json(file, f"runs/{run_id}/probes.json")
+    if not isinstance(raw, list):
+        raise CorruptError("file", f"{run_id}/probes.json is no list", "export it again")
     probes = [_valid(_Probe, probe, f"{run_id}/probes.json").model_dump() for probe in raw]
-    points: dict[str, Any] = {name: _from_parquet(file, f"runs/{run_id}/{name}.parquet", name) for name in _COLUMNS}
-    return run, points | {"probes": probes}
+    points: dict[str, Any] = {"probes": probes}
+    for name in PARQUET:
+        points[name] = from_parquet(_bytes(file, f"runs/{run_id}/{name}.parquet", 4 * MAX_JSON), name)
+    return run, points
 
 
 def _valid(model: type[Any], raw: Any, where: str) -> Any:
@@ -322,49 +312,6 @@ def _bytes(file: zipfile.ZipFile, name: str, limit: int) -> bytes:
     if len(data) > limit:
         raise _unsafe(f"{name} is larger than {limit >> 20} MiB")
     return data
-
-
-def _from_parquet(file: zipfile.ZipFile, name: str, table: str) -> list[dict[str, Any]]:
-    import io
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = _COLUMNS[table]
-    text = [column for column, kind in columns.items() if kind == "text"]
-    try:
-        # as dictionaries: a long word that stands in every row is then held once
-        source = pq.ParquetFile(io.BytesIO(_bytes(file, name, 4 * MAX_JSON)), read_dictionary=text)
-        meta = source.metadata
-        size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-        if meta.num_rows > MAX_POINTS or size > 2**30:
-            raise _unsafe(f"{name} holds too many points")
-        if source.schema_arrow.names != list(columns):
-            raise CorruptError("file", f"{name} has columns {source.schema_arrow.names[:12]}", "export it again")
-        rows: list[dict[str, Any]] = []
-        for batch in source.iter_batches(batch_size=50_000):
-            rows.extend(_rows(batch, columns))
-        return rows
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        raise CorruptError("file", f"{name} is no table ({str(error)[:200]})", "export it again") from error
-
-
-def _rows(batch: Any, columns: dict[str, str]) -> list[dict[str, Any]]:
-    import pyarrow as pa
-
-    types = {"int": pa.int64(), "float": pa.float64()}
-    lists = []
-    for name, kind in columns.items():
-        array = batch.column(name)
-        if kind == "text":
-            if not pa.types.is_dictionary(array.type) or any(
-                len(str(word)) > 500 for word in array.dictionary.to_pylist()
-            ):
-                raise ValueError(f"column {name} is no short text")
-            lists.append([str(word) for word in array.to_pylist()])
-        else:
-            lists.append(array.cast(types[kind]).to_pylist())
-    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 def _extract(file: zipfile.ZipFile, run_id: str, folder: Path) -> None:
@@ -403,5 +350,4 @@ def _check_weights(path: Path, name: str) -> None:
 
 def _beside(target: Path) -> Path:
     """A free name on the same disk, so that the last step is a rename."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     return target.parent / f".{target.name}.{os.getpid()}.partial"

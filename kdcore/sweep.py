@@ -300,7 +300,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         n=("score", "count"), mean=("score", "mean"), std=("score", "std"), latency_ms=("latency_ms", "median"),
         parameters=("parameters", "first"), seconds=("seconds", "mean"),
     )  # fmt: skip
-    return table.reset_index().sort_values([*_GROUP, "mean"], ascending=[True, True, True, False], ignore_index=True)
+    order = [True] * len(_GROUP) + [False]
+    return table.reset_index().sort_values([*_GROUP, "mean"], ascending=order, ignore_index=True)
 
 
 def verdicts(frame: pd.DataFrame) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Table, select
+from sqlalchemy.exc import IntegrityError, StatementError
 
 from kdcore.config import RunConfig
-from kdcore.errors import UserError
+from kdcore.errors import CorruptError, UserError
 from kdcore.store import database
 from kdcore.store.rows import ACTIVE, config_hash, run_row
 from kdcore.store.store import Store, add_row, find_row
@@ -24,7 +26,7 @@ TABLES: dict[str, Table] = {"metrics": metrics, "evaluations": evaluations, "pro
 class Carried(BaseModel):
     """A run as it travels: all that is not of this machine. What can be worked out from the settings is not carried."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     id: str = Field(max_length=80)
     name: str = Field("", max_length=200)
@@ -76,7 +78,7 @@ def put_in(store: Store, run: Carried, points: Points, run_id: str | None = None
     """Adds an ended run, under its own id where `run_id` is given and free, else under a new one; returns the id.
 
     Raises:
-        UserError: the points do not fit the tables.
+        CorruptError: the points do not fit the tables: two of one key, or a number too large.
     """
     words = run.model_dump(exclude={"id", "config"})
     with database.write(store.engine) as connection:
@@ -84,8 +86,13 @@ def put_in(store: Store, run: Carried, points: Points, run_id: str | None = None
         connection.execute(runs.update().where(runs.c.id == new).values(words))
         number = find_row(connection, new).number
         for name, rows in points.items():
-            if rows:
-                connection.execute(TABLES[name].insert(), [{**row, "run": number} for row in rows])
+            try:
+                if rows:
+                    connection.execute(TABLES[name].insert(), [{**row, "run": number} for row in rows])
+            except (IntegrityError, StatementError) as error:
+                raise CorruptError(
+                    name, f"the points of {run.id} do not fit ({error.orig})", "export it again"
+                ) from error
     return new
 
 
@@ -100,3 +107,74 @@ def is_here(store: Store, run: Carried) -> bool:
 def _points(connection: Any, table: Table, number: int) -> list[dict[str, Any]]:
     columns = [column for column in table.columns if column.name != "run"]
     return [dict(row._mapping) for row in connection.execute(select(*columns).where(table.c.run == number))]
+
+
+# --- points as parquet ---------------------------------------------------------------------------------------------
+
+MAX_POINTS = 5_000_000
+_LONGEST_NAME = 500
+PARQUET = {
+    "metrics": {"stage": "text", "step": "int", "kind": "text", "name": "text", "epoch": "float", "seconds": "float",
+                "value": "float"},
+    "evaluations": {"stage": "text", "step": "int", "split": "text", "which": "text", "metric": "text",
+                    "value": "float", "rows": "int"},
+}  # fmt: skip
+"""Tables that travel as parquet -> their columns, in order."""
+
+
+def to_parquet(rows: Sequence[Mapping[str, Any]], table: str) -> bytes:
+    """Rows of a table as a parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {"text": pa.string(), "int": pa.int64(), "float": pa.float64()}
+    arrays = {name: pa.array([row[name] for row in rows], types[kind]) for name, kind in PARQUET[table].items()}
+    out = io.BytesIO()
+    pq.write_table(pa.table(arrays), out)
+    return out.getvalue()
+
+
+def from_parquet(content: bytes, table: str) -> list[dict[str, Any]]:
+    """The rows in a parquet file that a stranger may have made.
+
+    Raises:
+        CorruptError: it does not read, holds other columns or kinds of value, or far too much.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = PARQUET[table]
+    text = [column for column, kind in columns.items() if kind == "text"]
+    try:
+        # as dictionaries: a long word that stands in every row is then held once
+        source = pq.ParquetFile(io.BytesIO(content), read_dictionary=text)
+        meta = source.metadata
+        size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+        if meta.num_rows > MAX_POINTS or size > 2**30:
+            raise ValueError("too many points")
+        if source.schema_arrow.names != list(columns):
+            raise ValueError(f"columns {source.schema_arrow.names[:12]}")
+        batches = source.iter_batches(batch_size=50_000)
+        return [row for batch in batches for row in _rows(batch, columns)]
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+        raise CorruptError(
+            "file", f"the table {table} does not read ({str(error)[:200]})", "export it again"
+        ) from error
+
+
+def _rows(batch: Any, columns: Mapping[str, str]) -> list[dict[str, Any]]:
+    import pyarrow as pa
+
+    types = {"int": pa.int64(), "float": pa.float64()}
+    lists = []
+    for name, kind in columns.items():
+        array = batch.column(name)
+        if kind == "text":
+            if not pa.types.is_dictionary(array.type) or not pa.types.is_string(array.type.value_type):
+                raise ValueError(f"column {name} is no text")
+            if array.null_count or any(len(word) > _LONGEST_NAME for word in array.dictionary.to_pylist()):
+                raise ValueError(f"column {name} has words that are absent or too long")
+            lists.append(array.to_pylist())
+        else:
+            lists.append(array.cast(types[kind]).to_pylist())
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]

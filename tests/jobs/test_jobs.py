@@ -403,7 +403,8 @@ def test_killed_process_is_noticed_by_the_next_worker(store, settings, script, w
 
 
 def test_importing_jobs_is_light():
-    code = "import sys, kdcore.jobs; print([m for m in ('torch', 'pandas', 'sqlalchemy', 'transformers') if m in sys.modules])"
+    heavy = ("torch", "pandas", "sqlalchemy", "transformers")
+    code = f"import sys, kdcore.jobs; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
     assert Path(jobs_module.__file__).name == "jobs.py"
