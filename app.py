@@ -2,106 +2,55 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from pages.parts.cards import guarded
+from pages.parts.entry import inside_app
 from pages.parts.strip import strip
 
-PAGES = [
-    st.Page(
-        "pages/start.py",
-        title="Start",
-        icon=":material/home:",
-        default=True,
-        help="What this is, a one-minute demo, and the last runs.",
-    ),
-    st.Page(
-        "pages/launch.py",
-        title="Launch",
-        icon=":material/rocket_launch:",
-        url_path="launch",
-        help="Choose task, teachers, student and method, see the cost, and start.",
-    ),
-    st.Page(
-        "pages/live.py",
-        title="Live",
-        icon=":material/monitoring:",
-        url_path="live",
-        help="Watch a run: progress, the loss and its terms, scores, log. The queue.",
-    ),
-    st.Page(
-        "pages/runs.py",
-        title="Runs",
-        icon=":material/table_rows:",
-        url_path="runs",
-        help="All runs: open, resume, clone, note, delete.",
-    ),
-    st.Page(
-        "pages/compare.py",
-        title="Compare",
-        icon=":material/stacked_line_chart:",
-        url_path="compare",
-        help="Curves and final scores of several runs, over seeds, and how their settings differ.",
-    ),
-    st.Page(
-        "pages/layers.py",
-        title="Layers",
-        icon=":material/grid_on:",
-        url_path="layers",
-        help="How far the student's layers are from the teacher's.",
-    ),
-    st.Page(
-        "pages/attention.py",
-        title="Attention",
-        icon=":material/visibility:",
-        url_path="attention",
-        help="Where teacher and student look in your own sentence.",
-    ),
-    st.Page(
-        "pages/speed.py",
-        title="Speed",
-        icon=":material/speed:",
-        url_path="speed",
-        help="Quality against latency, and what nobody beats.",
-    ),
-]
+HERE = Path(__file__).resolve().parent
+PAGES = {
+    "start": ("Start", ":material/home:", "What this is, a one-minute demo, and the last runs."),
+    "launch": ("Launch", ":material/rocket_launch:", "Choose task, teachers, student and method, see the cost, start."),
+    "live": ("Live", ":material/monitoring:", "Watch a run: progress, the loss and its terms, scores, log. The queue."),
+    "runs": ("Runs", ":material/table_rows:", "All runs: open, resume, clone, note, delete."),
+    "compare": ("Compare", ":material/stacked_line_chart:", "Curves, final scores and settings of several runs."),
+    "layers": ("Layers", ":material/grid_on:", "How far the student's layers are from the teacher's."),
+    "attention": ("Attention", ":material/visibility:", "Where teacher and student look in your own sentence."),
+    "speed": ("Speed", ":material/speed:", "Quality against latency, and what nobody beats."),
+}
+ONE_RUN = ("live", "layers", "attention")
+MANY_RUNS = ("compare", "speed")
 
 
-@st.cache_resource(show_spinner=False, on_release=lambda worker: getattr(worker, "shutdown", lambda: None)())
-def worker() -> Any:
-    """The background worker of this process, started once. An error is kept, to be shown on every page."""
-    from kdcore.jobs import jobs
-
-    held = jobs()
-    held.start()
-    return held
-
-
-def _worker_or_error() -> Any:
-    try:
-        return worker()
-    except Exception as error:
-        return error
+def main() -> None:
+    # The icon is a file of ours: a Material icon would be fetched from a font server by the browser.
+    st.set_page_config("KDBoard", str(HERE / "static" / "icon.svg"), layout="wide", initial_sidebar_state=230)
+    page = st.navigation([_page(key) for key in PAGES])
+    _keep_selection(page.url_path)
+    with st.sidebar:
+        strip()
+    with inside_app():
+        page.run()
 
 
-def _keep_selection() -> None:
+def _page(key: str) -> Any:
+    title, icon, words = PAGES[key]
+    first = key == "start"
+    path = HERE / "pages" / f"{key}.py"
+    return st.Page(path, title=title, icon=icon, help=words, default=first, url_path=None if first else key)
+
+
+def _keep_selection(page: str) -> None:
     """A click in the menu drops the address's parameters; those of the selection are written again."""
-    if (
-        "job" not in st.query_params
-        and st.session_state.get("job")
-        and page.url_path in ("live", "layers", "attention")
-    ):
-        st.query_params["job"] = st.session_state["job"]
-    if "runs" not in st.query_params and st.session_state.get("runs") and page.url_path in ("compare", "speed"):
-        st.query_params["runs"] = ",".join(st.session_state["runs"])
+    state = st.session_state
+    if page in ONE_RUN and "job" not in st.query_params and state.get("job"):
+        st.query_params["job"] = state["job"]
+    if page in MANY_RUNS and "runs" not in st.query_params and state.get("runs"):
+        st.query_params["runs"] = ",".join(state["runs"])
 
 
-st.set_page_config(page_title="KDBoard", page_icon="static/icon.svg", layout="wide", initial_sidebar_state=230)
-page = st.navigation(PAGES)
-_keep_selection()
-with st.sidebar:
-    strip(_worker_or_error())
-with guarded("This page cannot be shown"):
-    page.run()
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ import streamlit as st
 
 from kdcore.figures import attention
 from kdcore.probes.attention import AttentionMaps, best_heads
-from pages.parts import cards, looked
+from pages.parts import cards, entry, looked
 from pages.parts.selection import one_run, the_store
 from pages.parts.text import listed, one_line, plain, task_of
 
@@ -173,4 +173,4 @@ def _detail(
     st.caption(f"Layer.head, counted from 1. Tokens: {plain(listed(ours.tokens, 64), 600)}")
 
 
-main()
+entry.show(main)

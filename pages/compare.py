@@ -9,7 +9,7 @@ import streamlit as st
 
 from kdcore.figures import curves, groups, scores
 from kdcore.figures.template import plain as figure_plain
-from pages.parts import cards, compared
+from pages.parts import cards, compared, entry
 from pages.parts.selection import many_runs, the_store
 from pages.parts.text import metric_title, plain, task_title
 
@@ -218,4 +218,4 @@ def _settings(runs: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> None:
     st.dataframe(table, key="compare_settings", alt="Settings in which the chosen groups differ")
 
 
-main()
+entry.show(main)

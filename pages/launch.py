@@ -16,7 +16,7 @@ from kdcore.figures.layers import map_words
 from kdcore.methods import METHODS, Method
 from kdcore.models.shapes import PRESETS
 from kdcore.tasks import TASKS, Task
-from pages.parts import cards, ensemble, forms, planned
+from pages.parts import cards, ensemble, entry, forms, planned
 from pages.parts.selection import remember, remember_many, the_store
 from pages.parts.text import amount, duration, plain, size
 
@@ -332,4 +332,4 @@ def _submit(run: RunConfig, seeds: int) -> None:
     st.switch_page("pages/live.py", query_params={"job": ids[0]})
 
 
-main()
+entry.show(main)

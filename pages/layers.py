@@ -15,7 +15,7 @@ from kdcore.figures import layers
 from kdcore.methods import resolve
 from kdcore.records import Shape
 from kdcore.store import RunRow
-from pages.parts import cards, probed
+from pages.parts import cards, entry, probed
 from pages.parts.selection import one_run, the_store
 from pages.parts.text import plain, task_title
 
@@ -92,4 +92,4 @@ def _why_none(row: RunRow) -> str:
     return "The layer distances of this run were **not measured**; a run that was stopped early skips them."
 
 
-main()
+entry.show(main)

@@ -11,7 +11,7 @@ from kdcore.errors import UserError
 from kdcore.figures import curves
 from kdcore.paths import run_dir
 from kdcore.store import ACTIVE, RunRow, Store
-from pages.parts import cards, loss
+from pages.parts import cards, entry, loss
 from pages.parts.compared import of_teachers
 from pages.parts.selection import active, one_run, the_store
 from pages.parts.text import ago, duration, hundredfold, metric_title, one_line, plain, task_title
@@ -125,22 +125,27 @@ def _stop(store: Store, row: RunRow) -> None:
         return
     asked = store.stop_requested(row.id)
     if asked is None:
-        if st.button("Stop and keep the student", key="live_stop", icon=":material/stop:"):
-            _ask(store, row.id, keep=True)
+        st.button(
+            "Stop and keep the student", key="live_stop", icon=":material/stop:", on_click=_ask, args=(row.id, True)
+        )
     elif asked == "keep":
         st.warning("Stopping after this step; the student is saved.", icon=":material/hourglass:")
-        if st.button("Discard the student instead", key="live_discard", icon=":material/delete:"):
-            _ask(store, row.id, keep=False)
+        st.button(
+            "Discard the student instead",
+            key="live_discard",
+            icon=":material/delete:",
+            on_click=_ask,
+            args=(row.id, False),
+        )
     else:
         st.warning("Stopping after this step; the student is not kept.", icon=":material/hourglass:")
 
 
-def _ask(store: Store, run: str, keep: bool) -> None:
+def _ask(run: str, keep: bool) -> None:
     try:
-        store.request_stop(run, keep=keep)
+        the_store().request_stop(run, keep=keep)
     except UserError as error:  # it ended in this very moment
         st.toast(plain(error.problem))
-    st.rerun(scope="fragment")
 
 
 def _before_first_step(row: RunRow) -> str:
@@ -253,4 +258,4 @@ def _quietly(action: str, *args: object) -> None:
         st.toast(plain(error.problem))
 
 
-main()
+entry.show(main)

@@ -9,7 +9,7 @@ import streamlit as st
 
 from kdcore.errors import UserError
 from kdcore.store import ACTIVE, Store
-from pages.parts import cards
+from pages.parts import cards, entry
 from pages.parts.selection import remember, remember_many, the_store
 from pages.parts.text import hundredfold, listed, metric_title, one_line, plain, task_title
 
@@ -208,4 +208,4 @@ def _deleted(store: Store, ids: list[str]) -> str:
     return ""
 
 
-main()
+entry.show(main)

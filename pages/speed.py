@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.figures import groups, pareto
-from pages.parts import cards, compared, probed
+from pages.parts import cards, compared, entry, probed
 from pages.parts.selection import many_runs, the_store
 from pages.parts.text import listed, metric_title, plain, task_title
 
@@ -116,4 +116,4 @@ def _point(members: pd.DataFrame, label: str, method: str, quality: float, sprea
     }
 
 
-main()
+entry.show(main)

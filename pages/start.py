@@ -7,7 +7,7 @@ import streamlit as st
 
 from kdcore.store import ACTIVE
 from kdcore.tasks import POCKET
-from pages.parts import cards, picture
+from pages.parts import cards, entry, picture
 from pages.parts.selection import remember, remember_many, run_words, the_store
 from pages.parts.text import hundredfold, metric_title
 
@@ -60,7 +60,6 @@ def _row(row: pd.Series) -> None:
 
 def _demo() -> None:
     from kdcore.engine.demo import demo_runs
-
     from kdcore.jobs import jobs
 
     store = the_store()
@@ -74,4 +73,4 @@ def _demo() -> None:
     st.switch_page("pages/live.py", query_params={"job": ids[0]})
 
 
-main()
+entry.show(main)

@@ -27,7 +27,7 @@ def title(words: str, lead: str) -> None:
 
 def empty(words: str, page: str | None = None, label: str = "", **query: str) -> None:
     """Nothing is here yet: why, and the door to what fills it."""
-    with st.container(border=True, key=f"empty-{abs(hash((words, page))) % 10**8}"):
+    with st.container(border=True):
         st.markdown(words)
         if page:
             st.page_link(f"pages/{page}.py", label=label, query_params=query or None)

@@ -65,9 +65,9 @@ def checks(settings: str) -> list[Any]:
 @st.cache_data(max_entries=64, ttl=60, show_spinner=False)
 def prediction(settings: str) -> Any:
     """Seconds, memory, disk and steps, and what the guess rests on."""
-    from kdcore.engine import preflight
+    from kdcore.engine import estimate
 
-    return preflight.predict(RunConfig.model_validate_json(settings))
+    return estimate.predict(RunConfig.model_validate_json(settings))
 
 
 @st.cache_data(ttl=20, show_spinner=False)

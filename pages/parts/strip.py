@@ -1,4 +1,4 @@
-"""The strip in the side bar: what is running, what waits, and on which device."""
+"""The strip in the side bar, and the background worker that it speaks of."""
 
 from __future__ import annotations
 
@@ -8,19 +8,34 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.store import ACTIVE
-from pages.parts.cards import guarded
+from pages.parts.cards import guarded, problem
 from pages.parts.selection import the_store
 from pages.parts.text import duration, plain
 
 
-def strip(worker: Any) -> None:
-    """Draws the strip. worker: what `kdcore.jobs.jobs()` gave, or the error that it raised."""
+@st.cache_resource(show_spinner=False, on_release=lambda held: held.shutdown())
+def worker() -> Any:
+    """The background worker of this process, started once for all sessions."""
+    from kdcore.jobs import jobs
+
+    held = jobs()
+    held.start()
+    return held
+
+
+def strip() -> None:
+    """What is running, what waits, and why the queue does not move if it does not."""
+    try:
+        held = worker()
+    except Exception as error:
+        problem(error, "The worker did not start")
+        return
     with guarded("The state of the queue cannot be shown"):
         runs = the_store().runs(states=[*ACTIVE, "queued"])
         running = runs[runs["state"].isin(ACTIVE)]
         waiting = int((runs["state"] == "queued").sum())
-        if isinstance(worker, Exception):
-            st.error(f"The worker did not start: {plain(worker, 200)}", icon=":material/error:")
+        if held.problem:
+            st.error(f"The queue does not move: {plain(held.problem, 300)}", icon=":material/error:")
         for _, row in running.iterrows():
             _running(row)
         if running.empty:
@@ -38,5 +53,4 @@ def _running(row: pd.Series) -> None:
     )
     share = row["progress"]
     eta = "" if pd.isna(row["eta_s"]) else f", about {duration(row['eta_s'])} left"
-    where = f" on {plain(row['device'], 30)}" if row["device"] else ""
-    st.caption(f"{0 if pd.isna(share) else share:.0%}{where}{eta}")
+    st.caption(f"{0 if pd.isna(share) else share:.0%} on {plain(row['device'], 30)}{eta}")
