@@ -101,11 +101,11 @@ def train_and_select(data: TaskData, fraction: float, max_train_rows: int | None
         rows = min(rows, math.ceil(max_train_rows / (1 - fraction)))
     held = min(max(1, round(rows * fraction)), len(train) - 1)
     kept = min(len(train) - held, max_train_rows or len(train))
-    order = _spread(train.labels, stratified=data.task.kind == "classification")
+    order = spread(train.labels, stratified=data.task.kind == "classification")
     return train.take(np.sort(order[len(order) - kept :]), "train"), train.take(np.sort(order[:held]), "select")
 
 
-def _spread(labels: NDArray[np.generic], stratified: bool) -> NDArray[np.int64]:
+def spread(labels: NDArray[np.generic], stratified: bool) -> NDArray[np.int64]:
     """A seeded order of the rows; where stratified, any first or last n rows hold the labels in their proportion."""
     rng = np.random.default_rng(SPLIT_SEED)
     place = rng.random(len(labels))
