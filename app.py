@@ -7,9 +7,6 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts.entry import inside_app
-from pages.parts.strip import strip
-
 HERE = Path(__file__).resolve().parent
 PAGES = {
     "start": ("Start", ":material/home:", "What this is, a one-minute demo, and the last runs."),
@@ -29,6 +26,10 @@ def main() -> None:
     # The icon is a file of ours: a Material icon would be fetched from a font server by the browser.
     st.set_page_config("KDBoard", str(HERE / "static" / "icon.svg"), layout="wide", initial_sidebar_state=230)
     page = st.navigation([_page(key) for key in PAGES])
+    # Only now what takes seconds to import: until the menu is set, Streamlit shows one of its own.
+    from pages.parts.entry import inside_app
+    from pages.parts.strip import strip
+
     _keep_selection(page.url_path)
     with st.sidebar:
         strip()

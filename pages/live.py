@@ -17,6 +17,7 @@ from pages.parts.selection import active, one_run, the_store
 from pages.parts.text import ago, duration, hundredfold, metric_title, one_line, plain, task_title
 
 LOG_LINES = 25
+RESUMABLE = ("stopped", "failed", "interrupted", "cancelled")
 STATE_LOOKS = {
     "queued": ("blue", ":material/schedule:"),
     **dict.fromkeys(ACTIVE, ("primary", ":material/play_circle:")),
@@ -81,14 +82,25 @@ def _head(row: RunRow) -> None:
     said = [task_title(row.task), plain(row.method)]
     said += [f"teachers: {teachers}" if teachers else "no teacher"]
     said += [f"seed {row.config.train.seed}"] if not row.broken else []
+    said += [plain(row.facts["hardware"])] if row.facts.get("hardware") else []
     said += [f"id {plain(row.id)}"]
     st.caption(" · ".join(said))
     if row.reason:
         show = st.error if row.state == "failed" else st.info
-        show(f"**{plain(row.reason, 500)}** {plain(row.remedy, 500)}", icon=":material/info:")
+        remedy = f" To do: {plain(row.remedy, 500)}." if row.remedy else ""
+        show(f"**{plain(row.reason[:1].upper() + row.reason[1:], 500)}.**{remedy}", icon=":material/info:")
         if row.detail:
             with st.expander("Last lines of the error"):
                 st.code(row.detail[-4000:], language=None)
+    if row.state in RESUMABLE and not row.broken:
+        st.button(
+            "Resume",
+            key="live_resume",
+            icon=":material/resume:",
+            on_click=_quietly,
+            args=("requeue", row.id),
+            help="Goes on from its last checkpoint, at the end of the queue",
+        )
 
 
 def _progress(store: Store, row: RunRow) -> None:
@@ -102,17 +114,23 @@ def _progress(store: Store, row: RunRow) -> None:
             share = min(1.0, done / total) if total else 0.0
             st.progress(share, text=f"{plain(what, 80)}: {done} of {total}" if total else plain(what, 80))
         else:
-            st.progress(min(1.0, step / steps) if steps else 0.0, text=f"Step {step} of {steps or '…'}")
+            words = f"Step {step} of {steps}" if steps else "Getting ready: data and teachers"
+            st.progress(min(1.0, step / steps) if steps else 0.0, text=words)
     numbers = [
         ("Step", f"{step} / {steps}" if steps else "–"),
         ("Time left" if row.active else "Time", duration(said.get("eta_s")) if row.active else _taken(row)),
         ("Rows per second", f"{said['examples_per_second']:.0f}" if said.get("examples_per_second") else "–"),
-        ("Device", one_line(row.facts.get("device") or row.device or "–", 30)),
+        ("Device", _device(row)),
     ]
     with st.container(horizontal=True, key="live_numbers"):
         for label, value in numbers:
             st.metric(label, value, border=True, width="stretch")
     _stop(store, row)
+
+
+def _device(row: RunRow) -> str:
+    device, precision = row.facts.get("device"), row.facts.get("precision")
+    return f"{one_line(device, 20)}, {one_line(precision, 10)}" if device else "–"
 
 
 def _taken(row: RunRow) -> str:

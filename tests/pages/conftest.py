@@ -12,8 +12,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(path) for path in (ROOT, Path(__file__).parent) if str(path) not in sys.path]
 
-PAGES = ("start", "launch", "live", "runs", "compare", "layers", "attention", "speed")
-
 
 class NoWorker:
     """Stands where the background worker would: it queues and never trains."""
@@ -70,9 +68,3 @@ def visit(store: Any) -> Callable[..., Any]:
         return app
 
     return _visit
-
-
-def words(app: Any) -> str:
-    """Everything the page says, as Markdown sees it."""
-    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "success", "text", "code")
-    return "\n".join(str(element.value) for kind in kinds for element in getattr(app, kind))

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import words
-from written import add, fill, run_config
+from written import add, fill, run_config, words
 
 
 def test_live_writes_the_loss_as_an_equation_with_its_numbers(store: Any, visit: Callable[..., Any]) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PAGES, words
-from written import add, fill, run_config
+from written import PAGES, add, fill, run_config, words
 
 HOSTILE = "<script>alert(1)</script> [x](javascript:alert(1)) :red[r] $e^x$ **b** `c` ![i](http://e.org/i.png)\n# head"
 

@@ -21,6 +21,7 @@ from kdcore.events import (
 )
 from kdcore.store import Store
 
+PAGES = ("start", "launch", "live", "runs", "compare", "layers", "attention", "speed")
 TEACHER = {"name": "large", "source": "pocket", "where": "large"}
 TERMS = {
     "fine-tune": {"hard": 1.0},
@@ -121,3 +122,9 @@ def fill(store: Store, seeds: int = 3) -> list[str]:
     made.append(add(store, run_config("skd", name="stopped early"), end="stopped"))
     made.append(add(store, run_config("kd", 9, name="waits"), end="queued"))
     return made
+
+
+def words(app: Any) -> str:
+    """Everything the page says, as Markdown sees it."""
+    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "success", "text", "code")
+    return "\n".join(str(element.value) for kind in kinds for element in getattr(app, kind))

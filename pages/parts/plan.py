@@ -1,0 +1,114 @@
+"""The part of the launch page that stands before the start: sizes, cost, checks, settings, and the button."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+import yaml
+
+from kdcore.config import RunConfig
+from kdcore.errors import UserError
+from kdcore.figures.layers import map_words
+from pages.parts import cards, planned
+from pages.parts.selection import remember, remember_many, the_store
+from pages.parts.text import amount, duration, plain, size
+
+MOST_SEEDS = 10
+MOST_QUEUED = 200
+
+
+def show(run: RunConfig) -> None:
+    settings = run.model_dump_json()
+    with cards.guarded("These settings do not go together"), st.spinner("Counting"):
+        _sizes(run, planned.sizes(settings))
+    with cards.guarded("The cost cannot be predicted"):
+        _cost(planned.prediction(settings))
+    blocked = True
+    with cards.guarded("The checks before the start failed"):
+        blocked = _lines(planned.checks(settings))
+    _start(run, blocked)
+    with st.expander("Settings as YAML, and the command"):
+        shown = yaml.safe_dump(run.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+        st.code(shown, language="yaml")
+        st.caption("Save it as run.yaml; this command trains the same student:")
+        st.code("python -m kdcore distil --file run.yaml", language="bash")
+
+
+def _sizes(run: RunConfig, sizes: planned.Sizes) -> None:
+    tokens = run.train.max_length
+    parameters, flops = planned.cost(sizes.student, tokens)
+    shape = sizes.student
+    rows = [("student", shape, parameters, flops)]
+    rows += [(name, one, *planned.cost(one, tokens)) for name, one in sizes.teachers.items()]
+    table = {
+        name: [f"{one.layers} × {one.width}", amount(count), amount(operations), f"{operations / flops:.1f}×"]
+        for name, one, count, operations in rows
+    }
+    names = ["layers × width", "parameters", f"FLOPs of {tokens} tokens", "against student"]
+    st.dataframe(
+        pd.DataFrame(table, index=names), key="launch_sizes", alt="Parameters and operations of student and teachers"
+    )
+    if sizes.teachers:
+        st.caption(f"{map_words(sizes.layer_map)} Layers count from 1, embeddings are 0.")
+
+
+def _cost(found: Any) -> None:
+    with st.container(horizontal=True, key="launch_cost"):
+        st.metric("Time", duration(found.seconds), border=True)
+        st.metric("Memory", size(found.memory_bytes), border=True)
+        st.metric("Steps", f"{found.steps}", border=True)
+        st.metric("Disk", size(found.disk_bytes), border=True)
+    st.caption(plain(found.basis, 400))
+
+
+def _lines(lines: list[Any]) -> bool:
+    """Draws the pre-flight lines; True where one of them blocks."""
+    for line in lines:
+        words = f"{plain(line.words, 400)} {plain(line.remedy, 400) if line.level != 'ok' else ''}"
+        if line.level == "block":
+            st.error(f"**{plain(line.field)}**: {words}", icon=":material/block:")
+        elif line.level == "warn":
+            st.warning(f"**{plain(line.field)}**: {words}", icon=":material/warning:")
+    fine = [line for line in lines if line.level == "ok"]
+    if fine:
+        with st.expander(f"{len(fine)} checks passed", icon=":material/check:"):
+            for line in fine:
+                st.markdown(f"- **{plain(line.field)}**: {plain(line.words, 300)}")
+    return any(line.level == "block" for line in lines)
+
+
+def _start(run: RunConfig, blocked: bool) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom", key="launch_start"):
+        seeds = st.number_input(
+            "Seeds",
+            1,
+            MOST_SEEDS,
+            1,
+            key="launch.seeds",
+            width=110,
+            help="Queues the run so often, with seeds counting up from the one in the form",
+        )
+        pressed = st.button("Start", key="launch_go", type="primary", icon=":material/play_arrow:", disabled=blocked)
+    if blocked:
+        st.caption("Mend what is marked above first.")
+    if not pressed or blocked:
+        return
+    with cards.guarded("The run could not be queued"):
+        _submit(run, min(max(int(seeds), 1), MOST_SEEDS))
+
+
+def _submit(run: RunConfig, seeds: int) -> None:
+    from kdcore.jobs import jobs
+
+    if len(the_store().runs(states=["queued"])) + seeds > MOST_QUEUED:
+        raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Live")
+    ids = []
+    for at in range(seeds):
+        name = f"{run.name} seed {run.train.seed + at}" if run.name and seeds > 1 else run.name
+        train = run.train.model_copy(update={"seed": run.train.seed + at})
+        ids.append(jobs().submit(run.model_copy(update={"train": train, "name": name[:200]})))
+    remember(ids[0])
+    remember_many(ids)
+    st.switch_page("pages/live.py", query_params={"job": ids[0]})
