@@ -1,0 +1,110 @@
+"""Writes a finished (or partly finished) study as data and as a table.
+
+    python bench/report.py bench/studies/minilm-glue.yaml
+
+makes bench/results/<name>.csv (one row a run, every metric), <name>.json (machine, versions, command) and
+<name>.md (mean and standard deviation over seeds; no winner is named from fewer than six paired seeds).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from kdcore.store import open_store
+from kdcore.sweep import expand, read_grid
+from kdcore.tasks import METRICS, TASKS
+
+RESULTS = Path(__file__).parent / "results"
+FACTS = ("hardware", "threads", "precision", "torch", "python", "kdcore", "capability")
+
+
+def main(path: Path) -> None:
+    """Reads the store named by KD_CACHE_DIR or KD_DATABASE_URL."""
+    grid, store = read_grid(path), open_store()
+    cells = expand(grid)
+    found = store.find([cell.hash for cell in cells])
+    rows, teachers, facts = [], {}, {}
+    for cell in cells:
+        run_id, state = found.get(cell.hash, ("", "absent"))
+        if state != "done":
+            continue
+        row = store.get(run_id)
+        rows.append(_row(store, cell, row))
+        for name, teacher in row.facts["teachers"].items():
+            teachers[cell.run.task, name] = teacher["scores"]
+        facts = {name: row.facts[name] for name in FACTS}
+    frame = pd.DataFrame(rows)
+    RESULTS.mkdir(exist_ok=True)
+    frame.to_csv(RESULTS / f"{grid.name}.csv", index=False, float_format="%.6g")
+    about = {
+        **facts,
+        "command": f"python -m kdcore sweep {path.as_posix()}",
+        "runs": len(rows),
+        "planned": len(cells),
+        "teachers": {f"{task}/{name}": scores for (task, name), scores in teachers.items()},
+    }
+    (RESULTS / f"{grid.name}.json").write_text(json.dumps(about, indent=1) + "\n")
+    words = (
+        f"{len(rows)} of {len(cells)} runs. {facts['hardware']}, {facts['threads']} thread(s), {facts['precision']}, "
+    )
+    words += f"torch {facts['torch']}. `{about['command']}`"
+    table = "\n\n".join(_task_table(task, part, teachers) for task, part in frame.groupby("task", sort=False))
+    (RESULTS / f"{grid.name}.md").write_text(f"# {grid.name}\n\n{words}\n\n{table}\n")
+    print(table)
+
+
+def _row(store: object, cell: object, row: object) -> dict[str, object]:
+    spec, train = cell.run.student, cell.run.train
+    out = {
+        "task": cell.run.task, "method": cell.label, "layers": spec.layers, "init": spec.init,
+        "init_layers": spec.init_layers, "seed": train.seed, "run": row.id,
+        "seconds_training": round(row.summary["seconds_by_part"]["training"], 1),
+        "parameters": row.facts["parameters"], "student_steps": row.facts["student_steps"],
+        "train_rows": row.facts["rows"], "partial": row.facts["partial"] or "",
+    }  # fmt: skip
+    for which, splits in row.summary["scores"].items():
+        for split, scores in splits.items():
+            for metric, value in scores.items():
+                out[f"{which}_{split}_{metric}"] = value
+    for teacher, splits in store.probes(row.id).get("fidelity", {}).items():
+        for split, scores in splits.items():
+            for name, value in scores.items():
+                out[f"{name}_with_{teacher}_{split}"] = value
+    return out
+
+
+def _task_table(task: str, frame: pd.DataFrame, teachers: dict) -> str:
+    metric = TASKS[task].main_metric
+    split = TASKS[task].splits[0]
+    best, last = f"best_{split}_{metric}", f"last_{split}_{metric}"
+    lines = [
+        f"## {TASKS[task].title}: {METRICS[metric]}, {split} split, {int(frame.train_rows.iloc[0]):,} training rows",
+        "",
+        "Teachers: "
+        + ", ".join(f"{name} {100 * s[split][metric]:.1f}" for (t, name), s in teachers.items() if t == task)
+        + ".",
+        "",
+        "| layers | initial weights | method | seeds | best by `select`, each seed | mean ± std | last, mean ± std |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (layers, init, method), part in frame.groupby(["layers", "init", "method"], sort=False):
+        part = part.sort_values("seed")
+        each = ", ".join(f"{100 * value:.1f}" for value in part[best])
+        source = "base, first layers" if init == "base" else "fine-tuned teacher, every second layer"
+        lines.append(
+            f"| {layers} | {source} | {method} | {len(part)} | {each} | {_spread(part[best])} | {_spread(part[last])} |"
+        )
+    return "\n".join(lines)
+
+
+def _spread(values: pd.Series) -> str:
+    mean = f"{100 * values.mean():.1f}"
+    return mean if len(values) < 2 else f"{mean} ± {100 * values.std():.1f}"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
