@@ -50,6 +50,22 @@ def save(
     name = f"{place.stage:02d}-{place.step:08d}"
     partial = folder / f"{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _write(partial, place, modules, optimizers)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk, half a checkpoint only takes room
+        raise
+    final = folder / name
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    for other in folder.iterdir():
+        if other != final:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _write(
+    partial: Path, place: Place, modules: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> None:
     partial.mkdir()
     for key, module in modules.items():
         save_file(_tensors(module), partial / f"module-{key}.safetensors")
@@ -58,12 +74,6 @@ def save(
         save_file(tensors, partial / f"optimizer-{key}.safetensors")
         (partial / f"optimizer-{key}.json").write_text(json.dumps(rest))
     (partial / "place.json").write_text(json.dumps(asdict(place)))
-    final = folder / name
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    for other in folder.iterdir():
-        if other != final:
-            shutil.rmtree(other, ignore_errors=True)
 
 
 def newest(folder: Path) -> Path | None:
@@ -100,7 +110,7 @@ def restore(
         for key, optimizer in optimizers.items():
             rest = json.loads((checkpoint / f"optimizer-{key}.json").read_text())
             _join(optimizer, load_file(checkpoint / f"optimizer-{key}.safetensors"), rest)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise _corrupt(checkpoint, error) from error
 
 

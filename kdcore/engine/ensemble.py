@@ -63,19 +63,20 @@ class Ensemble:
         """Before a stage: fills the cache for what it reads of these teachers, or loads the models it must run."""
         self._wanted = wanted
         self._caches.clear()
-        for name in names if wanted else ():
+        names = tuple(names) if wanted else ()
+        for name in names:
             teacher = self.teachers[name]
             tensors = teacher_cache.tensors_of(wanted, teacher.shape) if self._cached else None
             if tensors is not None and self._fits(teacher, tensors):
                 yield from self._fill(teacher, tensors)
             else:
                 self._model(teacher)
-        if not any(name not in self._caches for name in names):
+        if all(name in self._caches for name in names):
             self._models.clear()
 
     def answer(self, name: str, batch: Batch, rows: Tensor | None) -> Outputs:
         """What a teacher says of these rows of the batch (None: all). Never with a graph."""
-        ids = batch.ids if rows is None else batch.ids[rows]
+        ids = batch.ids if rows is None else batch.ids[rows.cpu()]
         encoding = batch.encoding if rows is None else batch.encoding.rows(rows)
         if name in self._caches and bool((ids >= 0).all()):
             return self._caches[name].read(ids, encoding, self._where.device)
@@ -87,8 +88,8 @@ class Ensemble:
         teacher = self.teachers[name]
         tensors = teacher_cache.tensors_of({"logits": ()}, teacher.shape)
         assert tensors is not None
-        cache = TeacherCache(self._identity(teacher), rows, tensors)
-        with teacher_cache.pinned(cache.folder):
+        with teacher_cache.pinned(teacher_cache.entry_folder(self._identity(teacher), rows)):
+            cache = TeacherCache(self._identity(teacher), rows, tensors)
             if cache.missing().any():
                 yield from cache.fill(self._model(teacher), self._where, what)
             return cache.logits()
@@ -106,8 +107,9 @@ class Ensemble:
         return {"hits": self.hits, "misses": self.misses, "seconds": self.seconds, "bytes": teacher_cache.used()}
 
     def _fill(self, teacher: Teacher, tensors: list[CachedTensor]) -> Generator[Progress, None, None]:
+        folder = teacher_cache.entry_folder(self._identity(teacher), self._rows)
+        self._pins.enter_context(teacher_cache.pinned(folder))
         cache = TeacherCache(self._identity(teacher), self._rows, tensors)
-        self._pins.enter_context(teacher_cache.pinned(cache.folder))
         if cache.missing().any():
             what = f"teacher {teacher.name} answers once"
             self.seconds += yield from cache.fill(self._model(teacher), self._where, what)

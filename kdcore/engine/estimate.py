@@ -60,7 +60,8 @@ def predict(run: RunConfig) -> Prediction:
     budget = run.train.max_steps or max(1, round(run.train.epochs * per_epoch))
     steps = round(budget * (1 + method.pilots(options, len(run.teachers))))
     scored = len(select) + sum(len(data.splits[name]) for name in data.task.splits)
-    rounds = max(1, budget // per_epoch) + 2
+    every = per_epoch if run.train.evaluate_every == "epoch" else run.train.evaluate_every
+    rounds = max(1, budget // every) + 2
     rate = _rate(student.width, student.heads, student.intermediate, run.train.batch_size, tokens, where)
     step = _step_seconds(student, run.train.batch_size, tokens, rate)
     training = steps * step + rounds * _forward_seconds(student, scored, tokens, rate)

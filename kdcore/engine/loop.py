@@ -89,6 +89,8 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
         job.place = checkpoint.read_place(found)
         checkpoint.restore(found, job.modules(), {})
         job.method.restore_history(job.place.history)
+    for module in job.modules().values():
+        module.to(job.where.device)
     generator = torch.Generator()
     with ExitStack() as inside:
         if job.where.device.type == "cpu":
@@ -101,7 +103,10 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
             first = job.place.step - job.place.stage_step
             yield StageStarted(stage.name, index, first, steps[index], stage.pilot)
             names = stage.teachers if stage.teachers is not None else tuple(job.ensemble.teachers)
-            yield from job.ensemble.ready(stage.needs.teacher, names)
+            for progress in job.ensemble.ready(stage.needs.teacher, names):
+                yield progress
+                if stop := control.stop_requested():  # filling can take hours, and nothing of it is lost
+                    return stop
             stopped = yield from _run_stage(job, stage, steps, optimizer, generator, control)
             if stopped:
                 return stopped
@@ -272,8 +277,6 @@ def _begin(job: Job, stage: Stage, index: int, resumed: Path | None) -> torch.op
                 job.students[role].load_state_dict(model.state_dict())
         elif stage.start == "best" and index:
             job.main.load_state_dict(load_classifier(job.folder / "student-best").state_dict())
-    for module in job.modules().values():
-        module.to(job.where.device)
     optimizer = _optimizer(job, stage)
     if resumed is not None and place.stage_step:
         checkpoint.restore(resumed, {}, {"stage": optimizer})

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,13 +19,14 @@ from kdcore.data.splits import TaskData, train_and_select
 from kdcore.engine import teacher_cache
 from kdcore.engine.evaluate import scores
 from kdcore.engine.precision import arithmetic, hardware
-from kdcore.engine.teachers import base_shape, load_base, needs_training, teacher_folder
-from kdcore.engine.trainer import check_method, first_shape, shared_tokenizer
+from kdcore.engine.teachers import base_shape, check_has_base, needs_training, teacher_folder
+from kdcore.engine.trainer import check_length, check_method, first_shape, shared_tokenizer
 from kdcore.errors import UserError
 from kdcore.methods import resolve
 from kdcore.models.count import parameters
-from kdcore.models.shapes import student_shape
+from kdcore.models.shapes import shape_of, student_shape
 from kdcore.models.sources import locate, read_config
+from kdcore.models.weights import stored_names
 from kdcore.records import Setup, Shape
 from kdcore.tasks import METRICS
 
@@ -46,29 +48,34 @@ class Line:
 
 def check(run: RunConfig) -> list[Line]:
     """All checks of a run, without training or loading weights. Never raises for bad settings: they become lines."""
+    return list(dict.fromkeys(_checks(run)))  # one fault can stop several checks
+
+
+def _checks(run: RunConfig) -> list[Line]:
     lines: list[Line] = []
     data = _try(lines, lambda: load(run.task, run.own))
     if data is None:
         return lines
-    lines.extend(_about_data(run, data))
+    _try(lines, lambda: lines.extend(_about_data(run, data)))
     method = _try(lines, lambda: resolve(run.method, run.options))
     if method is None:
         return lines
-    _try(lines, lambda: check_method(method[0], run, data))
+    suits = _try(lines, lambda: check_method(method[0], run, data) is None)
     _try(lines, lambda: arithmetic(run.train))
+    _try(lines, lambda: check_length(run, data))
     tokenizer = _try(lines, lambda: shared_tokenizer(run, data))
     if tokenizer is not None:
         shapes = _try(lines, lambda: run_shapes(run, data, len(tokenizer)))
         if shapes is not None:
             student, teachers = shapes
             setup = Setup(data.task.kind, data.task.outputs, student, teachers, dict.fromkeys(teachers, 0.5))
-            if _try(lines, lambda: method[0](method[1], setup)) is not None:
+            if suits and _try(lines, lambda: method[0](method[1], setup)) is not None:
                 lines.append(Line("ok", "method", f"{method[0].title} fits this student and its teachers"))
             _try(lines, lambda: _check_initial_weights(run, data, student))
     for spec in run.teachers:
         _try(lines, lambda spec=spec: lines.extend(_about_teacher(spec, run, data)))  # type: ignore[misc]
     if not any(line.level == "block" for line in lines):
-        lines.extend(_about_machine(run, data))
+        _try(lines, lambda: lines.extend(_about_machine(run, data)))
     return lines
 
 
@@ -120,8 +127,8 @@ def _about_teacher(spec: TeacherSpec, run: RunConfig, data: TaskData) -> Iterato
         return
     folder = teacher_folder(spec, data, run.train)
     try:
-        score = json.loads((folder / "teacher.json").read_text())["select"]
-    except (OSError, ValueError, KeyError):
+        score = float(json.loads((folder / "teacher.json").read_text())["select"])
+    except (OSError, ValueError, KeyError, TypeError):
         yield Line("ok", field, f"{spec.name} is trained on {data.task.title} first, once, and then kept")
         return
     guess = blind_guess(data)[data.task.main_metric]
@@ -150,31 +157,44 @@ def _label_order(field: str, folder: Any, data: TaskData) -> Iterator[Line]:
 
 
 def _check_initial_weights(run: RunConfig, data: TaskData, student: Shape) -> None:
-    if run.student.init == "teacher" and not run.teachers:
-        raise UserError("student.init", "there is no teacher to start from", "add a teacher or choose init=base")
-    if run.student.init not in ("base", "teacher"):
+    source = _initial_shape(run, data)
+    if source is None:
         return
-    source = run.base if run.student.init == "base" and run.base else None
-    source = source or (run.teachers[0] if run.teachers else None)
+    fields = {"width": "width", "intermediate": "feed-forward size", "vocabulary": "vocabulary"}
+    for name, words in fields.items():
+        ours, theirs = getattr(student, name), getattr(source, name)
+        if ours != theirs:
+            raise UserError(
+                f"student.{name}" if name != "vocabulary" else "student.init",
+                f"weights of {words} {theirs} cannot fill a student of {ours}",
+                f"leave the {words} empty, or choose init=random",
+            )
+    chosen = run.student.init_layers
+    if isinstance(chosen, tuple) and not all(1 <= layer <= source.layers for layer in chosen):
+        raise UserError("student.init_layers", f"the source has layers 1 to {source.layers}", "name those")
+    if chosen in ("first", "last") and student.layers > source.layers:
+        raise UserError(
+            "student.layers", f"the source has only {source.layers} layers", "ask for fewer, or init=random"
+        )
+
+
+def _initial_shape(run: RunConfig, data: TaskData) -> Shape | None:
+    """The size of the model that fills the student; None where its weights are new."""
+    if run.student.init == "random":
+        return None
+    if run.student.init == "checkpoint":
+        folder = Path(run.student.checkpoint or "").expanduser()
+        stored_names(folder, "student.checkpoint")  # raises where there are no weights
+        return shape_of(read_config(folder, "student.checkpoint"))
+    if run.student.init == "teacher":
+        if not run.teachers:
+            raise UserError("student.init", "there is no teacher to start from", "add a teacher or choose init=base")
+        return base_shape(run.teachers[0], data)
+    source = run.base or (run.teachers[0] if run.teachers else None)
     if source is None:
         raise UserError("student.init", "there is no base to start from", "name a base, or choose init=random")
-    shape = base_shape(source, data)
-    if run.student.init == "base":
-        if source.source == "pocket" or not needs_training(source):
-            load_base(source, data)  # raises, naming the remedy
-        depth = base_shape(source.model_copy(update={"layers": None}), data).layers
-    else:
-        depth = shape.layers
-    if student.width != shape.width:
-        raise UserError(
-            "student.width",
-            f"weights {shape.width} wide cannot fill a student {student.width} wide",
-            "leave the width empty, or choose init=random",
-        )
-    if isinstance(run.student.init_layers, tuple) and max(run.student.init_layers) > depth:
-        raise UserError("student.init_layers", f"the source has {depth} layers", "name layers from 1 to that")
-    if run.student.init_layers in ("first", "last") and student.layers > depth:
-        raise UserError("student.layers", f"the source has only {depth} layers", "ask for fewer, or init=random")
+    check_has_base(source)
+    return base_shape(source.model_copy(update={"layers": None}), data)
 
 
 def _about_machine(run: RunConfig, data: TaskData) -> Iterator[Line]:

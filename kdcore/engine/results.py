@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +15,8 @@ from torch import nn
 from kdcore.errors import CorruptError, UserError
 from kdcore.models.students import load_classifier
 from kdcore.models.tokenizers import load_tokenizer
+
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def student(folder: Path, which: Literal["best", "last"] = "best") -> tuple[nn.Module, Any]:
@@ -35,7 +39,7 @@ def teacher_folders(folder: Path) -> dict[str, Path]:
     try:
         named = json.loads(listed.read_text())
         return {str(name): Path(path) for name, path in named.items() if Path(path).is_dir()}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CorruptError(
             "run", f"{folder.name}/teachers.json does not read", "clone the run to train anew"
         ) from error
@@ -58,6 +62,6 @@ def predictions(folder: Path) -> dict[tuple[str, str], dict[str, NDArray[Any]]]:
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 found[split, model] = {name: arrays[name] for name in ("logits", "labels", "ids")}
-        except (OSError, ValueError, KeyError) as error:
+        except _UNREADABLE as error:
             raise CorruptError("run", f"{file.name} of {folder.name} does not read", "clone the run") from error
     return found

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from torch import nn
 
@@ -28,6 +31,7 @@ from kdcore import paths
 from kdcore.data.encode import Encoded, collate, sorted_order
 from kdcore.engine.precision import Arithmetic
 from kdcore.engine.predict import BATCH
+from kdcore.errors import UserError
 from kdcore.events import Progress
 from kdcore.models.observe import observe
 from kdcore.records import ALL_LAYERS, Encoding, Outputs, Shape, Want
@@ -95,9 +99,10 @@ class TeacherCache:
         self._sorted_ids = rows.ids[self._by_id]
         self.hits = self.misses = 0
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "identity.json").write_text(json.dumps(identity, sort_keys=True))
-        self._values = {tensor: self._open(tensor) for tensor in tensors}
-        self._present = {tensor: self._open_present(tensor) for tensor in tensors}
+        with FileLock(self.folder / "opening.lock"):  # two runs that open a new entry must not both make its files
+            (self.folder / "identity.json").write_text(json.dumps(identity, sort_keys=True))
+            self._values = {tensor: self._open(tensor) for tensor in tensors}
+            self._present = {tensor: self._open_present(tensor) for tensor in tensors}
 
     def missing(self) -> NDArray[np.bool_]:
         """Rows of which some tensor is not stored, bool [rows]."""
@@ -197,13 +202,21 @@ def entry_folder(identity: dict[str, Any], rows: Encoded) -> Path:
 
 
 def budget() -> int:
-    """Bytes that stored outputs may take: `KD_TEACHER_CACHE_GB`, default 4."""
-    return int(float(os.environ.get("KD_TEACHER_CACHE_GB", "4")) * 2**30)
+    """Bytes that stored outputs may take: `KD_TEACHER_CACHE_GB`, default 4.
+
+    Raises:
+        UserError: it is no number.
+    """
+    text = os.environ.get("KD_TEACHER_CACHE_GB", "4")
+    try:
+        return int(float(text) * 2**30)
+    except (ValueError, OverflowError):
+        raise UserError("KD_TEACHER_CACHE_GB", f"{text[:40]!r} is no number", "give gigabytes, such as 4") from None
 
 
 def used() -> int:
     """Bytes that stored outputs take now."""
-    return sum(_size(entry) for entry in paths.room("outputs").iterdir() if entry.is_dir())
+    return sum(_size(entry) for entry in _entries())
 
 
 def make_room(needed: int, keep: set[Path]) -> bool:
@@ -211,7 +224,7 @@ def make_room(needed: int, keep: set[Path]) -> bool:
 
     Entries in `keep` and entries pinned by a living process stay.
     """
-    entries = sorted((e for e in paths.room("outputs").iterdir() if e.is_dir()), key=lambda e: e.stat().st_mtime)
+    entries = _entries()
     free = budget() - sum(_size(entry) for entry in entries)
     for entry in entries:
         if free >= needed:
@@ -224,8 +237,9 @@ def make_room(needed: int, keep: set[Path]) -> bool:
 
 @contextmanager
 def pinned(folder: Path) -> Iterator[None]:
-    """Keeps an entry from being dropped while this process uses it, and marks it as just used."""
-    pin = folder / f"pin-{os.getpid()}"
+    """Keeps an entry (made if absent) from being dropped while it is used here, and marks it as just used."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pin = folder / f"pin-{os.getpid()}-{uuid.uuid4().hex[:8]}"  # threads of a process pin apart
     pin.touch()
     os.utime(folder)
     try:
@@ -237,24 +251,47 @@ def pinned(folder: Path) -> Iterator[None]:
 
 def _pinned(entry: Path) -> bool:
     for pin in entry.glob("pin-*"):
-        pid = pin.name.removeprefix("pin-")
-        if pid.isdigit() and Path(f"/proc/{pid}").exists():
+        pid = pin.name.split("-")[1]
+        if pid.isdigit() and psutil.pid_exists(int(pid)):
             return True
         pin.unlink(missing_ok=True)
     return False
 
 
+def _entries() -> list[Path]:
+    """All entries, least recently used first."""
+    used = {entry: _stat(entry) for entry in paths.room("outputs").iterdir() if entry.is_dir()}
+    return sorted((entry for entry in used if used[entry]), key=lambda entry: used[entry].st_mtime)
+
+
 def _size(entry: Path) -> int:
-    return sum(file.stat().st_size for file in entry.iterdir() if file.is_file())
+    with suppress(FileNotFoundError):
+        return sum(found.st_size for file in entry.iterdir() if (found := _stat(file)))
+    return 0
+
+
+def _stat(path: Path) -> Any:
+    """The file's facts, or None where another process has just removed it."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """The array in this file; a file of another size (killed while made, or damaged) starts anew, all zeros."""
+    """The array in this file; a file of another size (killed while made, or damaged) starts anew, all zeros.
+
+    Raises:
+        OSError: the disk is full. Room is taken now: a page that finds none later would kill the process (SIGBUS).
+    """
     size = int(np.prod(shape)) * dtype.itemsize
     if not path.exists() or path.stat().st_size != size:
         path.with_suffix(".present").unlink(missing_ok=True)
         with open(path, "wb") as file:
-            file.truncate(size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
     return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Generator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,27 @@ def tokenizer_of(spec: TeacherSpec, data: TaskData) -> Any:
 
 
 def base_shape(spec: TeacherSpec, data: TaskData) -> Shape:
-    """The size of a teacher, from its config or the ladder."""
+    """The size of a teacher, from its config or the ladder.
+
+    Raises:
+        UserError: layers are named of a teacher that is not fine-tuned here, or more than its base has.
+    """
+    if spec.layers is not None and (spec.source == "pocket" or not needs_training(spec)):
+        raise UserError(
+            f"teachers.{spec.name}.layers",
+            "only a base that is fine-tuned here can be cut to its first layers",
+            "leave layers empty, or fine-tune it",
+        )
     if spec.source == "pocket":
         return _pocket_shape(spec, data)
     shape = shape_at(locate(spec).path, data.task.outputs)
-    return shape if spec.layers is None else Shape(**{**asdict(shape), "layers": spec.layers})
+    if spec.layers is None:
+        return shape
+    if spec.layers > shape.layers:
+        raise UserError(
+            f"teachers.{spec.name}.layers", f"the base has {shape.layers} layers, not {spec.layers}", "ask for fewer"
+        )
+    return replace(shape, layers=spec.layers)
 
 
 def load_base(spec: TeacherSpec, data: TaskData) -> nn.Module:
@@ -77,14 +93,19 @@ def load_base(spec: TeacherSpec, data: TaskData) -> nn.Module:
     Raises:
         UserError: there is none: pocket teachers and finished teachers have no base.
     """
-    located = None if spec.source == "pocket" else locate(spec)
-    if located is None or (not located.pretrained_only and spec.fine_tune is None):
+    check_has_base(spec)
+    located = locate(spec)
+    return load_encoder(located, data.task.outputs, None, 0, new_head=not located.pretrained_only)
+
+
+def check_has_base(spec: TeacherSpec) -> None:
+    """Raises UserError where a teacher was not, or will not be, fine-tuned here from a pretrained base."""
+    if spec.source == "pocket" or not needs_training(spec):
         raise UserError(
             "student.init",
             f"teacher {spec.name} has no pretrained base to start from",
             "choose init=teacher or init=random, or name a pretrained model in the field base",
         )
-    return load_encoder(located, data.task.outputs, None, 0, new_head=not located.pretrained_only)
 
 
 def needs_training(spec: TeacherSpec) -> bool:
@@ -116,20 +137,24 @@ def prepare_teacher(
         UserError: not there, another label count, a vocabulary that does not fit.
     """
     if not needs_training(spec):
-        located = locate(spec)
-        shape = shape_at(located.path)
+        located, shape = locate(spec), base_shape(spec, data)
         load_encoder(located, data.task.outputs)  # checks label count and weights, in words a person can act on
         return Teacher(spec.name, located.path, shape, _folder_hash(located.path), located.words)
     folder = teacher_folder(spec, data, train)
     lock = FileLock(folder.with_name(folder.name + ".lock"))
+    control = control or NoControl()
     while not (folder / "teacher.json").exists():
         try:
             lock.acquire(timeout=0.5)
         except Timeout:
             yield Progress(f"another process trains teacher {spec.name}", 0, 1)
+            if control.stop_requested():
+                return None
             continue
         try:
-            done = yield from _train(spec, data, train, where, folder, control or NoControl())
+            if (folder / "teacher.json").exists():  # the one who held the lock has made it meanwhile
+                break
+            done = yield from _train(spec, data, train, where, folder, control)
         finally:
             lock.release()
         if not done:
@@ -188,8 +213,8 @@ def _train(
         "task": data.task.key,
     }
     (work / "student-best" / "teacher.json").write_text(json.dumps(facts, indent=1))
-    if not folder.exists():
-        os.rename(work / "student-best", folder)
+    shutil.rmtree(folder, ignore_errors=True)  # one that lacks its teacher.json
+    os.rename(work / "student-best", folder)
     shutil.rmtree(work, ignore_errors=True)
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from kdcore import __version__
@@ -28,7 +30,7 @@ from kdcore.errors import UserError
 from kdcore.events import Evaluated, Event, RunFinished, RunStarted, RunStopped
 from kdcore.methods import Method, resolve
 from kdcore.models.count import flops, parameters
-from kdcore.models.shapes import shape_of, student_shape
+from kdcore.models.shapes import ROBERTA_OFFSET, shape_of, student_shape
 from kdcore.models.students import build_student, save_student
 from kdcore.models.tokenizers import same_vocabulary, tokenizer_from_vocabulary
 from kdcore.records import Setup, Shape
@@ -47,15 +49,20 @@ def train(run: RunConfig, folder: Path, control: Control | None = None) -> Itera
     """
     control = control or NoControl()
     keep_freed_memory()
+    threads = torch.get_num_threads()
     if run.train.threads:
         torch.set_num_threads(run.train.threads)
-    where = arithmetic(run.train)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(run.model_dump_json(indent=1))
-    started = time.perf_counter()
     try:
-        yield from _train(run, folder, control, where, started)
+        where = arithmetic(run.train)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(run.model_dump_json(indent=1))
+        yield from _train(run, folder, control, where, started=time.perf_counter())
+    except SafetensorError as error:
+        if f"os error {errno.ENOSPC}" in str(error):  # safetensors hides what the system said
+            raise OSError(errno.ENOSPC, "the disk is full", str(folder)) from error
+        raise
     finally:
+        torch.set_num_threads(threads)  # the next run in this thread makes its own choice
         give_back_memory()
 
 
@@ -63,6 +70,7 @@ def _train(run: RunConfig, folder: Path, control: Control, where: Arithmetic, st
     data = load(run.task, run.own)
     method_class, options = resolve(run.method, run.options)
     check_method(method_class, run, data)
+    check_length(run, data)
     teachers: list[Teacher] = []
     for spec in run.teachers:
         teacher = yield from prepare_teacher(spec, data, run.train, where, control)
@@ -74,7 +82,10 @@ def _train(run: RunConfig, folder: Path, control: Control, where: Arithmetic, st
     rows = encode_rows(data, tokenizer, run.train)
     ensemble = Ensemble(teachers, rows.train, rows.identity, where, run.train.teacher_cache)
     with ensemble.open():
-        said, teacher_events = yield from _teacher_scores(teachers, ensemble, rows, data)
+        said, teacher_events = yield from _teacher_scores(teachers, ensemble, rows, data, control)
+        if len(said) < len(teachers):
+            yield RunStopped(0, kept=False)
+            return
         base = first_shape(run, data, len(tokenizer))
         shape = student_shape(run.student, base, data.task.outputs)
         setup = Setup(
@@ -120,6 +131,19 @@ def check_method(method: type[Method], run: RunConfig, data: TaskData) -> None:
         raise UserError(
             "teachers", f"{method.title} takes {wanted}, {len(run.teachers)} are chosen", "change the ensemble"
         )
+
+
+def check_length(run: RunConfig, data: TaskData) -> None:
+    """Raises UserError where rows may be longer than a teacher or the base can read."""
+    for spec in (*run.teachers, *([run.base] if run.base else [])):
+        shape = base_shape(spec, data)
+        longest = shape.positions - (ROBERTA_OFFSET if shape.model_type == "roberta" else 0)
+        if run.train.max_length > longest:
+            raise UserError(
+                "train.max_length",
+                f"{spec.name} reads {longest} tokens, not {run.train.max_length}",
+                "lower it to that",
+            )
 
 
 def shared_tokenizer(run: RunConfig, data: TaskData) -> Any:
@@ -192,14 +216,19 @@ def _source(run: RunConfig, data: TaskData, teachers: list[Teacher]) -> nn.Modul
 
 
 def _teacher_scores(
-    teachers: list[Teacher], ensemble: Ensemble, rows: Rows, data: TaskData
+    teachers: list[Teacher], ensemble: Ensemble, rows: Rows, data: TaskData, control: Control
 ) -> Generator[Event, None, tuple[dict[str, dict[str, dict[str, float]]], list[Event]]]:
-    """Scores of every teacher on every split, from its (kept) logits; and the events that report them."""
+    """Scores of every teacher on every split, from its (kept) logits; and the events that report them.
+
+    Where a stop was asked for, teachers are missing.
+    """
     from kdcore.engine.evaluate import scores
 
     said: dict[str, dict[str, dict[str, float]]] = {}
     events: list[Event] = []
     for teacher in teachers:
+        if control.stop_requested():
+            break
         for split, encoded in rows.splits.items():
             logits = yield from ensemble.logits(teacher.name, encoded, f"teacher {teacher.name} on {split}")
             got = scores(data.task, logits, encoded.labels)
