@@ -170,7 +170,10 @@ def _detail(
                 partial(attention.head, values, ours.tokens, title, top=top, signed=signed, dark=dark),
                 key,
             )
-    st.caption(f"Layer.head, counted from 1. Tokens: {plain(listed(ours.tokens, 64), 600)}")
+    st.caption(
+        f"Layer.head, counted from 1. Rows look at columns. Colours as above: 0 to {top:.2f}, differences ±{top:.2f}. "
+        f"Tokens: {plain(listed(ours.tokens, 64), 600)}"
+    )
 
 
 entry.show(main)

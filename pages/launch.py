@@ -15,7 +15,7 @@ from kdcore.models.shapes import PRESETS
 from kdcore.tasks import TASKS, Task
 from pages.parts import cards, ensemble, entry, forms, plan, planned
 from pages.parts.selection import the_store
-from pages.parts.text import plain
+from pages.parts.text import plain, sentence
 
 BASIC = ("epochs", "lr", "seed", "batch_size", "max_length")
 SIZE = ("layers", "width", "heads", "intermediate")
@@ -93,7 +93,7 @@ def _task() -> tuple[Task, dict[str, Any] | None]:
         return _own()
     task = TASKS[key]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{task.about} {here[key].source}".strip())
+        st.caption(f"{sentence(task.about)} {plain(sentence(here[key].source), 300)}")
         cards.badges(key)
     if not here[key].ok:
         st.warning(f"These rows are not on this machine. {plain(here[key].remedy, 400)}", icon=":material/cloud_off:")

@@ -14,9 +14,11 @@ from kdcore.store import ACTIVE, RunRow, Store
 from pages.parts import cards, entry, loss
 from pages.parts.compared import of_teachers
 from pages.parts.selection import active, one_run, the_store
-from pages.parts.text import ago, duration, hundredfold, metric_title, one_line, plain, task_title
+from pages.parts.text import ago, duration, hundredfold, metric_title, one_line, plain, sentence, task_title
 
 LOG_LINES = 25
+SMOOTHING = 0.8
+"""One batch of a few dozen rows says little; the raw values stay visible."""
 RESUMABLE = ("stopped", "failed", "interrupted", "cancelled")
 STATE_LOOKS = {
     "queued": ("blue", ":material/schedule:"),
@@ -87,8 +89,7 @@ def _head(row: RunRow) -> None:
     st.caption(" · ".join(said))
     if row.reason:
         show = st.error if row.state == "failed" else st.info
-        remedy = f" To do: {plain(row.remedy, 500)}." if row.remedy else ""
-        show(f"**{plain(row.reason[:1].upper() + row.reason[1:], 500)}.**{remedy}", icon=":material/info:")
+        show(f"**{plain(sentence(row.reason), 500)}** {plain(sentence(row.remedy), 500)}", icon=":material/info:")
         if row.detail:
             with st.expander("Last lines of the error"):
                 st.code(row.detail[-4000:], language=None)
@@ -175,16 +176,27 @@ def _before_first_step(row: RunRow) -> str:
 
 
 def _curves(metrics: pd.DataFrame, row: RunRow) -> None:
-    dark = cards.dark()
-    log = st.toggle("Logarithmic loss axis", key="live_log", persist_state="session")
+    first, second = st.columns(2, vertical_alignment="bottom")
+    smoothing = first.slider(
+        "Smoothing",
+        0.0,
+        0.99,
+        SMOOTHING,
+        0.01,
+        key="live_smoothing",
+        persist_state="session",
+        help="Exponential average, corrected at its start; raw values stay faint behind",
+    )
+    log = second.toggle("Logarithmic loss axis", key="live_log", persist_state="session")
+    look = {"smoothing": smoothing, "log": log, "dark": cards.dark()}
+    caption = f"{plain(row.name, 60)}, training batches, one seed, smoothing {smoothing:g}, raw values faint."
     left, right = st.columns(2)
-    caption = f"{plain(row.name, 60)}, training batches, one seed, not smoothed."
     with left:
         st.markdown("**Weighted terms and their sum** (what is minimised)")
-        cards.figure(lambda: curves.terms(metrics, "weighted", log=log, dark=dark), "live_weighted", caption)
+        cards.figure(lambda: curves.terms(metrics, "weighted", **look), "live_weighted", caption)
     with right:
         st.markdown("**Raw terms** (each in its own unit)")
-        cards.figure(lambda: curves.terms(metrics, "raw", log=log, dark=dark), "live_raw", caption)
+        cards.figure(lambda: curves.terms(metrics, "raw", **look), "live_raw", caption)
 
 
 def _scores(store: Store, row: RunRow) -> None:
@@ -209,10 +221,8 @@ def _scores(store: Store, row: RunRow) -> None:
     )
     best = students[(students["which"] == "best") & (students["metric"] == metric) & (students["split"] != "select")]
     for _, score in best.iterrows():
-        st.markdown(
-            f"Student chosen by *select*: **{hundredfold(score['value'])}** "
-            f"{metric_title(metric)}, {curves.split_words(score['split'])}, {int(score['rows'])} rows, one seed."
-        )
+        where = f"{curves.split_words(score['split'])}, {int(score['rows'])} rows, one seed"
+        st.markdown(f"Student chosen by *select*: {metric_title(metric)} **{hundredfold(score['value'])}** ({where}).")
 
 
 def _log(run: str) -> None:

@@ -11,7 +11,7 @@ from kdcore.errors import UserError
 from kdcore.store import ACTIVE, Store
 from pages.parts import cards, entry
 from pages.parts.selection import remember, remember_many, the_store
-from pages.parts.text import hundredfold, listed, metric_title, one_line, plain, task_title
+from pages.parts.text import hundredfold, listed, metric_title, one_line, plain, sentence, task_title
 
 RESUMABLE = ("stopped", "failed", "interrupted", "cancelled")
 
@@ -153,7 +153,8 @@ def _actions(store: Store, picked: pd.DataFrame) -> None:
 
 def _facts(row: pd.Series) -> None:
     if row["reason"]:
-        st.warning(f"{plain(row['reason'], 400)}. {plain(row['remedy'] or '', 400)}", icon=":material/info:")
+        words = " ".join(plain(sentence(said or ""), 400) for said in (row["reason"], row["remedy"]))
+        st.warning(words, icon=":material/info:")
     if row["note"]:
         st.caption("Note")
         st.text(row["note"])

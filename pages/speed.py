@@ -44,8 +44,9 @@ def main() -> None:
 
 
 def _setting(row: pd.Series) -> str:
+    threads = row.get("threads")
     return (
-        f"{row.get('hardware')}, {row.get('precision')}, {row.get('threads')} threads, "
+        f"{row.get('hardware')}, {row.get('precision')}, {threads} thread{'' if threads == 1 else 's'}, "
         f"batch {row.get('batch')}, {row.get('tokens')} tokens"
     )
 

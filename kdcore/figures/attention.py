@@ -72,10 +72,13 @@ def grid(
 def head(
     values: ArrayLike, tokens: Sequence[str], title: str, *, top: float, signed: bool = False, dark: bool = False
 ) -> go.Figure:
-    """One head: from each token (row) to each token (column). values: [tokens, tokens]."""
+    """One head: from each token (row) to each token (column). values: [tokens, tokens].
+
+    No colour bar: three of them stand side by side on one scale, which their caption names.
+    """
     z = np.asarray(values, dtype=np.float64)
     names = [plain(token) for token in tokens]
-    figure = frame("to token", "from token", dark=dark, height=140 + 24 * max(8, len(names)), title=title)
+    figure = frame("to token", "", dark=dark, height=150 + 20 * max(8, len(names)), title=title)
     places = list(range(len(names)))
     figure.add_trace(
         go.Heatmap(
@@ -86,11 +89,13 @@ def head(
             ygap=1,
             customdata=[[f"{row} → {column}" for column in names] for row in names],
             hovertemplate="%{customdata}<br>%{z:.3f}<extra></extra>",
+            showscale=False,
             **_scale(top, signed, dark),
         )
     )
-    figure.update_xaxes(tickvals=places, ticktext=names, tickangle=-45, showgrid=False, zeroline=False)
-    figure.update_yaxes(tickvals=places, ticktext=names, autorange="reversed", showgrid=False, zeroline=False)
+    small = {"tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False, "tickfont.size": 10}
+    figure.update_xaxes(tickangle=-90, **small)
+    figure.update_yaxes(autorange="reversed", **small)
     return figure
 
 

@@ -44,9 +44,15 @@ def curve(frame_: pd.DataFrame, x: str, y: str = "value") -> tuple[NDArray[np.fl
 
 
 def terms(
-    metrics: pd.DataFrame, kind: Literal["raw", "weighted"], x: X = "step", log: bool = False, dark: bool = False
+    metrics: pd.DataFrame,
+    kind: Literal["raw", "weighted"],
+    x: X = "step",
+    *,
+    smoothing: float = 0.0,
+    log: bool = False,
+    dark: bool = False,
 ) -> go.Figure:
-    """The terms of one run's loss, and for weighted terms their sum.
+    """The terms of one run's loss, and for weighted terms their sum; raw points faint behind smoothed lines.
 
     Args:
         metrics: rows of one run from `Store.metrics`.
@@ -54,12 +60,18 @@ def terms(
     words = "Weighted loss term" if kind == "weighted" else "Raw loss term"
     figure = frame(X_TITLES[x], words, dark=dark, height=330)
     shown = metrics[metrics["kind"] == kind]
-    for index, name in enumerate(term_names(metrics)):
-        xs, ys = curve(shown[shown["name"] == name], x)
-        _line(figure, *thin(xs, ys), plain(name), palette.term_color(index, dark), "solid", log=log)
+    drawn = [
+        (plain(name), palette.term_color(index, dark), "solid", shown[shown["name"] == name])
+        for index, name in enumerate(term_names(metrics))
+    ]
     if kind == "weighted":
-        xs, ys = curve(metrics[metrics["kind"] == "loss"], x)
-        _line(figure, *thin(xs, ys), "sum", palette.teacher(dark).color, "dot", log=log)
+        drawn.append(("sum", palette.teacher(dark).color, "dot", metrics[metrics["kind"] == "loss"]))
+    for name, color, dash, rows in drawn:
+        xs, ys = curve(rows, x)
+        if smoothing:
+            faint = palette.faded(color, 0.2)
+            _line(figure, *thin(xs, ys), name, faint, "solid", width=1, quiet=True, group=name, log=log)
+        _line(figure, *thin(xs, smooth(ys, smoothing)), name, color, dash, group=name, log=log)
     figure.update_layout(hovermode="x unified")
     _log(figure, log)
     return figure

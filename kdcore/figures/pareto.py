@@ -59,11 +59,19 @@ def scatter(
             if len(part):
                 _points(figure, part, look, middle, lit, legend=lit or not on[rows.index].any())
     if len(known) and known["cost"].min() > 0 and known["cost"].max() / known["cost"].min() > 10:
-        figure.update_xaxes(type="log")
+        figure.update_xaxes(type="log", dtick="D2")
     if teacher_lines:
         _guides(figure, known, dark)
     figure.add_annotation(
-        x=0.01, y=0.99, xref="paper", yref="paper", text="↖ better", showarrow=False, font={"color": QUIET[dark]}
+        x=0.99,
+        y=0.02,
+        xref="paper",
+        yref="paper",
+        text="↖ up and left is better",
+        showarrow=False,
+        xanchor="right",
+        yanchor="bottom",
+        font={"color": QUIET[dark]},
     )
     return figure
 
@@ -115,10 +123,10 @@ def _guides(figure: go.Figure, known: pd.DataFrame, dark: bool) -> None:
     if teachers.empty:
         return
     top = float(teachers["quality"].max())
-    for share in (0.97, 0.99):
+    for share, place in ((0.97, "bottom left"), (0.99, "top left")):
         figure.add_hline(
             y=share * top,
             line={"color": QUIET[dark], "width": 1, "dash": "dot"},
             annotation={"text": f"{share:.0%} of the best teacher", "font": {"color": QUIET[dark], "size": 11}},
-            annotation_position="bottom right",
+            annotation_position=place,
         )

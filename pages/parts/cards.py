@@ -14,7 +14,7 @@ import streamlit as st
 
 from kdcore.errors import UserError
 from kdcore.figures.template import CONFIG, summary
-from pages.parts.text import plain
+from pages.parts.text import plain, sentence
 
 _log = logging.getLogger("kdboard.pages")
 
@@ -37,8 +37,8 @@ def problem(error: BaseException, what: str = "This part of the page cannot be s
     """An error as a card: what is wrong, what to do; the details one click below."""
     with st.container(border=True):
         if isinstance(error, UserError):
-            st.error(f"{what}. {plain(error.problem, 400)}.", icon=":material/error:")
-            st.markdown(f"**What to do:** {plain(error.remedy, 400)}")
+            st.error(f"{what}. {plain(sentence(error.problem), 400)}", icon=":material/error:")
+            st.markdown(f"**What to do:** {plain(sentence(error.remedy), 400)}")
             return
         _log.warning("%s: %r", what, error)
         st.error(f"{what}: {plain(type(error).__name__)}: {plain(error, 400)}", icon=":material/error:")

@@ -13,7 +13,7 @@ from kdcore.errors import UserError
 from kdcore.figures.layers import map_words
 from pages.parts import cards, planned
 from pages.parts.selection import remember, remember_many, the_store
-from pages.parts.text import amount, duration, plain, size
+from pages.parts.text import amount, duration, plain, sentence, size
 
 MOST_SEEDS = 10
 MOST_QUEUED = 200
@@ -55,18 +55,18 @@ def _sizes(run: RunConfig, sizes: planned.Sizes) -> None:
 
 
 def _cost(found: Any) -> None:
-    with st.container(horizontal=True, key="launch_cost"):
-        st.metric("Time", duration(found.seconds), border=True)
-        st.metric("Memory", size(found.memory_bytes), border=True)
-        st.metric("Steps", f"{found.steps}", border=True)
-        st.metric("Disk", size(found.disk_bytes), border=True)
-    st.caption(plain(found.basis, 400))
+    left, right = st.columns(2)
+    left.metric("Time", duration(found.seconds), border=True)
+    right.metric("Steps", f"{found.steps}", border=True)
+    left.metric("Memory", size(found.memory_bytes), border=True)
+    right.metric("Disk", size(found.disk_bytes), border=True)
+    st.caption(f"A guess: {plain(found.basis, 400)}.")
 
 
 def _lines(lines: list[Any]) -> bool:
     """Draws the pre-flight lines; True where one of them blocks."""
     for line in lines:
-        words = f"{plain(line.words, 400)} {plain(line.remedy, 400) if line.level != 'ok' else ''}"
+        words = " ".join(plain(sentence(said), 400) for said in (line.words, line.remedy))
         if line.level == "block":
             st.error(f"**{plain(line.field)}**: {words}", icon=":material/block:")
         elif line.level == "warn":
@@ -75,7 +75,7 @@ def _lines(lines: list[Any]) -> bool:
     if fine:
         with st.expander(f"{len(fine)} checks passed", icon=":material/check:"):
             for line in fine:
-                st.markdown(f"- **{plain(line.field)}**: {plain(line.words, 300)}")
+                st.markdown(f"- **{plain(line.field)}**: {plain(sentence(line.words), 300)}")
     return any(line.level == "block" for line in lines)
 
 

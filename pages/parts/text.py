@@ -26,6 +26,14 @@ def one_line(text: object, longest: int = 80) -> str:
     return words if len(words) <= longest else f"{words[: longest - 1]}…"
 
 
+def sentence(text: object) -> str:
+    """Words of ours as a sentence: a capital first, a full stop last."""
+    words = str(text).strip()
+    if not words:
+        return ""
+    return f"{words[0].upper()}{words[1:]}{'' if words[-1] in '.!?' else '.'}"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds for people: `4 s`, `2 min 10 s`, `1 h 05 min`; a dash where unknown."""
     if seconds is None or seconds != seconds:
