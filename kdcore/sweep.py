@@ -320,7 +320,7 @@ def verdicts(frame: pd.DataFrame) -> list[str]:
 
 def _verdict(pairs: pd.DataFrame, first: str, second: str) -> str:
     if len(pairs) < PAIRED_SEEDS:
-        return f"no winner ({len(pairs)} paired seeds, a verdict needs {PAIRED_SEEDS})"
+        return f"no winner (paired seeds: {len(pairs)}, a verdict needs {PAIRED_SEEDS})"
     from scipy.stats import wilcoxon
 
     difference = pairs[first] - pairs[second]

@@ -112,9 +112,8 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 class Bars:
     """A progress bar that a run's events move. Turning points are printed above it."""
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self) -> None:
         self._out = console()
-        self._prefix = prefix
         self._bar = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(bar_width=30),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeElapsedColumn(), TimeRemainingColumn(),
@@ -122,6 +121,7 @@ class Bars:
         )  # fmt: skip
         self._steps: TaskID | None = None
         self._passes: dict[str, TaskID] = {}
+        self._told: set[tuple[str, str, int]] = set()
 
     def __enter__(self) -> Bars:
         self._bar.start()
@@ -130,12 +130,12 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def restart(self, prefix: str) -> None:
+    def restart(self, heading: str) -> None:
         """For the next run of a sweep."""
         for task in list(self._bar.task_ids):
             self._bar.remove_task(task)
-        self._steps, self._passes, self._prefix = None, {}, prefix
-        self._out.print(prefix)
+        self._steps, self._passes, self._told = None, {}, set()
+        self._out.print(heading)
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -150,7 +150,8 @@ class Bars:
                 if task is None:
                     task = self._passes[event.what] = self._bar.add_task(plain(event.what), total=event.total)
                 self._bar.update(task, completed=event.done, total=event.total)
-            case said.Evaluated():
+            case said.Evaluated() if (event.which, event.split, event.step) not in self._told:
+                self._told.add((event.which, event.split, event.step))
                 scores = ", ".join(f"{name} {percent(value)}" for name, value in event.scores.items())
                 self._out.print(f"  step {event.step}: {plain(event.which)} on {plain(event.split)}: {scores}")
             case said.StageStarted():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -169,7 +169,7 @@ def print_teachers(store: Store, run_id: str) -> None:
 
 def _check(run: RunConfig, refuse: bool) -> None:
     """Prints the pre-flight lines and the forecast; a blocking line ends the command."""
-    from kdcore.engine import preflight
+    from kdcore.engine import estimate, preflight
 
     lines = preflight.check(run)
     for line in lines:
@@ -178,7 +178,7 @@ def _check(run: RunConfig, refuse: bool) -> None:
     if blocked and refuse:
         raise UserError(blocked[0].field, blocked[0].words, blocked[0].remedy)
     if not blocked:
-        forecast: Any = preflight.predict(run)
+        forecast = estimate.predict(run)
         typer.echo(
             f"about {forecast.seconds:.0f} s, {forecast.memory_bytes / 2**30:.1f} GiB memory, "
             f"{forecast.disk_bytes / 2**30:.2f} GiB disk, {forecast.steps} steps ({forecast.basis})"

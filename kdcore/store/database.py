@@ -24,6 +24,7 @@ MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
 """Version n -> the function that turns a database of version n into one of version n + 1."""
 
 _BUSY_MS = 20_000
+_LOCK = 20_210_917  # any number that is ours: PostgreSQL's counterpart of SQLite's single write lock
 _ADDRESSES = "use sqlite:///path or postgresql+psycopg://user@host/name"
 _DAMAGED = (
     "file is not a database",
@@ -80,11 +81,13 @@ def read(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def write(engine: Engine) -> Iterator[Connection]:
-    """A transaction that takes SQLite's write lock at once, so that no two writers meet half-way."""
+    """A transaction that takes the one write lock at once, so that no two writers meet half-way."""
     with (
         explained(str(engine.url)),
         engine.execution_options(kd_begin="BEGIN IMMEDIATE").begin() as connection,
     ):
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
         yield connection
 
 

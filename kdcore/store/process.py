@@ -25,11 +25,11 @@ def this_process() -> Process:
     return Process(_host(), os.getpid(), _start_time(os.getpid()) or "")
 
 
-def surely_gone(process: Process) -> bool:
-    """True only where the process lived on this very boot and namespace and is no longer there."""
+def is_alive(process: Process) -> bool | None:
+    """Whether the process still runs; None where that cannot be seen from here: another machine, boot or namespace."""
     if not process.host or process.host != _host():
-        return False
-    return _start_time(process.pid) != process.started
+        return None
+    return _start_time(process.pid) == process.started
 
 
 def _host() -> str:

@@ -16,7 +16,7 @@ from kdcore.errors import UserError
 from kdcore.events import Event
 from kdcore.paths import checked_id, room
 from kdcore.store import database, frames, recording
-from kdcore.store.process import Process, surely_gone, this_process
+from kdcore.store.process import Process, is_alive, this_process
 from kdcore.store.rows import (
     ACTIVE,
     MOVES,
@@ -183,14 +183,18 @@ class Store:
         return self._change_held(run_id, worker, ended | {"remedy": "resume it"})
 
     def mark_interrupted(self) -> list[str]:
-        """Marks runs whose lease ran out or whose process is surely gone; returns their ids."""
+        """Marks runs whose lease ran out or whose process is surely gone; returns their ids.
+
+        A process that is seen to live gets twice the time: a laptop that wakes up finds all leases expired.
+        """
         marked = []
         with database.write(self.engine) as connection:
             for row in connection.execute(select(runs).where(runs.c.state.in_(ACTIVE)).with_for_update()).all():
-                gone = row.pid is not None and surely_gone(Process(row.host or "", row.pid, row.process_started or ""))
-                if not gone and isinstance(row.lease_until, float) and row.lease_until > time.time():
+                alive = is_alive(Process(row.host or "", row.pid, row.process_started or "")) if row.pid else None
+                until = row.lease_until if isinstance(row.lease_until, float) else 0.0
+                if alive is not False and until + LEASE_SECONDS * bool(alive) > time.time():
                     continue
-                why = "its process ended" if gone else "its worker has not been heard of"
+                why = "its process ended" if alive is False else "its worker has not been heard of"
                 changes = _NO_LEASE | {"stop": None, "state": "interrupted", "finished": time.time()}
                 changes |= {"reason": f"{why} before the run was over", "remedy": "resume it"}
                 connection.execute(runs.update().where(runs.c.number == row.number).values(changes))

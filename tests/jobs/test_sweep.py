@@ -198,7 +198,7 @@ def test_table_has_mean_deviation_and_count_of_the_seeds(store, grid):
     assert list(sst2.n) == [1] * 4 and sst2["std"].isna().all()
     words = sweep.verdicts(sweep.results(store, cells))
     assert len(words) == 2 and all("no winner" in sentence for sentence in words)
-    assert "3 paired seeds" in words[0] and "1 paired" in words[1]
+    assert "seeds: 3" in words[0] and "seeds: 1" in words[1]
 
 
 def frame(**scores: list[float]) -> pd.DataFrame:
@@ -230,7 +230,7 @@ def test_only_seeds_that_both_have_are_paired():
     values = [0.5 + 0.01 * i for i in range(8)]
     one = frame(a=[value + 0.1 for value in values], b=values)
     one = one[~((one.label == "b") & (one.seed < 3))]
-    assert "5 paired seeds" in sweep.verdicts(one)[0]
+    assert "paired seeds: 5" in sweep.verdicts(one)[0]
 
 
 def test_labels_tell_apart_what_differs_and_merge_what_does_not():

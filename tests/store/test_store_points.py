@@ -177,3 +177,18 @@ def test_equal_settings_have_equal_hashes_and_protocol_ignores_the_method(store,
     assert frame.config_hash[a] == frame.config_hash[b] != frame.config_hash[c]
     assert frame.protocol[a] == frame.protocol[c] != frame.protocol[d]
     assert frame.options[c] == "beta=7.0" and frame.student[d] == "4 layers" and frame.init[d] == "base/first"
+
+
+def test_statements_are_postgresqls_too():
+    from sqlalchemy import create_mock_engine
+    from sqlalchemy.dialects import postgresql
+    from sqlalchemy.schema import CreateTable
+
+    from kdcore.store import tables
+
+    engine = create_mock_engine("postgresql+psycopg://", executor=None)
+    for table in (tables.metrics, tables.evaluations, tables.probes):
+        words = str(tables.upsert(engine, table).compile(dialect=postgresql.dialect()))
+        assert "ON CONFLICT" in words and "DO UPDATE SET" in words
+    for table in tables.metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
