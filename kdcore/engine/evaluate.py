@@ -64,7 +64,7 @@ def _f1(predicted: NDArray[Any], truth: NDArray[Any], classes: int) -> float:
 def _matthews(predicted: NDArray[Any], truth: NDArray[Any], classes: int) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(truth, predicted))
+    return 0.0 if _constant(predicted, truth) else float(matthews_corrcoef(truth, predicted))
 
 
 def _pearson(predicted: NDArray[Any], truth: NDArray[Any], classes: int) -> float:
