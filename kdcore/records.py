@@ -73,7 +73,7 @@ class Encoding:
 class Batch:
     """Some rows of the task.
 
-    ids: int64 [batch], the rows' identity in the data set: teacher outputs are cached under it.
+    ids: int64 [batch] on the CPU, the rows' identity in the data set: teacher outputs are cached under it.
     labels: int64 [batch] (classification) or float32 [batch] (regression).
     encodings: one per tokenizer; the key "" is the student's.
     """
@@ -90,8 +90,10 @@ class Batch:
         return len(self.ids)
 
     def to(self, device: Any) -> Batch:
+        """The same rows on the device, but for the ids: they are looked up on the CPU, and fetching them back from a
+        GPU would wait for it at each step."""
         return Batch(
-            self.ids.to(device, non_blocking=True),
+            self.ids,
             self.labels.to(device, non_blocking=True),
             {key: encoding.to(device) for key, encoding in self.encodings.items()},
         )

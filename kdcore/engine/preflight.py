@@ -60,7 +60,9 @@ def _checks(run: RunConfig) -> list[Line]:
     method = _try(lines, lambda: resolve(run.method, run.options))
     if method is None:
         return lines
-    suits = _try(lines, lambda: check_method(method[0], run, data) is None)
+    before = len(lines)
+    _try(lines, lambda: check_method(method[0], run, data))
+    suits = len(lines) == before
     _try(lines, lambda: arithmetic(run.train))
     _try(lines, lambda: check_length(run, data))
     tokenizer = _try(lines, lambda: shared_tokenizer(run, data))
