@@ -1,0 +1,86 @@
+"""The cost of a run before it starts: of the right order, and rising with what costs more."""
+
+from __future__ import annotations
+
+import pytest
+import small_world as world
+from small_world import run
+
+from kdcore.config import RunConfig, StudentSpec, TeacherSpec
+from kdcore.engine import estimate
+from kdcore.engine.estimate import predict
+from kdcore.errors import UserError
+from kdcore.events import RunFinished, RunStarted, StepDone
+
+
+@pytest.fixture(autouse=True)
+def steady(monkeypatch):
+    """A machine of fixed speed, so that a busy moment cannot turn an order around."""
+    monkeypatch.setattr(estimate, "_rate", lambda *a: 1e8)
+    monkeypatch.setattr(estimate, "_bandwidth", lambda: 1e9)
+
+
+def seconds(*args, **changes) -> float:
+    return predict(run(*args, **changes)).seconds
+
+
+def test_more_epochs_layers_width_and_pilots_cost_more(three_teachers):
+    one = seconds("skd", three_teachers)
+    assert seconds("skd", three_teachers, epochs=6) > 1.2 * one
+    assert seconds("skd", three_teachers, max_steps=500) > one
+    assert seconds("skd", three_teachers, evaluate_every=1) > one
+    assert seconds("skd", three_teachers, student=world.STUDENT.model_copy(update={"layers": 8})) > one
+    assert seconds("skd", three_teachers, student=world.STUDENT.model_copy(update={"width": 64})) > one
+    assert seconds("skd", three_teachers, {"sampling": "student-rank"}) > one
+    assert seconds("skd", three_teachers[:1]) < one
+
+
+def test_a_teacher_to_be_trained_costs_its_training(one_teacher):
+    pocket = TeacherSpec(name="small", source="pocket", where="small")
+    found, made = predict(run("kd", one_teacher)), predict(run("kd", [pocket]))
+    assert made.teacher_seconds > 5 * found.teacher_seconds > 0
+    assert made.seconds - made.teacher_seconds == pytest.approx(found.seconds - found.teacher_seconds, rel=0.01)
+
+
+def test_memory_and_disk(one_teacher):
+    one = predict(run("kd", one_teacher))
+    big = predict(run("kd", one_teacher, student=StudentSpec(layers=12, width=256, heads=4, init="random")))
+    assert one.memory_bytes < big.memory_bytes and one.disk_bytes < big.disk_bytes
+    assert predict(run("kd", one_teacher, batch_size=64)).memory_bytes > one.memory_bytes
+    split = predict(run("kd", one_teacher, batch_size=64, accumulate=4)).memory_bytes
+    assert one.memory_bytes <= split < predict(run("kd", one_teacher, batch_size=64)).memory_bytes
+    assert predict(run("kd", one_teacher, teacher_cache=False)).disk_bytes < one.disk_bytes
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "count"), [("kd", {}, 1), ("skd", {"sampling": "student-rank"}, 2), ("fine-tune", {}, 0)]
+)
+def test_steps_are_those_that_are_done(trained, three_teachers, method, options, count):
+    setting = run(method, three_teachers[:count], options, epochs=1.5)
+    done = trained(setting)
+    assert predict(setting).steps == len(done.of(StepDone)) == done.of(RunStarted)[0].facts["steps"]
+
+
+def test_of_the_right_order_on_this_machine(trained, one_teacher, monkeypatch):
+    """Within a factor of fifty either way: a machine may be busy, but a minute is no day."""
+    monkeypatch.undo()
+    from kdcore.data import pocket
+
+    monkeypatch.setattr(pocket, "load", world.data)
+    setting = run("kd", one_teacher, epochs=8, batch_size=32)
+    taken = trained(setting).of(RunFinished)[0].summary["seconds"]
+    said = predict(setting)
+    assert said.seconds / 50 < max(taken, 1.0) and said.seconds > taken / 50
+    assert 100 * 2**20 < said.memory_bytes < 4 * 2**30 and 0 < said.disk_bytes < 2**30
+    assert said.basis
+
+
+def test_bad_settings_are_user_errors(one_teacher):
+    for setting in (
+        run("kd", one_teacher).model_copy(update={"task": "nope"}),
+        run("nope", one_teacher),
+        run("kd", [TeacherSpec(name="lost", source="folder", where="/nowhere")]),
+    ):
+        assert isinstance(setting, RunConfig)
+        with pytest.raises(UserError):
+            predict(setting)

@@ -1,0 +1,286 @@
+"""Before a run starts: every line that can be said is said where it should be, and nothing raises."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import small_world as world
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from small_world import run
+
+from kdcore.config import FineTune, OwnData, RunConfig, StudentSpec, TeacherSpec, TrainConfig
+from kdcore.data.splits import make_split
+from kdcore.engine import preflight
+from kdcore.engine.demo import demo_runs
+from kdcore.engine.preflight import Line, blind_guess, check
+from kdcore.engine.teachers import teacher_folder
+from kdcore.methods import METHODS
+from kdcore.models.students import save_student
+from kdcore.tasks import TASKS
+
+Usage = namedtuple("Usage", "total used free")
+Memory = namedtuple("Memory", "available")
+
+
+def lines(setting: RunConfig, level: str) -> dict[str, Line]:
+    """The lines of one level by field."""
+    return {line.field: line for line in check(setting) if line.level == level}
+
+
+def blocked(setting: RunConfig) -> Line:
+    """The first line that blocks; it has a reason and a remedy."""
+    found = lines(setting, "block")
+    assert found, [line.words for line in check(setting)]
+    assert all(line.words and line.remedy for line in found.values())
+    return next(iter(found.values()))
+
+
+def test_a_good_run_has_no_blocks(one_teacher):
+    said = check(run("kd", one_teacher))
+    assert {line.level for line in said} == {"ok", "warn"}
+    assert [line.field for line in said if line.level == "warn"] == ["task"]  # the sentences are generated
+    fields = {line.field for line in said}
+    assert {"task", "method", "teachers.t0", "teachers.t0.size", "device"} <= fields
+    assert "90 rows to learn from, 10 kept aside" in said[0].words
+
+
+def test_nothing_is_trained_or_kept_by_looking(one_teacher, own_cache):
+    base = TeacherSpec(name="pocket", source="pocket", where="small")
+    check(run("kd", [base], max_length=32))
+    assert not [path for room in ("teachers", "outputs") for path in (own_cache / room).glob("*")]
+
+
+@pytest.mark.parametrize("demo", demo_runs(), ids=lambda demo: demo.method)
+def test_the_demo_can_start(demo):
+    assert not lines(demo, "block")
+
+
+# --- what blocks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"task": "no-such-task"}, "task"),
+        ({"task": "own", "own": OwnData(path="/nowhere.csv", text="a", label="b")}, "own"),
+        ({"method": "no-such-method"}, "method"),
+        ({"options": {"heat": 3}}, "options.heat"),
+        ({"options": {"temperature": -1}}, "options.temperature"),
+        ({"teachers": ()}, "teachers"),
+        ({"teachers": (TeacherSpec(name="lost", source="folder", where="/nowhere"),)}, "teachers.lost.where"),
+        ({"teachers": (TeacherSpec(name="lost", source="pocket", where="huge"),)}, "teachers.lost.where"),
+        ({"student": StudentSpec(layers=2, init="base")}, "student.init"),
+        ({"student": StudentSpec(layers=2, width=24, heads=2, init="teacher")}, "student.width"),
+        ({"student": StudentSpec(layers=2, intermediate=48, init="teacher")}, "student.intermediate"),
+        ({"student": StudentSpec(layers=3, init="teacher")}, "student.layers"),
+        ({"student": StudentSpec(layers=1, init="teacher", init_layers=(5,))}, "student.init_layers"),
+        ({"student": StudentSpec(layers=1, width=17, init="random")}, "student.heads"),
+        ({"student": StudentSpec(layers=1, init="checkpoint", checkpoint="/nowhere")}, "student.checkpoint"),
+        ({"method": "pkd", "student": world.STUDENT.model_copy(update={"width": 32})}, "student.width"),
+        ({"method": "pkd", "student": world.STUDENT.model_copy(update={"layers": 1})}, "student.layers"),
+        ({"method": "pkd", "options": {"layers": (1, 2, 3)}}, "options.layers"),
+        ({"method": "pkd", "options": {"layers": (7,)}}, "layer map"),
+        ({"method": "pkd", "teachers": ()}, "teachers"),
+        ({"train": TrainConfig(max_length=256)}, "train.max_length"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_is_blocked_at_its_field(one_teacher, changes, field):
+    line = blocked(run("kd", one_teacher).model_copy(update=changes))
+    assert line.field.split(".")[0] == field.split(".")[0] and (line.field == field or field == "own")
+
+
+def test_a_gpu_where_there_is_none(one_teacher, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert blocked(run("kd", one_teacher, device="cuda")).field == "train.device"
+
+
+def test_another_vocabulary_is_blocked(one_teacher, tmp_path):
+    tokens = [*world.VOCABULARY[:5], *reversed(world.VOCABULARY[5:])]
+    save_student(world.model(), world.tokenizer_from_vocabulary(tokens), tmp_path / "other")
+    other = TeacherSpec(name="other", source="folder", where=str(tmp_path / "other"))
+    assert blocked(run("kd", [*one_teacher, other])).field == "teachers.other"
+
+
+def test_regression_with_a_method_that_lacks_it(one_teacher, monkeypatch, shelf):
+    monkeypatch.setattr(METHODS["kd"], "kinds", frozenset({"classification"}))
+    scores = world.teacher(shelf, "scorer", labels=1)
+    line = blocked(run("kd", [scores], task=world.SIMILARITY))
+    assert line.field == "method" and "regression" in line.words
+    assert not lines(run("kd", one_teacher), "block")
+
+
+def test_layers_of_a_finished_teacher_are_blocked(one_teacher):
+    assert blocked(run("kd", [one_teacher[0].model_copy(update={"layers": 1})])).field == "teachers.t0.layers"
+
+
+def test_labels_in_another_order_are_blocked(shelf):
+    """A teacher that calls class 0 positive would teach the opposite."""
+    for name, order, level in (("turned", ("positive", "negative"), "block"), ("fine", ("Negative", "Positive"), "ok"),
+                               ("unnamed", ("LABEL_0", "LABEL_1"), "ok")):  # fmt: skip
+        model = world.model(seed=2)
+        model.config.id2label = dict(enumerate(order))
+        model.config.label2id = {label: i for i, label in enumerate(order)}
+        save_student(model, world.tokenizer(), shelf / name)
+        spec = TeacherSpec(name=name, source="folder", where=str(shelf / name))
+        said = lines(run("kd", [spec]), level)
+        assert f"teachers.{name}" in said
+        assert ("ordered" in said[f"teachers.{name}"].words) == (level == "block")
+
+
+def test_a_label_without_rows_is_blocked(one_teacher, monkeypatch):
+    data = world.data_of()
+    only = dataclasses.replace(data.train, labels=np.zeros(len(data.train), dtype=np.int64))
+    monkeypatch.setattr(preflight, "load", lambda *a: dataclasses.replace(data, splits={**data.splits, "train": only}))
+    line = blocked(run("kd", one_teacher))
+    assert line.field == "task" and "positive" in line.words
+
+
+def test_too_few_rows_are_blocked(one_teacher, monkeypatch):
+    data, task = world.data_of(), TASKS[world.SENTIMENT]
+    single = make_split(task, "train", (["good"],), np.array([1]))
+    monkeypatch.setattr(
+        preflight, "load", lambda *a: dataclasses.replace(data, splits={**data.splits, "train": single})
+    )
+    assert blocked(run("kd", one_teacher)).field == "task"
+
+
+def test_too_little_disk_is_blocked(one_teacher, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10**9, 10**9 - 1000, 1000))
+    line = blocked(run("kd", one_teacher))
+    assert line.field == "disk" and "KD_CACHE_DIR" in line.remedy
+
+
+def test_too_little_memory_is_blocked(one_teacher, monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: Memory(10**6))
+    line = blocked(run("kd", one_teacher))
+    assert line.field == "train.batch_size" and "accumulate" in line.remedy
+
+
+# --- what warns -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(shelf):
+    """A teacher that is said to have been trained here, with this score."""
+
+    def keep(score: object, key: str = world.SENTIMENT) -> RunConfig:
+        spec = TeacherSpec(name="small", source="pocket", where="small")
+        setting = run("kd", [spec], task=key)
+        folder = teacher_folder(spec, world.data_of(key), setting.train)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "teacher.json").write_text(json.dumps({"select": score}))
+        return setting
+
+    return keep
+
+
+def test_a_weak_teacher_is_told_in_words(kept):
+    guess = blind_guess(world.data_of())["accuracy"]
+    weak = lines(kept(guess + 0.02), "warn")["teachers.small"]
+    assert "weak" in weak.words and weak.remedy
+    good = lines(kept(guess + 0.2), "ok")["teachers.small"]
+    assert f"{100 * (guess + 0.2):.1f}" in good.words
+
+
+def test_a_mediocre_correlation_is_told_in_words(kept):
+    assert "mediocre" in lines(kept(0.3, world.SIMILARITY), "warn")["teachers.small"].words
+    assert "teachers.small" in lines(kept(0.9, world.SIMILARITY), "ok")
+
+
+@pytest.mark.parametrize("score", [None, "high", [1]])
+def test_a_kept_score_that_does_not_read_is_no_obstacle(kept, score):
+    assert "trained" in lines(kept(score), "ok")["teachers.small"].words
+
+
+def test_a_part_of_the_data_is_said(one_teacher, monkeypatch):
+    data = dataclasses.replace(world.data_of(), partial="3 of 9 files")
+    monkeypatch.setattr(preflight, "load", lambda *a: data)
+    assert any(line.level == "warn" and line.words == "3 of 9 files" for line in check(run("kd", one_teacher)))
+
+
+def test_a_blind_guess_is_the_most_frequent_label():
+    data = world.data_of()
+    most = np.bincount(data.train.labels).argmax()
+    assert blind_guess(data)["accuracy"] == pytest.approx((data.splits["validation"].labels == most).mean())
+    assert blind_guess(world.data_of(world.SIMILARITY)) == {"pearson": 0.0, "spearman": 0.0}
+
+
+# --- and never raises -----------------------------------------------------------------------------------------------
+
+WORDS = st.sampled_from(["", ".", "..", "/", "minilm", "small", "org/name", "0", "é" * 40, "a\0b", "x" * 400, "run-1"])
+
+
+def teacher_specs() -> st.SearchStrategy[TeacherSpec]:
+    return st.builds(
+        TeacherSpec,
+        name=st.sampled_from(["a", "b", "c"]),
+        source=st.sampled_from(["pocket", "package", "folder", "hub", "run"]),
+        where=WORDS.filter(bool),
+        layers=st.none() | st.integers(1, 64),
+        fine_tune=st.none() | st.just(FineTune()),
+    )
+
+
+def maybe(build, **fields):
+    """A settings object, or the default where the fields contradict one another (pydantic says so itself)."""
+    try:
+        return build(**fields)
+    except ValidationError:
+        return None
+
+
+RUNS = st.fixed_dictionaries(
+    {
+        "task": st.sampled_from([world.SENTIMENT, world.SIMILARITY, "mnli", "", "own", "../x"]),
+        "method": st.sampled_from([*METHODS, "", "nope"]),
+        "options": st.dictionaries(
+            st.sampled_from(["temperature", "alpha", "layers", "sampling", "beta", "x"]),
+            st.sampled_from([0, 1, -1, 1e30, float("nan"), "skip", "1,2", [1], [0], [9, 9], None, "student-rank"]),
+            max_size=3,
+        ),
+        "teachers": st.lists(teacher_specs(), max_size=3, unique_by=lambda spec: spec.name),
+        "student": st.fixed_dictionaries(
+            {
+                "layers": st.integers(1, 48),
+                "width": st.none() | st.integers(8, 64),
+                "heads": st.none() | st.integers(1, 8),
+                "init": st.sampled_from(["base", "teacher", "checkpoint", "random"]),
+                "init_layers": st.sampled_from(["first", "last", "skip", (1,), (0,), (99,)]),
+                "checkpoint": st.none() | WORDS,
+            }
+        ),
+        "train": st.fixed_dictionaries(
+            {
+                "max_length": st.integers(8, 512),
+                "max_train_rows": st.none() | st.integers(16, 10**6),
+                "select_fraction": st.floats(1e-9, 0.4999),
+                "max_steps": st.none() | st.integers(1, 10**9),
+                "batch_size": st.integers(1, 4096),
+                "precision": st.sampled_from(["auto", "fp32", "bf16"]),
+                "device": st.sampled_from(["auto", "cpu", "cuda"]),
+            }
+        ),
+        "base": st.none() | teacher_specs(),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(RUNS)
+def test_whatever_is_asked_for_gets_lines(one_teacher, drawn):
+    drawn["student"] = maybe(StudentSpec, **drawn["student"]) or StudentSpec()
+    drawn["train"] = maybe(TrainConfig, **drawn["train"]) or TrainConfig()
+    drawn["teachers"] = (*drawn["teachers"], *one_teacher)
+    setting = maybe(RunConfig, **drawn)
+    if setting is None:
+        return
+    said = check(setting)
+    assert said and all(line.words for line in said)
+    assert all(line.remedy for line in said if line.level != "ok")
