@@ -25,6 +25,7 @@ MANY_RUNS = ("compare", "speed")
 def main() -> None:
     # The icon is a file of ours: a Material icon would be fetched from a font server by the browser.
     st.set_page_config("KDBoard", str(HERE / "static" / "icon.svg"), layout="wide", initial_sidebar_state=230)
+    st.logo(str(HERE / "static" / "logo.svg"), size="large", icon_image=str(HERE / "static" / "icon.svg"))
     page = st.navigation([_page(key) for key in PAGES])
     # Only now what takes seconds to import: until the menu is set, Streamlit shows one of its own.
     from pages.parts.entry import inside_app

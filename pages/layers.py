@@ -17,7 +17,7 @@ from kdcore.records import Shape
 from kdcore.store import RunRow
 from pages.parts import cards, entry, probed
 from pages.parts.selection import one_run, the_store
-from pages.parts.text import plain, task_title
+from pages.parts.text import plain, sentence, task_title
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def _matrices(row: RunRow, teacher: str, found: Mapping[str, Any]) -> None:
             cards.figure(
                 partial(layers.matrix, values, measure, matched, dark),
                 f"layers_{measure}",
-                f"{about} {layers.MEASURES[measure][1].capitalize()}.",
+                f"{about} {sentence(layers.MEASURES[measure][1])}",
                 data=table,
             )
             nearest = [f"{s} ↔ {t}" for s, t, _ in layers.nearest(values, measure)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +18,7 @@ from pages.parts.selection import active, one_run, the_store
 from pages.parts.text import ago, duration, hundredfold, metric_title, one_line, plain, sentence, task_title
 
 LOG_LINES = 25
-SMOOTHING = 0.8
-"""One batch of a few dozen rows says little; the raw values stay visible."""
+SMOOTHING = 0.8  # one batch of a few dozen rows says little; its raw value stays visible
 RESUMABLE = ("stopped", "failed", "interrupted", "cancelled")
 STATE_LOOKS = {
     "queued": ("blue", ":material/schedule:"),
@@ -188,15 +188,14 @@ def _curves(metrics: pd.DataFrame, row: RunRow) -> None:
         help="Exponential average, corrected at its start; raw values stay faint behind",
     )
     log = second.toggle("Logarithmic loss axis", key="live_log", persist_state="session")
-    look = {"smoothing": smoothing, "log": log, "dark": cards.dark()}
+    dark = cards.dark()
     caption = f"{plain(row.name, 60)}, training batches, one seed, smoothing {smoothing:g}, raw values faint."
-    left, right = st.columns(2)
-    with left:
-        st.markdown("**Weighted terms and their sum** (what is minimised)")
-        cards.figure(lambda: curves.terms(metrics, "weighted", **look), "live_weighted", caption)
-    with right:
-        st.markdown("**Raw terms** (each in its own unit)")
-        cards.figure(lambda: curves.terms(metrics, "raw", **look), "live_raw", caption)
+    titles = {"weighted": "**Weighted terms and their sum** (what is minimised)", "raw": "**Raw terms** (in own units)"}
+    for kind, place in zip(("weighted", "raw"), st.columns(2), strict=True):
+        with place:
+            st.markdown(titles[kind])
+            draw = partial(curves.terms, metrics, kind, smoothing=smoothing, log=log, dark=dark)
+            cards.figure(draw, f"live_{kind}", caption)
 
 
 def _scores(store: Store, row: RunRow) -> None:

@@ -25,7 +25,9 @@ def main() -> None:
     demo, train, compare = st.columns(3)
     with demo.container(border=True, height="stretch"):
         st.markdown("##### One-minute demo")
-        st.markdown("Teacher, student alone, student distilled: three runs on generated sentences. No network, no GPU.")
+        st.markdown(
+            "One small student learns in three ways: alone, from one teacher, from three in turn. No GPU needed."
+        )
         cards.badges(next(iter(POCKET)))
         if st.button("Start the demo", key="start_demo", type="primary", icon=":material/play_arrow:"):
             with cards.guarded("The demo cannot start"):
@@ -54,7 +56,7 @@ def _row(row: pd.Series) -> None:
             "pages/live.py", label=cards.plain(run_words(row)), icon=":material/monitoring:", query_params={"job": run}
         )
         if score == score:
-            st.caption(f"{hundredfold(score)} {metric_title(row['metric'])}, dev, one seed")
+            st.caption(f"{hundredfold(score)} {metric_title(row['metric'])}, dev, one seed", width="content")
         cards.badges(row["task"])
 
 

@@ -12,9 +12,9 @@ from kdcore.figures import palette
 from kdcore.figures.template import INK, frame
 
 MEASURES: dict[str, tuple[str, str]] = {
-    "cka": ("Linear CKA (1 = same up to rotation and scale, 0 = unrelated)", "high is alike"),
-    "cosine": ("Cosine distance 1 - cos (0 = same direction)", "low is alike"),
-    "mse": ("Squared distance / teacher's variance (0 = same)", "low is alike"),
+    "cka": ("Linear CKA (0 to 1)", "1: the same up to rotation and scale, 0: unrelated"),
+    "cosine": ("Cosine distance (0 to 2)", "1 - cos of the states; 0: the same direction"),
+    "mse": ("Squared distance (in variances)", "over the teacher's variance; 0: the same, 1: no better than its mean"),
 }
 """Measure -> title with its range, and how to read it."""
 

@@ -28,7 +28,11 @@ def choose(task: Task, runs: pd.DataFrame, fewest: int, most: int) -> tuple[Teac
     words = {spec.name: said for spec, said in known}
     specs = {spec.name: spec for spec, _ in known}
     chosen = [name for name in st.session_state.get(KEY, []) if name in specs]
-    st.session_state[KEY] = chosen or ([] if st.session_state.get(EXTRA) else default(list(specs), fewest))
+    if not chosen and not st.session_state.get(EXTRA) and not (fewest == 0 and task.suite == "pocket"):
+        chosen = list(specs)[: max(1, fewest)]
+    st.session_state[KEY] = chosen
+    if fewest == 0:
+        st.caption("This method does not listen to teachers. One named here is made and scored beside the student.")
     wanted = "one teacher" if fewest == most == 1 else f"{fewest} to {most} teachers"
     picked = st.multiselect(
         f"Teachers ({wanted})",
@@ -65,10 +69,6 @@ def offered(task: Task, runs: pd.DataFrame) -> list[tuple[TeacherSpec, str]]:
         said = f"student of {row['name']}: {100 * row['score']:.1f} on dev"
         found.append((TeacherSpec(name=name, source="run", where=row["id"]), said))
     return found
-
-
-def default(names: list[str], fewest: int) -> list[str]:
-    return names[: max(1, fewest)]
 
 
 def put(specs: tuple[TeacherSpec, ...], task: Task | None, runs: pd.DataFrame) -> None:

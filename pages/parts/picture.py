@@ -31,13 +31,13 @@ def idea(dark: bool) -> str:
         for at, color in enumerate([soft, hidden, attention, quiet])
     )
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 214" font-family="Source Sans, Arial, sans-serif">'
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 690 214" font-family="Source Sans, Arial, sans-serif">'
         f"<defs>{tips}</defs>"
         f'<rect x="26" y="10" width="212" height="150" {box} stroke-opacity="0.35"/>'
         f'<rect x="14" y="20" width="212" height="150" {box} stroke-opacity="0.6"/>'
         f'<rect x="2" y="30" width="212" height="150" {box}/>'
-        f'<text x="108" y="92" text-anchor="middle" fill="{ink}" font-size="25" font-weight="600">Teachers</text>'
-        f'<text x="108" y="122" text-anchor="middle" fill="{quiet}" font-size="17">large, accurate, slow</text>'
+        f'<text x="108" y="102" text-anchor="middle" fill="{ink}" font-size="25" font-weight="600">Teachers</text>'
+        f'<text x="108" y="132" text-anchor="middle" fill="{quiet}" font-size="17">large, accurate, slow</text>'
         f"{flows}"
         f'<rect x="510" y="44" width="170" height="104" {box}/>'
         f'<text x="595" y="92" text-anchor="middle" fill="{ink}" font-size="25" font-weight="600">Student</text>'

@@ -56,10 +56,10 @@ def _sizes(run: RunConfig, sizes: planned.Sizes) -> None:
 
 def _cost(found: Any) -> None:
     left, right = st.columns(2)
-    left.metric("Time", duration(found.seconds), border=True)
-    right.metric("Steps", f"{found.steps}", border=True)
-    left.metric("Memory", size(found.memory_bytes), border=True)
-    right.metric("Disk", size(found.disk_bytes), border=True)
+    left.metric("Time", duration(found.seconds))
+    right.metric("Steps", f"{found.steps}")
+    left.metric("Memory", size(found.memory_bytes))
+    right.metric("Disk", size(found.disk_bytes))
     st.caption(f"A guess: {plain(found.basis, 400)}.")
 
 
