@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import streamlit as st
@@ -190,12 +191,15 @@ def _curves(metrics: pd.DataFrame, row: RunRow) -> None:
     log = second.toggle("Logarithmic loss axis", key="live_log", persist_state="session")
     dark = cards.dark()
     caption = f"{plain(row.name, 60)}, training batches, one seed, smoothing {smoothing:g}, raw values faint."
-    titles = {"weighted": "**Weighted terms and their sum** (what is minimised)", "raw": "**Raw terms** (in own units)"}
-    for kind, place in zip(("weighted", "raw"), st.columns(2), strict=True):
+    kinds: dict[Literal["raw", "weighted"], str] = {
+        "weighted": "**Weighted terms and their sum** (what is minimised)",
+        "raw": "**Raw terms** (each in its own unit)",
+    }
+    for (kind, title), place in zip(kinds.items(), st.columns(2), strict=True):
         with place:
-            st.markdown(titles[kind])
+            st.markdown(title)
             draw = partial(curves.terms, metrics, kind, smoothing=smoothing, log=log, dark=dark)
-            cards.figure(draw, f"live_{kind}", caption)
+            cards.figure(draw, f"live_{kind}", caption, follows=f"{row.id} {log}")
 
 
 def _scores(store: Store, row: RunRow) -> None:
@@ -217,6 +221,7 @@ def _scores(store: Store, row: RunRow) -> None:
         "live_scores",
         caption,
         data=evaluations,
+        follows=row.id,
     )
     best = students[(students["which"] == "best") & (students["metric"] == metric) & (students["split"] != "select")]
     for _, score in best.iterrows():

@@ -6,7 +6,6 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -14,6 +13,7 @@ import streamlit as st
 
 from kdcore.errors import UserError
 from kdcore.figures.template import CONFIG, summary
+from pages.parts import steady
 from pages.parts.text import plain, sentence
 
 _log = logging.getLogger("kdboard.pages")
@@ -66,21 +66,23 @@ def figure(
     caption: str = "",
     data: pd.DataFrame | None = None,
     what: str = "This plot cannot be drawn",
-    **options: Any,
-) -> Any:
+    follows: str | None = None,
+) -> None:
     """Draws one figure with its caption and, one click below, its numbers as a table and a CSV file.
 
     key: unique on the page. A figure that raises becomes a card with the reason.
+    follows: for plots that grow while they are looked at: zoom and hidden lines stay until this word changes.
     """
     with guarded(what):
         drawn = build()
-        event = st.plotly_chart(drawn, key=key, theme=None, config=CONFIG, alt=summary(drawn), **options)
+        if follows is None:
+            st.plotly_chart(drawn, key=key, theme=None, config=CONFIG, alt=summary(drawn))
+        else:
+            steady.plot(drawn, key, follows)
         if caption:
             st.caption(caption)
         if data is not None:
             numbers(data, key)
-        return event
-    return None
 
 
 def numbers(data: pd.DataFrame, key: str) -> None:

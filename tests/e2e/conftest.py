@@ -19,8 +19,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "test-artifacts"
-PATIENCE = 150_000
-"""Milliseconds that a page may take before a test gives up. Generous: nothing here asserts on speed."""
+PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
+"""Seconds that a page may take before a test gives up. Generous: nothing here asserts on speed."""
 ALLOWED = ("/_stcore/health", "/_stcore/host-config")
 """Streamlit looks for these under the page's own path first; the 404 is part of its start."""
 
@@ -88,7 +88,7 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + 90
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         assert process.poll() is None, log.read_text(errors="replace")[-3000:]
         try:
@@ -114,7 +114,7 @@ def open_page(browser: Any, server: Server, request: pytest.FixtureRequest) -> I
                 reduced_motion="reduce",
                 accept_downloads=True,
             )
-            context.set_default_timeout(PATIENCE)
+            context.set_default_timeout(1000 * PATIENCE)
             contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: _note(wrong, message))
