@@ -397,6 +397,16 @@ def test_sweep_reports_failures_and_goes_on(store, scripted, tmp_path):
     assert sorted(store.runs().state) == ["done", "done", "failed", "failed"]
 
 
+def test_sweep_leaves_runs_of_another_process_and_says_so(store, scripted, tmp_path):
+    file = tmp_path / "grid.yaml"
+    file.write_text(GRID)
+    kd("sweep", file, "--queue")
+    taken = store.claim("elsewhere", "cpu")
+    code, out, error = kd("sweep", file)
+    assert code == 0 and error == "" and "1 runs are trained by another process" in out and len(scripted) == 3
+    assert store.get(taken).worker == "elsewhere"
+
+
 def test_sweep_can_queue(store, scripted, tmp_path):
     file = tmp_path / "grid.yaml"
     file.write_text(GRID)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -131,7 +131,7 @@ def sweep(
     done = grid.results(store, cells)
     if len(done):
         print_comparison(done)
-    _report_failures(store, grid.found_ids(store, todo), ended.values())
+    _report_failures(store, grid.found_ids(store, todo), list(ended.values()))
 
 
 def demo(
@@ -217,10 +217,16 @@ def _end(store: Store, run_id: str, state: str) -> None:
     raise typer.Exit(1)
 
 
-def _report_failures(store: Store, ids: Iterable[str], states: Iterable[str]) -> None:
+def _report_failures(store: Store, ids: Iterable[str], states: Collection[str]) -> None:
+    """A line for each run that failed (exit code 1), and one for those that other processes hold."""
+    from kdcore.store import ACTIVE
+
     for run_id in ids:
         row = store.get(run_id)
         if row.state in ("failed", "interrupted"):
             typer.echo(f"error: {run_id}: {plain(row.reason)}; {plain(row.remedy)}", err=True)
-    if any(state not in ("done", "stopped") for state in states):
+    elsewhere = [state for state in states if state in ACTIVE]
+    if elsewhere:
+        typer.echo(f"{len(elsewhere)} runs are trained by another process; start the sweep again for the whole table")
+    if any(state not in ("done", "stopped", *ACTIVE) for state in states):
         raise typer.Exit(1)
