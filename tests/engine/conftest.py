@@ -51,7 +51,11 @@ class Trained:
 
     def __init__(self, run: RunConfig, folder: Path, control: object = None) -> None:
         self.run, self.folder = run, folder
-        self.events: list[Event] = list(train(run, folder, control))
+        self.events: list[Event] = []
+        for event in train(run, folder, control):
+            self.events.append(event)
+            if isinstance(control, small_world.StopAt):
+                control.see(event)
 
     def of(self, kind: type) -> list:
         return small_world.of(kind, self.events)

@@ -20,7 +20,9 @@ from kdcore.engine.trainer import train
 from kdcore.models.students import load_classifier
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["killed"])
+_processes.set_forkserver_preload(
+    ["kdcore.engine.trainer", "kdcore.engine.preflight", "transformers.models.bert.modeling_bert", "evaluate"]
+)
 
 
 def in_a_process(task: Any, *args: Any, patience: float = 300) -> int:
@@ -54,23 +56,22 @@ def die() -> None:
 
 
 def train_disturbed(settings: str, folder: Path, teacher: Path | None, events: int | None) -> None:
-    """Trains while other threads load models, predict and use torch's generator; is killed after so many events."""
+    """Trains while another thread loads models, predicts and uses torch's generator; is killed after so many events."""
     over = threading.Event()
-    for seed in range(2):
-        threading.Thread(target=_disturb, args=(teacher, seed, over), daemon=True).start()
+    threading.Thread(target=_disturb, args=(teacher, over), daemon=True).start()
     for number, _ in enumerate(train(RunConfig.model_validate_json(settings), folder), start=1):
         if number == events:
             die()
     over.set()
 
 
-def _disturb(folder: Path | None, seed: int, over: threading.Event) -> None:
+def _disturb(folder: Path | None, over: threading.Event) -> None:
     """What pages may do beside a training, as often as they can."""
     ids = torch.ones(2, 8, dtype=torch.long)
     while not over.is_set():
         torch.manual_seed(random.randrange(2**31))
         torch.rand(17)
-        model = load_classifier(folder) if folder else small_world.model(seed=seed)
+        model = load_classifier(folder) if folder else small_world.model()
         model.train()
         model(ids)["logits"].sum().backward()
         time.sleep(0.02)

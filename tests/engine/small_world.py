@@ -15,7 +15,7 @@ import torch
 
 from kdcore.config import ProbeConfig, RunConfig, StudentSpec, TeacherSpec, TrainConfig
 from kdcore.data.splits import TaskData, fingerprint, make_split
-from kdcore.events import Event
+from kdcore.events import Event, StepDone
 from kdcore.models.shapes import bert_config
 from kdcore.models.students import save_student
 from kdcore.models.tokenizers import tokenizer_from_vocabulary
@@ -102,6 +102,19 @@ STUDENT = StudentSpec(layers=2, width=16, heads=2, intermediate=32, init="random
 
 def data_of(key: str = SENTIMENT) -> TaskData:
     return data(TASKS[key])
+
+
+class StopAt:
+    """Asks for a stop in the step it saw logged."""
+
+    def __init__(self, step: int, how: str = "keep") -> None:
+        self.step, self.how, self.seen = step, how, 0
+
+    def see(self, event: Event) -> None:
+        self.seen = max(self.seen, getattr(event, "step", 0) if isinstance(event, StepDone) else 0)
+
+    def stop_requested(self) -> Any:
+        return self.how if self.seen >= self.step else None
 
 
 def of(kind: type, events: Iterable[Event]) -> list[Any]:

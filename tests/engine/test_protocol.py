@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import small_world as world
 import torch
-from small_world import QUIET, SENTIMENT, SIMILARITY, run, same, weights
+from small_world import QUIET, SENTIMENT, SIMILARITY, StopAt, run, same, weights
 
 from kdcore.config import ProbeConfig, RunConfig, StudentSpec
 from kdcore.engine import dropout, loop, results
@@ -305,6 +305,31 @@ def test_points_are_logged_when_asked(trained):
     assert [event.step for event in done.of(StepDone)] == [1, 5, 10, 12]
 
 
+def test_no_value_is_read_between_logged_points(trained, one_teacher, monkeypatch):
+    """Reading a number waits for the device, so steps that are not logged read none."""
+    read, logged = [0], []
+    for name in ("item", "__float__", "tolist", "__int__"):
+        real = getattr(torch.Tensor, name)
+
+        def watched(tensor, real=real):
+            read[0] += tensor.is_floating_point()
+            return real(tensor)
+
+        monkeypatch.setattr(torch.Tensor, name, watched)
+    step = loop.train_step
+
+    def counted(*args):
+        before = read[0]
+        outcome = step(*args)
+        logged.append(read[0] - before)
+        return outcome
+
+    monkeypatch.setattr(loop, "train_step", counted)
+    done = trained(run("pkd", one_teacher, log_every=4, evaluate_every=100, checkpoint_every=100))
+    assert logged == [0] * 12 and len(done.of(StepDone)) == 4
+    assert read[0] >= 4, "the watch does not see what is read"
+
+
 def test_checkpoints_come_when_asked(trained):
     assert [event.step for event in trained(run("fine-tune")).of(Checkpointed)] == [5, 10, 12]
 
@@ -323,21 +348,10 @@ def test_the_rate_rises_then_falls(trained):
     assert rates[3:] == pytest.approx([0.01 * k / 7 for k in range(7, 0, -1)])
 
 
-class Stops:
-    """Asks for a stop once so many steps were polled."""
-
-    def __init__(self, how: str, after: int) -> None:
-        self.how, self.after, self.asked = how, after, 0
-
-    def stop_requested(self):
-        self.asked += 1
-        return self.how if self.asked >= self.after else None
-
-
 def test_a_stop_keeps_the_student_and_a_later_run_goes_on_to_the_same_end(trained, one_teacher, tmp_path):
     setting = run("kd", one_teacher)
     whole = trained(setting)
-    stopped = trained(setting, tmp_path / "stopped", Stops("keep", 7))
+    stopped = trained(setting, tmp_path / "stopped", StopAt(7))
     end = stopped.events[-1]
     assert isinstance(end, RunStopped) and end.kept and end.step == 7
     assert set(end.summary["scores"]["last"]) == {"select", "validation"}
@@ -352,7 +366,7 @@ def test_a_stop_keeps_the_student_and_a_later_run_goes_on_to_the_same_end(traine
 
 
 def test_a_discard_leaves_nothing_to_go_on_from(trained, one_teacher):
-    done = trained(run("kd", one_teacher), control=Stops("discard", 8))
+    done = trained(run("kd", one_teacher), control=StopAt(8, "discard"))
     end = done.events[-1]
     assert isinstance(end, RunStopped) and not end.kept and end.step == 8
     assert {path.name for path in done.folder.iterdir()} == {"config.json", "teachers.json"}

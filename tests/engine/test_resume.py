@@ -1,0 +1,222 @@
+"""A training that is killed at any moment and resumed ends with the weights it would have had, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import killed
+import pytest
+import small_world as world
+import torch
+from safetensors.torch import load_file
+from small_world import StopAt, run, same
+from torch import nn
+
+from kdcore.engine import checkpoint
+from kdcore.engine.checkpoint import Place
+from kdcore.engine.precision import has_fast_bf16
+from kdcore.errors import CorruptError
+from kdcore.events import Evaluated, RunStarted, StepDone
+
+
+@pytest.fixture
+def halted(trained):
+    """A run that stopped (keep) after so many steps, so that its folder holds a checkpoint."""
+    return lambda setting, steps=7: trained(setting, control=StopAt(steps))
+
+
+CASES = {
+    "fine-tune": (run("fine-tune"), 1),
+    "kd": (run("kd", accumulate=2, evaluate_every=4), 1),
+    "pkd": (run("pkd", precision="auto"), 1),
+    "skd": (run("skd"), 3),
+    "skd, ranked by pilots": (run("skd", options={"sampling": "student-rank"}, epochs=1), 2),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_killed_at_random_moments_ends_the_same_bit_for_bit(trained, three_teachers, tmp_path, case):
+    setting, count = CASES[case]
+    setting = setting.model_copy(update={"teachers": three_teachers[:count]})
+    whole = trained(setting)
+    folder, settings, other = tmp_path / "killed", setting.model_dump_json(), Path(three_teachers[0].where)
+    steps = [number for number, event in enumerate(whole.events, start=1) if isinstance(event, StepDone)]
+    moments = [random.Random(case).randrange(steps[5], steps[-1])]  # after the first checkpoint
+    if "pilots" in case:
+        moments.append(9)  # and again soon after it was resumed
+    for moment in moments:
+        assert killed.in_a_process(killed.train_disturbed, settings, folder, other, moment) == -9
+        assert checkpoint.newest(folder / "checkpoint") is not None
+    assert killed.in_a_process(killed.train_disturbed, settings, folder, other, None) == 0
+    for which in ("last", "best"):
+        assert same(world.weights(folder / f"student-{which}"), whole.weights(which)), which
+
+
+def test_the_events_told_again_are_the_same(trained, one_teacher, halted):
+    setting = run("kd", one_teacher, checkpoint_every=3)
+    whole = trained(setting)
+    half = halted(setting, 7)
+    place = json.loads((checkpoint.newest(half.folder / "checkpoint") / "place.json").read_text())
+    assert place["step"] == 7
+    on = trained(setting, half.folder)
+    told = {event.step: event.raw for event in on.of(StepDone)}
+    expected = {event.step: event.raw for event in whole.of(StepDone) if event.step > 7}
+    assert told == expected
+    ends = [[e.scores for e in done.of(Evaluated) if e.stage == "end"] for done in (on, whole)]
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("saves", [1, 2, 3])
+def test_killed_while_a_checkpoint_is_written(trained, one_teacher, tmp_path, saves):
+    """The half-written one is passed over, the one before is still there."""
+    setting = run("kd", one_teacher)
+    whole, folder = trained(setting), tmp_path / "killed"
+    assert killed.in_a_process(killed.train_and_die_writing, setting.model_dump_json(), folder, saves) == -9
+    found = sorted(path.name for path in (folder / "checkpoint").iterdir())
+    assert [name for name in found if name.endswith(".partial")] and len(found) == min(saves, 2)
+    on = trained(setting, folder)
+    assert on.of(RunStarted)[0].facts["resumed_at"] == [0, 5, 10][saves - 1]
+    assert same(on.weights(), whole.weights())
+
+
+def test_killed_after_training_before_its_readings(trained, one_teacher, tmp_path):
+    """All stages are done; a resumed run only measures."""
+    setting = run("kd", one_teacher)
+    whole, folder = trained(setting), tmp_path / "killed"
+    events = next(i for i, e in enumerate(whole.events, 1) if isinstance(e, Evaluated) and e.stage == "end")
+    assert killed.in_a_process(killed.train_disturbed, setting.model_dump_json(), folder, None, events) == -9
+    on = trained(setting, folder)
+    assert not on.of(StepDone) and on.of(RunStarted)[0].facts["resumed_at"] == 12
+    assert same(on.weights("last"), whole.weights("last")) and same(on.weights("best"), whole.weights("best"))
+    assert on.events[-1].summary["scores"] == whole.events[-1].summary["scores"]
+
+
+def test_resumed_elsewhere_is_not_called_exact(halted, trained, one_teacher):
+    setting = run("kd", one_teacher)
+    half = halted(setting)
+    more = setting.model_copy(update={"train": setting.train.model_copy(update={"threads": 2})})
+    on = trained(more, half.folder)
+    assert on.of(RunStarted)[0].facts["exact_resume"] is False
+    assert on.of(RunStarted)[0].facts["threads"] == 2
+
+
+@pytest.mark.skipif(not has_fast_bf16("cpu"), reason="bf16 is refused on a processor without AVX512-BF16 or AMX")
+def test_resumed_in_another_precision_is_not_called_exact(halted, trained):
+    setting = run("fine-tune")
+    half = halted(setting)
+    other = setting.model_copy(update={"train": setting.train.model_copy(update={"precision": "bf16"})})
+    assert trained(other, half.folder).of(RunStarted)[0].facts["exact_resume"] is False
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def other_json(path: Path) -> None:
+    path.write_text("[1, 2]")
+
+
+DAMAGES = [
+    ("place.json", truncate),
+    ("place.json", other_json),
+    ("place.json", Path.unlink),
+    ("module-student.safetensors", truncate),
+    ("module-student.safetensors", Path.unlink),
+    ("module-method.safetensors", truncate),
+    ("optimizer-stage.safetensors", truncate),
+    ("optimizer-stage.json", truncate),
+    ("optimizer-stage.json", other_json),
+]
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGES, ids=lambda x: getattr(x, "__name__", x))
+def test_a_damaged_checkpoint_is_named_with_what_to_do(halted, trained, name, damage):
+    half = halted(run("fine-tune"))
+    damage(checkpoint.newest(half.folder / "checkpoint") / name)
+    with pytest.raises(CorruptError) as said:
+        trained(half.run, half.folder)
+    assert said.value.field == "checkpoint" and "clone" in said.value.remedy
+    # nothing was thrown away: the person decides
+    assert (half.folder / "student-last").is_dir() and checkpoint.newest(half.folder / "checkpoint")
+
+
+def test_a_checkpoint_of_another_student_is_refused(halted, trained):
+    half = halted(run("fine-tune"))
+    wider = run("fine-tune", student=world.STUDENT.model_copy(update={"width": 32}))
+    with pytest.raises(CorruptError):
+        trained(wider, half.folder)
+
+
+# --- the checkpoint itself ----------------------------------------------------------------------------------------
+
+
+def stepped(model: nn.Module, steps: int, optimizer: torch.optim.Optimizer | None = None) -> torch.optim.Optimizer:
+    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    for _ in range(steps):
+        model(torch.ones(2, 3)).pow(2).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return optimizer
+
+
+def small(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+
+
+def test_weights_and_optimiser_go_on_as_if_nothing_had_been(tmp_path):
+    one = small()
+    optimizer = stepped(one, 3)
+    place = Place(step=3, stage=1, best=0.5, history={"counts": {"a": 2}}, facts={"threads": 1})
+    checkpoint.save(tmp_path, place, {"student": one}, {"stage": optimizer})
+    stepped(one, 3, optimizer)
+
+    found, two = checkpoint.newest(tmp_path), small(seed=1)
+    again = torch.optim.AdamW(two.parameters(), lr=7.0, fused=True)
+    checkpoint.restore(found, {"student": two}, {"stage": again})
+    assert checkpoint.read_place(found) == place
+    assert again.param_groups[0]["lr"] == 0.1
+    stepped(two, 3, again)
+    assert same(one.state_dict(), two.state_dict())
+
+
+def test_only_the_newest_stays(tmp_path):
+    for step in (1, 2, 10):
+        checkpoint.save(tmp_path, Place(step=step), {"student": small()}, {})
+    checkpoint.save(tmp_path, Place(step=10, stage=1), {"student": small()}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["01-00000010"]
+    assert checkpoint.newest(tmp_path / "nowhere") is None
+
+
+def test_tied_weights_are_kept_as_copies_and_tied_again(tmp_path):
+    tied = small()
+    tied[1] = nn.Linear(3, 4)
+    tied[1].weight = tied[0].weight
+    checkpoint.save(tmp_path, Place(), {"student": tied}, {})
+    assert set(load_file(checkpoint.newest(tmp_path) / "module-student.safetensors")) == set(tied.state_dict())
+    checkpoint.restore(checkpoint.newest(tmp_path), {"student": tied}, {})
+    assert tied[1].weight is tied[0].weight
+
+
+def test_a_leftover_is_swept_away_by_the_next_checkpoint(tmp_path):
+    checkpoint.save(tmp_path, Place(step=5), {"student": small()}, {})
+    shutil.copytree(checkpoint.newest(tmp_path), tmp_path / "00-00000007.partial")
+    assert checkpoint.newest(tmp_path).name == "00-00000005"
+    checkpoint.save(tmp_path, Place(step=7), {"student": small()}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["00-00000007"]
+
+
+def test_a_failed_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, Place(step=5), {"student": small()}, {})
+
+    def full(tensors, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(tmp_path, Place(step=10), {"student": small()}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["00-00000005"]  # and no room is taken by the half one
