@@ -1,4 +1,4 @@
-"""Which teacher layer each student layer learns from. Layers count from 1; 0 is the embedding, as in `hidden_states`."""
+"""Which teacher layer each student layer learns from. Layers count from 1; 0 is the embedding output."""
 
 from __future__ import annotations
 
