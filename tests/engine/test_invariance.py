@@ -13,10 +13,11 @@ from torch import nn
 
 from kdcore.config import TrainConfig
 from kdcore.data.encode import collate
-from kdcore.engine import loop
+from kdcore.engine import step
 from kdcore.engine.ensemble import Ensemble, Teacher
-from kdcore.engine.loop import Job, train_step
+from kdcore.engine.loop import Job
 from kdcore.engine.precision import Arithmetic
+from kdcore.engine.step import train_step
 from kdcore.engine.teachers import encode_rows
 from kdcore.methods import METHODS, resolve
 from kdcore.models.shapes import shape_of
@@ -126,12 +127,12 @@ def test_company(bench):
 
 def test_the_checks_can_fail(bench, monkeypatch):
     """Parts that count alike, whatever their rows, are noticed."""
-    parts = loop._parts
+    parts = step._parts
 
     def lopsided(batch: Batch, count: int) -> list[Batch]:
         whole = parts(batch, count)
         return [*whole[:-1], whole[0]] if count > 1 else whole
 
-    monkeypatch.setattr(loop, "_parts", lopsided)
+    monkeypatch.setattr(step, "_parts", lopsided)
     with pytest.raises(AssertionError):
         agree(bench.grade(bench.batch(ROWS), accumulate=2), bench.grade(bench.batch(ROWS)))

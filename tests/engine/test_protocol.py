@@ -12,7 +12,7 @@ import torch
 from small_world import QUIET, SENTIMENT, SIMILARITY, StopAt, run, same, weights
 
 from kdcore.config import ProbeConfig, RunConfig, StudentSpec
-from kdcore.engine import dropout, loop, results
+from kdcore.engine import dropout, loop, results, step
 from kdcore.engine.loop import Job, stage_steps
 from kdcore.engine.trainer import train
 from kdcore.events import (
@@ -48,13 +48,13 @@ class Watch:
         self.masks: list[tuple[tuple[int, ...], bytes]] = []
         self.drawn: list[tuple[str, ...]] = []
         self.first: dict[str, dict[str, torch.Tensor]] = {}
-        look, step = loop._look, loop.train_step
+        look, train_step = step._look, loop.train_step
 
         def watched_step(job: Job, stage: Stage, optimizer, batch, at, dropout, share_due=False):
             self.rows.append((stage.name, tuple(batch.ids.tolist())))
             if stage.name not in self.first:
                 self.first[stage.name] = {name: t.clone() for name, t in job.main.state_dict().items()}
-            return step(job, stage, optimizer, batch, at, dropout, share_due)
+            return train_step(job, stage, optimizer, batch, at, dropout, share_due)
 
         def watched_look(job: Job, stage: Stage, batch, at):
             seen = look(job, stage, batch, at)
@@ -71,7 +71,7 @@ class Watch:
             return drop(x, p, generator)
 
         monkeypatch.setattr(loop, "train_step", watched_step)
-        monkeypatch.setattr(loop, "_look", watched_look)
+        monkeypatch.setattr(step, "_look", watched_look)
         monkeypatch.setattr(dropout, "drop", watched_drop)
 
     def of(self, stage: str) -> list[tuple[int, ...]]:
@@ -316,11 +316,11 @@ def test_no_value_is_read_between_logged_points(trained, one_teacher, monkeypatc
             return real(tensor)
 
         monkeypatch.setattr(torch.Tensor, name, watched)
-    step = loop.train_step
+    train_step = loop.train_step
 
     def counted(*args):
         before = read[0]
-        outcome = step(*args)
+        outcome = train_step(*args)
         logged.append(read[0] - before)
         return outcome
 
