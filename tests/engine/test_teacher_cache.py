@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import errno
 import os
 import threading
+import time
 from pathlib import Path
 
 import killed
@@ -212,14 +214,21 @@ def test_a_full_disk_is_said_and_forgotten_when_there_is_room(cache, monkeypatch
     drain(kept.fill(model, CPU, "filling"))
 
 
-def test_several_that_open_and_fill_one_entry_at_once_agree(cache, model, rows):
+def test_several_that_open_and_fill_one_entry_at_once_agree(cache, model, rows, monkeypatch):
     whole = cache("whole")
     drain(whole.fill(model, CPU, "filling"))
     failures = []
+    real, waits = os.posix_fallocate, iter(0.01 * (7 * i % 20) for i in range(10**6))
+
+    def slow(*args) -> None:
+        time.sleep(next(waits))  # long enough for another to see a file that is not yet whole
+        real(*args)
+
+    monkeypatch.setattr(os, "posix_fallocate", slow)
 
     def fill() -> None:
         try:
-            drain(cache("shared").fill(model, CPU, "filling"))
+            drain(cache("shared").fill(copy.deepcopy(model), CPU, "filling"))
         except Exception as error:
             failures.append(error)
 
