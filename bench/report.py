@@ -19,6 +19,11 @@ from kdcore.sweep import expand, read_grid
 from kdcore.tasks import METRICS, TASKS
 
 RESULTS = Path(__file__).parent / "results"
+SOURCES = {
+    "base": "the base's first layers",
+    "teacher": "spread layers of the fine-tuned teacher",
+    "random": "random",
+}
 FACTS = ("hardware", "threads", "precision", "torch", "python", "kdcore", "capability")
 
 
@@ -94,7 +99,7 @@ def _task_table(task: str, frame: pd.DataFrame, teachers: dict) -> str:
     for (layers, init, method), part in frame.groupby(["layers", "init", "method"], sort=False):
         part = part.sort_values("seed")
         each = ", ".join(f"{100 * value:.1f}" for value in part[best])
-        source = "base, first layers" if init == "base" else "fine-tuned teacher, every second layer"
+        source = SOURCES[init]
         lines.append(
             f"| {layers} | {source} | {method} | {len(part)} | {each} | {_spread(part[best])} | {_spread(part[last])} |"
         )

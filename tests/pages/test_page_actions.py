@@ -31,7 +31,7 @@ def test_live_follows_the_address_and_keeps_it(store: Any, visit: Callable[..., 
 def test_a_failed_run_says_why_and_what_to_do(store: Any, visit: Callable[..., Any]) -> None:
     run = add(store, run_config("kd"), end="failed")
     said = words(visit("live", job=run)).replace("\\", "")
-    assert "the loss is not a number" in said and "lower train.lr and resume" in said and "last line" in said
+    assert "The loss is not a number" in said and "Lower train.lr and resume" in said and "last line" in said
 
 
 def test_stopping_is_asked_for_once_and_discarded_on_the_second_click(store: Any, visit: Callable[..., Any]) -> None:
