@@ -28,6 +28,7 @@ NEIGHBOURS = {
     ("sweep", "jobs"),
     ("cli", "jobs"),
     ("cli", "sweep"),
+    ("pages", "app"),  # a page that was entered without app.py goes through it
     ("cli", "bundle"),
     ("cli", "figures"),
     ("__main__", "cli"),

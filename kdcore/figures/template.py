@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import plotly
 import plotly.graph_objects as go
 
 FONT = "Source Sans, Source Sans Pro, Arial, sans-serif"
@@ -12,6 +14,12 @@ INK = ("#111827", "#F3F4F6")
 QUIET = ("#4B5563", "#B6BDC9")
 GRID = ("#E5E7EB", "#2A303B")
 PAGE = ("#FFFFFF", "#0E1117")
+
+Figure = go.Figure
+"""For the pages, which know plotly only through this room."""
+
+PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+"""The browser's library, as the installed wheel brings it."""
 
 CONFIG: dict[str, Any] = {
     "displaylogo": False,

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from kdcore.errors import UserError
-from kdcore.figures.template import CONFIG, summary
+from kdcore.figures.template import CONFIG, Figure, summary
 from pages.parts import steady
 from pages.parts.text import plain, sentence
 
@@ -61,7 +60,7 @@ def dark() -> bool:
 
 
 def figure(
-    build: Callable[[], go.Figure],
+    build: Callable[[], Figure],
     key: str,
     caption: str = "",
     data: pd.DataFrame | None = None,

@@ -11,11 +11,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import plotly
-import plotly.graph_objects as go
 import streamlit as st
 
-from kdcore.figures.template import CONFIG, summary
+from kdcore.figures.template import CONFIG, PLOTLY_JS, Figure, summary
 
 STATIC = Path(__file__).resolve().parents[2] / "static"
 SCRIPT = "plotly.min.js"
@@ -53,7 +51,7 @@ _plot = st.components.v2.component("kd_steady_plot", html=_HTML, js=_JS, isolate
 @st.cache_resource(show_spinner=False)
 def available() -> bool:
     """Whether plotly.js can be served; puts it beside the other static files on first use."""
-    source = Path(plotly.__file__).parent / "package_data" / SCRIPT
+    source = PLOTLY_JS
     target = STATIC / SCRIPT
     try:
         if not target.exists() or target.stat().st_size != source.stat().st_size:
@@ -65,7 +63,7 @@ def available() -> bool:
         return False
 
 
-def plot(figure: go.Figure, key: str, revision: str) -> None:
+def plot(figure: Figure, key: str, revision: str) -> None:
     """Draws the figure. While `revision` stays the same, what a person did to the plot stays too."""
     if not available():
         st.plotly_chart(figure, key=key, theme=None, config=CONFIG, alt=summary(figure))
