@@ -26,23 +26,21 @@ NEGATORS = ("not", "never", "hardly", "far from", "anything but")
 DENIALS = ("nobody says that", "i doubt that", "it is wrong that")
 CLAIMS = ("everyone says that", "i believe that", "it is clear that")
 
-FLIP = 0.35
+FLIP = 0.25
 """Chance that a negator, or an outer clause, turns the opinion. Below one half, so that single words still hint."""
 
 
 def row(random: Random, label: int) -> tuple[tuple[str, ...], int]:
-    """A sentence of the wanted opinion, 1 = positive."""
-    kind = random.random()
-    if kind < 0.3:
-        text = _opinion(random, label)
-    elif kind < 0.45:
-        text = f"{_opinion(random, label)} and {_opinion(random, label)}"
-    elif kind < 0.65:
-        text = f"{_opinion(random, 1 - label)} but {_opinion(random, label)}"
-    elif kind < 0.85:
-        text = f"although {_opinion(random, 1 - label)} , {_opinion(random, label)}"
-    else:
-        text = f"{_opinion(random, label)} although {_opinion(random, 1 - label)}"
+    """A sentence of the wanted opinion, 1 = positive: that of its main clause, whatever is granted beside it."""
+    text = _opinion(random, label)
+    granted = _opinion(random, random.randrange(2))
+    kind = random.choices(("alone", "but", "although", "concession"), (0.4, 0.2, 0.2, 0.2))[0]
+    if kind == "but":
+        text = f"{granted} but {text}"
+    elif kind == "although":
+        text = f"although {granted} , {text}"
+    elif kind == "concession":
+        text = f"{text} although {granted}"
     return (text,), label
 
 

@@ -13,7 +13,7 @@ FEATURES = (MOOD, ACTOR, PACE, PLACE, TIME)
 
 USUAL = 0.65
 """Chance of the first of the two values: a world that has a usual course."""
-NEGATED = 0.25
+NEGATED = 0.2
 """Chance that a mood, or a place, is named by what it is not."""
 
 
