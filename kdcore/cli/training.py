@@ -135,7 +135,7 @@ def sweep(
 
 
 def demo(
-    task: Annotated[str, typer.Option(help="A pocket task.")] = "pocket-sentiment",
+    task: Annotated[str, typer.Option(help="A pocket task.")] = "pocket-entailment",
 ) -> None:
     """Build a pocket task's teachers, distil two methods and the baseline into a small student, print a table."""
     from kdcore.engine.demo import demo_runs
