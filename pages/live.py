@@ -19,6 +19,7 @@ from pages.parts.selection import active, one_run, the_store
 from pages.parts.text import ago, duration, hundredfold, metric_title, one_line, plain, sentence, task_title
 
 LOG_LINES = 25
+MANY_POINTS = 2000
 SMOOTHING = 0.8  # one batch of a few dozen rows says little; its raw value stays visible
 RESUMABLE = ("stopped", "failed", "interrupted", "cancelled")
 STATE_LOOKS = {
@@ -46,12 +47,19 @@ def main() -> None:
     run = one_run(runs, "Run", "live_run", prefer=(*ACTIVE, "queued"))
     if run is None:
         return
-    watched = active(store.get(run))
-    # Only an active run needs a clock; a finished page stands still and keeps its plots' zoom.
-    st.fragment(_watch, run_every=1.0 if watched else None)(run, watched)
+    row = store.get(run)
+    watched = active(row)
+    # Only an active run needs a clock; a finished page stands still.
+    st.fragment(_watch, run_every=_pace(row) if watched else None)(run, watched)
     st.divider()
-    queued = bool((runs["state"] == "queued").any())
-    st.fragment(_queue, run_every=2.0 if queued else None)(queued)
+    busy = bool(runs["state"].isin(["queued", *ACTIVE]).any())
+    st.fragment(_queue, run_every=2.0 if busy else None)(busy)
+
+
+def _pace(row: RunRow) -> float:
+    """Seconds between looks: long runs have more points to draw and change less in a second."""
+    points = (row.progress.get("step") or 0) / (1 if row.broken else row.config.train.log_every)
+    return 1.0 if points < MANY_POINTS else 3.0
 
 
 def _watch(run: str, watched: bool) -> None:
@@ -62,7 +70,7 @@ def _watch(run: str, watched: bool) -> None:
     _head(row)
     with st.container(key="live_progress"):
         _progress(store, row)
-    metrics = store.metrics([run])
+    metrics = store.metrics([run], kinds=["loss", "raw", "weighted"])
     if metrics.empty:
         cards.empty(_before_first_step(row))
     else:
@@ -246,11 +254,12 @@ def _tail(path: Path) -> list[str]:
         return file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
 
 
-def _queue(watched: bool) -> None:
+def _queue(busy: bool) -> None:
     store = the_store()
-    queued = store.runs(states=["queued"]).sort_values("position")
-    if watched and queued.empty:
+    under_way = store.runs(states=["queued", *ACTIVE])
+    if busy and under_way.empty:
         st.rerun()
+    queued = under_way[under_way["state"] == "queued"].sort_values("position")
     st.subheader("Queue", anchor=False)
     if queued.empty:
         st.caption("The queue is empty.")

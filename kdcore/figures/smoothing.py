@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 POINTS = 1500
@@ -24,14 +25,10 @@ def smooth(values: ArrayLike, factor: float) -> NDArray[np.float64]:
     raw = np.asarray(values, dtype=np.float64)
     if factor == 0:
         return raw.copy()
-    out = np.full(len(raw), np.nan)
-    average, weight = 0.0, 0.0
-    for at, value in enumerate(raw):
-        if np.isfinite(value):
-            average = factor * average + (1 - factor) * value
-            weight = factor * weight + (1 - factor)
-            out[at] = average / weight
-    return out
+    series = pd.Series(np.where(np.isfinite(raw), raw, np.nan))
+    # adjust: each average is divided by the sum of its weights, which is the correction for the start
+    average = series.ewm(alpha=1 - factor, adjust=True, ignore_na=True).mean()
+    return average.where(series.notna()).to_numpy(dtype=np.float64)
 
 
 def thin(x: ArrayLike, y: ArrayLike, limit: int = POINTS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

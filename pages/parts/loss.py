@@ -32,8 +32,8 @@ def equation(terms: pd.DataFrame) -> str:
         (str(term), float(raw), _weight(float(weight)))
         for term, raw, weight in zip(terms["term"], terms["raw"], terms["weight"], strict=True)
     ]
-    words = " + ".join(rf"{weight}\,\text{{{_safe(term)}}}" for term, _, weight in parts)
-    numbers = " + ".join(rf"{weight}\times{raw:.3g}" for _, raw, weight in parts)
+    words = " + ".join(_factor(weight, r"\,") + rf"\text{{{_safe(term)}}}" for term, _, weight in parts)
+    numbers = " + ".join(_factor(weight, r"\times ") + f"{raw:.3g}" for _, raw, weight in parts)
     total = terms["weighted"].sum()
     return rf"\begin{{aligned}} L &= {words} \\ &= {numbers} = \mathbf{{{total:.4g}}} \end{{aligned}}"
 
@@ -70,6 +70,11 @@ def _last(metrics: pd.DataFrame, kind: str, name: str) -> float:
 
 def _weight(weight: float) -> str:
     return "?" if weight != weight else f"{weight:.3g}"
+
+
+def _factor(weight: str, sign: str) -> str:
+    """The weight before a term; a weight of 1 is not written."""
+    return "" if weight == "1" else f"{weight}{sign}"
 
 
 def _safe(term: str) -> str:

@@ -60,7 +60,10 @@ def _cost(found: Any) -> None:
     right.metric("Steps", f"{found.steps}")
     left.metric("Memory", size(found.memory_bytes))
     right.metric("Disk", size(found.disk_bytes))
-    st.caption(f"A guess: {plain(found.basis, 400)}.")
+    teachers = (
+        f" {duration(found.teacher_seconds)} of it make and ask the teachers." if found.teacher_seconds > 1 else ""
+    )
+    st.caption(f"A guess: {plain(found.basis, 400)}.{teachers}")
 
 
 def _lines(lines: list[Any]) -> bool:

@@ -66,6 +66,7 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     settings = os.environ | {"KD_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     for name in ("KD_DATABASE_URL", "KD_GLUE_DIR"):
         settings.pop(name, None)
+    (folder / "cache").mkdir()
     log = folder / "server.log"
     with log.open("w") as out:  # a file: a full pipe would halt the server
         process = subprocess.Popen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -180,7 +181,9 @@ def _ready_engine(monkeypatch: Any, level: str = "ok") -> None:
     """Checks and forecast without reading any model."""
     from pages.parts import planned
 
-    line = type("Line", (), {"level": level, "field": "teachers", "words": "no such teacher", "remedy": "choose one"})()
-    guess = type("Guess", (), {"seconds": 61.0, "memory_bytes": 3e8, "disk_bytes": 1e6, "steps": 700, "basis": "b"})()
+    line = SimpleNamespace(level=level, field="teachers", words="no such teacher", remedy="choose one")
+    guess = SimpleNamespace(
+        seconds=61.0, teacher_seconds=9.0, memory_bytes=3e8, disk_bytes=1e6, steps=700, basis="one layer timed"
+    )
     monkeypatch.setattr(planned, "checks", lambda settings: [line])
     monkeypatch.setattr(planned, "prediction", lambda settings: guess)
