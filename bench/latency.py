@@ -36,7 +36,7 @@ def main() -> None:
     for task in ("sst2", "cola", "stsb", "mrpc", "rte"):
         tokens = round(float(encode(load(task).train, tokenizer, 128).lengths.mean()))
         for precision in ("fp32", "bf16") if has_fast_bf16("cpu") else ("fp32",):
-            records = latency.measure(models, tokens=tokens, precision=precision, repeats=50, seconds=30)
+            records = latency.measure(models, tokens=tokens, precision=precision, repeats=30, seconds=6)
             found += [{"task": task, **record.data()} for record in records]
             print(
                 task, tokens, precision, [(r.name, r.batch, round(r.median_ms, 2), r.busy) for r in records], flush=True
