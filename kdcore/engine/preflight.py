@@ -32,7 +32,7 @@ from kdcore.tasks import METRICS
 
 Level = Literal["ok", "warn", "block"]
 
-WEAK_MARGIN = 0.05
+WEAK_MARGIN = 0.08
 """A teacher less than this above a blind guess has little to teach."""
 
 
