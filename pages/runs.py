@@ -117,7 +117,8 @@ def _actions(store: Store, picked: pd.DataFrame) -> None:
     if not ids:
         st.caption("Nothing chosen. Tick the box at the left of a row.")
         return
-    st.markdown(f"**Chosen:** {listed(plain(name, 60) for name in picked['name'])}")
+    with st.container(key="runs_chosen"):
+        st.markdown(f"**Chosen:** {listed(plain(name, 60) for name in picked['name'])}")
     one = ids[0] if len(ids) == 1 else None
     state = str(picked["state"].iloc[0])
     with st.container(horizontal=True):

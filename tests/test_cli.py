@@ -352,7 +352,9 @@ def test_stop_from_another_process_reaches_a_training_command(store):
 
 def test_ctrl_c_of_the_real_program_is_130(store):
     code = (
-        "import time\nfrom kdcore import jobs\nfrom kdcore.cli import app, training\nfrom kdcore.events import *\n"
+        # a shell's background job hands down an ignored Ctrl-C
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom kdcore import jobs\n"
+        "from kdcore.cli import app, training\nfrom kdcore.events import *\n"
         "def train(run, folder, control):\n"
         "    yield RunStarted({})\n"
         "    time.sleep(600)\n"
