@@ -27,6 +27,7 @@ def logits(classes: list[int], outputs: int = 2) -> np.ndarray:
     return np.eye(outputs)[classes] * 3 - 1
 
 
+@pytest.mark.filterwarnings("ignore:A single label was found")
 @given(pairs=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60))
 @settings(deadline=None, max_examples=60)
 def test_classification_agrees_with_sklearn(pairs: list[tuple[int, int]]) -> None:
