@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from kdcore.errors import UndeclaredTensorError
 
@@ -197,6 +197,10 @@ class Stage:
     start: where the students' weights come from: "last" (go on), "best" (of the stage before, by `select`), or
         "fresh" (the run's initial weights again).
     teachers: names of those this stage uses; None: all.
+    students: roles that run in this stage; None: all. One that is not in `lr` is frozen: it runs in eval mode, and
+        nothing of it has a graph. The first that is trained is the one that is scored.
+    judge: what decides on `select` which weights are the stage's best: the task's main metric, or the stage's own
+        loss, where the classifier is not trained yet and a score would say nothing.
     """
 
     name: str
@@ -208,6 +212,36 @@ class Stage:
     start: Literal["last", "best", "fresh"] = "last"
     teachers: tuple[str, ...] | None = None
     pilot: bool = False
+    students: tuple[str, ...] | None = None
+    judge: Literal["score", "loss"] = "score"
+
+    def trains(self, role: str) -> bool:
+        """Whether this stage changes the role's weights."""
+        return self.lr.get(role, 0.0) > 0 and self.runs(role)
+
+    def runs(self, role: str) -> bool:
+        """Whether the role's model is run in this stage ("method" always is)."""
+        return self.students is None or role in self.students or role == "method"
+
+
+class TeacherAnswers(Protocol):
+    """What a method may ask before a stage, once the teachers' outputs are there (`Method.before_stage`)."""
+
+    def labels(self) -> Tensor:
+        """Gold labels of the training rows: int64 [rows], or float32 [rows] for scores."""
+        ...
+
+    def logits(self, teacher: str) -> Tensor:
+        """The teacher's logits on the training rows, float32 [rows, outputs], in the order of `labels()`."""
+        ...
+
+    def word_embeddings(self, teacher: str) -> Tensor:
+        """The teacher's table of word embeddings, float32 [vocabulary, width]."""
+        ...
+
+    def vocabulary(self) -> list[str]:
+        """The token of each id; pieces inside a word start with ##."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -243,6 +277,7 @@ class Setup:
     """What a method may know when it is built: sizes and scores, no models.
 
     scores: teacher -> its score on the task's dev or `select` rows, as recorded when it was made (main metric, 0..1).
+    task: its key, for papers that set a constant per task; empty where there is none.
     """
 
     kind: Literal["classification", "regression"]
@@ -252,3 +287,4 @@ class Setup:
     scores: Mapping[str, float | None]
     train_rows: int = 0
     seed: int = 0
+    task: str = ""

@@ -18,6 +18,7 @@ from kdcore.engine import teacher_cache
 from kdcore.engine.precision import Arithmetic
 from kdcore.engine.teacher_cache import CachedTensor, TeacherCache
 from kdcore.events import Progress
+from kdcore.models.anatomy import anatomy
 from kdcore.models.observe import observe
 from kdcore.models.students import load_classifier
 from kdcore.records import Batch, Outputs, Shape, Want
@@ -93,6 +94,10 @@ class Ensemble:
             if cache.missing().any():
                 yield from cache.fill(self._model(teacher), self._where, what)
             return cache.logits()
+
+    def word_embeddings(self, name: str) -> Tensor:
+        """A copy of a teacher's table of word embeddings, float32 [vocabulary, width], on the CPU."""
+        return anatomy(self._model(self.teachers[name])).word_embeddings.weight.detach().float().cpu().clone()
 
     @contextmanager
     def open(self) -> Iterator[Ensemble]:

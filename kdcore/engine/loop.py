@@ -25,7 +25,7 @@ from kdcore.engine.evaluate import scores
 from kdcore.engine.precision import Arithmetic
 from kdcore.engine.predict import predict
 from kdcore.engine.seeds import seed_of
-from kdcore.engine.step import train_step
+from kdcore.engine.step import stage_loss, train_step
 from kdcore.errors import UserError
 from kdcore.events import Checkpointed, Evaluated, Event, StageStarted
 from kdcore.methods.base import Method
@@ -59,6 +59,10 @@ class Job:
     def main(self) -> nn.Module:
         """The student that is scored, kept and exported."""
         return next(iter(self.students.values()))
+
+    def scored(self, stage: Stage) -> nn.Module:
+        """The student that this stage's evaluations score: the first that it trains."""
+        return next((model for role, model in self.students.items() if stage.trains(role)), self.main)
 
     @property
     def epoch_steps(self) -> int:
@@ -107,12 +111,38 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
                 yield progress
                 if stop := control.stop_requested():  # filling can take hours, and nothing of it is lost
                     return stop
+            job.method.before_stage(stage.name, Answers(job))
             stopped = yield from _run_stage(job, stage, steps, optimizer, generator, control)
             if stopped:
                 return stopped
             _end(job, stage)
             yield Checkpointed(stage.name, job.place.step)
     return None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The teachers' outputs on the training rows, for `Method.before_stage` (`records.TeacherAnswers`)."""
+
+    job: Job
+
+    def labels(self) -> torch.Tensor:
+        return torch.from_numpy(self.job.rows.labels)
+
+    def logits(self, teacher: str) -> torch.Tensor:
+        asking = self.job.ensemble.logits(teacher, self.job.rows, f"teacher {teacher} on the training rows")
+        while True:  # the outputs are there from `ready`, so there is no progress worth passing on
+            try:
+                next(asking)
+            except StopIteration as done:
+                return torch.from_numpy(done.value)
+
+    def word_embeddings(self, teacher: str) -> torch.Tensor:
+        return self.job.ensemble.word_embeddings(teacher)
+
+    def vocabulary(self) -> list[str]:
+        known: dict[str, int] = self.job.tokenizer.get_vocab()
+        return sorted(known, key=known.__getitem__)
 
 
 def _run_stage(
@@ -198,7 +228,9 @@ def _begin(job: Job, stage: Stage, index: int, resumed: Path | None) -> torch.op
 def _end(job: Job, stage: Stage) -> None:
     """Tells the method how the stage went and marks the next one as begun."""
     place = job.place
-    job.method.after_stage(stage.name, {job.task.main_metric: place.best if place.best is not None else math.nan})
+    best = math.nan if place.best is None else place.best
+    scored = {"loss": -best} if stage.judge == "loss" else {job.task.main_metric: best}
+    job.method.after_stage(stage.name, scored)
     if not stage.pilot:
         place.spent += place.stage_step
     place.stage, place.stage_step = place.stage + 1, 0
@@ -210,7 +242,7 @@ def _optimizer(job: Job, stage: Stage) -> torch.optim.Optimizer:
     groups: list[dict[str, Any]] = []
     for role, module in job.modules().items():
         rate = stage.lr.get(role, 0.0)
-        module.requires_grad_(rate > 0)
+        module.requires_grad_(stage.trains(role))
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         for decay in (True, False):
             chosen = [p for name, p in named if name.endswith(NO_DECAY) != decay]
@@ -232,23 +264,33 @@ def _set_rate(optimizer: torch.optim.Optimizer, stage: Stage, done: int, steps: 
 
 
 def _evaluate(job: Job, stage: Stage) -> Generator[Event, None, None]:
-    """Scores the student on `select`, which decides, and on the dev splits, which are only reported."""
-    place = job.place
+    """Judges the student on `select`, which decides, and scores it on the dev splits, which are only reported."""
+    if stage.judge == "loss":
+        rows = job.splits["select"]
+        loss = yield from stage_loss(job, stage, rows)
+        yield Evaluated(stage.name, job.place.step, "select", "last", {"loss": loss}, len(rows))
+        _decide(job, stage, -loss)
+        return
     for split, rows in job.splits.items():
         if stage.pilot and split != "select":
             continue
-        logits = yield from predict(job.main, rows, job.where, f"scoring {split}")
+        logits = yield from predict(job.scored(stage), rows, job.where, f"scoring {split}")
         if not np.isfinite(logits).all():
             raise UserError("train.lr", "the student's outputs are not numbers", "lower the learning rate")
         got = scores(job.task, logits, rows.labels)
-        yield Evaluated(stage.name, place.step, split, "last", got, len(rows))
+        yield Evaluated(stage.name, job.place.step, split, "last", got, len(rows))
         if split == "select":
-            score = got[job.task.main_metric]
-            place.stale += 1
-            if place.best is None or score > place.best:
-                place.best, place.best_step, place.stale = score, place.step, 0
-                if not stage.pilot:
-                    save_student(job.main, job.tokenizer, job.folder / "student-best")
+            _decide(job, stage, got[job.task.main_metric])
+
+
+def _decide(job: Job, stage: Stage, score: float) -> None:
+    """Keeps the student if it is the stage's best so far: the higher, the better."""
+    place = job.place
+    place.stale += 1
+    if place.best is None or score > place.best:
+        place.best, place.best_step, place.stale = score, place.step, 0
+        if not stage.pilot:
+            save_student(job.main, job.tokenizer, job.folder / "student-best")
 
 
 def _save(job: Job, optimizer: torch.optim.Optimizer | None) -> None:

@@ -70,7 +70,8 @@ def _checks(run: RunConfig) -> list[Line]:
         shapes = _try(lines, lambda: run_shapes(run, data, len(tokenizer)))
         if shapes is not None:
             student, teachers = shapes
-            setup = Setup(data.task.kind, data.task.outputs, student, teachers, dict.fromkeys(teachers, 0.5))
+            setup = Setup(data.task.kind, data.task.outputs, student, teachers, dict.fromkeys(teachers, 0.5),
+                          len(data.train), run.train.seed, data.task.key)  # fmt: skip
             if suits and _try(lines, lambda: method[0](method[1], setup)) is not None:
                 lines.append(Line("ok", "method", f"{method[0].title} fits this student and its teachers"))
             _try(lines, lambda: _check_initial_weights(run, data, student))

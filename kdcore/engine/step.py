@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from kdcore.data.encode import Encoded, collate, sorted_order
 from kdcore.engine.seeds import seed_of
 from kdcore.errors import UserError
-from kdcore.events import StepDone
+from kdcore.events import Progress, StepDone
 from kdcore.models.observe import observe
 from kdcore.records import Batch, Stage, Step, Term
 
@@ -66,8 +67,8 @@ def train_step(
         torch.cuda.manual_seed(seed_of(seed, "dropout", stage.name, done))
     dropout.manual_seed(seed_of(seed, "dropout", stage.name, done))
     job.method.train()
-    for student in job.students.values():
-        student.train()
+    for role, student in job.students.items():
+        student.train(stage.trains(role))
     sums: dict[str, Tensor] = {}
     weights: dict[str, float] = {}
     shares: dict[str, float] = {}
@@ -77,7 +78,7 @@ def train_step(
         terms = stage.terms(step)
         scale = len(part) / len(batch)
         if share_due and not shares:
-            shares = _gradient_shares(terms, job)
+            shares = _gradient_shares(terms, job.scored(stage))
         total = torch.stack([term.value.float() * term.weight for term in terms.values()]).sum() * scale
         total.backward()
         for name, term in terms.items():
@@ -93,12 +94,34 @@ def train_step(
     return Outcome(sums, {name: value * weights[name] for name, value in sums.items()}, norm, shares)
 
 
+@torch.no_grad()
+def stage_loss(job: Job, stage: Stage, rows: Encoded) -> Generator[Progress, None, float]:
+    """The stage's weighted loss in eval mode, mean over these rows. Teachers answer live: the rows are not cached."""
+    total = 0.0
+    for module in job.modules().values():
+        module.eval()
+    batches = sorted_order(rows.lengths, job.train.batch_size)
+    for done, chosen in enumerate(batches, start=1):
+        batch = collate(rows, chosen)
+        unknown = Batch(torch.full_like(batch.ids, -1), batch.labels, batch.encodings)
+        terms = stage.terms(_look(job, stage, unknown.to(job.where.device), (0, 1, 0.0)))
+        total += len(chosen) * sum(float(term.value) * term.weight for term in terms.values())
+        yield Progress("scoring select by the stage's loss", done, len(batches))
+    if not math.isfinite(total):
+        raise UserError("train.lr", "the student's outputs are not numbers", "lower the learning rate")
+    return total / len(rows)
+
+
 def _look(job: Job, stage: Stage, batch: Batch, at: tuple[int, int, float]) -> Step:
     """Runs the students, lets the method pick teachers, and asks those."""
     done, steps, epoch = at
     rng = torch.Generator().manual_seed(seed_of(job.train.seed, "teachers", stage.name, done))
     with job.where.autocast():
-        students = {role: observe(model, batch.encoding, stage.needs.student) for role, model in job.students.items()}
+        students = {
+            role: observe(model, batch.encoding, stage.needs.student, grad=stage.trains(role))
+            for role, model in job.students.items()
+            if stage.runs(role)
+        }
     regression = job.task.kind == "regression"
     step = Step(batch, students, {}, {}, stage.name, done + 1, steps, epoch, rng, regression)
     rows = job.method.pick_teachers(step) if stage.needs.teacher else {}
@@ -117,9 +140,9 @@ def _parts(batch: Batch, parts: int) -> list[Batch]:
     ]
 
 
-def _gradient_shares(terms: Mapping[str, Term], job: Job) -> dict[str, float]:
-    """Each weighted term's gradient norm on the main student, as a share of their sum."""
-    parameters = [p for p in job.main.parameters() if p.requires_grad]
+def _gradient_shares(terms: Mapping[str, Term], student: nn.Module) -> dict[str, float]:
+    """Each weighted term's gradient norm on the student, as a share of their sum."""
+    parameters = [p for p in student.parameters() if p.requires_grad]
     norms = {}
     for name, term in terms.items():
         value = term.value * term.weight

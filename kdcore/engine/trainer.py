@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from kdcore import __version__
-from kdcore.config import RunConfig
+from kdcore.config import RunConfig, StudentSpec
 from kdcore.data import load
 from kdcore.data.splits import TaskData
 from kdcore.engine import checkpoint, readings
@@ -91,7 +91,7 @@ def _train(run: RunConfig, folder: Path, control: Control, where: Arithmetic, st
         setup = Setup(
             data.task.kind, data.task.outputs, shape, {t.name: t.shape for t in teachers},
             {name: scores["select"][data.task.main_metric] for name, scores in said.items()},
-            len(rows.train), run.train.seed,
+            len(rows.train), run.train.seed, data.task.key,
         )  # fmt: skip
         method = method_class(options, setup)
         job = _job(run, folder, data, tokenizer, rows, teachers, ensemble, method, shape, where)
@@ -187,10 +187,11 @@ def _job(
     run: RunConfig, folder: Path, data: TaskData, tokenizer: Any, rows: Rows, teachers: list[Teacher],
     ensemble: Ensemble, method: Method, shape: Shape, where: Arithmetic,
 ) -> Job:  # fmt: skip
-    def build() -> nn.Module:
+    def build(layers: int | None = None) -> nn.Module:
         source = _source(run, data, teachers)
         seed = seed_of(run.train.seed, "weights") % 2**31
-        return build_student(shape, data.task.outputs, run.student, source, seed, run.train.dropout)
+        size, spec = of_depth(shape, run.student, layers)
+        return build_student(size, data.task.outputs, spec, source, seed, run.train.dropout)
 
     def fresh() -> dict[str, nn.Module]:
         return method.build_students(build)
@@ -199,6 +200,14 @@ def _job(
         run.train, data.task, folder, rows.train, rows.splits, tokenizer, method, fresh(), fresh, ensemble, where,
         build_facts(where), run.probes.gradient_share_every,
     )  # fmt: skip
+
+
+def of_depth(shape: Shape, spec: StudentSpec, layers: int | None) -> tuple[Shape, StudentSpec]:
+    """The student's size and settings with another number of layers. Layers listed one by one become evenly spread."""
+    if layers is None or layers == shape.layers:
+        return shape, spec
+    named = "skip" if isinstance(spec.init_layers, tuple) else spec.init_layers
+    return replace(shape, layers=layers), spec.model_copy(update={"layers": layers, "init_layers": named})
 
 
 def _source(run: RunConfig, data: TaskData, teachers: list[Teacher]) -> nn.Module | None:
@@ -259,6 +268,7 @@ def _facts(
         "synthetic": data.task.synthetic,
         "student": asdict(shape),
         "parameters": sum(p.numel() for p in job.main.parameters()),
+        "exported_parameters": parameters(shape).total,
         "extra_parameters": sum(p.numel() for p in job.method.parameters()),
         "flops": flops(shape, int(lengths.mean())),
         "teachers": {

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from kdcore.errors import UserError
-from kdcore.records import Batch, Needs, Paper, Setup, Shape, Stage, Step, Term
+from kdcore.records import Batch, Needs, Paper, Setup, Shape, Stage, Step, TeacherAnswers, Term
+
+
+class Build(Protocol):
+    """Makes a model of the run's StudentSpec with its initial weights; `layers` asks for another depth."""
+
+    def __call__(self, layers: int | None = None) -> nn.Module: ...
 
 
 class MethodConfig(BaseModel):
@@ -67,10 +73,11 @@ class Method(nn.Module):
         """The parts of training; one stage by default."""
         return [Stage("distil", self.needs, self.terms)]
 
-    def build_students(self, build: Callable[[], nn.Module]) -> dict[str, nn.Module]:
+    def build_students(self, build: Build) -> dict[str, nn.Module]:
         """Named models to train; `build()` makes one of the run's StudentSpec with its initial weights.
 
-        The first is the deployable one: evaluated, timed, counted and exported.
+        The first is the deployable one: evaluated, timed, counted and exported. Tied parameters stay tied while it
+        trains, count once, and are exported as copies.
         """
         return {"student": build()}
 
@@ -82,6 +89,9 @@ class Method(nn.Module):
     def stream(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """The batches to train on; an augmented stream yields new rows with negative ids (they bypass the cache)."""
         return batches
+
+    def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:
+        """Called when the stage's teachers are ready, and again where a resumed run goes on inside the stage."""
 
     def after_step(self, step: Step) -> None:
         """Called after the optimiser step."""
@@ -108,8 +118,13 @@ class Method(nn.Module):
         return {}
 
     @classmethod
+    def deployed(cls, config: MethodConfig, student: Shape) -> Shape:
+        """The size of the model that the method makes of a student of this size: what is run, timed and exported."""
+        return student
+
+    @classmethod
     def pilots(cls, config: MethodConfig, teachers: int) -> float:
-        """Extra student trainings the method runs to inform the real one, in multiples of it."""
+        """Extra trainings the method runs to inform the real one (or to make its teacher), in multiples of it."""
         return 0.0
 
 

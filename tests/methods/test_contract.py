@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from kdcore.config import StudentSpec
 from kdcore.errors import UndeclaredTensorError, UserError
 from kdcore.methods import METHODS, resolve
 from kdcore.models.observe import observe
+from kdcore.models.shapes import shape_of
 from kdcore.models.students import build_student
 from kdcore.records import TENSORS, Batch, Encoding, Outputs, Setup, Shape, Step
 
@@ -40,6 +42,26 @@ def cases() -> Iterator[object]:
                     yield pytest.param((key, options, kind, count), id=name.strip("-"))
 
 
+class Answers:
+    """What the teachers say of the bench's batch, as `Method.before_stage` gets it."""
+
+    def __init__(self, bench: "Bench") -> None:
+        self._bench = bench
+
+    def labels(self) -> torch.Tensor:
+        return self._bench.batch().labels
+
+    def logits(self, teacher: str) -> torch.Tensor:
+        model = self._bench.teachers[teacher]
+        return observe(model, self._bench.batch().encoding, {"logits": ()}, grad=False).logits
+
+    def word_embeddings(self, teacher: str) -> torch.Tensor:
+        return self._bench.teachers[teacher].bert.embeddings.word_embeddings.weight.detach().clone()
+
+    def vocabulary(self) -> list[str]:
+        return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(5, STUDENT.vocabulary))]
+
+
 class Bench:
     """A method with real models and no engine: steps as `Method` and `Step` document them."""
 
@@ -57,10 +79,14 @@ class Bench:
             student=STUDENT,
             teachers=dict.fromkeys(self.teachers, shape),
             scores={name: 0.6 + 0.1 * place for place, name in enumerate(self.teachers)},
+            train_rows=6,
+            task="mrpc",
         )
         method, self.config = resolve(key, options)
         self.method = method(self.config, self.setup)
-        self.students = self.method.build_students(lambda: self._model(STUDENT, seed=5))
+        self.students = self.method.build_students(
+            lambda layers=None: self._model(replace(STUDENT, layers=layers or STUDENT.layers), seed=5)
+        )
         self.rng = torch.Generator().manual_seed(seed)
 
     def _model(self, shape: Shape, seed: int) -> nn.Module:
@@ -71,15 +97,18 @@ class Bench:
         return model
 
     def ready(self):
-        """The stages, with what pilots would have told."""
+        """The stages, with what the teachers and earlier stages would have told."""
         for stage in self.method.stages():
+            self.method.before_stage(stage.name, Answers(self))
             if stage.pilot:
                 self.method.after_stage(stage.name, {"accuracy": 0.5 + 0.1 * len(stage.name)})
         return self.method.stages()
 
     def step(self, stage, batch: Batch, number: int = 1, change=lambda outputs: outputs) -> Step:
         students = {
-            name: change(observe(model, batch.encoding, stage.needs.student)) for name, model in self.students.items()
+            name: change(observe(model, batch.encoding, stage.needs.student, grad=stage.trains(name)))
+            for name, model in self.students.items()
+            if stage.runs(name)
         }
         bare = Step(batch, students, {}, {}, stage.name, number, 50, 0.0, self.rng, self.regression)
         rows = dict(self.method.pick_teachers(bare))
@@ -92,7 +121,7 @@ class Bench:
     def loss(self, stage, batch: Batch, draw: int = 0) -> torch.Tensor:
         """The weighted sum, with the teacher draw fixed."""
         self.rng.manual_seed(draw)
-        return total(self.method.terms(self.step(stage, batch)))
+        return total(stage.terms(self.step(stage, batch)))
 
     def batch(self, rows: int = 6, pad: int = 0) -> Batch:
         generator = torch.Generator().manual_seed(3)
@@ -106,14 +135,18 @@ class Bench:
 
     def optimiser(self, stage) -> torch.optim.Optimizer:
         roles = {**self.students, "method": self.method}
-        groups = [{"params": list(roles[role].parameters()), "lr": 1e-3 * rate} for role, rate in stage.lr.items()]
+        groups = [
+            {"params": list(roles[role].parameters()), "lr": 1e-3 * rate}
+            for role, rate in stage.lr.items()
+            if stage.trains(role)
+        ]
         return torch.optim.AdamW([group for group in groups if group["params"]])
 
     def train(self, stage, steps: int, batch: Batch) -> list[float]:
         optimiser, losses = self.optimiser(stage), []
         for number in range(1, steps + 1):
             step = self.step(stage, batch, number)
-            loss = total(self.method.terms(step))
+            loss = total(stage.terms(step))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -142,7 +175,7 @@ def bench(case) -> Bench:
 
 def test_terms_are_finite_named_float32_scalars(bench):
     for stage in bench.ready():
-        terms = bench.method.terms(bench.step(stage, bench.batch()))
+        terms = stage.terms(bench.step(stage, bench.batch()))
         assert terms and all(isinstance(name, str) and name for name in terms)
         for term in terms.values():
             assert term.value.shape == () and term.value.dtype == torch.float32
@@ -162,7 +195,7 @@ def test_half_precision_outputs_give_float32_terms(bench):
         return Outputs(cast, outputs.mask)
 
     for stage in bench.ready():
-        for term in bench.method.terms(bench.step(stage, bench.batch(), change=half)).values():
+        for term in stage.terms(bench.step(stage, bench.batch(), change=half)).values():
             assert term.value.dtype == torch.float32 and torch.isfinite(term.value)
 
 
@@ -173,7 +206,7 @@ def test_gradients_reach_every_trained_role_and_no_teacher(bench):
         for module in roles.values():
             module.zero_grad()
         bench.train(stage, 2, bench.batch())
-        for role in stage.lr:
+        for role in (role for role in roles if stage.trains(role)):
             gradients = [p.grad for p in roles[role].parameters()]
             assert not gradients or any(g is not None and g.abs().sum() > 0 for g in gradients), role
         for name, model in bench.teachers.items():
@@ -214,9 +247,9 @@ def test_rows_that_a_teacher_answers_are_compared_with_those_of_the_student(benc
         said = observe(bench.teachers[name], whole.encoding.rows(rows), stage.needs.teacher, grad=False)
         answers = Step(**{**vars(full), "teachers": {name: said}, "rows": {name: rows}})
         students = {role: observe(model, part(whole, rows).encoding, stage.needs.student)
-                    for role, model in bench.students.items()}  # fmt: skip
+                    for role, model in bench.students.items() if stage.runs(role)}  # fmt: skip
         alone = Step(**{**vars(full), "batch": part(whole, rows), "students": students, "teachers": {name: said}})
-        got, expected = bench.method.terms(answers), bench.method.terms(alone)
+        got, expected = stage.terms(answers), stage.terms(alone)
         for term in got.keys() - {"hard"}:
             torch.testing.assert_close(got[term].value, expected[term].value, rtol=1e-5, atol=1e-6)
 
@@ -258,8 +291,8 @@ def test_no_distillation_loss_where_student_equals_teacher(case):
     equal, different = Bench(case, equal=True), Bench(case)
     allowed = NOT_ZERO_AT_EQUALITY.get(case[0], set()) | {"hard"}
     for same, other in zip(equal.ready(), different.ready(), strict=True):
-        terms = equal.method.terms(equal.step(same, equal.batch()))
-        apart = different.method.terms(different.step(other, different.batch()))
+        terms = same.terms(equal.step(same, equal.batch()))
+        apart = other.terms(different.step(other, different.batch()))
         for name in terms.keys() - allowed:
             assert terms[name].value.item() == pytest.approx(0.0, abs=1e-5), name
             assert apart[name].value.item() > 1e-4, name
@@ -274,7 +307,7 @@ def test_reads_all_that_it_declares_and_nothing_else(bench, side):
             for missing in layers or [None]:
                 step = Step(**{**vars(full), f"{side}s": without(getattr(full, f"{side}s"), name, missing)})
                 with pytest.raises((UndeclaredTensorError, KeyError)):
-                    bench.method.terms(step)
+                    stage.terms(step)
 
 
 def without(models, name: str, layer: int | None) -> dict[str, Outputs]:
@@ -292,6 +325,8 @@ def without(models, name: str, layer: int | None) -> dict[str, Outputs]:
 
 def test_stages_are_consistent(bench):
     stages, method = bench.method.stages(), bench.method
+    deployed = method.deployed(bench.config, STUDENT)
+    deepest = replace(TEACHER, layers=max(TEACHER.layers, deployed.layers))
     assert len({stage.name for stage in stages}) == len(stages)
     assert not stages[-1].pilot, "the last stage trains the student that is kept"
     assert sum(stage.share for stage in stages if not stage.pilot) == pytest.approx(1.0)
@@ -299,10 +334,11 @@ def test_stages_are_consistent(bench):
     assert price == method.pilots(bench.config, len(bench.teachers))
     roles = {*bench.students, "method"}
     for stage in stages:
-        assert set(stage.lr) <= roles and set(stage.lr) & set(bench.students)
+        assert set(stage.lr) <= roles and any(stage.trains(role) for role in bench.students)
+        assert set(stage.students or ()) <= set(bench.students)
         assert set(stage.teachers or ()) <= set(bench.teachers)
         for declared, allowed, shape in (
-            (stage.needs.student, method.needs.student, STUDENT),
+            (stage.needs.student, method.needs.student, deepest),
             (stage.needs.teacher, method.needs.teacher, TEACHER),
         ):
             assert set(declared) <= set(allowed) <= set(TENSORS)
@@ -323,7 +359,8 @@ def method_needs_teacher(bench: Bench) -> bool:
 
 def test_layer_map_names_layers_that_exist(bench):
     mapped = bench.method.layer_map(bench.config, STUDENT, TEACHER)
-    assert all(0 <= m <= STUDENT.layers and 0 <= n <= TEACHER.layers for m, n in mapped.items())
+    deployed = bench.method.deployed(bench.config, STUDENT)
+    assert all(0 <= m <= deployed.layers and 0 <= n <= TEACHER.layers for m, n in mapped.items())
 
 
 def test_notes_are_numbers_and_history_is_json(bench):
@@ -387,3 +424,10 @@ def test_counts_of_teachers(method):
     fewest, most = method.teachers
     assert 0 <= fewest <= most <= 12
     assert (fewest == 0) == (not method.needs.teacher)
+
+
+def test_the_deployed_model_has_the_size_that_was_announced(bench):
+    """Time, memory and export are told from this size before anything is built."""
+    deployed = bench.method.deployed(bench.config, STUDENT)
+    main = next(iter(bench.students.values()))
+    assert shape_of(main.config) == replace(deployed, labels=bench.classes)
