@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from kdcore.errors import UserError
 
 
@@ -23,6 +25,15 @@ def uniform(student: int, teacher: int) -> dict[int, int]:
 def spread(student: int, teacher: int) -> dict[int, int]:
     """m -> round(m * N / M), at least 1: `uniform` where it divides, the nearest whole layers where it does not."""
     return {m: max(1, int(m * teacher / student + 0.5)) for m in range(1, student + 1)}
+
+
+def common(student: int, teacher: int) -> dict[int, int]:
+    """The layers at depths that both have: i M / g -> i N / g for i = 1..g-1, where g divides M and N (their gcd).
+
+    Empty where M and N have no common divisor. common(9, 12) is {3: 4, 6: 8}.
+    """
+    shared = math.gcd(student, teacher)
+    return {i * student // shared: i * teacher // shared for i in range(1, shared)}
 
 
 def last(student: int, teacher: int) -> dict[int, int]:

@@ -11,10 +11,11 @@ from kdcore.methods.base import Method, MethodConfig
 from kdcore.methods.distilbert import DistilBERT
 from kdcore.methods.fine_tune import FineTuneAlone
 from kdcore.methods.kd import KD
+from kdcore.methods.pea_kd import PeaKD
 from kdcore.methods.pkd import PKD
 from kdcore.methods.skd import SKD
 
-METHODS: dict[str, type[Method]] = {method.key: method for method in (FineTuneAlone, KD, DistilBERT, PKD, SKD)}
+METHODS: dict[str, type[Method]] = {method.key: method for method in (FineTuneAlone, KD, DistilBERT, PKD, SKD, PeaKD)}
 
 __all__ = ["METHODS", "Method", "MethodConfig", "find_method", "resolve"]
 

@@ -22,12 +22,19 @@ TEACHER = Shape(layers=4, width=16, heads=2, intermediate=32, vocabulary=40, pos
 VARIANTS: dict[str, list[dict[str, object]]] = {
     "kd": [{"alpha": 1.0}],
     "distilbert": [{"cosine_weight": 0.0}],
+    "pea-kd": [
+        {"sharing": "plain", "beta": 0.0},
+        {"sharing": "none", "second_pass": "all", "thresholds": (0.5, 0.4)},
+        {"ptp": False, "second_pass": "upper-half"},
+    ],
     "pkd": [{"layers": "last", "normalise": False}, {"layers": (1,)}],
     "skd": [{"sampling": "teacher-rank", "mapping": "softmax"}, {"sampling": "student-rank", "hard_label_weight": 0.5}],
 }
 """Settings beside the defaults that change what a method computes."""
 
-NOT_ZERO_AT_EQUALITY: dict[str, set[str]] = {}
+NOT_ZERO_AT_EQUALITY: dict[str, set[str]] = {
+    "pea-kd": {"ptp", "soft", "patience"},  # its student is never its teacher: it runs layers twice, or learns labels
+}
 """Method -> terms that its card does not call zero where student equals teacher."""
 
 

@@ -1,0 +1,63 @@
+"""Stages in the engine: judged by their own loss, begun from the best weights, with models of another depth."""
+
+import small_world as small
+import torch
+
+from kdcore.engine.trainer import train
+from kdcore.events import Evaluated, RunFinished, RunStarted, StepDone
+from kdcore.models.students import load_classifier
+
+
+def trained(folder, method="pea-kd", options=None, **changes):
+    run = small.run(method, small.teachers(folder, 1), options or {}, **changes)
+    return list(train(run, folder / "run"))
+
+
+def test_an_untrained_classifier_is_judged_by_the_stages_loss(tmp_path):
+    events = trained(tmp_path)
+    judged = [event for event in small.of(Evaluated, events) if event.stage == "ptp"]
+    assert judged and all(event.split == "select" and set(event.scores) == {"loss"} for event in judged)
+    final = [event for event in small.of(Evaluated, events) if event.stage == "distil"]
+    assert {"select", "validation"} == {event.split for event in final}
+    assert all("accuracy" in event.scores for event in final)
+
+
+def test_the_best_is_the_last_stages(tmp_path):
+    """The weights that end as best are of the stage that trains the classifier, and are scored by it."""
+    events = trained(tmp_path)
+    (finished,) = small.of(RunFinished, events)
+    ptp_steps = max(event.step for event in small.of(StepDone, events) if event.stage == "ptp")
+    assert finished.summary["best_step"] > ptp_steps
+    assert "loss" not in finished.summary["scores"]["best"]["select"]
+
+
+def test_sizes_of_a_student_that_shares_its_layers(tmp_path):
+    events = trained(tmp_path)
+    (started,) = small.of(RunStarted, events)
+    facts = started.facts
+    assert facts["student"]["layers"] == 4, "as deep as it runs"
+    exported = load_classifier(tmp_path / "run" / "student-last")
+    assert sum(p.numel() for p in exported.parameters()) == facts["exported_parameters"] > facts["parameters"]
+    plain = trained(tmp_path / "plain", "kd")
+    assert small.of(RunStarted, plain)[0].facts["parameters"] == facts["parameters"]
+
+
+def test_tied_weights_stay_tied_while_training(tmp_path):
+    trained(tmp_path)
+    weights = small.weights(tmp_path / "run" / "student-last")
+    name = "bert.encoder.layer.{}.attention.self.{}.weight"
+    assert torch.equal(weights[name.format(0, "query")], weights[name.format(2, "key")])
+    assert torch.equal(weights[name.format(1, "key")], weights[name.format(3, "query")])
+
+
+def test_stopped_inside_the_first_stage_and_resumed_it_ends_the_same(tmp_path):
+    whole, halted = tmp_path / "whole", tmp_path / "halted"
+    teachers = small.teachers(tmp_path, 1)
+    run = small.run("pea-kd", teachers, {})
+    list(train(run, whole))
+    stop = small.StopAt(3)
+    for event in train(run, halted, stop):
+        stop.see(event)
+    list(train(run, halted))
+    assert small.same(small.weights(whole / "student-last"), small.weights(halted / "student-last"))
+    assert small.same(small.weights(whole / "student-best"), small.weights(halted / "student-best"))
