@@ -3,7 +3,8 @@
     python bench/report.py bench/studies/minilm-glue.yaml
 
 makes bench/results/<name>.csv (one row a run, every metric), <name>.json (machine, versions, command) and
-<name>.md (mean and standard deviation over seeds; no winner is named from fewer than six paired seeds).
+<name>.md (mean and standard deviation over seeds; no winner is named from fewer than six paired seeds; what each
+method costs beside the student's own steps).
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ def _row(store: object, cell: object, row: object) -> dict[str, object]:
         "init_layers": spec.init_layers, "seed": train.seed, "run": row.id,
         "seconds_training": round(row.summary["seconds_by_part"]["training"], 1),
         "parameters": row.facts["parameters"], "student_steps": row.facts["student_steps"],
+        "all_steps": row.facts["steps"], "extra_parameters": row.facts["extra_parameters"],
+        "exported_parameters": row.facts.get("exported_parameters", row.facts["parameters"]),
+        "teacher_rows_cached": row.summary["cache"]["hits"] + row.summary["cache"]["misses"],
+        "teacher_rows_live": row.summary["cache"].get("live", 0),
         "train_rows": row.facts["rows"], "partial": row.facts["partial"] or "",
     }  # fmt: skip
     for which, splits in row.summary["scores"].items():
@@ -103,7 +108,27 @@ def _task_table(task: str, frame: pd.DataFrame, teachers: dict) -> str:
         lines.append(
             f"| {layers} | {source} | {method} | {len(part)} | {each} | {_spread(part[best])} | {_spread(part[last])} |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_costs(frame)])
+
+
+def _costs(frame: pd.DataFrame) -> list[str]:
+    """What each method takes beside the student's own steps, means over its runs."""
+    lines = [
+        "Cost: training time (teachers and scores at the end left out; the machine did other work at times), all steps "
+        "(pilots and assistants included) beside the student's own, rows that teachers answered from the cache and "
+        "live, weights that are trained with the student and then dropped, weights of the exported student.",
+        "",
+        "| method | training, s | steps / student steps | teacher rows: cached | live | extra weights | exported |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method, part in frame.groupby("method", sort=False):
+        mean = part.mean(numeric_only=True)
+        lines.append(
+            f"| {method} | {mean.seconds_training:.0f} | {mean.all_steps:.0f} / {mean.student_steps:.0f} "
+            f"| {mean.teacher_rows_cached:,.0f} | {mean.teacher_rows_live:,.0f} | {mean.extra_parameters:,.0f} "
+            f"| {mean.exported_parameters / 1e6:.1f} M |"
+        )
+    return lines
 
 
 def _spread(values: pd.Series) -> str:

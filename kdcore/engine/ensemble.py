@@ -58,7 +58,7 @@ class Ensemble:
         self._wanted: Want = {}
         self._pins = ExitStack()
         self.seconds = 0.0
-        self.hits = self.misses = 0
+        self.hits = self.misses = self.live = 0
 
     def ready(self, wanted: Want, names: Iterable[str]) -> Generator[Progress, None, None]:
         """Before a stage: fills the cache for what it reads of these teachers, or loads the models it must run."""
@@ -81,6 +81,7 @@ class Ensemble:
         encoding = batch.encoding if rows is None else batch.encoding.rows(rows)
         if name in self._caches and bool((ids >= 0).all()):
             return self._caches[name].read(ids, encoding, self._where.device)
+        self.live += len(ids)
         with self._where.autocast():
             return observe(self._model(self.teachers[name]), encoding, self._wanted, grad=False)
 
@@ -108,8 +109,12 @@ class Ensemble:
         self._caches.clear()
 
     def facts(self) -> dict[str, Any]:
-        """How the cache served: rows found and rows computed, the seconds that took, bytes on disk."""
-        return {"hits": self.hits, "misses": self.misses, "seconds": self.seconds, "bytes": teacher_cache.used()}
+        """How the cache served: rows found and rows computed, the seconds that took, bytes on disk.
+
+        live: rows that a teacher answered in the middle of training, since what was asked of it is not kept.
+        """
+        served = {"hits": self.hits, "misses": self.misses, "live": self.live}
+        return {**served, "seconds": self.seconds, "bytes": teacher_cache.used()}
 
     def _fill(self, teacher: Teacher, tensors: list[CachedTensor]) -> Generator[Progress, None, None]:
         folder = teacher_cache.entry_folder(self._identity(teacher), self._rows)

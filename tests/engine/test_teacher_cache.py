@@ -376,7 +376,8 @@ def test_cached_training_is_live_training(trained, one_teacher, method, options,
     for cached in (True, False):
         done = trained(run(method, one_teacher, options, teacher_cache=cached, dropout=dropout, max_steps=8, lr=1e-3))
         ends.append(done.weights())
-        assert done.of(RunFinished)[0].summary["cache"]["misses"] == (90 if cached else 0)
+        served = done.of(RunFinished)[0].summary["cache"]
+        assert served["misses"] == (90 if cached else 0) and bool(served["live"]) == (not cached)
     assert not same(*ends) or method in ("kd", "skd")
     for name in ends[0]:
         torch.testing.assert_close(ends[0][name], ends[1][name], rtol=1e-2, atol=2e-4)
@@ -388,7 +389,7 @@ def test_the_second_run_finds_everything(trained, one_teacher, monkeypatch):
     second = trained(run("kd", one_teacher, {"temperature": 3.0}, epochs=1))
     assert first.of(RunFinished)[0].summary["cache"]["misses"] == 90
     assert second.of(RunFinished)[0].summary["cache"] == {
-        "hits": 90, "misses": 0, "seconds": 0.0, "bytes": used(),
+        "hits": 90, "misses": 0, "live": 0, "seconds": 0.0, "bytes": used(),
     }  # fmt: skip
 
 
