@@ -1,0 +1,55 @@
+"""How threads wait: steps a second of a small layer with sleeping and with spinning threads, alone and in company.
+
+    python bench/waiting.py
+
+Prints one line a case and, as JSON, the ratios. In company means: as many busy processes as there are cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+SECONDS = 6
+STEPS = f"""
+import time, torch
+torch.set_num_threads({os.cpu_count()})
+layer = torch.nn.TransformerEncoderLayer(128, 4, 512, batch_first=True, dropout=0.0)
+optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
+states = torch.randn(32, 32, 128)
+def step():
+    layer(states).sum().backward(); optimizer.step(); optimizer.zero_grad()
+for _ in range(3): step()
+start, done = time.perf_counter(), 0
+while time.perf_counter() - start < {SECONDS}: step(); done += 1
+print(done / (time.perf_counter() - start))
+"""
+BUSY = "while True: pass"
+
+
+def main() -> None:
+    found = {}
+    for company in (0, os.cpu_count() or 1):
+        others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(company)]
+        try:
+            for policy in ("PASSIVE", "ACTIVE", "PASSIVE", "ACTIVE"):  # in turn, so that drift shows
+                environment = {**os.environ, "OMP_WAIT_POLICY": policy, "OMP_NUM_THREADS": str(os.cpu_count())}
+                out = subprocess.run([sys.executable, "-c", STEPS], env=environment, capture_output=True, check=True)
+                found.setdefault((policy, company), []).append(float(out.stdout))
+                print(
+                    f"{policy.lower():8} beside {company} busy processes: {float(out.stdout):8.1f} steps/s", flush=True
+                )
+        finally:
+            for other in others:
+                other.kill()
+    ratios = {
+        f"sleeping against spinning, beside {company}": max(found["PASSIVE", company]) / max(found["ACTIVE", company])
+        for company in sorted({company for _, company in found})
+    }
+    print(json.dumps({"cores": os.cpu_count(), **ratios}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
