@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from kdcore.errors import UserError
 
@@ -63,6 +64,15 @@ def explicit(layers: tuple[int, ...] | list[int], teacher: int) -> dict[int, int
 def skip_init(student: int, teacher: int) -> list[int]:
     """The teacher layers that fill a student of M layers, evenly spread and ending at the last (1-based)."""
     return list(spread(student, teacher).values())
+
+
+RULES: dict[str, Callable[[int, int], dict[int, int]]] = {
+    "spread": spread,
+    "uniform": uniform,
+    "last": last,
+    "first": first,
+}
+"""The rules that methods offer by name: (student layers, teacher layers) -> map."""
 
 
 def _no_deeper(name: str, student: int, teacher: int) -> None:

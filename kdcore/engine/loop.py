@@ -66,22 +66,42 @@ class Job:
 
     @property
     def epoch_steps(self) -> int:
-        return math.ceil(len(self.rows) / self.train.batch_size)
+        return epoch_steps(self.train, len(self.rows))
 
     @property
     def budget(self) -> int:
         """The run's student steps, all stages but pilots."""
-        return self.train.max_steps or max(1, round(self.train.epochs * self.epoch_steps))
+        return student_steps(self.train, len(self.rows))
 
     def modules(self) -> dict[str, nn.Module]:
         return {**self.students, "method": self.method}
 
 
+def epoch_steps(train: TrainConfig, rows: int) -> int:
+    """Steps in which so many rows are seen once."""
+    return math.ceil(rows / train.batch_size)
+
+
+def student_steps(train: TrainConfig, rows: int) -> int:
+    """The run's student steps, all stages but pilots, for so many training rows."""
+    return train.max_steps or max(1, round(train.epochs * epoch_steps(train, rows)))
+
+
 def stage_steps(stages: list[Stage], budget: int) -> list[int]:
-    """Steps of each stage: its share of the budget; rounding never changes the sum of the stages that are no pilots."""
+    """Steps of each stage: its share of the budget; rounding never changes the sum of the stages that are no pilots.
+
+    Raises:
+        UserError: the budget leaves a stage without a step.
+    """
     bounds = np.cumsum([0.0] + [0.0 if stage.pilot else stage.share for stage in stages])
     real = np.diff(np.round(bounds * budget)).astype(int)
-    return [round(stage.share * budget) if stage.pilot else int(n) for stage, n in zip(stages, real, strict=True)]
+    steps = [round(stage.share * budget) if stage.pilot else int(n) for stage, n in zip(stages, real, strict=True)]
+    idle = [stage.name for stage, n in zip(stages, steps, strict=True) if n < 1]
+    if idle:
+        raise UserError(
+            "train.epochs", f"{budget} steps leave none for the stage {', '.join(idle)}", "train for more steps"
+        )
+    return steps
 
 
 def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None]:

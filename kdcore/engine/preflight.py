@@ -18,6 +18,7 @@ from kdcore.data import load
 from kdcore.data.splits import TaskData, train_and_select
 from kdcore.engine import teacher_cache
 from kdcore.engine.evaluate import scores
+from kdcore.engine.loop import stage_steps, student_steps
 from kdcore.engine.precision import arithmetic, hardware
 from kdcore.engine.teachers import base_shape, check_has_base, needs_training, teacher_folder
 from kdcore.engine.trainer import check_length, check_method, first_shape, shared_tokenizer
@@ -27,7 +28,7 @@ from kdcore.models.count import parameters
 from kdcore.models.shapes import shape_of, student_shape
 from kdcore.models.sources import locate, read_config
 from kdcore.models.weights import stored_names
-from kdcore.records import Setup, Shape
+from kdcore.records import Setup, Shape, Stage
 from kdcore.tasks import METRICS
 
 Level = Literal["ok", "warn", "block"]
@@ -72,8 +73,9 @@ def _checks(run: RunConfig) -> list[Line]:
             student, teachers = shapes
             setup = Setup(data.task.kind, data.task.outputs, student, teachers, dict.fromkeys(teachers, 0.5),
                           len(data.train), run.train.seed, data.task.key)  # fmt: skip
-            if suits and _try(lines, lambda: method[0](method[1], setup)) is not None:
+            if suits and (built := _try(lines, lambda: method[0](method[1], setup))) is not None:
                 lines.append(Line("ok", "method", f"{method[0].title} fits this student and its teachers"))
+                _try(lines, lambda: _check_steps(run, data, built.stages()))
             _try(lines, lambda: _check_initial_weights(run, data, student))
     for spec in run.teachers:
         _try(lines, lambda spec=spec: lines.extend(_about_teacher(spec, run, data)))  # type: ignore[misc]
@@ -157,6 +159,12 @@ def _label_order(field: str, folder: Any, data: TaskData) -> Iterator[Line]:
             f"its labels are ordered {theirs}, the task's {ours}",
             "reorder its classifier or pick another",
         )
+
+
+def _check_steps(run: RunConfig, data: TaskData, stages: list[Stage]) -> None:
+    """Raises UserError where a stage would have no step."""
+    train, _ = train_and_select(data, run.train.select_fraction, run.train.max_train_rows)
+    stage_steps(stages, student_steps(run.train, len(train)))
 
 
 def _check_initial_weights(run: RunConfig, data: TaskData, student: Shape) -> None:

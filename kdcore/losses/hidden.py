@@ -21,14 +21,30 @@ def patience(student: Sequence[Tensor], teacher: Sequence[Tensor], normalise: bo
         normalise: scale each state to length 1 first.
 
     Raises:
-        ValueError: no pairs, or lists of different lengths (a loss over nothing would be zero and say nothing).
+        ValueError: no pairs, or lists of different lengths.
     """
-    if not student or len(student) != len(teacher):
-        raise ValueError(f"patience pairs {len(student)} student layers with {len(teacher)} of the teacher")
+    _check_paired(student, teacher)
     ours, theirs = full(torch.stack(tuple(student), dim=1)), full(torch.stack(tuple(teacher), dim=1))
     if normalise:
         ours, theirs = F.normalize(ours, dim=-1), F.normalize(theirs, dim=-1)
     return F.mse_loss(ours, theirs)
+
+
+def token_patience(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor, normalise: bool) -> Tensor:
+    """`patience` on every valid token's state: mean over width, layers and a row's valid tokens, then over rows.
+
+    Args:
+        student, teacher: one [batch, tokens, width] a pair of layers, in the same order.
+        mask: [batch, tokens], 1 = a real token.
+        normalise: scale each token's state to length 1 first.
+
+    Raises:
+        ValueError: as in `patience`.
+    """
+    _check_paired(student, teacher)
+    if normalise:
+        student, teacher = ([F.normalize(full(state), dim=-1) for state in states] for states in (student, teacher))
+    return torch.stack([token_mse(ours, theirs, mask) for ours, theirs in zip(student, teacher, strict=True)]).mean()
 
 
 def cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -40,6 +56,16 @@ def cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return row_means(1 - F.cosine_similarity(full(student), full(teacher), dim=-1), mask).mean()
 
 
+def token_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Squared difference of token states: mean over width, a row's valid tokens, then rows (Jiao et al. 2020, sec. 3).
+
+    Args:
+        student, teacher: [..., batch, tokens, width], such as layers stacked: each gets its own value, [...].
+        mask: [batch, tokens], 1 = a real token.
+    """
+    return row_means((full(student) - full(teacher)).square().mean(-1), mask).mean(-1)
+
+
 def row_means(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over each row's valid tokens, [batch]. Padded positions count for nothing, whatever they hold.
 
@@ -48,3 +74,9 @@ def row_means(values: Tensor, mask: Tensor) -> Tensor:
     """
     valid = mask.bool()
     return values.masked_fill(~valid, 0).sum(-1) / valid.sum(-1).clamp(min=1)
+
+
+def _check_paired(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
+    """A loss over nothing would be zero and say nothing."""
+    if not student or len(student) != len(teacher):
+        raise ValueError(f"patience pairs {len(student)} student layers with {len(teacher)} of the teacher")

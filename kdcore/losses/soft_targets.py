@@ -34,16 +34,36 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     return ensemble_targets(student, [teacher], temperature)
 
 
-def ensemble_targets(student: Tensor, teachers: Sequence[Tensor], temperature: float) -> Tensor:
-    """`soft_targets` against the mean of the teachers' probabilities, each taken at T.
+def ensemble_targets(
+    student: Tensor, teachers: Sequence[Tensor], temperature: float, weights: Sequence[float] | None = None
+) -> Tensor:
+    """`soft_targets` against the weighted mean of the teachers' probabilities, each taken at T.
 
     Args:
         student: logits [batch, classes]. teachers: at least one, the same shape. temperature: T > 0.
+        weights: one a teacher, none negative, of sum 1; None: equal ones.
     """
-    each = torch.stack([F.log_softmax(full(teacher) / temperature, dim=-1) for teacher in teachers])
-    log_p = each.logsumexp(0) - math.log(len(each))
+    if weights is None:
+        weights = [1 / len(teachers)] * len(teachers)
+    shares = [math.log(weight) if weight else -math.inf for weight in weights]
+    each = [F.log_softmax(full(teacher) / temperature, dim=-1) for teacher in teachers]
+    log_p = torch.stack([said + share for said, share in zip(each, shares, strict=True)]).logsumexp(0)
     log_q = F.log_softmax(full(student) / temperature, dim=-1)
     return temperature**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+
+def ensemble_signal(
+    student: Tensor, teachers: Sequence[Tensor], temperature: float, weights: Sequence[float], regression: bool
+) -> Tensor:
+    """`ensemble_targets`, or, for a task with scores, the squared error to the weighted mean of the teachers' scores.
+
+    Args:
+        weights: one a teacher, none negative, of sum 1.
+    """
+    if not regression:
+        return ensemble_targets(student, teachers, temperature, weights)
+    scores = torch.stack([weight * full(teacher) for weight, teacher in zip(weights, teachers, strict=True)])
+    return F.mse_loss(full(student), scores.sum(0))
 
 
 def teacher_signal(student: Tensor, teacher: Tensor, temperature: float, regression: bool) -> Tensor:

@@ -11,11 +11,20 @@ from kdcore.methods.base import Method, MethodConfig
 from kdcore.methods.distilbert import DistilBERT
 from kdcore.methods.fine_tune import FineTuneAlone
 from kdcore.methods.kd import KD
+from kdcore.methods.minilm import MiniLM
+from kdcore.methods.minilm_v2 import MiniLMv2
+from kdcore.methods.mlkd_bert import MLKDBERT
 from kdcore.methods.pea_kd import PeaKD
 from kdcore.methods.pkd import PKD
 from kdcore.methods.skd import SKD
+from kdcore.methods.takd import TAKD
+from kdcore.methods.tinybert import TinyBERT
+from kdcore.methods.wkd import WKD
 
-METHODS: dict[str, type[Method]] = {method.key: method for method in (FineTuneAlone, KD, DistilBERT, PKD, SKD, PeaKD)}
+METHODS: dict[str, type[Method]] = {
+    method.key: method
+    for method in (FineTuneAlone, KD, DistilBERT, PKD, SKD, PeaKD, MiniLM, MiniLMv2, MLKDBERT, TAKD, WKD, TinyBERT)
+}
 
 __all__ = ["METHODS", "Method", "MethodConfig", "find_method", "resolve"]
 

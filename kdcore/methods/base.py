@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
@@ -126,6 +127,17 @@ class Method(nn.Module):
     def pilots(cls, config: MethodConfig, teachers: int) -> float:
         """Extra trainings the method runs to inform the real one (or to make its teacher), in multiples of it."""
         return 0.0
+
+
+def listed(value: Any) -> Any:
+    """`2,4`, typed in a form or on the command line, as the numbers (2, 4); anything else as it is.
+
+    For the validator of a setting that is a word or a list.
+    """
+    number = r"\d+(?:\.\d+)?"
+    if isinstance(value, str) and re.fullmatch(rf"\s*{number}(\s*[,\s]\s*{number})*\s*", value):
+        return tuple(float(found) if "." in found else int(found) for found in re.findall(number, value))
+    return value
 
 
 def answered(step: Step, tensor: Tensor) -> Tensor:

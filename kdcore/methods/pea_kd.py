@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from kdcore import layer_map
 from kdcore.losses.hidden import patience
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import entropy, hard_labels, teacher_signal
-from kdcore.methods.base import Build, Method, MethodConfig, answered, same_width
+from kdcore.methods.base import Build, Method, MethodConfig, answered, listed, same_width
 from kdcore.models.shared_layers import run_again
 from kdcore.records import Needs, Paper, Setup, Shape, Stage, Step, TeacherAnswers, Term, want
 
@@ -90,13 +89,7 @@ class PeaKD(Method):
         temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
         beta: float = Field(100.0, ge=0, le=1e5, description="weight of the [CLS] states; 0: plain KD at the end")
 
-        @field_validator("thresholds", mode="before")
-        @classmethod
-        def _paired(cls, value: Any) -> Any:
-            """`0.9,0.7` typed in a form or on the command line is the pair (0.9, 0.7)."""
-            if isinstance(value, str) and re.fullmatch(r"\s*[\d.]+\s*[,\s]\s*[\d.]+\s*", value):
-                return tuple(float(number) for number in re.findall(r"[\d.]+", value))
-            return value
+        _as_list = field_validator("thresholds", mode="before")(listed)
 
     config: Config
 

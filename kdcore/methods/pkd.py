@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
+from torch import Tensor
 
 from kdcore import layer_map
 from kdcore.errors import UserError
-from kdcore.losses.hidden import patience
+from kdcore.losses.hidden import patience, token_patience
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, answered, same_width
+from kdcore.methods.base import Method, MethodConfig, answered, listed, same_width
 from kdcore.records import Needs, Paper, Setup, Shape, Stage, Step, Term, want
 
 
@@ -23,7 +23,9 @@ class PKD(Method):
     soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2
     patience (n(c_j) - n(c_J(j)))^2, mean over rows, layers j = 1..k-1 and width; n scales to length 1 (or nothing)
              Skip: J(j) = j N / k    Last: J(j) = N - k + j    for a student of k layers and a teacher of N
-    shapes   s, t: logits [batch, classes] (scores: [batch, 1]); c: [batch, width], equal widths; y: [batch]
+             tokens=all: the same for the state of every token, mean over a row's valid tokens first
+    shapes   s, t: logits [batch, classes] (scores: [batch, 1]); c: [batch, width] (tokens=all: [batch, tokens, width]),
+             equal widths; y: [batch]
     departs  Loss and layers follow the authors' code. Of the paper only accounts by others were read: they give no
              T^2, and a patience term that is summed, so that its beta is (k - 1) width times ours (unverified).
              The code's soft term is C times smaller (`reduction="mean"` over C classes). Its settings convert to
@@ -32,8 +34,9 @@ class PKD(Method):
              T 5 to 20. Its beta is for width 768; width d needs beta d / 768 for the same pull on each state.
              Where N / k is not whole, Skip takes the nearest whole layer; the paper's depths divide. Which mapping the
              paper's 3-layer students used is unverified. Normalising is a switch, since the authors' best runs on
-             MNLI, QNLI and QQP do without. Scores (STS-B) are ours. The authors' student starts from the first layers
-             of pretrained BERT, which here is a choice of the run; they read rows in file order, we shuffle.
+             MNLI, QNLI and QQP do without. Patience on all tokens is ours, and so are scores (STS-B). The authors'
+             student starts from the first layers of pretrained BERT, which here is a choice of the run; they read rows
+             in file order, we shuffle.
     """
 
     key = "pkd"
@@ -47,24 +50,19 @@ class PKD(Method):
         arxiv="1908.09355",
         family="hidden",
     )
-    needs = Needs(student=want("logits", "cls"), teacher=want("logits", "cls"))
+    needs = Needs(student=want("logits", "cls", "hidden"), teacher=want("logits", "cls", "hidden"))
 
     class Config(MethodConfig):
         alpha: float = Field(0.5, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
         temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
-        beta: float = Field(500.0, ge=0, le=1e5, description="weight of the [CLS] states, for the mean over width")
+        beta: float = Field(500.0, ge=0, le=1e5, description="weight of the states, for the mean over width")
         layers: Literal["skip", "last"] | tuple[int, ...] = Field(
             "skip", description="teacher layers for the student's: skip, last, or a list for all but its last layer"
         )
-        normalise: bool = Field(True, description="scale each [CLS] state to length 1 before comparing")
+        normalise: bool = Field(True, description="scale each state to length 1 before comparing")
+        tokens: Literal["cls", "all"] = Field("cls", description="whose states are compared: [CLS], or every token's")
 
-        @field_validator("layers", mode="before")
-        @classmethod
-        def _listed(cls, value: Any) -> Any:
-            """`2,4` typed in a form or on the command line is the list (2, 4)."""
-            if isinstance(value, str) and re.fullmatch(r"\s*\d+(\s*[,\s]\s*\d+)*\s*", value):
-                return tuple(int(number) for number in re.findall(r"\d+", value))
-            return value
+        _as_list = field_validator("layers", mode="before")(listed)
 
     config: Config
 
@@ -72,7 +70,7 @@ class PKD(Method):
         super().__init__(config, setup)
         self.map = self.layer_map(config, setup.student, next(iter(setup.teachers.values())))
         if self.map:
-            same_width(setup, "PKD compares [CLS] states directly")
+            same_width(setup, "PKD compares states directly")
 
     @classmethod
     def layer_map(cls, config: MethodConfig, student: Shape, teacher: Shape) -> dict[int, int]:
@@ -96,11 +94,16 @@ class PKD(Method):
         return {j: n for j, n in rule(student.layers, teacher.layers).items() if j < student.layers}
 
     def stages(self) -> list[Stage]:
-        ours, theirs = self.map.keys(), self.map.values()
         if not self.map:
             return [Stage("distil", Needs(student=want("logits"), teacher=want("logits")), self.terms)]
-        needs = Needs(student=want("logits", cls=tuple(ours)), teacher=want("logits", cls=tuple(sorted(set(theirs)))))
-        return [Stage("distil", needs, self.terms)]
+        student = want("logits", **{self._states: tuple(self.map)})
+        teacher = want("logits", **{self._states: tuple(sorted(set(self.map.values())))})
+        return [Stage("distil", Needs(student, teacher), self.terms)]
+
+    @property
+    def _states(self) -> str:
+        """The tensor whose layers are compared."""
+        return "cls" if self.config.tokens == "cls" else "hidden"
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, student, teacher = self.config, step.student, step.teacher
@@ -108,10 +111,15 @@ class PKD(Method):
         soft = teacher_signal(answered(step, student.logits), teacher.logits, config.temperature, step.regression)
         terms = {"hard": Term(hard, 1 - config.alpha), "soft": Term(soft, config.alpha)}
         if self.map:
-            ours = [answered(step, student.cls[j]) for j in self.map]
-            theirs = [teacher.cls[n] for n in self.map.values()]
-            terms["patience"] = Term(patience(ours, theirs, config.normalise), config.beta)
+            terms["patience"] = Term(self._patience(step), config.beta)
         return terms
+
+    def _patience(self, step: Step) -> Tensor:
+        ours, theirs = getattr(step.student, self._states), getattr(step.teacher, self._states)
+        ours, theirs = [answered(step, ours[j]) for j in self.map], [theirs[n] for n in self.map.values()]
+        if self.config.tokens == "cls":
+            return patience(ours, theirs, self.config.normalise)
+        return token_patience(ours, theirs, answered(step, step.student.mask), self.config.normalise)
 
 
 def _explicit(layers: tuple[int, ...], student: int, teacher: int) -> dict[int, int]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -14,6 +13,7 @@ from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
 from kdcore.methods.base import Method, MethodConfig, answered
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
+from kdcore.shares import by_rank, by_softmax
 
 FINAL = "distil"
 
@@ -147,20 +147,3 @@ class SKD(Method):
         assert isinstance(counts, Mapping) and isinstance(scores, Mapping)
         self._counts = {name: int(counts.get(name, 0)) for name in self._counts}
         self._pilot_scores = {str(name): float(score) for name, score in scores.items()}
-
-
-def by_rank(scores: Sequence[float]) -> list[float]:
-    """r_k / (n (n + 1) / 2), r = n for the best and 1 for the worst; ties share their mean rank; NaN is the worst."""
-    values = [-math.inf if math.isnan(score) else score for score in scores]
-    ranks = [
-        sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2 for value in values
-    ]
-    return [rank / sum(ranks) for rank in ranks]
-
-
-def by_softmax(scores: Sequence[float], spread: float) -> list[float]:
-    """softmax(score / spread); a NaN counts as the worst score given."""
-    worst = min((score for score in scores if not math.isnan(score)), default=0.0)
-    values = [worst if math.isnan(score) else score for score in scores]
-    weights = [math.exp((value - max(values)) / spread) for value in values]
-    return [weight / sum(weights) for weight in weights]

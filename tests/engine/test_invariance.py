@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,20 +50,22 @@ class Bench:
         for i in range(max(count, METHODS[key].teachers[0])):
             home = shelf / f"invariance-{i}"
             if not home.exists():
-                save_student(world.model(seed=20 + i), world.tokenizer(), home)
-            teachers.append(Teacher(f"t{i}", home, world.SHAPE, f"identity {i}", "made for tests"))
-        student = world.model(seed=1, dropout=0.0)
-        shape = shape_of(student.config)
+                save_student(world.model(layers=4, seed=20 + i), world.tokenizer(), home)
+            teachers.append(Teacher(f"t{i}", home, replace(world.SHAPE, layers=4), f"identity {i}", "made for tests"))
+        shape = shape_of(world.model().config)
         scores: dict[str, float | None] = {teacher.name: 0.5 for teacher in teachers}
         setup = Setup("classification", 2, shape, {t.name: t.shape for t in teachers}, scores)
         method = resolve(key, {})[0](resolve(key, {})[1], setup)
+        students = method.build_students(
+            lambda layers=None: world.model(layers=layers or shape.layers, seed=1, dropout=0.0)
+        )
         settings = TrainConfig(max_length=32, dropout=0.0, clip=1e9, batch_size=12)
         rows = encode_rows(task, world.tokenizer(), settings)
         ensemble = Ensemble(teachers, rows.train, rows.identity, CPU, cached)
         self.stage = method.stages()[-1]
         self.job = Job(
-            settings, task.task, folder, rows.train, rows.splits, None, method, {"student": student},
-            lambda: {"student": student}, ensemble, CPU, {},
+            settings, task.task, folder, rows.train, rows.splits, None, method, students, lambda: students, ensemble,
+            CPU, {},
         )  # fmt: skip
         for _ in ensemble.ready(self.stage.needs.teacher, list(ensemble.teachers)):
             pass

@@ -34,6 +34,10 @@ CASES = {
     "pkd": (run("pkd", precision="auto"), 1),
     "skd": (run("skd"), 3),
     "skd, ranked by pilots": (run("skd", options={"sampling": "student-rank"}, epochs=1), 2),
+    "pea-kd": (run("pea-kd"), 1),
+    "tinybert, augmented": (run("tinybert", options={"augment": "word-neighbours", "augment_words": 3}), 1),
+    "minilm-v2": (run("minilm-v2"), 1),
+    "mlkd": (run("mlkd"), 1),
 }
 
 

@@ -1,9 +1,12 @@
 """Stages in the engine: judged by their own loss, begun from the best weights, with models of another depth."""
 
+import pytest
 import small_world as small
 import torch
 
+from kdcore.engine import preflight
 from kdcore.engine.trainer import train
+from kdcore.errors import UserError
 from kdcore.events import Evaluated, RunFinished, RunStarted, StepDone
 from kdcore.models.students import load_classifier
 
@@ -48,6 +51,14 @@ def test_tied_weights_stay_tied_while_training(tmp_path):
     name = "bert.encoder.layer.{}.attention.self.{}.weight"
     assert torch.equal(weights[name.format(0, "query")], weights[name.format(2, "key")])
     assert torch.equal(weights[name.format(1, "key")], weights[name.format(3, "query")])
+
+
+def test_a_stage_without_a_step_is_refused_before_the_start(tmp_path):
+    run = small.run("pea-kd", small.teachers(tmp_path, 1), {"ptp_share": 0.1}, max_steps=3)
+    (line,) = [line for line in preflight.check(run) if line.level == "block"]
+    assert (line.field, line.words) == ("train.epochs", "3 steps leave none for the stage ptp")
+    with pytest.raises(UserError, match="leave none for the stage ptp"):
+        list(train(run, tmp_path / "run"))
 
 
 def test_stopped_inside_the_first_stage_and_resumed_it_ends_the_same(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from kdcore.losses.hidden import cosine, patience, row_means
+from kdcore.losses.hidden import cosine, patience, row_means, token_mse, token_patience
 
 LENGTHS = [5, 3, 1]
 
@@ -73,6 +73,50 @@ def test_patience_over_nothing_is_an_error():
         patience(layers(1), layers(11, count=1), True)
 
 
+def tokens(seed: int, count: int = 2) -> list[torch.Tensor]:
+    return [states(3, 5, 4, seed=seed + layer) for layer in range(count)]
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_token_patience_equals_the_loop(normalise):
+    student, teacher = tokens(1), tokens(11)
+    total = 0.0
+    for ours, theirs in zip(student, teacher, strict=True):
+        for b, length in enumerate(LENGTHS):
+            for s, t in zip(ours[b, :length].tolist(), theirs[b, :length].tolist(), strict=True):
+                length_s = math.sqrt(sum(x * x for x in s)) if normalise else 1.0
+                length_t = math.sqrt(sum(x * x for x in t)) if normalise else 1.0
+                apart = sum((x / length_s - y / length_t) ** 2 for x, y in zip(s, t, strict=True))
+                total += apart / (2 * len(LENGTHS) * length * 4)  # layers, rows, the row's tokens, width
+    assert token_patience(student, teacher, mask(), normalise).item() == pytest.approx(total, rel=1e-10)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_token_patience_of_rows_of_one_token_is_patience(normalise):
+    student, teacher = tokens(1), tokens(11)
+    alone = torch.zeros(3, 5).index_fill(1, torch.tensor([0]), 1)
+    first = patience([s[:, 0] for s in student], [t[:, 0] for t in teacher], normalise)
+    torch.testing.assert_close(token_patience(student, teacher, alone, normalise), first, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_token_patience_gradients_and_padding(normalise):
+    student, teacher = tokens(1), tokens(11)
+    assert token_patience(student, student, mask(), normalise).item() == 0.0
+    noisy = [s.masked_fill(~mask().bool()[..., None], 1e6) for s in student]
+    value = token_patience(student, teacher, mask(), normalise)
+    torch.testing.assert_close(token_patience(noisy, teacher, mask(), normalise), value)
+    inputs = tuple(layer.requires_grad_() for layer in student)
+    assert gradcheck(lambda a, b: token_patience([a, b], teacher, mask(), normalise), inputs)
+    (gradient,) = torch.autograd.grad(token_patience(student, teacher, mask(), normalise), student[:1])
+    assert torch.equal(gradient.abs().sum(-1) > 0, mask().bool())
+
+
+def test_token_patience_over_nothing_is_an_error():
+    with pytest.raises(ValueError, match="0 student layers"):
+        token_patience([], [], mask(), True)
+
+
 def test_cosine_by_hand():
     student = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [9.0, 9.0]]])
     teacher = torch.tensor([[[0.0, 5.0], [-2.0, 0.0]], [[3.0, 0.0], [0.0, 0.0]]])
@@ -119,6 +163,35 @@ def test_cosine_weighs_rows_not_tokens():
     assert cosine(student, teacher, lengths).item() == pytest.approx(1.0)
 
 
+def test_token_mse_by_hand():
+    student = torch.tensor([[[1.0, 0.0], [2.0, 2.0]], [[0.0, 0.0], [9.0, 9.0]]])
+    teacher = torch.tensor([[[0.0, 3.0], [2.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]])
+    valid = torch.tensor([[1, 1], [1, 0]])
+    # row 1: ((1 + 9) / 2 + (0 + 4) / 2) / 2; row 2: its one token, 1 / 2
+    assert token_mse(student, teacher, valid).item() == pytest.approx((3.5 + 0.5) / 2)
+
+
+def test_token_mse_equals_the_loop_layer_by_layer():
+    student, teacher = states(2, 3, 5, 4, seed=1), states(2, 3, 5, 4, seed=2)
+    expected = []
+    for ours, theirs in zip(student, teacher, strict=True):
+        rows = [float((ours[b, :n] - theirs[b, :n]).square().sum()) / (4 * n) for b, n in enumerate(LENGTHS)]
+        expected.append(sum(rows) / 3)
+    assert token_mse(student, teacher, mask()).tolist() == pytest.approx(expected, rel=1e-10)
+    assert token_mse(student[0], teacher[0], mask()).item() == pytest.approx(expected[0], rel=1e-10)
+
+
+def test_token_mse_ignores_padding_and_has_right_gradients():
+    student, teacher = states(3, 5, 4, seed=1).requires_grad_(), states(3, 5, 4, seed=2)
+    value = token_mse(student, teacher, mask())
+    unreal = teacher.masked_fill(~mask().bool()[..., None], float("nan"))
+    assert torch.equal(token_mse(student, unreal, mask()), value)
+    assert gradcheck(lambda s: token_mse(s, teacher, mask()), student)
+    (gradient,) = torch.autograd.grad(value, student)
+    assert torch.equal(gradient.abs().sum(-1) > 0, mask().bool())
+    assert token_mse(student, student, mask()).item() == 0.0
+
+
 def test_row_means_by_hand():
     values = torch.tensor([[1.0, 3.0, 100.0], [5.0, 7.0, 9.0], [1.0, 1.0, 1.0]])
     valid = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 0, 0]])
@@ -132,7 +205,8 @@ def test_half_precision_states_are_compared_in_float32(dtype):
     assert half.dtype == torch.float32
     exact = patience([s.to(dtype).double() for s in student], [t.to(dtype).double() for t in teacher], True)
     assert half.item() == pytest.approx(exact.item(), rel=1e-4)
-    assert cosine(states(3, 5, 4).to(dtype), states(3, 5, 4, seed=1).to(dtype), mask()).dtype == torch.float32
+    for loss in (cosine, token_mse):
+        assert loss(states(3, 5, 4).to(dtype), states(3, 5, 4, seed=1).to(dtype), mask()).dtype == torch.float32
 
 
 def test_large_half_precision_states_do_not_overflow():

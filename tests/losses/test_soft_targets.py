@@ -8,6 +8,7 @@ from torch.autograd import gradcheck
 
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import (
+    ensemble_signal,
     ensemble_targets,
     entropy,
     hard_labels,
@@ -26,13 +27,14 @@ def softmax(row: list[float]) -> list[float]:
     return [math.exp(z) / total for z in row]
 
 
-def slow_kl(student: torch.Tensor, teachers: list[torch.Tensor], t: float) -> float:
-    """T^2 KL(mean of teachers || student) as the equation says, one number at a time."""
+def slow_kl(student: torch.Tensor, teachers: list[torch.Tensor], t: float, weights: list[float] | None = None) -> float:
+    """T^2 KL(weighted mean of teachers || student) as the equation says, one number at a time."""
     total = 0.0
+    weights = weights or [1 / len(teachers)] * len(teachers)
     for b, row in enumerate(student.tolist()):
         q = softmax([z / t for z in row])
         each = [softmax([z / t for z in teacher[b].tolist()]) for teacher in teachers]
-        p = [sum(column) / len(each) for column in zip(*each, strict=True)]
+        p = [sum(w * pk for w, pk in zip(weights, column, strict=True)) for column in zip(*each, strict=True)]
         total += sum(pc * (math.log(pc) - math.log(qc)) for pc, qc in zip(p, q, strict=True))
     return t**2 * total / len(student)
 
@@ -64,14 +66,39 @@ def test_ensemble_averages_probabilities_not_logits():
     )
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_weighted_ensemble_equals_the_loop(temperature):
+    student, teachers, weights = logits(seed=1), [logits(seed=seed) for seed in (2, 3, 4)], [0.5, 0.2, 0.3]
+    value = ensemble_targets(student, teachers, temperature, weights)
+    assert value.item() == pytest.approx(slow_kl(student, teachers, temperature, weights), rel=1e-10)
+    assert ensemble_signal(student, teachers, temperature, weights, False).item() == value.item()
+
+
+def test_a_teacher_of_no_weight_says_nothing():
+    student, teachers = logits(seed=1).requires_grad_(), [logits(seed=2), logits(seed=3)]
+    alone = ensemble_targets(student, teachers, 2.0, [1.0, 0.0])
+    assert alone.item() == pytest.approx(soft_targets(student, teachers[0], 2.0).item(), rel=1e-12)
+    (gradient,) = torch.autograd.grad(alone, student)
+    assert torch.isfinite(gradient).all()
+
+
+def test_weighted_scores_by_hand():
+    student, teachers = torch.tensor([[1.0], [2.0]]), [torch.tensor([[0.0], [4.0]]), torch.tensor([[4.0], [4.0]])]
+    # mean scores 0.75 * 0 + 0.25 * 4 = 1 and 4: (0 + 4) / 2
+    assert ensemble_signal(student, teachers, 9.0, [0.75, 0.25], True).item() == pytest.approx(2.0)
+
+
 def test_gradients():
     student, teacher = logits(seed=1).requires_grad_(), logits(seed=2)
     assert gradcheck(lambda s: soft_targets(s, teacher, 3.0), student)
     assert gradcheck(lambda s: ensemble_targets(s, [teacher, logits(seed=3)], 3.0), student)
+    assert gradcheck(lambda s: ensemble_targets(s, [teacher, logits(seed=3)], 3.0, [0.9, 0.1]), student)
     assert gradcheck(lambda s: hard_labels(s, torch.tensor([0, 1, 2, 0, 1]), False), student)
     scores = logits(classes=1, seed=4).requires_grad_()
     assert gradcheck(lambda s: hard_labels(s, torch.arange(5.0), True), scores)
     assert gradcheck(lambda s: teacher_signal(s, logits(classes=1, seed=5), 1.0, True), scores)
+    several = [logits(classes=1, seed=seed) for seed in (5, 6)]
+    assert gradcheck(lambda s: ensemble_signal(s, several, 1.0, [0.3, 0.7], True), scores)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

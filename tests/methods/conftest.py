@@ -29,13 +29,33 @@ def outputs(wanted: Want, size: Shape, seed: int, classes: int = CLASSES, traine
     def random(*dims: int) -> torch.Tensor:
         return torch.randn(*dims, generator=generator, dtype=torch.float64).requires_grad_(trained)
 
-    dims = {"logits": (ROWS, classes), "cls": (ROWS, size.width), "hidden": (ROWS, TOKENS, size.width)}
+    split = (ROWS, size.heads, TOKENS, size.width // size.heads)
+    dims = {
+        "logits": (ROWS, classes),
+        "cls": (ROWS, size.width),
+        "hidden": (ROWS, TOKENS, size.width),
+        "embeddings": (ROWS, TOKENS, size.width),
+        "head_outputs": (ROWS, TOKENS, size.width),
+        "queries": split,
+        "keys": split,
+        "values": split,
+        "scores": (ROWS, size.heads, TOKENS, TOKENS),
+        "attention": (ROWS, size.heads, TOKENS, TOKENS),
+    }
     tensors: dict[str, object] = {}
     for name, layers in wanted.items():
         if layers == ALL_LAYERS:
             layers = tuple(range(0 if name in WITH_LAYER_ZERO else 1, size.layers + 1))
         tensors[name] = {layer: random(*dims[name]) for layer in layers} if layers else random(*dims[name])
+        if name == "attention":
+            tensors[name] = {layer: attending(scores) for layer, scores in tensors[name].items()}
     return Outputs(tensors, attention_mask())
+
+
+def attending(scores: torch.Tensor) -> torch.Tensor:
+    """Distributions over the valid tokens, as a leaf of its own."""
+    padding = attention_mask()[:, None, None, :] == 0
+    return scores.detach().masked_fill(padding, -torch.inf).softmax(-1).requires_grad_(scores.requires_grad)
 
 
 class World:
@@ -85,11 +105,13 @@ class World:
     def step(self, stage: str | None = None, seed: int = 0, number: int = 1) -> Step:
         """A step in which every teacher answers whom the method asks to."""
         chosen = self.stage(stage)
-        student = outputs(chosen.needs.student, self.setup.student, seed, self.classes, trained=True)
-        bare = Step(
-            self.batch(), {"student": student}, {}, {}, chosen.name, number, 100, 0.0, self.rng, self.regression
-        )
-        rows = dict(self.method.pick_teachers(bare))
+        wanted, size = chosen.needs.student, self.setup.student
+        students = {
+            role: outputs(wanted, size, seed + 50 * place, self.classes, chosen.trains(role))
+            for place, role in enumerate(chosen.students or ("student",))
+        }
+        bare = Step(self.batch(), students, {}, {}, chosen.name, number, 100, 0.0, self.rng, self.regression)
+        rows = dict(self.method.pick_teachers(bare)) if chosen.needs.teacher else {}
         said = {
             name: outputs(chosen.needs.teacher, self.setup.teachers[name], seed + 100 + place, self.classes)
             for place, name in enumerate(self.setup.teachers)

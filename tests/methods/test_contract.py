@@ -22,20 +22,42 @@ TEACHER = Shape(layers=4, width=16, heads=2, intermediate=32, vocabulary=40, pos
 VARIANTS: dict[str, list[dict[str, object]]] = {
     "kd": [{"alpha": 1.0}],
     "distilbert": [{"cosine_weight": 0.0}],
+    "minilm": [{"value_weight": 0.0}],
+    "minilm-v2": [{"relation_heads": 4, "teacher_layer": 2}, {"query_weight": 0.0, "key_weight": 2.0}],
+    "mlkd": [
+        {"projection": "shared", "embedding_norm": False, "contrast_scaled": False, "splits": 4, "layers": "last"},
+        {"hidden_weight": 0.0, "embedding_weight": 0.0, "sample_weight": 0.0},
+        {"attention_weight": 0.0, "contrast_weight": 0.0},
+        {"representation_share": 0.0},
+    ],
     "pea-kd": [
         {"sharing": "plain", "beta": 0.0},
         {"sharing": "none", "second_pass": "all", "thresholds": (0.5, 0.4)},
         {"ptp": False, "second_pass": "upper-half"},
     ],
-    "pkd": [{"layers": "last", "normalise": False}, {"layers": (1,)}],
+    "pkd": [{"layers": "last", "normalise": False}, {"layers": (1,)}, {"tokens": "all"}],
     "skd": [{"sampling": "teacher-rank", "mapping": "softmax"}, {"sampling": "student-rank", "hard_label_weight": 0.5}],
+    "takd": [{"alpha": 1.0}],
+    "tinybert": [
+        {"layers": "last", "projection": "per-layer", "score_target": "teacher", "temperature": 2.0},
+        {"layers": (1, 2), "hidden_weight": 0.0, "intermediate_share": 0.8},
+        {"attention_weight": 0.0, "embedding_weight": 0.0},
+        {"embedding_weight": 0.0, "hidden_weight": 0.0, "attention_weight": 2.0},
+        {"intermediate_share": 0.0},
+        {"augment": "word-neighbours"},
+    ],
+    "wkd": [{"weights": "rank", "hard_label_weight": 0.5}, {"weights": "softmax", "temperature": 4.0}],
 }
 """Settings beside the defaults that change what a method computes."""
 
 NOT_ZERO_AT_EQUALITY: dict[str, set[str]] = {
+    "mlkd": {"contrast"},  # equal vectors have the others of the batch to be told from
     "pea-kd": {"ptp", "soft", "patience"},  # its student is never its teacher: it runs layers twice, or learns labels
 }
 """Method -> terms that its card does not call zero where student equals teacher."""
+
+DEEPER_TEACHER = {"takd"}
+"""Methods that refuse a teacher of the student's depth; their own tests show the zero."""
 
 
 def cases() -> Iterator[object]:
@@ -118,7 +140,7 @@ class Bench:
             if stage.runs(name)
         }
         bare = Step(batch, students, {}, {}, stage.name, number, 50, 0.0, self.rng, self.regression)
-        rows = dict(self.method.pick_teachers(bare))
+        rows = dict(self.method.pick_teachers(bare)) if stage.needs.teacher else {}
         said = {}
         for name, chosen in rows.items():
             encoding = batch.encoding if chosen is None else batch.encoding.rows(chosen)
@@ -295,6 +317,8 @@ def test_state_survives_saving_and_loading(case):
 
 
 def test_no_distillation_loss_where_student_equals_teacher(case):
+    if case[0] in DEEPER_TEACHER:
+        pytest.skip("its teacher is deeper than its student")
     equal, different = Bench(case, equal=True), Bench(case)
     allowed = NOT_ZERO_AT_EQUALITY.get(case[0], set()) | {"hard"}
     for same, other in zip(equal.ready(), different.ready(), strict=True):

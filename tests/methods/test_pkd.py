@@ -1,4 +1,6 @@
-"""Patient KD: the card's invariants. Number 10 (initial layers) is the student builder's, not the loss's."""
+"""Patient KD: its card but for numbers 6 and 7 (soft targets, in tests/losses) and 10 (first layers, in tests/models)."""
+
+from itertools import pairwise
 
 import pytest
 import torch
@@ -20,7 +22,15 @@ def layer_map(shape, student, teacher, layers):
         (12, 6, "last", [7, 8, 9, 10, 11]),
         (12, 3, "last", [10, 11]),
         (24, 6, "skip", [4, 8, 12, 16, 20]),
-        (6, 4, "skip", [2, 3, 5]),  # 1.5, 3, 4.5: the nearest whole layer, halves up
+        (24, 6, (1, 2, 3, 4, 5), [1, 2, 3, 4, 5]),  # as their launch script names them
+        # depths that do not divide: the nearest whole layer, halves up
+        (6, 4, "skip", [2, 3, 5]),  # 1.5, 3, 4.5
+        (12, 5, "skip", [2, 5, 7, 10]),  # 2.4, 4.8, 7.2, 9.6
+        (12, 8, "skip", [2, 3, 5, 6, 8, 9, 11]),  # 1.5, 3, 4.5, 6, 7.5, 9, 10.5
+        (4, 3, "skip", [1, 3]),  # 1.33, 2.67
+        (3, 6, "skip", [1, 1, 2, 2, 3]),  # a deeper student: 0.5, 1, 1.5, 2, 2.5
+        (12, 5, "last", [8, 9, 10, 11]),
+        (4, 3, "last", [2, 3]),
         (6, 3, (1, 6), [1, 6]),
         (6, 3, "1,6", [1, 6]),
         (6, 2, "5", [5]),
@@ -28,6 +38,15 @@ def layer_map(shape, student, teacher, layers):
 )
 def test_layer_map(shape, teacher, student, layers, expected):
     assert layer_map(shape, student, teacher, layers) == dict(enumerate(expected, start=1))
+
+
+def test_a_map_has_a_layer_for_each_of_the_students_but_its_last(shape):
+    for teacher in (3, 4, 6, 12, 24):
+        for student in range(2, teacher + 1):
+            for layers in ("skip", "last"):
+                matched = layer_map(shape, student, teacher, layers)
+                assert list(matched) == list(range(1, student))
+                assert all(1 <= a <= b <= teacher for a, b in pairwise([*matched.values(), teacher]))
 
 
 def test_impossible_maps_are_refused(shape, world):
@@ -45,19 +64,73 @@ def test_impossible_maps_are_refused(shape, world):
         world("pkd", teachers={"big": shape(6, width=16)})
 
 
+@pytest.mark.parametrize(
+    ("teacher", "student", "layers", "pairs"),
+    [
+        (6, 3, "skip", ((1, 2), (2, 4))),
+        (12, 6, "skip", ((1, 2), (2, 4), (3, 6), (4, 8), (5, 10))),
+        (12, 3, "skip", ((1, 4), (2, 8))),
+        (12, 6, "last", ((1, 7), (2, 8), (3, 9), (4, 10), (5, 11))),
+        (12, 3, "last", ((1, 10), (2, 11))),
+    ],
+)
 @pytest.mark.parametrize("normalise", [True, False])
-def test_equals_the_equation(world, normalise):
-    made = world("pkd", {"alpha": 0.3, "temperature": 5.0, "beta": 100.0, "normalise": normalise})
+def test_equals_the_equation(world, shape, normalise, teacher, student, layers, pairs):
+    options = {"alpha": 0.3, "temperature": 5.0, "beta": 100.0, "normalise": normalise, "layers": layers}
+    made = world("pkd", options, student=shape(student), teachers={"big": shape(teacher)})
     step = made.step()
     total = 0.0
-    for j, n in ((1, 2), (2, 4)):
+    for j, n in pairs:
         for s, t in zip(step.student.cls[j].detach(), step.teacher.cls[n], strict=True):
             s, t = (s / s.norm(), t / t.norm()) if normalise else (s, t)
             total += float(((s - t) ** 2).sum())
-    patience = total / (6 * 2 * 8)  # rows, layers, width
+    patience = total / (6 * len(pairs) * 8)  # rows, layers, width
     kd = world("kd", {"alpha": 0.3, "temperature": 5.0})
     assert made.terms(step)["patience"] == pytest.approx(patience, rel=1e-10)
     assert made.loss(step).item() == pytest.approx(kd.loss(step).item() + 100 * patience, rel=1e-10)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_patience_on_all_tokens_equals_the_equation(world, normalise):
+    made = world("pkd", {"alpha": 0.3, "temperature": 5.0, "beta": 100.0, "normalise": normalise, "tokens": "all"})
+    assert made.stage().needs.student == {"logits": (), "hidden": (1, 2)}
+    assert made.stage().needs.teacher == {"logits": (), "hidden": (2, 4)}
+    step = made.step()
+    patience = 0.0
+    for j, n in ((1, 2), (2, 4)):
+        for b, length in enumerate(step.student.mask.sum(-1).tolist()):
+            for i in range(length):
+                s, t = step.student.hidden[j][b, i].detach(), step.teacher.hidden[n][b, i]
+                s, t = (s / s.norm(), t / t.norm()) if normalise else (s, t)
+                patience += float(((s - t) ** 2).sum()) / (6 * 2 * length * 8)  # rows, layers, the row's tokens, width
+    kd = world("kd", {"alpha": 0.3, "temperature": 5.0})
+    assert made.terms(step)["patience"] == pytest.approx(patience, rel=1e-10)
+    assert made.loss(step).item() == pytest.approx(kd.loss(step).item() + 100 * patience, rel=1e-10)
+
+
+def with_states(outputs, states):
+    """The same states as [CLS] alone and as a whole."""
+    cls = {layer: state[:, 0] for layer, state in states.items()}
+    return type(outputs)({"logits": outputs.logits, "hidden": states, "cls": cls}, outputs.mask)
+
+
+def test_only_patience_on_all_tokens_sees_the_tokens_and_none_sees_padding(world, replaced):
+    whole = world("pkd", {"tokens": "all"}).step()
+    mask, states = whole.student.mask.bool(), whole.student.hidden
+    beside = mask.clone()
+    beside[:, 0] = False
+
+    def patience(kind, where):
+        ours = {layer: state.detach().masked_fill(where[..., None], 7.0) for layer, state in states.items()}
+        students = {"student": with_states(whole.student, ours)}
+        teachers = {"big": with_states(whole.teacher, whole.teacher.hidden)}
+        made = world("pkd", {"tokens": kind})
+        return made.terms(replaced(whole, students=students, teachers=teachers))["patience"]
+
+    nowhere = torch.zeros_like(mask)
+    assert patience("cls", nowhere) == patience("cls", beside) == patience("cls", ~mask)
+    assert patience("all", nowhere) == patience("all", ~mask)
+    assert patience("all", beside) != pytest.approx(patience("all", nowhere), rel=0.01)
 
 
 def test_reads_the_mapped_cls_states_only(world):

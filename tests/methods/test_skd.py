@@ -1,4 +1,4 @@
-"""Stochastic KD: the card's invariants. Number 8 (draws touch neither data order nor dropout) is also the engine's."""
+"""Stochastic KD: the card's invariants. Numbers 4 and 8 hold in whole runs too: tests/engine."""
 
 import math
 from collections import Counter
@@ -8,7 +8,7 @@ import torch
 
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, resolve
-from kdcore.methods.skd import by_rank, by_softmax
+from kdcore.shares import by_rank, by_softmax
 
 NAMES = ["small", "medium", "large"]
 SCORES = {"small": 0.70, "medium": 0.75, "large": 0.90}
@@ -99,12 +99,15 @@ def test_one_teacher_is_asked_per_step_and_counts_add_up(world):
     assert notes["chance/small"] == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("sampling", ["uniform", "teacher-rank"])
-def test_frequencies_follow_the_chances(world, sampling):
-    made = ranked(world, sampling, SCORES)
+@pytest.mark.parametrize(
+    ("sampling", "mapping"), [("uniform", "rank"), ("teacher-rank", "rank"), ("student-rank", "softmax")]
+)
+def test_frequencies_follow_the_chances(world, sampling, mapping):
+    made = ranked(world, sampling, SCORES, mapping=mapping)
     step = made.step()
-    draws = 20_000
+    draws = 100_000
     counts = Counter(next(iter(made.method.pick_teachers(step))) for _ in range(draws))
+    assert sum(counts.values()) == draws
     for name, chance in made.method.probabilities().items():
         assert abs(counts[name] / draws - chance) < 4 * math.sqrt(chance * (1 - chance) / draws)
 
@@ -160,6 +163,32 @@ def test_the_mean_over_draws_has_the_gradient_of_averaged_probabilities(world, r
     target = sum(chances[name] * said[name].softmax(-1) for name in NAMES)
     cross_entropy = -(target * logits.log_softmax(-1)).sum(-1).mean()
     torch.testing.assert_close(mean, torch.autograd.grad(cross_entropy, logits)[0], rtol=1e-9, atol=1e-12)
+
+
+def descent(world, replaced, answers, sampling, mapping):
+    """Logits after some steps of gradient descent, and the teachers drawn on the way."""
+    made = ranked(world, sampling, SCORES, mapping=mapping, temperature=2.0, hard_label_weight=0.25)
+    logits, names = torch.zeros(6, 3, dtype=torch.float64, requires_grad=True), []
+    for number in range(1, 41):
+        step = made.step(number=number)
+        (name,) = step.teachers
+        student, teacher = (type(step.student)({"logits": z}, step.student.mask) for z in (logits, answers[name]))
+        loss = made.loss(replaced(step, students={"student": student}, teachers={name: teacher}))
+        logits = (logits - torch.autograd.grad(loss, logits)[0]).detach().requires_grad_()
+        names.append(name)
+    return logits, tuple(names)
+
+
+@pytest.mark.parametrize("agree", [True, False])
+def test_only_where_teachers_differ_the_chances_change_the_student(world, replaced, agree):
+    generator = torch.Generator().manual_seed(3)
+    answers = {name: torch.randn(6, 3, generator=generator, dtype=torch.float64) for name in NAMES}
+    if agree:
+        answers = dict.fromkeys(NAMES, answers["large"])
+    settings = [("uniform", "rank"), ("teacher-rank", "rank"), ("teacher-rank", "softmax")]
+    ends, drawn_names = zip(*(descent(world, replaced, answers, *setting) for setting in settings), strict=True)
+    assert len(set(drawn_names)) == len(settings), "the chances changed the draws"
+    assert [torch.equal(ends[0], end) for end in ends[1:]] == [agree, agree]
 
 
 def test_student_rank_runs_a_pilot_for_each_teacher_then_starts_afresh(world):

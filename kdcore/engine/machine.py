@@ -1,0 +1,80 @@
+"""What this machine is: device, versions, memory and disk. Nothing that names a person or a place."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+
+from kdcore import __version__
+from kdcore.engine.precision import hardware, has_fast_bf16
+
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "scikit-learn", "pandas", "streamlit", "plotly")
+"""Those whose version decides how a run or a page behaves."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes of something finite: in all, and still free."""
+
+    total: int
+    free: int
+
+
+def device() -> dict[str, str]:
+    """Where runs are trained here, in words."""
+    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    said = {
+        "Processor": f"{hardware('cpu')} ({cores} cores)",
+        "Threads of torch": str(torch.get_num_threads()),
+        "Instruction set": torch.backends.cpu.get_cpu_capability(),
+    }
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        said["GPU"] = hardware("cuda") + (f", the first of {count}" if count > 1 else "")
+        said["CUDA"] = str(torch.version.cuda)
+    else:
+        said["GPU"] = "none found: runs are trained on the processor"
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    said["Arithmetic"] = "bf16 forward passes, float32 weights" if has_fast_bf16(where) else "float32"
+    return said
+
+
+def versions() -> dict[str, str]:
+    """KDBoard, Python, the system and the packages: name -> version."""
+    said = {"KDBoard": __version__, "Python": platform.python_version(), "System": platform.system()}
+    for package in PACKAGES:
+        try:
+            said[package] = version(package)
+        except PackageNotFoundError:
+            said[package] = "not installed"
+    return said
+
+
+def memory() -> Room:
+    """Of the machine: what a new run could still take."""
+    found = psutil.virtual_memory()
+    return Room(found.total, found.available)
+
+
+def gpu_memory() -> Room | None:
+    """Of the first GPU; None where there is none."""
+    if not torch.cuda.is_available():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return Room(total, free)
+
+
+def own_memory() -> int:
+    """Bytes that this process holds."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def disk(folder: Path) -> Room:
+    """Of the file system that holds the folder."""
+    found = psutil.disk_usage(str(folder))
+    return Room(found.total, found.free)

@@ -1,0 +1,113 @@
+"""MiniLM's deep self-attention distillation, on task data."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from kdcore.errors import UserError
+from kdcore.losses.relation import attention_divergence, merge_heads, token_relations
+from kdcore.losses.soft_targets import hard_labels, teacher_signal
+from kdcore.methods.base import Method, MethodConfig, answered
+from kdcore.records import Needs, Paper, Setup, Shape, Stage, Step, Term, want
+
+
+class MiniLM(Method):
+    """MiniLM: the student's last layer attends as the teacher's last layer does, and relates its values as that does.
+
+    loss     first attention + value_weight values, then (1 - alpha) hard + alpha soft
+    attention KL(A_t || A_s) of what each token attends to, mean over heads, a row's valid tokens, then rows
+    values   KL(R_t || R_s), R = softmax(V V^T / sqrt(head width)) per head over the valid tokens; the same mean
+    hard     cross-entropy with the gold label, mean over rows; for scores: (s - y)^2
+    soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2
+    shapes   A, R: [batch, heads, tokens, tokens], equal numbers of heads, any widths; V: [batch, heads, tokens, head
+             width]; s, t: logits [batch, classes] (scores: [batch, 1]); y: [batch]
+    departs  The paper distils a pretrained teacher on a large corpus for hundreds of thousands of steps, and only then
+             fine-tunes the student on each task. Here both happen on the task's rows: the teacher is the run's, as a
+             rule fine-tuned, and a share of the run's steps goes to attention and values. Figures of the paper are
+             therefore no target for this. Those two terms, weighted 1 and 1 as in the paper, give no gradient to
+             the last layer's output projection, feed-forward part and layer norms, nor to pooler and classifier: they
+             keep their initial weights until the second part, which trains the whole student. The paper's second part
+             is plain fine-tuning (alpha = 0); soft targets, with alpha and T of our KD, are ours, and so are scores
+             (STS-B). Attention is compared before dropout. The student's initial weights are a choice of the run; what
+             the paper started from is unverified. The teacher assistant that the paper puts between a teacher and a
+             far smaller student is not built in.
+    """
+
+    key = "minilm"
+    title = "MiniLM"
+    paper = Paper(
+        key="wang2020minilm",
+        title="MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers",
+        authors="Wenhui Wang, Furu Wei, Li Dong, Hangbo Bao, Nan Yang, Ming Zhou",
+        venue="NeurIPS",
+        year=2020,
+        arxiv="2002.10957",
+        family="relation",
+    )
+    needs = Needs(student=want("attention", "values", "logits"), teacher=want("attention", "values", "logits"))
+
+    class Config(MethodConfig):
+        relation_share: float = Field(
+            0.5,
+            ge=0.05,
+            le=0.95,
+            description="share of the steps for attention and values; prediction has the rest",
+        )
+        value_weight: float = Field(1.0, ge=0, le=100, description="weight of the value relations; attention has 1")
+        alpha: float = Field(0.5, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
+        temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+
+    config: Config
+
+    def __init__(self, config: Config, setup: Setup) -> None:
+        super().__init__(config, setup)
+        self.student_layer, self.teacher_layer = setup.student.layers, next(iter(setup.teachers.values())).layers
+        _same_heads(setup)
+
+    @classmethod
+    def layer_map(cls, config: MethodConfig, student: Shape, teacher: Shape) -> dict[int, int]:
+        """The last layers."""
+        return {student.layers: teacher.layers}
+
+    def stages(self) -> list[Stage]:
+        share = self.config.relation_share
+        needs = Needs(self._wanted(self.student_layer), self._wanted(self.teacher_layer))
+        logits = Needs(student=want("logits"), teacher=want("logits"))
+        return [
+            Stage("relations", needs, self.relations, share, judge="loss"),
+            Stage("predict", logits, self.terms, 1 - share),
+        ]
+
+    def _wanted(self, layer: int) -> dict[str, tuple[int, ...]]:
+        return want(attention=(layer,), values=(layer,)) if self.config.value_weight else want(attention=(layer,))
+
+    def relations(self, step: Step) -> dict[str, Term]:
+        """The first part's terms; they leave the last layer's output, the pooler and the classifier as they are."""
+        student, teacher, mask = step.student, step.teacher, answered(step, step.student.mask)
+        attends = answered(step, student.attention[self.student_layer])
+        attention = attention_divergence(attends, teacher.attention[self.teacher_layer], mask)
+        terms = {"attention": Term(attention)}
+        if self.config.value_weight:
+            ours = answered(step, student.values[self.student_layer])
+            theirs = teacher.values[self.teacher_layer]
+            values = token_relations(merge_heads(ours), merge_heads(theirs), mask, heads=ours.shape[1])
+            terms["values"] = Term(values, self.config.value_weight)
+        return terms
+
+    def terms(self, step: Step) -> dict[str, Term]:
+        alpha, logits = self.config.alpha, step.student.logits
+        hard = hard_labels(logits, step.batch.labels, step.regression)
+        said, temperature = step.teacher.logits, self.config.temperature
+        soft = teacher_signal(answered(step, logits), said, temperature, step.regression)
+        return {"hard": Term(hard, 1 - alpha), "soft": Term(soft, alpha)}
+
+
+def _same_heads(setup: Setup) -> None:
+    for name, shape in setup.teachers.items():
+        if shape.heads != setup.student.heads:
+            raise UserError(
+                "student.heads",
+                f"MiniLM compares attention head by head, but the student's {setup.student.heads} heads differ from "
+                f"{shape.heads} of teacher {name}",
+                f"give the student {shape.heads} heads, or choose MiniLMv2, which relates tokens without them",
+            )

@@ -1,0 +1,101 @@
+"""Other words for a word: its nearest in a model's own table of word embeddings, without network or another model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdcore.records import Encoding
+
+INSIDE = "##"
+"""How a WordPiece vocabulary marks the pieces that continue a word."""
+
+CHUNK = 512
+"""Words compared with all others at once, which bounds the memory of their similarities."""
+
+_LISTED = """
+an the this that these those such same other another each every either neither both all any some none no few fewer
+many more most much less least several enough only own
+me my mine myself we us our ours ourselves you your yours yourself yourselves he him his himself she her hers
+herself it its itself they them their theirs themselves one ones who whom whose which what whatever whoever
+someone somebody something anyone anybody anything everyone everybody everything nobody nothing
+and or but nor so yet if unless until while whereas although though because since as than whether when whenever
+where wherever why how then else therefore however
+of in on at by for from to into onto upon with without within about above across after against along among around
+before behind below beneath beside besides between beyond despite down during except inside near off out outside
+over past per through throughout toward towards under up via
+am is are was were be been being do does did doing done have has had having will would shall should can could may
+might must ought cannot
+not never hardly scarcely barely very too also just even still again once here there now ever always already
+ll re ve don doesn didn isn aren wasn weren hasn haven hadn won wouldn shouldn couldn mustn needn ain
+"""
+STOP_WORDS = frozenset(_LISTED.split())
+"""English function words, and what the tokenizer leaves of them before an apostrophe. They carry a sentence's frame,
+and among them its negation, so they are never replaced. Words of one letter are not either."""
+
+
+class WordNeighbours:
+    """The K nearest words of each word, by the cosine of their embeddings.
+
+    A word is a token of letters alone, at least two, that is no stop word and no piece of a longer word. Only words
+    have neighbours, and only words are neighbours.
+
+    Args:
+        embeddings: [vocabulary, width]. vocabulary: the token of each id.
+        count: K; fewer where there are not so many words.
+    """
+
+    def __init__(self, embeddings: Tensor, vocabulary: Sequence[str], count: int) -> None:
+        words = torch.tensor([i for i, token in enumerate(vocabulary) if is_word(token)], dtype=torch.int64)
+        if len(words) < 2:
+            words = words[:0]  # a word alone has no neighbour
+        self.is_word = torch.zeros(len(vocabulary), dtype=torch.bool)
+        self.is_word[words] = True
+        self.goes_on = torch.tensor([token.startswith(INSIDE) for token in vocabulary], dtype=torch.bool)
+        """Tokens that continue a word, bool [vocabulary]."""
+        self.nearest = torch.arange(len(vocabulary))[:, None].repeat(1, max(1, min(count, len(words) - 1)))
+        """Ids, the nearest first, int64 [vocabulary, K]; what is no word has itself."""
+        self.nearest[words] = words[nearest(embeddings[words], self.nearest.shape[1])]
+
+    def replaceable(self, encoding: Encoding) -> Tensor:
+        """Where a whole word stands that has neighbours, bool [batch, tokens]."""
+        ids = encoding.input_ids
+        split = F.pad(self.goes_on[ids][:, 1:], (0, 1))  # the next token belongs to the same word
+        return self.is_word[ids] & ~split & encoding.attention_mask.bool()
+
+    def replaced(self, encoding: Encoding, chance: float, rng: np.random.Generator) -> Encoding:
+        """The rows with each replaceable word replaced by one of its neighbours, with probability `chance`.
+
+        The neighbour is drawn evenly. As many numbers are drawn whatever the words are: [batch, tokens], twice.
+        """
+        ids = encoding.input_ids
+        drawn = torch.from_numpy(rng.random(ids.shape) < chance)
+        which = torch.from_numpy(rng.integers(self.nearest.shape[1], size=ids.shape))
+        return replace(
+            encoding, input_ids=torch.where(drawn & self.replaceable(encoding), self.nearest[ids, which], ids)
+        )
+
+
+def is_word(token: str) -> bool:
+    """Letters alone, at least two, and no stop word (whatever its case)."""
+    return len(token) > 1 and token.isalpha() and token.lower() not in STOP_WORDS
+
+
+def nearest(embeddings: Tensor, count: int) -> Tensor:
+    """Of each row the `count` others with the largest cosine, the nearest first: int64 [rows, count].
+
+    Args:
+        embeddings: [rows, width], more rows than `count` (or none).
+    """
+    directions = F.normalize(embeddings.float(), dim=-1)
+    found = [torch.empty(0, count, dtype=torch.int64)]
+    for start in range(0, len(directions), CHUNK):
+        cosines = directions[start : start + CHUNK] @ directions.T
+        cosines.diagonal(start).fill_(-torch.inf)  # a word is no neighbour of itself
+        found.append(cosines.topk(count).indices)
+    return torch.cat(found)

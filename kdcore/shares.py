@@ -1,0 +1,23 @@
+"""From the scores of teachers to shares that sum to 1: how often one is drawn, or how much its answers weigh."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def by_rank(scores: Sequence[float]) -> list[float]:
+    """r_k / (n (n + 1) / 2), r = n for the best and 1 for the worst; ties share their mean rank; NaN is the worst."""
+    values = [-math.inf if math.isnan(score) else score for score in scores]
+    ranks = [
+        sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2 for value in values
+    ]
+    return [rank / sum(ranks) for rank in ranks]
+
+
+def by_softmax(scores: Sequence[float], spread: float) -> list[float]:
+    """softmax(score / spread); a NaN counts as the worst score given."""
+    worst = min((score for score in scores if not math.isnan(score)), default=0.0)
+    values = [worst if math.isnan(score) else score for score in scores]
+    weights = [math.exp((value - max(values)) / spread) for value in values]
+    return [weight / sum(weights) for weight in weights]
