@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +16,14 @@ from kdcore.data import load
 from kdcore.data.encode import Encoded, encode
 from kdcore.data.splits import Split, TaskData, train_and_select
 from kdcore.engine import teacher_cache
+from kdcore.engine.loop import epoch_steps, student_steps
 from kdcore.engine.precision import Arithmetic, arithmetic, keep_freed_memory
 from kdcore.engine.teachers import base_shape, needs_training, teacher_folder
-from kdcore.engine.trainer import first_shape, shared_tokenizer
+from kdcore.engine.trainer import first_shape, planned_setup, shared_tokenizer
 from kdcore.methods import resolve
 from kdcore.models.count import flops, parameters
 from kdcore.models.shapes import student_shape
-from kdcore.records import Shape
+from kdcore.records import Shape, Stage
 
 START_UP = 4.0
 """Seconds for reading, tokenising and building, measured on small tasks."""
@@ -57,8 +59,8 @@ def predict(run: RunConfig) -> Prediction:
     where = arithmetic(run.train)
     train, select = train_and_select(data, run.train.select_fraction, run.train.max_train_rows)
     tokens = _padded_tokens(_sample(train, tokenizer, run.train.max_length), run.train.batch_size)
-    per_epoch = -(-len(train) // run.train.batch_size)
-    budget = run.train.max_steps or max(1, round(run.train.epochs * per_epoch))
+    per_epoch = epoch_steps(run.train, len(train))
+    budget = student_steps(run.train, len(train))
     steps = round(budget * (1 + method.pilots(options, len(run.teachers))))
     scored = len(select) + sum(len(data.splits[name]) for name in data.task.splits)
     every = per_epoch if run.train.evaluate_every == "epoch" else run.train.evaluate_every
@@ -66,8 +68,14 @@ def predict(run: RunConfig) -> Prediction:
     rate = _rate(student.width, student.heads, student.intermediate, run.train.batch_size, tokens, where)
     step = _step_seconds(student, run.train.batch_size, tokens, rate)
     training = steps * step + rounds * _forward_seconds(student, scored, tokens, rate)
+    teachers = {spec.name: base_shape(spec, data) for spec in run.teachers}
+    stages = method(options, planned_setup(run, data, trained, teachers)).stages()
     teaching = sum(
         _teacher_seconds(run, i, data, len(train), scored, tokens, where, rate) for i in range(len(run.teachers))
+    )
+    teaching += sum(
+        share * budget * _forward_seconds(teachers[name], run.train.batch_size, tokens, rate)
+        for name, share in _asked_live(stages, teachers, run.train.teacher_cache).items()
     )
     return Prediction(
         START_UP + training + teaching,
@@ -111,6 +119,17 @@ def _teacher_seconds(
         recipe = rung(data.task.key, spec.where) if spec.source == "pocket" else spec.fine_tune or FineTune()
         seconds += recipe.epochs * -(-rows // recipe.batch_size) * _step_seconds(shape, recipe.batch_size, tokens, rate)
     return seconds
+
+
+def _asked_live(stages: list[Stage], teachers: Mapping[str, Shape], cached: bool) -> dict[str, float]:
+    """Teacher -> share of the student's steps in which it runs, since what is asked of it is not kept."""
+    shares = dict.fromkeys(teachers, 0.0)
+    for stage in stages:
+        for name in stage.teachers if stage.teachers is not None else teachers:
+            kept = cached and teacher_cache.tensors_of(stage.needs.teacher, teachers[name]) is not None
+            if stage.needs.teacher and not kept:
+                shares[name] += stage.share
+    return shares
 
 
 def _memory(shape: Shape, run: RunConfig, tokens: int) -> int:

@@ -21,14 +21,14 @@ from kdcore.engine.evaluate import scores
 from kdcore.engine.loop import stage_steps, student_steps
 from kdcore.engine.precision import arithmetic, hardware
 from kdcore.engine.teachers import base_shape, check_has_base, needs_training, teacher_folder
-from kdcore.engine.trainer import check_length, check_method, first_shape, shared_tokenizer
+from kdcore.engine.trainer import check_length, check_method, first_shape, planned_setup, shared_tokenizer
 from kdcore.errors import UserError
 from kdcore.methods import resolve
 from kdcore.models.count import parameters
 from kdcore.models.shapes import shape_of, student_shape
 from kdcore.models.sources import locate, read_config
 from kdcore.models.weights import stored_names
-from kdcore.records import Setup, Shape, Stage
+from kdcore.records import Shape, Stage
 from kdcore.tasks import METRICS
 
 Level = Literal["ok", "warn", "block"]
@@ -71,8 +71,7 @@ def _checks(run: RunConfig) -> list[Line]:
         shapes = _try(lines, lambda: run_shapes(run, data, len(tokenizer)))
         if shapes is not None:
             student, teachers = shapes
-            setup = Setup(data.task.kind, data.task.outputs, student, teachers, dict.fromkeys(teachers, 0.5),
-                          len(data.train), run.train.seed, data.task.key)  # fmt: skip
+            setup = planned_setup(run, data, student, teachers)
             if suits and (built := _try(lines, lambda: method[0](method[1], setup))) is not None:
                 lines.append(Line("ok", "method", f"{method[0].title} fits this student and its teachers"))
                 _try(lines, lambda: _check_steps(run, data, built.stages()))

@@ -6,7 +6,7 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -181,6 +181,14 @@ def first_shape(run: RunConfig, data: TaskData, vocabulary: int) -> Shape:
             "fill them in, or name a base",
         )  # fmt: skip
     return Shape(spec.layers, spec.width, spec.heads, spec.intermediate or 4 * spec.width, vocabulary)
+
+
+def planned_setup(run: RunConfig, data: TaskData, student: Shape, teachers: Mapping[str, Shape]) -> Setup:
+    """What a method may know, before anything is trained: with made-up scores, and all rows as training rows."""
+    scores = dict.fromkeys(teachers, 0.5)
+    return Setup(
+        data.task.kind, data.task.outputs, student, teachers, scores, len(data.train), run.train.seed, data.task.key
+    )
 
 
 def _job(

@@ -42,6 +42,15 @@ def test_a_teacher_to_be_trained_costs_its_training(one_teacher):
     assert made.seconds - made.teacher_seconds == pytest.approx(found.seconds - found.teacher_seconds, rel=0.01)
 
 
+def test_a_teacher_that_must_run_at_each_step_costs_more(one_teacher):
+    """TinyBERT's scores are not kept: its teacher runs for half of the steps, more for a larger share."""
+    kept = predict(run("kd", one_teacher)).teacher_seconds
+    live = predict(run("tinybert", one_teacher)).teacher_seconds
+    more = predict(run("tinybert", one_teacher, {"intermediate_share": 0.9})).teacher_seconds
+    assert kept < live < more
+    assert predict(run("kd", one_teacher, teacher_cache=False)).teacher_seconds > live
+
+
 def test_memory_and_disk(one_teacher):
     one = predict(run("kd", one_teacher))
     big = predict(run("kd", one_teacher, student=StudentSpec(layers=12, width=256, heads=4, init="random")))
