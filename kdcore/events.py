@@ -96,11 +96,12 @@ class RunFinished:
 
 @dataclass(frozen=True)
 class RunStopped:
-    """A stop was asked for. kept: whether the student was saved."""
+    """A stop was asked for. kept: whether the student was saved; why_not: a reason beside the person's own wish."""
 
     step: int
     kept: bool
     summary: Mapping[str, Any] = field(default_factory=dict)
+    why_not: str = ""
 
 
 @dataclass(frozen=True)

@@ -352,7 +352,7 @@ def in_words(event: Event) -> str:
         case said.RunFinished():
             return "finished"
         case said.RunStopped():
-            return f"stopped at step {event.step}, {'kept' if event.kept else 'discarded'}"
+            return f"stopped at step {event.step}, {'kept' if event.kept else event.why_not or 'discarded'}"
         case said.RunFailed():
             return f"failed: {event.reason}; {event.remedy}"
     return ""

@@ -101,10 +101,10 @@ def _train(run: RunConfig, folder: Path, control: Control, where: Arithmetic, st
         (folder / "teachers.json").write_text(json.dumps({t.name: str(t.folder) for t in teachers}, indent=1))
         ready = time.perf_counter()
         stopped = yield from run_stages(job, control)
-        save_student(job.main, tokenizer, folder / "student-last")
         if stopped:
             yield from _stopped(job, folder, stopped)
             return
+        save_student(job.main, tokenizer, folder / "student-last")
         trained = time.perf_counter()
         summary = yield from readings.final(run, job, teachers, rows)
         seconds = {
@@ -303,5 +303,10 @@ def _stopped(job: Job, folder: Path, stop: Stop) -> Generator[Event, None, None]
             shutil.rmtree(folder / name, ignore_errors=True)
         yield RunStopped(job.place.step, kept=False)
         return
+    if job.method.stages()[job.place.stage].pilot:
+        why = "only pilots or assistants were trained so far, so there is no student yet; a resume goes on"
+        yield RunStopped(job.place.step, kept=False, why_not=why)
+        return
+    save_student(job.main, job.tokenizer, folder / "student-last")
     summary = yield from readings.kept(job)
     yield RunStopped(job.place.step, kept=True, summary=summary)

@@ -70,7 +70,7 @@ def _take(batch: Batch, event: Event, run: int, batch_size: int | None) -> None:
             _finish(batch, "done", event.summary)
         case said.RunStopped():
             _finish(batch, "stopped", event.summary)
-            kept = "the student was saved" if event.kept else "nothing was kept"
+            kept = "the student was saved" if event.kept else event.why_not or "nothing was kept"
             batch.changes["reason"] = f"stopped at step {event.step}; {kept}"
         case said.RunFailed():
             _finish(batch, "failed", {})

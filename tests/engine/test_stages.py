@@ -7,7 +7,7 @@ import torch
 from kdcore.engine import preflight
 from kdcore.engine.trainer import train
 from kdcore.errors import UserError
-from kdcore.events import Evaluated, RunFinished, RunStarted, StepDone
+from kdcore.events import Evaluated, RunFinished, RunStarted, RunStopped, StepDone
 from kdcore.models.students import load_classifier
 
 
@@ -59,6 +59,22 @@ def test_a_stage_without_a_step_is_refused_before_the_start(tmp_path):
     assert (line.field, line.words) == ("train.epochs", "3 steps leave none for the stage ptp")
     with pytest.raises(UserError, match="leave none for the stage ptp"):
         list(train(run, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(("method", "options"), [("takd", {}), ("skd", {"sampling": "student-rank"})])
+def test_stopped_before_the_student_is_trained_nothing_is_passed_off_as_one(tmp_path, method, options):
+    """While pilots or assistants train, the student has its initial weights; but the run can go on."""
+    deep = small.teachers(tmp_path, 1 if method == "takd" else 2, layers=4)
+    run = small.run(method, deep, options)
+    stop, events = small.StopAt(2), []
+    for event in train(run, tmp_path / "run", stop):
+        stop.see(event)
+        events.append(event)
+    (stopped,) = small.of(RunStopped, events)
+    assert not stopped.kept and "no student yet" in stopped.why_not
+    assert not (tmp_path / "run" / "student-last").exists() and not (tmp_path / "run" / "student-best").exists()
+    assert small.of(RunFinished, list(train(run, tmp_path / "run")))
+    assert (tmp_path / "run" / "student-last").exists()
 
 
 def test_stopped_inside_the_first_stage_and_resumed_it_ends_the_same(tmp_path):
