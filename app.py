@@ -16,10 +16,13 @@ PAGES = {
     "compare": ("Compare", ":material/stacked_line_chart:", "Curves, final scores and settings of several runs."),
     "layers": ("Layers", ":material/grid_on:", "How far the student's layers are from the teacher's."),
     "attention": ("Attention", ":material/visibility:", "Where teacher and student look in your own sentence."),
+    "examples": ("Examples", ":material/rule:", "Row by row: what the student learned from its teacher, what it lost."),
     "speed": ("Speed", ":material/speed:", "Quality against latency, and what nobody beats."),
+    "learn": ("Learn", ":material/school:", "Each method as picture, equation and words; temperature; lessons."),
+    "system": ("System", ":material/memory:", "This machine, its disk, its queue, and what was found here."),
 }
 ONE_RUN = ("live", "layers", "attention")
-MANY_RUNS = ("compare", "speed")
+MANY_RUNS = ("compare", "speed", "examples")
 
 
 def main() -> None:
@@ -35,6 +38,7 @@ def main() -> None:
     with st.sidebar:
         strip()
     with inside_app():
+        _above()
         page.run()
 
 
@@ -43,6 +47,17 @@ def _page(key: str) -> Any:
     first = key == "start"
     path = HERE / "pages" / f"{key}.py"
     return st.Page(path, title=title, icon=icon, help=words, default=first, url_path=None if first else key)
+
+
+def _above() -> None:
+    """What stands on top of every page: a lesson's step, and why some buttons are not there."""
+    from pages.parts.read_only import banner
+
+    if "lesson" in st.query_params:
+        from pages.parts.lesson import bar  # imports the methods, and with them torch
+
+        bar()
+    banner()
 
 
 def _keep_selection(page: str) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -226,9 +226,16 @@ class Jobs:
                     thread.start()
         return self
 
-    def submit(self, run: RunConfig, *, parent: str | None = None, sweep: str | None = None) -> str:
-        """Queues a run and sees that a worker is there; returns its id."""
-        run_id = self.store.add_run(run, parent=parent, sweep=sweep)
+    def submit(
+        self,
+        run: RunConfig,
+        *,
+        parent: str | None = None,
+        sweep: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Queues a run and sees that a worker is there; returns its id. The words are those of `Store.add_run`."""
+        run_id = self.store.add_run(run, parent=parent, sweep=sweep, facts=facts)
         self._go()
         return run_id
 

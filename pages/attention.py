@@ -5,15 +5,22 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from kdcore.figures import attention
 from kdcore.probes.attention import AttentionMaps, best_heads
 from pages.parts import cards, entry, looked
+from pages.parts.plot import Click
 from pages.parts.selection import one_run, the_store
 from pages.parts.text import listed, one_line, plain, task_of
 
 LONGEST_TEXT = 600
+HOW = (
+    "softmax(q kᵀ / √d) of one head, read off in eval mode: each row sums to 1 over the tokens it looks at, special "
+    "tokens included. A student head stands beside the teacher head of least mean Jensen-Shannon divergence over the "
+    "rows of this sentence."
+)
 
 
 def main() -> None:
@@ -116,17 +123,29 @@ def _pictures(ours: AttentionMaps, theirs: AttentionMaps | None, teacher: str | 
     with left:
         cards.figure(lambda: attention.grid(theirs.maps, f"Teacher {teacher}", top=top, dark=dark), "attention_grid_t")
     with middle:
-        cards.figure(lambda: attention.grid(ours.maps, "Student", top=top, dark=dark), "attention_grid_s")
+        cards.figure(
+            lambda: attention.grid(ours.maps, "Student", top=top, dark=dark),
+            "attention_grid_s",
+            on_click=partial(_open, len(ours.tokens)),
+        )
     with right:
         cards.figure(
             lambda: attention.grid(change, "Nearest teacher head − student", top=top, signed=True, dark=dark),
             "attention_grid_d",
+            on_click=partial(_open, len(ours.tokens)),
         )
     st.caption(
+        "Click a head of the student or of the difference to see it in detail. "
         f"One scale: 0 to {top:.2f}, differences ±{top:.2f}. {len(ours.tokens)} tokens. Heads have no common order, so "
         "each student head is set against the teacher head nearest to it (least Jensen-Shannon divergence here)."
     )
     _detail(ours, theirs, change, places, top, dark)
+
+
+def _open(tokens: int, click: Click) -> None:
+    if click.row is not None and click.column is not None:
+        layer, head = attention.tile_at(click.row, click.column, tokens)
+        st.session_state["attention_layer"], st.session_state["attention_head"] = layer, head
 
 
 def _one(title: str, maps: AttentionMaps, key: str, dark: bool) -> None:
@@ -174,6 +193,15 @@ def _detail(
         f"Layer.head, counted from 1. Rows look at columns. Colours as above: 0 to {top:.2f}, differences ±{top:.2f}. "
         f"Tokens: {plain(listed(ours.tokens, 64), 600)}"
     )
+    tokens = len(ours.tokens)
+    table = pd.DataFrame(
+        {
+            "from": [word for word in ours.tokens for _ in range(tokens)],
+            "to": ours.tokens * tokens,
+            **{title: values.ravel() for title, values, _, _ in three},
+        }
+    )
+    cards.numbers(table, "attention_head", HOW)
 
 
 entry.show(main)

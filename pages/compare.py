@@ -9,7 +9,8 @@ import streamlit as st
 
 from kdcore.figures import curves, groups, scores
 from kdcore.figures.template import plain as figure_plain
-from pages.parts import cards, compared, entry
+from kdcore.store import Store
+from pages.parts import cards, compared, entry, gains, queued, verdicts
 from pages.parts.selection import many_runs, the_store
 from pages.parts.text import metric_title, plain, task_title
 
@@ -42,10 +43,13 @@ def main() -> None:
     if not picked:
         cards.empty("**Choose two or more runs** above, or tick rows on the page Runs.", "runs", "Go to Runs")
         return
+    queued.said()
     chosen = everything[everything["id"].isin(picked)]
     tasks = list(dict.fromkeys(chosen["task"]))
     task = tasks[0]
     if len(tasks) > 1:
+        with cards.guarded("The scores by task cannot be shown"):
+            _by_task(store, chosen)
         task = st.selectbox(
             "Task",
             tasks,
@@ -71,64 +75,126 @@ def main() -> None:
     metrics = store.metrics(list(runs["id"]))
     evaluations = store.evaluations(list(runs["id"]))
     metric = next((m for m in runs["metric"] if isinstance(m, str) and m), "accuracy")
+    baseline = str(runs["group"].iloc[0])
     with cards.guarded("The final scores cannot be shown"):
-        _finals(runs, evaluations, metric)
+        baseline = _finals(runs, evaluations, metric)
+    with cards.guarded("Runs of the same methods cannot be read"):
+        # both questions look at all runs of the task: an answer must not hang on what is chosen above
+        whole, settings = compared.grouped(store, everything[everything["task"] == task])
+        with cards.guarded("The verdict cannot be given"):
+            verdicts.show(runs, whole, settings, baseline, metric)
+        with cards.guarded("Where the gain comes from cannot be shown"):
+            gains.show(runs, whole, settings, compared.teacher_score(evaluations, metric))
     with cards.guarded("The curves cannot be shown"):
-        _curves(runs, metrics, evaluations, metric)
+        _curves(runs, configs, metrics, evaluations, metric)
     with cards.guarded("The settings cannot be compared"):
         _settings(runs, configs)
 
 
-def _partial(store: object, runs: pd.DataFrame) -> set[str]:
-    found = (store.get(run).facts.get("partial") for run in runs["id"])  # type: ignore[attr-defined]
+def _partial(store: Store, runs: pd.DataFrame) -> set[str]:
+    found = (store.get(run).facts.get("partial") for run in runs["id"])
     return {str(words) for words in found if words}
 
 
-def _finals(runs: pd.DataFrame, evaluations: pd.DataFrame, metric: str) -> None:
+def _by_task(store: Store, chosen: pd.DataFrame) -> None:
+    st.subheader("Scores by task", anchor=False)
+    runs, configs = compared.grouped(store, chosen)
+    table = compared.by_task(runs, configs)
+    st.dataframe(table, hide_index=True, key="compare_tasks", alt="Mean and std of each method on each task")
+    st.caption(
+        "Each task's main metric on its dev split, mean ± sample std over N seeds. The average weighs tasks alike and "
+        "stands only where every task was run."
+    )
+    _download(table, "tasks")
+
+
+def _finals(runs: pd.DataFrame, evaluations: pd.DataFrame, metric: str) -> str:
+    """Scores and their distance to a marked baseline; returns the baseline's group."""
     st.subheader("Final scores", anchor=False)
     labels = dict(zip(runs["group"], runs["label"], strict=True))
     default = next(
         (group for group, method in zip(runs["group"], runs["method"], strict=True) if method == "fine-tune"),
         next(iter(labels)),
     )
-    known = runs[runs["score"].notna()]
-    teacher = compared.teacher_score(evaluations, metric)
-    if known.empty:
-        cards.empty("No run has a score on the dev split yet; scores come with the first evaluation.")
-    else:
-        dark = cards.dark()
-        rows = int(evaluations.loc[evaluations["split"] != "select", "rows"].max())
-        cards.figure(
-            lambda: scores.dots(known, f"{metric_title(metric)}, dev split", teacher=teacher, dark=dark),
-            "compare_finals",
-            f"Students chosen by *select*, scored once on up to {rows} dev rows. One dot a seed; the bar is the mean, "
-            "the whisker ± std over seeds.",
-            data=known[["id", "name", "label", "method", "seed", "score", "select_score", "last_score"]],
-        )
     baseline = st.selectbox(
-        "Baseline of the column Δ",
+        "Baseline",
         list(labels),
         index=list(labels).index(default),
         format_func=lambda group: labels.get(group, group),
-        key="compare_baseline",
+        key="base",
+        bind="query-params",
+        help="Differences below are to the baseline's run of the same seed",
     )
+    baseline = baseline if baseline in labels else default
+    known = runs[runs["score"].notna()]
+    if known.empty:
+        cards.empty("No run has a score on the dev split yet; scores come with the first evaluation.")
+    else:
+        _dots(known, evaluations, metric, baseline, labels[baseline])
     table = compared.table(runs, baseline)
     st.dataframe(table, hide_index=True, key="compare_table", alt="Mean and std of each group over its seeds")
     st.caption(
-        f"{metric_title(metric)}, mean ± sample std over N seeds. A difference is called real only with a named "
-        "test over at least six paired seeds; this table names no winner."
+        f"{metric_title(metric)}, mean ± sample std over N seeds; Δ over the seeds that both have. This table names no "
+        "winner: that takes a test, below."
     )
+    _download(table, "comparison")
+    return baseline
+
+
+def _dots(known: pd.DataFrame, evaluations: pd.DataFrame, metric: str, baseline: str, name: str) -> None:
+    """Scores on the left, differences to the baseline on the right; a click opens the run."""
+    dark = cards.dark()
+    columns = ["id", "name", "label", "method", "seed", "score", "select_score", "last_score"]
+    teacher = compared.teacher_score(evaluations, metric)
+    dev = evaluations.loc[evaluations["split"] != "select", "rows"]
+    rows = int(dev.max()) if len(dev) else 0
+    gaps = compared.deltas(known, baseline)
+    left, right = (st.container(), None) if gaps.empty else st.columns(2)
+    with left:
+        first = cards.figure(
+            lambda: scores.dots(known, f"{metric_title(metric)}, dev split", teacher=teacher, dark=dark),
+            "compare_finals",
+            f"Students chosen by *select*, scored once on up to {rows} dev rows. One dot a seed; the bar is the mean, "
+            "the whisker ± std over seeds. Click a dot to open its run.",
+            data=known[columns],
+            how="The student with the best score on *select* (training rows kept aside) is scored on the dev split, "
+            "which decides nothing. Std is the sample's (N − 1).",
+            on_click="rerun",
+        )
+    second = None
+    if right:
+        with right:
+            second = cards.figure(
+                lambda: scores.dots(gaps, f"Δ {metric_title(metric)} to the baseline", baseline=name, dark=dark),
+                "compare_deltas",
+                f"One dot a seed: its score less that of **{plain(name)}** with the same seed.",
+                data=gaps[columns[:-2]],
+                how="Runs of one seed share data order and initial weights, so their difference has less chance in it "
+                "than the difference of two means.",
+                on_click="rerun",
+            )
+    if clicked := first or second:
+        st.switch_page("pages/live.py", query_params={"job": str(clicked.custom[0])})
+
+
+def _download(table: pd.DataFrame, name: str) -> None:
     st.download_button(
         "Download the table (CSV)",
         lambda: table.to_csv(index=False).encode(),
-        "comparison.csv",
+        f"{name}.csv",
         "text/csv",
-        key="compare_csv",
+        key=f"compare_csv_{name}",
         icon=":material/download:",
     )
 
 
-def _curves(runs: pd.DataFrame, metrics: pd.DataFrame, evaluations: pd.DataFrame, metric: str) -> None:
+def _curves(
+    runs: pd.DataFrame,
+    configs: dict[str, dict[str, Any]],
+    metrics: pd.DataFrame,
+    evaluations: pd.DataFrame,
+    metric: str,
+) -> None:
     st.subheader("Curves", anchor=False)
     quantities = {
         "dev": f"{metric_title(metric)}, dev split",
@@ -146,7 +212,14 @@ def _curves(runs: pd.DataFrame, metrics: pd.DataFrame, evaluations: pd.DataFrame
         bind="query-params",
         format_func=lambda key: quantities.get(key, key),
     )
-    x = right.segmented_control(
+    band = right.selectbox(
+        "Band over seeds",
+        [*curves.BAND_WORDS, "none"],
+        key="band",
+        bind="query-params",
+        format_func=lambda key: curves.BAND_WORDS.get(key, "every seed"),
+    )
+    x = st.segmented_control(
         "Horizontal axis",
         list(curves.X_TITLES),
         key="x",
@@ -155,14 +228,8 @@ def _curves(runs: pd.DataFrame, metrics: pd.DataFrame, evaluations: pd.DataFrame
         required=True,
         format_func=lambda key: curves.X_TITLES.get(key, key),
     )
-    band = left.selectbox(
-        "Band over seeds",
-        [*curves.BAND_WORDS, "none"],
-        key="band",
-        bind="query-params",
-        format_func=lambda key: curves.BAND_WORDS.get(key, "every seed"),
-    )
-    smoothing = right.slider(
+    left, right = st.columns(2, vertical_alignment="bottom")
+    smoothing = left.slider(
         "Smoothing",
         0.0,
         0.99,
@@ -172,9 +239,10 @@ def _curves(runs: pd.DataFrame, metrics: pd.DataFrame, evaluations: pd.DataFrame
         bind="query-params",
         help="Exponential average, corrected at its start; raw lines stay visible behind",
     )
-    log = st.toggle("Logarithmic axis", key="logy", bind="query-params")
+    log = right.toggle("Logarithmic axis", key="logy", bind="query-params")
     what = what if what in quantities else "dev"
     x = x if x in curves.X_TITLES else "step"
+    metrics, evaluations = (compared.with_rows_seen(points, configs) for points in (metrics, evaluations))
     if what in ("dev", "select"):
         lines = compared.score_curves(runs, evaluations, metrics, metric, what == "select", x)
         scale = 100.0
@@ -200,9 +268,12 @@ def _curves(runs: pd.DataFrame, metrics: pd.DataFrame, evaluations: pd.DataFrame
             markers=what in ("dev", "select"),
         ),
         "compare_curves",
-        f"{len(lines)} runs. Groups of fewer than {curves.FEWEST_SEEDS} seeds are drawn seed by seed. The numbers "
-        "below are raw, without smoothing.",
+        f"{len(lines)} runs. Groups of fewer than {curves.FEWEST_SEEDS} seeds are drawn seed by seed.",
         data=data,
+        follows=f"{what} {x} {log}",
+        how="The numbers are raw, without smoothing. A line is the mean over a group's seeds at each point that any of "
+        "them logged, each seed interpolated only inside its own range; its band is what the box *Band over seeds* "
+        "says. Smoothing is an exponential average of each seed before the mean.",
     )
 
 

@@ -14,6 +14,7 @@ from kdcore.methods import METHODS, Method
 from kdcore.models.shapes import PRESETS
 from kdcore.tasks import TASKS, Task
 from pages.parts import cards, ensemble, entry, forms, plan, planned
+from pages.parts.read_only import read_only
 from pages.parts.selection import the_store
 from pages.parts.text import plain, sentence
 
@@ -25,6 +26,9 @@ GLUE_START = {"epochs": 3.0, "lr": 5e-5, "batch_size": 32, "max_length": 128}
 
 def main() -> None:
     cards.title("Launch", "Choose what learns from whom, see what it will cost, start.")
+    if read_only():
+        cards.empty("**Nothing can be launched here**: this dashboard shows runs only.", "runs", "Go to Runs")
+        return
     runs = the_store().runs(include_archived=True)
     _clone(runs)
     form, before = st.columns([3, 2], gap="large")

@@ -11,16 +11,23 @@ import streamlit as st
 
 from kdcore.errors import UserError
 from kdcore.figures import curves
+from kdcore.figures import notes as figures
 from kdcore.paths import run_dir
 from kdcore.store import ACTIVE, RunRow, Store
 from pages.parts import cards, entry, loss
 from pages.parts.compared import of_teachers
+from pages.parts.read_only import action
 from pages.parts.selection import active, one_run, the_store
-from pages.parts.text import ago, duration, hundredfold, metric_title, one_line, plain, sentence, task_title
+from pages.parts.text import ago, duration, hundredfold, listed, metric_title, one_line, plain, sentence, task_title
 
 LOG_LINES = 25
 MANY_POINTS = 2000
 SMOOTHING = 0.8  # one batch of a few dozen rows says little; its raw value stays visible
+NUMBERS = ["stage", "step", "epoch", "seconds", "kind", "name", "value"]
+HOW = (
+    "Each point is the {kind} value of one training batch at a logged step: a mean over its rows, in float32. "
+    "Smoothing is an exponential average, corrected at its start, over the raw points."
+)
 RESUMABLE = ("stopped", "failed", "interrupted", "cancelled")
 STATE_LOOKS = {
     "queued": ("blue", ":material/schedule:"),
@@ -70,14 +77,18 @@ def _watch(run: str, watched: bool) -> None:
     _head(row)
     with st.container(key="live_progress"):
         _progress(store, row)
-    metrics = store.metrics([run], kinds=["loss", "raw", "weighted"])
+    metrics = store.metrics([run], kinds=["loss", "raw", "weighted", "gradient_share", "note"])
     if metrics.empty:
         cards.empty(_before_first_step(row))
     else:
         st.subheader("Loss", anchor=False)
         with cards.guarded("The loss cannot be written as an equation"):
             loss.show(metrics)
+            if not row.broken and not row.config.probes.gradient_share_every:
+                st.caption("Gradient shares are not sampled in this run (setting *probes.gradient_share_every*).")
         _curves(metrics, row)
+        with cards.guarded("The method's read-outs cannot be shown"):
+            _notes(metrics[metrics["kind"] == "note"], row)
     _scores(store, row)
     with cards.guarded("The log cannot be shown"):
         _log(run)
@@ -103,7 +114,7 @@ def _head(row: RunRow) -> None:
             with st.expander("Last lines of the error"):
                 st.code(row.detail[-4000:], language=None)
     if row.state in RESUMABLE and not row.broken:
-        st.button(
+        action(
             "Resume",
             key="live_resume",
             icon=":material/resume:",
@@ -135,7 +146,26 @@ def _progress(store: Store, row: RunRow) -> None:
     with st.container(horizontal=True, key="live_numbers"):
         for label, value in numbers:
             st.metric(label, value, border=True, width="stretch")
+    if words := foretold(row):
+        st.caption(words)
     _stop(store, row)
+
+
+def foretold(row: RunRow) -> str:
+    """What was predicted before the start, and how that held."""
+    guess = row.facts.get("predicted")
+    seconds = guess.get("seconds") if isinstance(guess, dict) else None
+    if not isinstance(seconds, int | float) or seconds <= 0:
+        return ""
+    took = row.summary.get("seconds")
+    words = f"Predicted before the start: {duration(seconds)}"
+    if row.state != "done" or not isinstance(took, int | float):
+        return f"{words}."
+    if row.facts.get("resumed_at"):
+        return f"{words}. It was resumed, so its last part took {duration(took)}."
+    off = took / seconds - 1
+    honest = "as predicted" if abs(off) < 0.05 else f"{abs(off):.0%} {'longer' if off > 0 else 'less'}"
+    return f"{words}; took {duration(took)} ({honest})."
 
 
 def _device(row: RunRow) -> str:
@@ -153,12 +183,10 @@ def _stop(store: Store, row: RunRow) -> None:
         return
     asked = store.stop_requested(row.id)
     if asked is None:
-        st.button(
-            "Stop and keep the student", key="live_stop", icon=":material/stop:", on_click=_ask, args=(row.id, True)
-        )
+        action("Stop and keep the student", key="live_stop", icon=":material/stop:", on_click=_ask, args=(row.id, True))
     elif asked == "keep":
         st.warning("Stopping after this step; the student is saved.", icon=":material/hourglass:")
-        st.button(
+        action(
             "Discard the student instead",
             key="live_discard",
             icon=":material/delete:",
@@ -207,7 +235,40 @@ def _curves(metrics: pd.DataFrame, row: RunRow) -> None:
         with place:
             st.markdown(title)
             draw = partial(curves.terms, metrics, kind, smoothing=smoothing, log=log, dark=dark)
-            cards.figure(draw, f"live_{kind}", caption, follows=f"{row.id} {log}")
+            logged = metrics[metrics["kind"].isin([kind, "loss"] if kind == "weighted" else [kind])]
+            cards.figure(
+                draw, f"live_{kind}", caption, logged[NUMBERS], follows=f"{row.id} {log}", how=HOW.format(kind=kind)
+            )
+
+
+def _notes(notes: pd.DataFrame, row: RunRow) -> None:
+    """What the method says beside its losses: a plot where it changes, a line of words where it does not."""
+    dark = cards.dark()
+    for family, names in figures.families(notes).items():
+        own = notes[notes["name"].isin(names)]
+        if family == figures.DRAWS:
+            st.subheader("Teacher draws", anchor=False)
+            cards.figure(
+                partial(figures.draws, own, dark),
+                "live_draws",
+                "Which teacher taught, as a share of the steps so far; dotted: the chance each was given.",
+                data=own[NUMBERS],
+                follows=row.id,
+                how="Counted at every step of the student that is kept; draws of pilot students are left out.",
+            )
+        elif (own.groupby("name")["value"].nunique() > 1).any():
+            st.subheader(plain(family.replace("_", " ")).capitalize(), anchor=False)
+            cards.figure(
+                partial(figures.readings, own, family, dark), f"live_note_{family}", data=own[NUMBERS], follows=row.id
+            )
+        else:
+            values = own.drop_duplicates("name", keep="last")
+            said = (f"{plain(name.partition('/')[2] or name)} {value:.3g}" for name, value in _pairs(values))
+            st.caption(f"{plain(family.replace('_', ' ')).capitalize()}: {listed(said, 12)}.")
+
+
+def _pairs(rows: pd.DataFrame) -> list[tuple[str, float]]:
+    return list(zip(rows["name"], rows["value"], strict=True))
 
 
 def _scores(store: Store, row: RunRow) -> None:
@@ -230,6 +291,8 @@ def _scores(store: Store, row: RunRow) -> None:
         caption,
         data=evaluations,
         follows=row.id,
+        how="The student is scored in eval mode on whole splits: *select* is a seeded part of the training rows that "
+        "every decision rests on, the dev split is only reported.",
     )
     best = students[(students["which"] == "best") & (students["metric"] == metric) & (students["split"] != "select")]
     for _, score in best.iterrows():
@@ -272,7 +335,7 @@ def _queue(busy: bool) -> None:
                 f"{plain(row['method'])} · waiting since {ago(row['created'])}"
             )
             run = row["id"]
-            st.button(
+            action(
                 "Up",
                 key=f"up_{run}",
                 icon=":material/arrow_upward:",
@@ -280,7 +343,7 @@ def _queue(busy: bool) -> None:
                 on_click=_quietly,
                 args=("move", run, -1),
             )
-            st.button(
+            action(
                 "Down",
                 key=f"down_{run}",
                 icon=":material/arrow_downward:",
@@ -288,7 +351,7 @@ def _queue(busy: bool) -> None:
                 on_click=_quietly,
                 args=("move", run, 1),
             )
-            st.button("Cancel", key=f"cancel_{run}", icon=":material/close:", on_click=_quietly, args=("cancel", run))
+            action("Cancel", key=f"cancel_{run}", icon=":material/close:", on_click=_quietly, args=("cancel", run))
 
 
 def _quietly(action: str, *args: object) -> None:

@@ -10,6 +10,7 @@ import streamlit as st
 from kdcore.errors import UserError
 from kdcore.store import ACTIVE, Store
 from pages.parts import cards, entry
+from pages.parts.read_only import action
 from pages.parts.selection import remember, remember_many, the_store
 from pages.parts.text import hundredfold, listed, metric_title, one_line, plain, sentence, task_title
 
@@ -128,9 +129,9 @@ def _actions(store: Store, picked: pd.DataFrame) -> None:
         if st.button("Compare", key="runs_compare", icon=":material/stacked_line_chart:", disabled=len(ids) < 2):
             remember_many(ids)
             st.switch_page("pages/compare.py", query_params={"runs": ",".join(ids)})
-        if st.button("Clone into Launch", key="runs_clone", icon=":material/content_copy:", disabled=one is None):
+        if action("Clone into Launch", key="runs_clone", icon=":material/content_copy:", disabled=one is None):
             st.switch_page("pages/launch.py", query_params={"clone": ids[0]})
-        if st.button(
+        if action(
             "Resume",
             key="runs_resume",
             icon=":material/resume:",
@@ -140,13 +141,13 @@ def _actions(store: Store, picked: pd.DataFrame) -> None:
             store.requeue(ids[0])
             remember(ids[0])
             st.switch_page("pages/live.py", query_params={"job": ids[0]})
-        if st.button("Rename, note, tags", key="runs_edit", icon=":material/edit:", disabled=one is None):
+        if action("Rename, note, tags", key="runs_edit", icon=":material/edit:", disabled=one is None):
             _edit(store, ids[0])
-        if st.button("Archive", key="runs_archive", icon=":material/archive:"):
+        if action("Archive", key="runs_archive", icon=":material/archive:"):
             for run in ids:
                 store.archive(run, not store.get(run).archived)
             st.rerun()
-        if st.button("Delete", key="runs_delete", icon=":material/delete:"):
+        if action("Delete", key="runs_delete", icon=":material/delete:"):
             _delete(store, ids)
     if one:
         _facts(picked.iloc[0])
@@ -173,7 +174,7 @@ def _edit(store: Store, run: str) -> None:
     name = st.text_input("Name", value=row.name, max_chars=200, key="edit_name")
     tags = st.text_input("Tags, separated by commas", value=", ".join(row.tags), max_chars=300, key="edit_tags")
     note = st.text_area("Note", value=row.note, max_chars=5000, key="edit_note")
-    if st.button("Save", key="edit_save", type="primary"):
+    if action("Save", key="edit_save", type="primary"):
         store.rename(run, name)
         store.annotate(run, note, [tag.strip() for tag in tags.split(",") if tag.strip()])
         st.rerun()
@@ -191,7 +192,7 @@ def _delete(store: Store, ids: list[str]) -> None:
     if busy:
         st.warning(f"Still training: {listed(plain(row.name, 60) for row in busy)}. Stop it first.")
     with st.container(horizontal=True):
-        if st.button("Delete for good", key="delete_yes", type="primary", disabled=bool(busy)):
+        if action("Delete for good", key="delete_yes", type="primary", disabled=bool(busy)):
             failed = _deleted(store, ids)
             if not failed:
                 st.session_state["runs_picked"] = []

@@ -8,8 +8,16 @@ import streamlit as st
 
 from kdcore.figures import groups, pareto
 from pages.parts import cards, compared, entry, probed
+from pages.parts.plot import Click
 from pages.parts.selection import many_runs, the_store
-from pages.parts.text import listed, metric_title, plain, task_title
+from pages.parts.text import hundredfold, listed, metric_title, plain, task_title
+
+HOW = (
+    "**Latency**: median over repeats of one forward pass in eval mode, student and teachers measured in turn so that "
+    "a slow moment of the machine meets all of them; tokenisation is not counted. **Quality**: dev score of the "
+    "student that `select` chose. A point is on the line where no other is at least as fast and at least as good, and "
+    "better in one of both."
+)
 
 
 def main() -> None:
@@ -70,13 +78,17 @@ def _scatter(timed: pd.DataFrame, runs: pd.DataFrame, evaluations: pd.DataFrame)
         st.info("A front needs at least three points; these are shown as they are.")
     dark = cards.dark()
     elsewhere = sorted(set(runs["label"]) - set(here["label"]))
-    cards.figure(
+    click = cards.figure(
         lambda: pareto.scatter(points, x_title, f"{metric_title(metric)}, dev split", dark=dark),
         "speed_scatter",
         f"{plain(setting, 300)}. Points are means over seeds, whiskers ± std. Faint: another is as fast and better, or "
-        "as good and faster. The line is drawn for the chosen runs only.",
-        data=points,
+        "as good and faster. The line is drawn for the chosen runs only. Click a point to go to its run.",
+        data=points.drop(columns="key"),
+        follows=setting,
+        how=HOW,
+        on_click="rerun",
     )
+    _open(click, runs)
     if bool(here["busy"].fillna(False).any()):
         st.warning(
             "Other work held the machine while some of these were timed; trust the order, not the numbers.",
@@ -88,18 +100,40 @@ def _scatter(timed: pd.DataFrame, runs: pd.DataFrame, evaluations: pd.DataFrame)
         st.caption(f"Measured on other hardware or not at all: {listed(map(plain, elsewhere))}.")
 
 
+def _open(click: Click | None, runs: pd.DataFrame) -> None:
+    """Goes to the run of a clicked point; a point over several seeds offers each of them."""
+    if click is not None and len(click.custom) > 1:
+        st.session_state["speed_open"] = click.custom[1]
+    members = runs[runs["group"] == st.session_state.get("speed_open")]
+    if click is not None and len(members) == 1:
+        st.switch_page("pages/live.py", query_params={"job": members["id"].iloc[0]})
+    if members.empty:
+        if click is not None:
+            st.caption("A teacher has no run of its own; click a student.")
+        return
+    with st.container(border=True, key="speed_seeds"):
+        st.markdown(f"**{plain(members['label'].iloc[0])}** is the mean of {len(members)} runs:")
+        with st.container(horizontal=True):
+            for _, run in members.sort_values("seed").iterrows():
+                words = f"seed {run['seed']:.0f}: {hundredfold(run['score'])}"
+                st.page_link(
+                    "pages/live.py", label=words, icon=":material/monitoring:", query_params={"job": run["id"]}
+                )
+
+
 def _points(timed: pd.DataFrame, evaluations: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One point a group of students and one a teacher, as `pareto.scatter` takes them."""
     rows = []
     students = timed[timed["model"] == "student"]
-    for _, members in students.groupby("group", sort=False):
+    for group, members in students.groupby("group", sort=False):
         quality, spread, count = groups.mean_and_std(list(100 * members["score"]))
-        rows.append(_point(members, members["label"].iloc[0], members["method"].iloc[0], quality, spread, count))
+        point = _point(members, members["label"].iloc[0], members["method"].iloc[0], quality, spread, count)
+        rows.append({"key": group, **point})
     dev = compared.of_teachers(evaluations, metric)
     for name, members in timed[timed["model"] != "student"].groupby("model", sort=False):
         known = dev[(dev["teacher"] == name) & dev["run"].isin(members["id"])]["value"]
         quality = 100 * float(known.mean()) if len(known) else float("nan")
-        rows.append(_point(members, f"teacher {name}", "teacher", quality, float("nan"), 1))
+        rows.append({"key": "", **_point(members, f"teacher {name}", "teacher", quality, float("nan"), 1)})
     return pd.DataFrame(rows)
 
 

@@ -8,7 +8,9 @@ import streamlit as st
 from kdcore.store import ACTIVE
 from kdcore.tasks import POCKET
 from pages.parts import cards, entry, picture
+from pages.parts.read_only import action, read_only
 from pages.parts.selection import remember, remember_many, run_words, the_store
+from pages.parts.strip import worker
 from pages.parts.text import hundredfold, metric_title
 
 LAST_RUNS = 5
@@ -22,30 +24,43 @@ def main() -> None:
     )
     st.image(picture.idea(cards.dark()), width="stretch", alt=picture.WORDS)
     runs = the_store().runs()
-    demo, train, compare = st.columns(3)
-    with demo.container(border=True, height="stretch"):
-        st.markdown("##### One-minute demo")
-        st.markdown(
-            "One small student learns in three ways: alone, from one teacher, from three in turn. No GPU needed."
-        )
-        cards.badges(next(iter(POCKET)))
-        if st.button("Start the demo", key="start_demo", type="primary", icon=":material/play_arrow:"):
-            with cards.guarded("The demo cannot start"):
-                _demo()
-    with train.container(border=True, height="stretch"):
-        st.markdown("##### Train a student")
-        st.markdown("Choose task, teachers, size and method. Time and memory are predicted before you press Start.")
-        st.page_link("pages/launch.py", label="Launch a run", icon=":material/rocket_launch:")
-    with compare.container(border=True, height="stretch"):
-        st.markdown("##### Compare methods")
-        st.markdown("Curves, final scores over seeds, quality against latency, layer by layer and head by head.")
-        st.page_link("pages/compare.py", label="Compare runs", icon=":material/stacked_line_chart:")
+    doors = (_compare, _learn) if read_only() else (_demo, _train, _compare, _learn)
+    for door, place in zip(doors, st.columns(len(doors)), strict=True):
+        with place.container(border=True, height="stretch"):
+            door()
     with cards.guarded("The last runs cannot be shown"):
         st.subheader("Last runs", anchor=False)
         if runs.empty:
-            cards.empty("**No runs yet.** Start the demo above, or launch your own.")
+            cards.empty("**No runs yet.** The demo or a launch makes the first.")
         for _, row in runs.head(LAST_RUNS).iterrows():
             _row(row)
+
+
+def _demo() -> None:
+    st.markdown("##### One-minute demo")
+    st.markdown("One small student learns in three ways: alone, from one teacher, from three in turn. No GPU needed.")
+    cards.badges(next(iter(POCKET)))
+    if action("Start the demo", key="start_demo", type="primary", icon=":material/play_arrow:"):
+        with cards.guarded("The demo cannot start"):
+            _queue_demo()
+
+
+def _train() -> None:
+    st.markdown("##### Train a student")
+    st.markdown("Choose task, teachers, size and method. Time and memory are predicted before you press Start.")
+    st.page_link("pages/launch.py", label="Launch a run", icon=":material/rocket_launch:")
+
+
+def _compare() -> None:
+    st.markdown("##### Compare methods")
+    st.markdown("Curves, final scores over seeds, quality against latency, layer by layer and head by head.")
+    st.page_link("pages/compare.py", label="Compare runs", icon=":material/stacked_line_chart:")
+
+
+def _learn() -> None:
+    st.markdown("##### Learn")
+    st.markdown("Each method as picture, equation and words; a temperature to turn; three lessons with questions.")
+    st.page_link("pages/learn.py", label="Open the lessons", icon=":material/school:")
 
 
 def _row(row: pd.Series) -> None:
@@ -60,16 +75,15 @@ def _row(row: pd.Series) -> None:
         cards.badges(row["task"])
 
 
-def _demo() -> None:
+def _queue_demo() -> None:
     from kdcore.engine.demo import demo_runs
-    from kdcore.jobs import jobs
 
     store = the_store()
     waiting = store.runs(states=[*ACTIVE, "queued"])
     if len(waiting) > 20:
         st.warning("More than 20 runs are waiting already; let some end first.")
         return
-    ids = [jobs().submit(run) for run in demo_runs()]
+    ids = [worker().submit(run) for run in demo_runs()]
     remember_many(ids)
     remember(ids[0])
     st.switch_page("pages/live.py", query_params={"job": ids[0]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,8 +22,20 @@ _WORDS = {
     "teachers": "teachers trained here",
     "outputs": "what frozen teachers said",
     "data": "prepared data sets",
+    "metrics": "working files of the scores",
+    "runs.db": "list of runs, their numbers, the queue",
 }
 _YOUNG = 3600.0  # a folder this new may belong to a run that is just being added
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One folder of the cache. size: bytes on disk."""
+
+    name: str
+    entries: int
+    size: int
+    words: str
 
 
 @dataclass(frozen=True)
@@ -42,11 +54,21 @@ def register(app: typer.Typer) -> None:
 
 def list_() -> None:
     """List the folders of the cache with their sizes."""
-    rows = []
-    for path in sorted(cache_dir().iterdir()):
-        entries = sum(1 for _ in path.iterdir()) if path.is_dir() else 1
-        rows.append((path.name, entries, f"{size_of(path) / 2**20:.1f}", _WORDS.get(path.name, "")))
+    rows = ((one.name, one.entries, f"{one.size / 2**20:.1f}", one.words) for one in folders())
     table(str(cache_dir()), ("name", "entries", "MiB", "what"), rows)
+
+
+def folders() -> list[Kept]:
+    """What stands in the cache folder, by name."""
+    return [
+        Kept(
+            path.name,
+            sum(1 for _ in path.iterdir()) if path.is_dir() else 1,
+            size_of(path),
+            _WORDS.get(path.name, ""),
+        )
+        for path in sorted(cache_dir().iterdir())
+    ]
 
 
 def gc(
@@ -59,16 +81,31 @@ def gc(
     found = list(garbage(open_store()))
     for item in found:
         typer.echo(f"{'would remove' if dry_run else 'removing'} {item.words} ({item.size / 2**20:.1f} MiB)")
-        if not dry_run:
-            shutil.rmtree(item.path, ignore_errors=True)
-    freed = sum(item.size for item in found)
+    freed = sum(item.size for item in found) if dry_run else remove(found)
     if limit_gb is not None and not dry_run:
-        from kdcore.engine import teacher_cache
-
-        before = teacher_cache.used()
-        teacher_cache.make_room(max(0, teacher_cache.budget() - int(limit_gb * 2**30)), set())
-        freed += before - teacher_cache.used()
+        freed += free_outputs(int(limit_gb * 2**30))
     typer.echo(f"{'would free' if dry_run else 'freed'} {freed / 2**20:.1f} MiB")
+
+
+def remove(found: Iterable[Garbage]) -> int:
+    """Deletes them; returns the bytes."""
+    freed = 0
+    for item in found:
+        shutil.rmtree(item.path, ignore_errors=True)
+        freed += item.size
+    return freed
+
+
+def free_outputs(limit: int = 0) -> int:
+    """Drops teacher outputs, least recently used first, until they take `limit` bytes; returns the bytes freed.
+
+    What a living process reads stays.
+    """
+    from kdcore.engine import teacher_cache
+
+    before = teacher_cache.used()
+    teacher_cache.make_room(max(0, teacher_cache.budget() - limit), set())
+    return before - teacher_cache.used()
 
 
 def garbage(store: Store) -> Iterator[Garbage]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -67,13 +67,13 @@ def distil(
     }  # fmt: skip
     run = settings.build(file, flags, teacher or (), option or (), set_ or ())
     typer.echo(settings.in_yaml(run))
-    _check(run, refuse=not dry_run)
+    facts = _check(run, refuse=not dry_run)
     if dry_run:
         return
     from kdcore.store import open_store
 
     store = open_store()
-    run_id = store.add_run(run)
+    run_id = store.add_run(run, facts=facts)
     if queue:
         typer.echo(f"{run_id} is queued")
         return
@@ -167,8 +167,8 @@ def print_teachers(store: Store, run_id: str) -> None:
         table("", ("teacher", "split", "metric", "value"), rows)
 
 
-def _check(run: RunConfig, refuse: bool) -> None:
-    """Prints the pre-flight lines and the forecast; a blocking line ends the command."""
+def _check(run: RunConfig, refuse: bool) -> dict[str, Any]:
+    """Prints the pre-flight lines and the forecast, which it returns to be kept; a blocking line ends the command."""
     from kdcore.engine import estimate, preflight
 
     lines = preflight.check(run)
@@ -177,12 +177,14 @@ def _check(run: RunConfig, refuse: bool) -> None:
     blocked = [line for line in lines if line.level == "block"]
     if blocked and refuse:
         raise UserError(blocked[0].field, blocked[0].words, blocked[0].remedy)
-    if not blocked:
-        forecast = estimate.predict(run)
-        typer.echo(
-            f"about {forecast.seconds:.0f} s, {forecast.memory_bytes / 2**30:.1f} GiB memory, "
-            f"{forecast.disk_bytes / 2**30:.2f} GiB disk, {forecast.steps} steps ({forecast.basis})"
-        )
+    if blocked:
+        return {}
+    forecast = estimate.predict(run)
+    typer.echo(
+        f"about {forecast.seconds:.0f} s, {forecast.memory_bytes / 2**30:.1f} GiB memory, "
+        f"{forecast.disk_bytes / 2**30:.2f} GiB disk, {forecast.steps} steps ({forecast.basis})"
+    )
+    return {"predicted": {"seconds": forecast.seconds, "basis": forecast.basis}}
 
 
 def _train(store: Store, run_id: str) -> str:

@@ -69,6 +69,12 @@ def grid(
     return figure
 
 
+def tile_at(row: int, column: int, tokens: int) -> tuple[int, int]:
+    """Layer and head, from 1, of a cell of `grid`. tokens: of the sentence."""
+    pitch = tokens + GAP
+    return row // pitch + 1, column // pitch + 1
+
+
 def head(
     values: ArrayLike, tokens: Sequence[str], title: str, *, top: float, signed: bool = False, dark: bool = False
 ) -> go.Figure:

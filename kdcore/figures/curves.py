@@ -15,8 +15,13 @@ from kdcore.figures import palette
 from kdcore.figures.smoothing import smooth, thin
 from kdcore.figures.template import frame, plain
 
-X = Literal["step", "epoch", "seconds"]
-X_TITLES: dict[str, str] = {"step": "Training step", "epoch": "Epoch", "seconds": "Time since start (s)"}
+X = Literal["step", "epoch", "examples", "seconds"]
+X_TITLES: dict[str, str] = {
+    "step": "Training step",
+    "epoch": "Epoch",
+    "examples": "Training rows seen",
+    "seconds": "Time since start (s)",
+}
 
 Band = Literal["std", "sem", "range"]
 BAND_WORDS: dict[str, str] = {"std": "± std", "sem": "± standard error", "range": "min to max"}
@@ -108,11 +113,20 @@ def scores(
         xs, ys = curve(rows, "step")
         color = night if dark else light
         _line(figure, xs, 100 * ys, split_words(str(split)), color, dash, marker=marker)
-    for name, value in (teachers or {}).items():
-        _level(figure, 100 * value, f"teacher {plain(name)}: {100 * value:.1f}", palette.teacher(dark).color)
-    if floor is not None:
-        _level(figure, 100 * floor, f"majority class: {100 * floor:.1f}", palette.FAMILIES["none"][dark])
+    levels = [(100 * value, f"teacher {plain(name)}", palette.teacher(dark).color) for name, value in _items(teachers)]
+    levels += [] if floor is None else [(100 * floor, "majority class", palette.FAMILIES["none"][dark])]
+    known = [level for level, _, _ in levels] + list(100 * student["value"].dropna())
+    close = 0.09 * (max(known) - min(known)) if known else 0.0
+    last, place = np.inf, 0
+    for level, words, color in sorted(levels, key=lambda one: -one[0]):
+        place = (place + 1) % len(_PLACES) if last - level < close else 0
+        _level(figure, level, f"{words}: {level:.1f}", color, _PLACES[place])
+        last = level
     return figure
+
+
+def _items(values: Mapping[str, float] | None) -> list[tuple[str, float]]:
+    return list((values or {}).items())
 
 
 def split_words(split: str) -> str:
@@ -294,12 +308,16 @@ def _line(
     )
 
 
-def _level(figure: go.Figure, y: float, words: str, color: str) -> None:
+_PLACES = ("top left", "bottom left", "top right", "bottom right")
+"""Where the words of lines that lie close together stand, so that none covers another."""
+
+
+def _level(figure: go.Figure, y: float, words: str, color: str, place: str) -> None:
     figure.add_hline(
         y=y,
         line={"color": color, "width": 1, "dash": "dot"},
         annotation={"text": words, "font": {"color": color, "size": 11}},
-        annotation_position="top left",
+        annotation_position=place,
     )
 
 

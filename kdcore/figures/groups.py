@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,9 @@ import pandas as pd
 
 ASIDE = ("name", "train.seed", "train.threads", "probes")
 """Settings that do not make a run another run: its name, its seed, and what is measured beside it."""
+
+_LISTED = re.compile(r"(\w+)\[(\d+)\]\.(.+)")
+_ABSENT = object()
 
 
 def flat(config: Mapping[str, Any], at: str = "") -> dict[str, Any]:
@@ -41,12 +45,43 @@ def essential(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(configs: Mapping[str, Mapping[str, Any]], every: bool = False) -> pd.DataFrame:
-    """Settings by run: rows are settings, columns are runs. every: also those that are equal everywhere."""
-    flats = {run: flat(config) for run, config in configs.items()}
+    """Settings by run: rows are settings, columns are runs. every: also those that are equal everywhere.
+
+    A part of the run that only some have (a teacher) differs by its name; its own settings are listed where two runs
+    that have it differ in them.
+    """
+    flats = {run: _by_name(flat(config)) for run, config in configs.items()}
     keys = sorted({key for one in flats.values() for key in one})
-    rows = {key: [_words(one.get(key, "")) for one in flats.values()] for key in keys}
-    kept = {key: row for key, row in rows.items() if every or len(set(row)) > 1}
+    rows = {key: [_words(one.get(key)) for one in flats.values()] for key in keys}
+    kept = {
+        key: row
+        for key, row in rows.items()
+        if every or _differ(key, [one.get(key, _ABSENT) for one in flats.values()])
+    }
     return pd.DataFrame.from_dict(kept, orient="index", columns=list(flats)).rename_axis("setting")
+
+
+def _by_name(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`teachers[0].where` as `teachers (large).where`, and the names of each list in a row of their own."""
+    names: dict[str, list[str]] = {}
+    out: dict[str, Any] = {}
+    for key, value in settings.items():
+        place = _LISTED.match(key)
+        if place is None:
+            out[key] = ", ".join(map(str, value)) if isinstance(value, list) else value
+            continue
+        name = str(settings.get(f"{place[1]}[{place[2]}].name", place[2]))
+        if place[3] == "name":
+            names.setdefault(place[1], []).append(name)
+        else:
+            out[f"{place[1]} ({name}).{place[3]}"] = value
+    return out | {key: ", ".join(found) for key, found in names.items()}
+
+
+def _differ(key: str, values: Sequence[Any]) -> bool:
+    """Whether a setting differs; of a listed part, among the runs that have it."""
+    present = [value for value in values if value is not _ABSENT] if " (" in key else values
+    return len({_words(value) for value in present}) > 1
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float, int]:
@@ -58,13 +93,12 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float, int]:
     return statistics.fmean(known), spread, len(known)
 
 
-def in_words(mean: float, std: float, count: int, digits: int = 1) -> str:
-    """`87.3 ± 0.4 (N=3)`; one value has no spread to show."""
+def in_words(mean: float, std: float, count: int, digits: int = 1, sign: bool = False) -> str:
+    """`87.3 ± 0.4 (N=3)`; one value has no spread to show. sign: of a difference, `+1.2`."""
     if not count:
         return "–"
-    if count == 1:
-        return f"{mean:.{digits}f} (N=1)"
-    return f"{mean:.{digits}f} ± {std:.{digits}f} (N={count})"
+    words = f"{mean:{'+' if sign else ''}.{digits}f}"
+    return f"{words} (N=1)" if count == 1 else f"{words} ± {std:.{digits}f} (N={count})"
 
 
 def _aside(key: str) -> bool:
@@ -72,6 +106,8 @@ def _aside(key: str) -> bool:
 
 
 def _words(value: Any) -> str:
+    if value is None or value is _ABSENT:
+        return ""
     return json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Teacher layer by student layer: how far apart the hidden states are, with the layers a method matched outlined."""
+"""Teacher layer by student layer: how far apart the hidden states are, and which pairs a method matches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from kdcore.figures import palette
-from kdcore.figures.template import INK, frame
+from kdcore.figures.template import INK, QUIET, frame
 
 MEASURES: dict[str, tuple[str, str]] = {
     "cka": ("Linear CKA (0 to 1)", "1: the same up to rotation and scale, 0: unrelated"),
@@ -17,6 +17,9 @@ MEASURES: dict[str, tuple[str, str]] = {
     "mse": ("Squared distance (in variances)", "over the teacher's variance; 0: the same, 1: no better than its mean"),
 }
 """Measure -> title with its range, and how to read it."""
+
+_HALF = 0.13
+"""Half the width of a layer's box in `map_figure`, where student and teacher stand 1 apart."""
 
 
 def matrix(
@@ -86,6 +89,54 @@ def map_words(layer_map: Mapping[int, int], matched: Sequence[str] = ()) -> str:
     pairs = ", ".join(f"{student} ← {teacher}" for student, teacher in sorted(layer_map.items()))
     what = f" ({', '.join(matched)})" if matched else ""
     return f"Student layer ← teacher layer{what}: {pairs}."
+
+
+def map_figure(student_layers: int, teacher_layers: int, layer_map: Mapping[int, int], dark: bool = False) -> go.Figure:
+    """The layer map as a picture: both stacks of layers from the embeddings (0) up, a line for each matched pair.
+
+    The student stands left, the teacher right, both equally high, so that an evenly spread map has level lines.
+    Matched layers have a thick edge and a bold number: it can be read without colours. `map_words` says the same.
+
+    Args:
+        student_layers, teacher_layers: depths. layer_map: student layer -> teacher layer.
+    """
+    depth = max(student_layers, teacher_layers)
+    room = max(15, min(26, 340 // depth))  # pixels a layer
+    color = palette.term_color(1, dark)
+    figure = frame("", "", dark=dark, height=(depth + 3) * room)
+    for ours, theirs in sorted(layer_map.items()):
+        ends = {"x": [_HALF, 1 - _HALF], "y": [ours / student_layers, theirs / teacher_layers]}
+        figure.add_trace(go.Scatter(**ends, mode="lines", line={"color": color, "width": 2}, hoverinfo="skip"))
+    for x, name, layers, matched in (
+        (0, "Student", student_layers, layer_map.keys()),
+        (1, "Teacher", teacher_layers, layer_map.values()),
+    ):
+        for number in range(layers + 1):
+            edge = {"color": color, "width": 2.5} if number in matched else {"color": QUIET[dark], "width": 1}
+            low, high = (number / layers + side * 0.39 / depth for side in (-1, 1))
+            figure.add_shape(type="rect", x0=x - _HALF, x1=x + _HALF, y0=low, y1=high, line=edge)
+        figure.add_trace(_numbers(x, name, layers, set(matched), 11 if room > 16 else 10, dark))
+        figure.add_annotation(
+            x=x, y=1, yshift=max(room, 19), text=name, showarrow=False, font={"color": INK[dark], "size": 13}
+        )
+    figure.update_layout(showlegend=False, margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    figure.update_xaxes(visible=False, fixedrange=True, range=[-0.3, 1.3])
+    figure.update_yaxes(visible=False, fixedrange=True, range=[-0.8 / depth, 1 + 1.8 / depth])
+    return figure
+
+
+def _numbers(x: int, name: str, layers: int, matched: set[int], size: int, dark: bool) -> go.Scatter:
+    """The numbers of one model's layers."""
+    numbers = range(layers + 1)
+    return go.Scatter(
+        name=name,
+        x=[x] * len(numbers),
+        y=[number / layers for number in numbers],
+        mode="text",
+        text=[f"<b>{number}</b>" if number in matched else str(number) for number in numbers],
+        textfont={"color": [(INK if number in matched else QUIET)[dark] for number in numbers], "size": size},
+        hoverinfo="skip",
+    )
 
 
 def _scale(measure: str) -> str:

@@ -38,8 +38,8 @@ def scatter(
     """Points by method, the front as steps, dominated points faint, teachers as stars with lines at 97 % and 99 %.
 
     Args:
-        points: columns label, method ('teacher' for teachers), cost, quality (as shown), cost_spread, quality_spread
-            (0 where unknown), n (seeds), hardware. All rows must come from one hardware.
+        points: columns key (what a click gives back), label, method ('teacher' for teachers), cost, quality (as shown),
+            cost_spread, quality_spread (0 where unknown), n (seeds), hardware. All rows must come from one hardware.
 
     Raises:
         ValueError: rows from different hardware, which cannot stand on one axis.
@@ -51,13 +51,13 @@ def scatter(
     known = points[np.isfinite(points["cost"]) & np.isfinite(points["quality"])].reset_index(drop=True)
     on = front(known["cost"], known["quality"])
     _steps(figure, known[on], dark)
-    middle = float(known["cost"].min() + known["cost"].max()) / 2 if len(known) else 0.0
+    known["side"] = _sides(known, on)
     for method, rows in known.groupby("method", sort=False):
         look = palette.teacher(dark) if method == "teacher" else palette.style(str(method), dark)
         for lit in (True, False):
             part = rows[on[rows.index] == lit]
             if len(part):
-                _points(figure, part, look, middle, lit, legend=lit or not on[rows.index].any())
+                _points(figure, part, look, lit, legend=lit or not on[rows.index].any())
     if len(known) and known["cost"].min() > 0 and known["cost"].max() / known["cost"].min() > 10:
         figure.update_xaxes(type="log", dtick="D2")
     if teacher_lines:
@@ -76,19 +76,27 @@ def scatter(
     return figure
 
 
-def _aside(cost: float, middle: float) -> str:
-    """Labels point inwards, so that none leaves the plot."""
-    return "top right" if cost <= middle else "top left"
+def _sides(known: pd.DataFrame, lit: NDArray[np.bool_]) -> list[str]:
+    """Where each label stands: inwards, so that none leaves the plot, and under its point where one stands above."""
+    cost, quality = known["cost"].to_numpy(float), known["quality"].to_numpy(float)
+    wide, high = (max(float(np.ptp(values)), 1e-9) if len(values) else 1.0 for values in (cost, quality))
+    sides = [""] * len(known)
+    for at in np.lexsort((cost, -quality)):
+        near = (np.abs(cost - cost[at]) < 0.25 * wide) & (np.abs(quality - quality[at]) < 0.08 * high)
+        above = any(lit[one] and sides[one].startswith("top") for one in np.flatnonzero(near) if one != at)
+        inwards = "right" if cost[at] - cost.min() <= wide / 2 else "left"
+        sides[at] = f"{'bottom' if above else 'top'} {inwards}"
+    return sides
 
 
-def _points(figure: go.Figure, rows: pd.DataFrame, look: palette.Style, middle: float, lit: bool, legend: bool) -> None:
+def _points(figure: go.Figure, rows: pd.DataFrame, look: palette.Style, lit: bool, legend: bool) -> None:
     figure.add_trace(
         go.Scatter(
             x=rows["cost"],
             y=rows["quality"],
             mode="markers+text" if lit else "markers",
             text=[plain(label) for label in rows["label"]],
-            textposition=[_aside(cost, middle) for cost in rows["cost"]],
+            textposition=list(rows["side"]),
             cliponaxis=False,
             textfont={"size": 11},
             name=look.label,
@@ -98,8 +106,9 @@ def _points(figure: go.Figure, rows: pd.DataFrame, look: palette.Style, middle: 
             marker={"symbol": look.marker, "color": look.color, "size": 15 if look.key == "teacher" else 11},
             error_x={"type": "data", "array": rows["cost_spread"], "thickness": 1, "width": 3},
             error_y={"type": "data", "array": rows["quality_spread"], "thickness": 1, "width": 3},
-            customdata=rows[["n"]].to_numpy(),
-            hovertemplate="<b>%{text}</b><br>%{x:.3g} · %{y:.1f}<br>N=%{customdata[0]}<extra></extra>",
+            customdata=rows[["n", "key"]].to_numpy(),
+            hovertext=[plain(label) for label in rows["label"]],
+            hovertemplate="<b>%{hovertext}</b><br>%{x:.3g} · %{y:.1f}<br>N=%{customdata[0]}<extra></extra>",
         )
     )
 

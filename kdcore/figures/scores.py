@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from kdcore.figures import palette
 from kdcore.figures.template import frame, plain
@@ -16,14 +17,16 @@ def dots(
     *,
     teacher: float | None = None,
     floor: float | None = None,
+    baseline: str = "",
     scale: float = 100.0,
     dark: bool = False,
 ) -> go.Figure:
     """One row of dots a group.
 
     Args:
-        rows: columns group, label, method, seed, score (fraction or NaN). teacher, floor: scores of the best teacher
-            and of the majority class, drawn as thin lines.
+        rows: columns id (what a click gives back), group, label, method, seed, score (fraction or NaN). teacher, floor:
+            scores of the best teacher and of the majority class, drawn as thin lines. baseline: where the scores are
+            differences, the name of what lies at zero.
     """
     groups = list(dict.fromkeys(rows["group"]))[::-1]
     figure = frame(title, "", dark=dark, height=130 + 44 * max(2, len(groups)))
@@ -42,14 +45,29 @@ def dots(
         (floor, "majority class", palette.FAMILIES["none"][dark]),
     ):
         if value is not None and np.isfinite(value):
-            figure.add_vline(
-                x=scale * value,
-                line={"color": color, "width": 1.5, "dash": "dot"},
-                annotation={"text": f"{words} {scale * value:.1f}", "font": {"color": color, "size": 11}},
-                annotation_position="top",
-            )
+            level(figure, scale * value, f"{words} {scale * value:.1f}", color, scale * rows["score"].to_numpy(float))
+    if baseline:
+        color = palette.FAMILIES["none"][dark]
+        about = {"text": plain(baseline), "font": {"color": color, "size": 11}}
+        figure.add_vline(x=0, line={"color": color, "width": 2}, annotation=about, annotation_position="top")
     figure.update_layout(showlegend=False, margin={"t": 32})
     return figure
+
+
+def level(figure: go.Figure, x: float, words: str, color: str, shown: NDArray[np.float64]) -> None:
+    """A thin upright line at x. One that lies far from what is shown is only named at the edge, with an arrow: it would
+    press everything else into a corner."""
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    reach = max(1.0, high - low)
+    about = {"text": words, "font": {"color": color, "size": 11}, "showarrow": False}
+    if low - reach <= x <= high + reach:
+        line = {"color": color, "width": 1.5, "dash": "dot"}
+        figure.add_vline(x=x, line=line, annotation=about, annotation_position="top")
+        return
+    above = x > high
+    about["text"] = f"{words} →" if above else f"← {words}"
+    side = {"x": 1.0, "xanchor": "right"} if above else {"x": 0.0, "xanchor": "left"}
+    figure.add_annotation(xref="paper", yref="paper", y=1.0, yanchor="bottom", **side, **about)
 
 
 def _group(figure: go.Figure, members: pd.DataFrame, place: int, scale: float, dark: bool) -> None:
@@ -80,7 +98,8 @@ def _group(figure: go.Figure, members: pd.DataFrame, place: int, scale: float, d
             mode="markers",
             marker={"symbol": look.marker, "size": 10, "color": look.color, "opacity": 0.85},
             name=look.label,
-            text=[f"seed {seed}" for seed in members["seed"]],
+            text=[f"seed {seed:.0f}" for seed in members["seed"]],
+            customdata=members["id"].to_numpy(),
             hovertemplate="%{text}: %{x:.2f}<extra></extra>",
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,10 @@ def frame(x: str, y: str, *, dark: bool = False, height: int = 360, title: str =
         "tickfont": {"color": QUIET[dark], "size": 12},
         "automargin": True,
     }
+    spike = {"spikecolor": QUIET[dark], "spikethickness": 1, "spikedash": "solid"}
     figure.update_layout(
         title={"text": title, "font": {"size": 15, "color": INK[dark]}, "x": 0, "xanchor": "left"},
-        xaxis={**axis, "title": {"text": x, "font": {"color": QUIET[dark], "size": 13}}},
+        xaxis={**axis, **spike, "title": {"text": x, "font": {"color": QUIET[dark], "size": 13}}},
         yaxis={**axis, "title": {"text": y, "font": {"color": QUIET[dark], "size": 13}}},
         font={"color": INK[dark], "size": 13, "family": FONT},
         paper_bgcolor="rgba(0,0,0,0)",
@@ -60,9 +62,10 @@ def plain(text: object) -> str:
 
 
 def summary(figure: go.Figure) -> str:
-    """What the figure shows, for a screen reader: titles and the names of what is drawn."""
+    """What the figure shows, for a screen reader: titles, the names of what is drawn, and of the rows it stands in."""
     layout = figure.layout
-    names = [trace.name for trace in figure.data if trace.name]
     x, y = layout.xaxis.title.text or "", layout.yaxis.title.text or ""
-    drawn = ", ".join(dict.fromkeys(names))
-    return f"{layout.title.text or 'Figure'}: {y} over {x}" + (f"; {drawn}" if drawn else "")
+    axes = f"{y} over {x}" if x and y else x or y
+    rows = [str(word) for word in layout.yaxis.ticktext or ()]
+    drawn = ", ".join(dict.fromkeys([*(trace.name for trace in figure.data if trace.name), *rows]))
+    return html.unescape(f"{layout.title.text or 'Figure'}: {axes}" + (f"; {drawn}" if drawn else ""))

@@ -25,14 +25,14 @@ class TAKD(Method):
     shapes   s, t: logits [batch, classes] (scores: [batch, 1]); y: [batch]
     departs  The paper is about images (CIFAR, ImageNet); of it the abstract and the authors' code were read. BERT and
              scores (STS-B) are ours. The code's soft term is C times smaller (`reduction="mean"` over C classes): its
-             lambda is our alpha / (alpha + C (1 - alpha)), so 0.5 there is 0.33 here for two classes; T is the same. It
-             searches lambda (0.05 to 1) and T (1 to 20) anew for each model of the chain; here all share them, and the
-             defaults are those of our KD, so that the two differ in the assistants alone. Which size an assistant
-             should have is a question of the paper, whose answer could not be read: evenly spaced depths are ours, and
-             so is that it has the student's width (a narrow student gets narrow assistants) and starts from where the
-             student's weights come from. It teaches with its last weights, where the code takes those with the best
-             score on the rows that it also reports. Before start, assistants are priced as so many trainings of the
-             student; being deeper, they take longer.
+             lambda is our alpha = lambda / (lambda + C (1 - lambda)), so 0.5 there is 0.33 here for two classes; T is
+             the same. It searches lambda (0.05 to 1) and T (1 to 20) anew for each model of the chain; here all share
+             them, and the defaults are those of our KD, so that the two differ in the assistants alone. Which size an
+             assistant should have is a question of the paper, whose answer could not be read: evenly spaced depths are
+             ours, and so is that it has the student's width (a narrow student gets narrow assistants) and starts from
+             where the student's weights come from. It teaches with its last weights, where the code takes those with
+             the best score on the rows that it also reports. Before start, assistants are priced as so many trainings
+             of the student; being deeper, they take longer.
     """
 
     key = "takd"

@@ -30,7 +30,7 @@ def compare(teacher_logits: ArrayLike, student_logits: ArrayLike, regression: bo
     if regression:
         return {"pearson": pearson(teacher, student), "mse": float(np.mean((teacher - student) ** 2))}
     same = teacher.argmax(-1) == student.argmax(-1)
-    return {"agreement": float(same.mean()), "kl": float(_divergence(teacher, student).mean())}
+    return {"agreement": float(same.mean()), "kl": float(divergence(teacher, student).mean())}
 
 
 def pearson(first: Floats, second: Floats) -> float:
@@ -41,7 +41,7 @@ def pearson(first: Floats, second: Floats) -> float:
     return float(np.clip(a @ b / scale, -1.0, 1.0)) if scale > tiny else 0.0
 
 
-def _divergence(teacher: Floats, student: Floats) -> Floats:
+def divergence(teacher: Floats, student: Floats) -> Floats:
     """KL(softmax(teacher) || softmax(student)) per row, [rows]; a rounding error below 0 is 0."""
     log_p, log_q = log_softmax(teacher, axis=-1), log_softmax(student, axis=-1)
     return np.maximum((np.exp(log_p) * (log_p - log_q)).sum(-1), 0.0)

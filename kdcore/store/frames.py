@@ -13,7 +13,7 @@ from kdcore.store.tables import evaluations, metrics, runs
 if TYPE_CHECKING:
     import pandas as pd
 
-_TIMES = ("created", "started", "finished")
+_TIMES = ("created", "started", "finished", "lease_until")
 _NUMBERS = ("score", "select_score", "last_score", "seconds", "latency_ms", "parameters")
 _PROGRESS = ("step", "steps", "eta_s")
 RUN_COLUMNS = (
@@ -21,7 +21,7 @@ RUN_COLUMNS = (
     "select_score", "last_score", "seconds", "latency_ms", "parameters", "step", "steps", "progress", "what", "eta_s",
     "created",
     "started", "finished", "device", "position", "reason", "remedy", "note", "tags", "archived", "parent", "sweep",
-    "protocol", "config_hash",
+    "protocol", "config_hash", "worker", "lease_until",
 )  # fmt: skip
 METRIC_COLUMNS = ("run", "stage", "step", "epoch", "seconds", "kind", "name", "value")
 EVALUATION_COLUMNS = ("run", "stage", "step", "split", "which", "metric", "value", "rows")

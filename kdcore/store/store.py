@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, and_, func, select
@@ -53,10 +53,20 @@ class Store:
 
     # --- adding and reading --------------------------------------------------------------------------------------
 
-    def add_run(self, run: RunConfig, *, parent: str | None = None, sweep: str | None = None) -> str:
-        """Puts a run at the end of the queue; returns its id, such as "pkd-mrpc-3f9a2c"."""
+    def add_run(
+        self,
+        run: RunConfig,
+        *,
+        parent: str | None = None,
+        sweep: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Puts a run at the end of the queue; returns its id, such as "pkd-mrpc-3f9a2c".
+
+        facts: what is known before it starts (`predicted`: seconds, basis); what the run says joins them.
+        """
         with database.write(self.engine) as connection:
-            return add_row(connection, run, parent, sweep)
+            return add_row(connection, run, parent, sweep, facts=facts)
 
     def ensure(self, run: RunConfig, *, sweep: str | None = None) -> tuple[str, str]:
         """The run with exactly these settings, whatever its name: (id, state).
@@ -302,7 +312,12 @@ class Store:
 
 
 def add_row(
-    connection: Connection, run: RunConfig, parent: str | None, sweep: str | None, wanted: str | None = None
+    connection: Connection,
+    run: RunConfig,
+    parent: str | None,
+    sweep: str | None,
+    wanted: str | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> str:
     """Inserts a queued run, under the wanted id if that is free; returns its id."""
     row = {
@@ -310,7 +325,7 @@ def add_row(
         "protocol": protocol_hash(run), "task": run.task, "method": run.method, "options": option_words(run),
         "student": recording.student_words(run), "init": recording.init_words(run), "seed": run.train.seed,
         "teachers": ", ".join(teacher.name for teacher in run.teachers), "created": time.time(),
-        "position": _last(), "parent": parent, "sweep": sweep, "tags": [],
+        "position": _last(), "parent": parent, "sweep": sweep, "tags": [], "facts": dict(facts or {}),
     }  # fmt: skip
     stem = f"{slug(run.method, 24)}-{slug(run.task, 24)}"
     for attempt in range(20):

@@ -11,8 +11,8 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.errors import UserError
-from kdcore.figures.template import CONFIG, Figure, summary
-from pages.parts import steady
+from kdcore.figures.template import Figure, summary
+from pages.parts.plot import Click, OnClick, plot
 from pages.parts.text import plain, sentence
 
 _log = logging.getLogger("kdboard.pages")
@@ -66,29 +66,40 @@ def figure(
     data: pd.DataFrame | None = None,
     what: str = "This plot cannot be drawn",
     follows: str | None = None,
-) -> None:
+    how: str = "",
+    on_click: OnClick = "ignore",
+) -> Click | None:
     """Draws one figure with its caption and, one click below, its numbers as a table and a CSV file.
 
-    key: unique on the page. A figure that raises becomes a card with the reason.
-    follows: for plots that grow while they are looked at: zoom and hidden lines stay until this word changes.
+    Args:
+        key: unique on the page. A figure that raises becomes a card with the reason.
+        follows: zoom and hidden lines stay until this word changes.
+        how: how the numbers were computed; stands with them.
+        on_click: see `plot.plot`. Returns what was clicked since the last run of the page.
     """
+    click = None
     with guarded(what):
         drawn = build()
-        if follows is None:
-            st.plotly_chart(drawn, key=key, theme=None, config=CONFIG, alt=summary(drawn))
-        else:
-            steady.plot(drawn, key, follows)
+        click = plot(drawn, key=key, alt=summary(drawn), on_click=on_click, follows=follows)
         if caption:
             st.caption(caption)
-        if data is not None:
-            numbers(data, key)
+        if data is not None or how:
+            numbers(data, key, how)
+    return click
 
 
-def numbers(data: pd.DataFrame, key: str) -> None:
-    """The numbers behind a figure, closed until asked for."""
-    opened = st.expander("Numbers", key=f"{key}-numbers", on_change="rerun")
+def numbers(data: pd.DataFrame | None, key: str, how: str = "") -> None:
+    """The numbers behind a figure and how they were computed, closed until asked for."""
+    label = (
+        "Numbers" if not how else "How was this computed?" if data is None else "Numbers, and how they were computed"
+    )
+    opened = st.expander(label, key=f"{key}-numbers", on_change="rerun")
     if opened.open:
         with opened:
+            if how:
+                st.markdown(how)
+            if data is None:
+                return
             st.dataframe(data, hide_index=True, key=f"{key}-table")
             st.download_button(
                 "Download these numbers (CSV)",

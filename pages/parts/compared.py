@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from kdcore.errors import UserError
 from kdcore.figures import groups, palette
 from kdcore.figures.curves import Curve, curve
 from kdcore.store import Store
-from pages.parts.text import amount
+from pages.parts.text import amount, task_title
 
 
 def grouped(store: Store, runs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
@@ -33,6 +34,12 @@ def grouped(store: Store, runs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, d
     return kept, configs
 
 
+def with_rows_seen(points: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Metrics or evaluations with the column examples: steps times rows a step."""
+    sizes = {run: config["train"]["batch_size"] for run, config in configs.items()}
+    return points.assign(examples=points["step"] * points["run"].map(sizes))
+
+
 def loss_curves(runs: pd.DataFrame, metrics: pd.DataFrame, kind: str, name: str, x: str) -> list[Curve]:
     """One curve a run for a logged value."""
     chosen = metrics[(metrics["kind"] == kind) & (metrics["name"] == name)]
@@ -50,9 +57,43 @@ def score_curves(
     return _curves(runs, _with_clock(chosen, metrics, x), x)
 
 
-def table(runs: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
-    """One row a group: mean ± std over seeds of what the runs reached, and the distance to the baseline's mean."""
-    reference = runs.loc[runs["group"] == baseline, "score"].mean() if baseline else float("nan")
+def deltas(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """The runs of the other groups, their score less that of the baseline's run of the same seed.
+
+    Runs whose seed the baseline does not have are left out.
+    """
+    reference = runs[runs["group"] == baseline].groupby("seed")["score"].mean()
+    others = runs[runs["group"] != baseline]
+    return others.assign(score=others["score"] - others["seed"].map(reference)).dropna(subset=["score"])
+
+
+def by_task(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a method and its settings, one column a task, and their average where every task is there.
+
+    Settings that are one and the same within each task (epochs that suit it, say) do not tell rows apart.
+    """
+    flats = {run: groups.essential(configs[run]) for run in runs["id"]}
+    keys = sorted({key for one in flats.values() for key in one})
+    members = [list(one["id"]) for _, one in runs.groupby("task")]
+    telling = [key for key in keys if any(len({str(flats[run].get(key)) for run in ids}) > 1 for ids in members)]
+    one_of = {run: {key: flats[run].get(key) for key in telling} for run in runs["id"]}
+    runs = runs.assign(line=[str(sorted(one_of[run].items(), key=str)) for run in runs["id"]])
+    short = {row["line"]: f"{palette.style(row['method']).label}, {row['student']}" for _, row in runs.iterrows()}
+    labels = groups.labels({row["line"]: one_of[row["id"]] for _, row in runs.iterrows()}, short)
+    tasks = list(dict.fromkeys(runs["task"]))
+    rows = []
+    for line, same in runs.groupby("line", sort=False):
+        found = [groups.mean_and_std(list(100 * same.loc[same["task"] == task, "score"])) for task in tasks]
+        cells = {task_title(task): groups.in_words(*one) for task, one in zip(tasks, found, strict=True)}
+        average = float(np.mean([mean for mean, _, _ in found]))
+        row = {"method and student": labels[str(line)], **cells}
+        rows.append(row | {"average": "–" if np.isnan(average) else f"{average:.1f}", "_order": -average})
+    return pd.DataFrame(rows).sort_values("_order", ignore_index=True).drop(columns="_order")
+
+
+def table(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """One row a group: mean ± std over seeds of what its runs reached, and the gap to the baseline on shared seeds."""
+    gaps = deltas(runs, baseline)
     rows = []
     for group, members in runs.groupby("group", sort=False):
         mean, std, count = groups.mean_and_std(list(100 * members["score"]))
@@ -60,7 +101,7 @@ def table(runs: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
             {
                 "method and student": members["label"].iloc[0],
                 "dev score": groups.in_words(mean, std, count),
-                "Δ to baseline": _delta(str(group), baseline, mean - 100 * reference),
+                "Δ to baseline": "baseline" if group == baseline else _gap(gaps[gaps["group"] == group]),
                 "select score": groups.in_words(*groups.mean_and_std(list(100 * members["select_score"]))),
                 "last student": groups.in_words(*groups.mean_and_std(list(100 * members["last_score"]))),
                 "parameters": amount(members["parameters"].iloc[0]),
@@ -85,10 +126,9 @@ def of_teachers(evaluations: pd.DataFrame, metric: str) -> pd.DataFrame:
     return rows.assign(teacher=rows["which"].str.removeprefix("teacher:"))
 
 
-def _delta(group: str, baseline: str | None, difference: float) -> str:
-    if group == baseline:
-        return "baseline"
-    return "–" if np.isnan(difference) else f"{difference:+.1f}"
+def _gap(members: pd.DataFrame) -> str:
+    mean, std, count = groups.mean_and_std(list(100 * members["score"]))
+    return groups.in_words(mean, std, count, sign=True)
 
 
 def _curves(runs: pd.DataFrame, rows: pd.DataFrame, x: str) -> list[Curve]:
@@ -102,8 +142,8 @@ def _curves(runs: pd.DataFrame, rows: pd.DataFrame, x: str) -> list[Curve]:
 
 
 def _with_clock(evaluations: pd.DataFrame, metrics: pd.DataFrame, x: str) -> pd.DataFrame:
-    """Evaluations know their step only; epoch and time are read off the run's logged steps."""
-    if x == "step":
+    """Evaluations know their step and the rows seen; epoch and time are read off the run's logged steps."""
+    if x in evaluations:
         return evaluations
     parts = []
     for run, rows in evaluations.groupby("run"):

@@ -10,9 +10,11 @@ import yaml
 
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
-from kdcore.figures.layers import map_words
+from kdcore.figures.layers import map_figure, map_words
 from pages.parts import cards, planned
+from pages.parts.plot import plot
 from pages.parts.selection import remember, remember_many, the_store
+from pages.parts.strip import worker
 from pages.parts.text import amount, duration, plain, sentence, size
 
 MOST_SEEDS = 10
@@ -23,12 +25,14 @@ def show(run: RunConfig) -> None:
     settings = run.model_dump_json()
     with cards.guarded("These settings do not go together"), st.spinner("Counting"):
         _sizes(run, planned.sizes(settings))
+    forecast: Any = None
     with cards.guarded("The cost cannot be predicted"):
-        _cost(planned.prediction(settings))
+        forecast = planned.prediction(settings)
+        _cost(forecast)
     blocked = True
     with cards.guarded("The checks before the start failed"):
         blocked = _lines(planned.checks(settings))
-    _start(run, blocked)
+    _start(run, blocked, forecast)
     with st.expander("Settings as YAML, and the command"):
         shown = yaml.safe_dump(run.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
         st.code(shown, language="yaml")
@@ -38,9 +42,10 @@ def show(run: RunConfig) -> None:
 
 def _sizes(run: RunConfig, sizes: planned.Sizes) -> None:
     tokens = run.train.max_length
-    parameters, flops = planned.cost(sizes.student, tokens)
-    shape = sizes.student
-    rows = [("student", shape, parameters, flops)]
+    flops = planned.cost(sizes.deployed, tokens)[1]
+    rows = [("student", sizes.student, *planned.cost(sizes.student, tokens))]
+    if sizes.deployed != sizes.student:
+        rows.append(("student as it runs", sizes.deployed, *planned.cost(sizes.deployed, tokens)))
     rows += [(name, one, *planned.cost(one, tokens)) for name, one in sizes.teachers.items()]
     table = {
         name: [f"{one.layers} × {one.width}", amount(count), amount(operations), f"{operations / flops:.1f}×"]
@@ -51,7 +56,17 @@ def _sizes(run: RunConfig, sizes: planned.Sizes) -> None:
         pd.DataFrame(table, index=names), key="launch_sizes", alt="Parameters and operations of student and teachers"
     )
     if sizes.teachers:
-        st.caption(f"{map_words(sizes.layer_map)} Layers count from 1, embeddings are 0.")
+        _layer_map(sizes)
+
+
+def _layer_map(sizes: planned.Sizes) -> None:
+    """Which layers are matched, in words and, where any are, as a picture."""
+    words = map_words(sizes.layer_map)
+    if sizes.layer_map:
+        teacher = next(iter(sizes.teachers.values()))
+        drawn = map_figure(sizes.deployed.layers, teacher.layers, sizes.layer_map, cards.dark())
+        plot(drawn, key="launch_map", alt=words)
+    st.caption(f"{words} Layers count from 1, embeddings are 0.")
 
 
 def _cost(found: Any) -> None:
@@ -82,7 +97,7 @@ def _lines(lines: list[Any]) -> bool:
     return any(line.level == "block" for line in lines)
 
 
-def _start(run: RunConfig, blocked: bool) -> None:
+def _start(run: RunConfig, blocked: bool, forecast: Any) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", key="launch_start"):
         seeds = st.number_input(
             "Seeds",
@@ -99,19 +114,26 @@ def _start(run: RunConfig, blocked: bool) -> None:
     if not pressed or blocked:
         return
     with cards.guarded("The run could not be queued"):
-        _submit(run, min(max(int(seeds), 1), MOST_SEEDS))
+        _submit(run, min(max(int(seeds), 1), MOST_SEEDS), forecast)
 
 
-def _submit(run: RunConfig, seeds: int) -> None:
-    from kdcore.jobs import jobs
-
+def _submit(run: RunConfig, seeds: int, forecast: Any) -> None:
     if len(the_store().runs(states=["queued"])) + seeds > MOST_QUEUED:
         raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Live")
     ids = []
     for at in range(seeds):
         name = f"{run.name} seed {run.train.seed + at}" if run.name and seeds > 1 else run.name
         train = run.train.model_copy(update={"seed": run.train.seed + at})
-        ids.append(jobs().submit(run.model_copy(update={"train": train, "name": name[:200]})))
+        seeded = run.model_copy(update={"train": train, "name": name[:200]})
+        ids.append(worker().submit(seeded, facts=_foretold(forecast, first=at == 0)))
     remember(ids[0])
     remember_many(ids)
     st.switch_page("pages/live.py", query_params={"job": ids[0]})
+
+
+def _foretold(forecast: Any, first: bool) -> dict[str, Any]:
+    """What the run will be measured against; later seeds find the teachers made and asked."""
+    if forecast is None:
+        return {}
+    seconds = forecast.seconds - (0 if first else forecast.teacher_seconds)
+    return {"predicted": {"seconds": seconds, "basis": forecast.basis}}

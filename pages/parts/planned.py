@@ -16,9 +16,10 @@ TOKENS = 128
 
 @dataclass(frozen=True)
 class Sizes:
-    """The student's and the teachers' shapes, and the layer map of the method."""
+    """The student's and the teachers' shapes, the model that the method makes of the student, and its layer map."""
 
     student: Shape
+    deployed: Shape
     teachers: dict[str, Shape]
     layer_map: dict[int, int]
 
@@ -42,7 +43,7 @@ def sizes(settings: str) -> Sizes:
     student = student_shape(run.student, base, data.task.outputs)
     method, options = resolve(run.method, run.options)
     matched = method.layer_map(options, student, next(iter(teachers.values()))) if teachers else {}
-    return Sizes(student, teachers, matched)
+    return Sizes(student, method.deployed(options, student), teachers, matched)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import streamlit as st
 
 from kdcore.store import ACTIVE, RunRow, Store, open_store
+from pages.parts.read_only import guarded
 from pages.parts.text import ago, one_line, plain, task_title
 
 MOST_RUNS = 60
@@ -15,8 +17,8 @@ MOST_RUNS = 60
 
 
 def the_store() -> Store:
-    """The store. Cheap; opened again where the database was moved or replaced."""
-    return open_store()
+    """The store, to read only in read-only mode. Cheap; opened again where the database was moved or replaced."""
+    return guarded(open_store())
 
 
 def run_words(row: pd.Series) -> str:
@@ -29,9 +31,17 @@ def run_words(row: pd.Series) -> str:
 def short_words(row: pd.Series, task: bool) -> str:
     """One run as a chip: its name, and what the name may leave out."""
     words = [one_line(row["name"], 36)]
+    seed = "" if pd.isna(row["seed"]) else f"seed {int(row['seed'])}"
+    words += [seed] if seed and seed not in row["name"] else []
     words += [task_title(row["task"])] if task else []
     words += [] if row["state"] == "done" else [row["state"]]
     return " · ".join(words)
+
+
+def told_apart(words: Mapping[str, str]) -> dict[str, str]:
+    """Run -> words, with the end of the id where two runs have the same: list boxes know an option by its words."""
+    times = Counter(words.values())
+    return {run: said if times[said] == 1 else f"{said} · {run[-6:]}" for run, said in words.items()}
 
 
 def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()) -> str | None:
@@ -50,7 +60,7 @@ def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()
     chosen = asked or st.session_state.get("job")
     if chosen not in ids:
         chosen = next((row["id"] for _, row in runs.iterrows() if row["state"] in prefer), ids[0])
-    words = {row["id"]: run_words(row) for _, row in runs.iterrows()}
+    words = told_apart({row["id"]: run_words(row) for _, row in runs.iterrows()})
     st.session_state[key] = chosen
     picked = st.selectbox(
         label, ids, key=key, format_func=lambda run: words.get(run, run), on_change=_pick, args=(key,)
@@ -85,7 +95,7 @@ def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], 
     if not known and "runs" not in st.query_params:
         known = [run for run in st.session_state.get("runs", default) if run in ids]
     st.session_state[key] = known
-    words = {row["id"]: short_words(row, runs["task"].nunique() > 1) for _, row in runs.iterrows()}
+    words = told_apart({row["id"]: short_words(row, runs["task"].nunique() > 1) for _, row in runs.iterrows()})
     picked = st.multiselect(
         label,
         ids,

@@ -9,13 +9,19 @@ import streamlit as st
 
 from kdcore.store import ACTIVE
 from pages.parts.cards import guarded, problem
+from pages.parts.read_only import Reading, read_only
 from pages.parts.selection import the_store
 from pages.parts.text import duration, plain
 
 
-@st.cache_resource(show_spinner=False, on_release=lambda held: held.shutdown())
 def worker() -> Any:
-    """The background worker of this process, started once for all sessions."""
+    """The background worker of this process; in read-only mode there is none, and what is asked of it is refused."""
+    return Reading(the_store()) if read_only() else _started()
+
+
+@st.cache_resource(show_spinner=False, on_release=lambda held: held.shutdown())
+def _started() -> Any:
+    """Started once for all sessions."""
     from kdcore.jobs import jobs
 
     held = jobs()
@@ -26,7 +32,7 @@ def worker() -> Any:
 def strip() -> None:
     """What is running, what waits, and why the queue does not move if it does not."""
     try:
-        held = worker()
+        stuck = "" if read_only() else worker().problem
     except Exception as error:
         problem(error, "The worker did not start")
         return
@@ -34,8 +40,8 @@ def strip() -> None:
         runs = the_store().runs(states=[*ACTIVE, "queued"])
         running = runs[runs["state"].isin(ACTIVE)]
         waiting = int((runs["state"] == "queued").sum())
-        if held.problem:
-            st.error(f"The queue does not move: {plain(held.problem, 300)}", icon=":material/error:")
+        if stuck:
+            st.error(f"The queue does not move: {plain(stuck, 300)}", icon=":material/error:")
         for _, row in running.iterrows():
             _running(row)
         if running.empty:

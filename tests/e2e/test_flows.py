@@ -18,8 +18,8 @@ from kdcore.store import ACTIVE, Store, open_store
 PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
 pytestmark = pytest.mark.timeout(15 * PATIENCE)
 
-PAGES = ("", "launch", "live", "runs", "compare", "layers", "attention", "speed")
-POINTS = "document.querySelector('.kd-steady')._fullData.at(-1).y.length"
+PAGES = ("", "launch", "live", "runs", "compare", "layers", "attention", "speed", "examples", "learn", "system")
+POINTS = "document.querySelector('.kd-plot-figure')._fullData.at(-1).y.length"
 STUDENT = {"layers": 1, "width": 16, "heads": 2, "init": "random"}
 
 
@@ -103,11 +103,11 @@ def test_a_run_goes_on_without_the_page_and_is_found_again(open_page: Callable[.
     shown = page.locator(".st-key-live_progress")
     _expect(shown).to_contain_text(re.compile(r"Step [1-9]\d* of"))
     before = _step(shown)
-    _expect(page.locator(".kd-steady .main-svg").first).to_be_visible()
-    page.evaluate("() => Plotly.relayout(document.querySelector('.kd-steady'), {'xaxis.range': [2, 9]})")
+    _expect(page.locator(".kd-plot-figure .main-svg").first).to_be_visible()
+    page.evaluate("() => Plotly.relayout(document.querySelector('.kd-plot-figure'), {'xaxis.range': [2, 9]})")
     points = _points(page)
     page.wait_for_function(f"() => {POINTS} > {points}")
-    kept = page.evaluate("() => document.querySelector('.kd-steady')._fullLayout.xaxis.range")
+    kept = page.evaluate("() => document.querySelector('.kd-plot-figure')._fullLayout.xaxis.range")
     assert kept == [2, 9], "new points must not undo a zoom"
     second = open_page(f"live?job={long}", context=page.context)
     _expect(second.locator(".st-key-live_progress")).to_contain_text(re.compile(r"Step [1-9]\d* of"))

@@ -137,11 +137,40 @@ def test_the_summary_says_what_a_screen_reader_needs() -> None:
 
 def test_final_scores_have_a_dot_a_seed_mean_and_std() -> None:
     rows = pd.DataFrame(
-        {"group": ["a"] * 3 + ["b"], "label": ["KD"] * 3 + ["PKD"], "method": ["kd"] * 3 + ["pkd"],
-         "seed": [0, 1, 2, 0], "score": [0.7, 0.8, 0.9, np.nan]}
+        {"id": ["r0", "r1", "r2", "r3"], "group": ["a"] * 3 + ["b"], "label": ["KD"] * 3 + ["PKD"],
+         "method": ["kd"] * 3 + ["pkd"], "seed": [0, 1, 2, 0], "score": [0.7, 0.8, 0.9, np.nan]}
     )  # fmt: skip
     figure = scores.dots(rows, "Accuracy (%)", teacher=0.95)
     mean = next(trace for trace in figure.data if trace.name == "mean ± std")
     assert mean.x[0] == pytest.approx(80.0) and mean.error_x.array[0] == pytest.approx(10.0)
     assert list(figure.layout.yaxis.ticktext) == ["PKD (N=1)", "KD (N=3)"]
     assert figure.layout.annotations[0].text == "best teacher 95.0"
+    assert [list(trace.customdata) for trace in figure.data if trace.customdata is not None] == [
+        ["r3"],
+        ["r0", "r1", "r2"],
+    ]
+
+
+def test_a_far_teacher_is_named_at_the_edge_and_presses_nothing() -> None:
+    rows = pd.DataFrame(
+        {"id": ["a", "b"], "group": "a", "label": "KD", "method": "kd", "seed": [0, 1], "score": [0.50, 0.52]}
+    )
+    figure = scores.dots(rows, "Accuracy (%)", teacher=0.95, floor=0.51)
+    assert [shape.x0 for shape in figure.layout.shapes] == [51.0]
+    assert "best teacher 95.0 →" in [annotation.text for annotation in figure.layout.annotations]
+
+
+def test_differences_have_a_line_at_zero() -> None:
+    rows = pd.DataFrame({"id": ["a"], "group": "a", "label": "KD", "method": "kd", "seed": [0], "score": [0.02]})
+    figure = scores.dots(rows, "Δ", baseline="alone <b>")
+    assert figure.layout.shapes[0].x0 == 0 and figure.layout.annotations[0].text == "alone &lt;b&gt;"
+
+
+def test_lines_close_together_keep_their_words_apart() -> None:
+    evaluations = pd.DataFrame(
+        {"metric": "accuracy", "which": "last", "split": "select", "step": [1, 2], "value": [0.5, 0.6]}
+    )
+    figure = curves.scores(evaluations, "accuracy", "Accuracy (%)", {"a": 0.82, "b": 0.81, "c": 0.95})
+    places = {words.text: (words.xanchor, words.yanchor) for words in figure.layout.annotations}
+    assert places["teacher c: 95.0"] == places["teacher a: 82.0"] == ("left", "bottom")
+    assert places["teacher b: 81.0"] == ("left", "top")

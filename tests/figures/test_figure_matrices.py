@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
+from kdcore import layer_map
 from kdcore.figures import attention, groups, layers, palette
 
 
@@ -36,6 +39,57 @@ def test_the_nearest_layer_is_high_for_cka_and_low_for_distances() -> None:
 def test_the_map_in_words() -> None:
     assert layers.map_words({2: 6, 1: 3}) == "Student layer ← teacher layer: 1 ← 3, 2 ← 6."
     assert "no layers" in layers.map_words({})
+
+
+def stacks(figure) -> dict:
+    """The numbers of each model's layers."""
+    return {trace.name: trace for trace in figure.data if trace.mode == "text"}
+
+
+def edges(figure) -> dict[int, list[float]]:
+    """The edge of each layer's box from the embeddings up, by column."""
+    return {x: [box.line.width for box in figure.layout.shapes if box.x0 + box.x1 == 2 * x] for x in (0, 1)}
+
+
+def lines(figure) -> list[tuple[float, ...]]:
+    return [tuple(trace.y) for trace in figure.data if trace.mode == "lines"]
+
+
+@pytest.mark.parametrize(("student", "teacher"), [(2, 4), (3, 12), (6, 12), (6, 24), (4, 4)])
+def test_an_even_map_has_level_lines_from_the_student_left_to_the_teacher_right(student: int, teacher: int) -> None:
+    figure = layers.map_figure(student, teacher, layer_map.uniform(student, teacher))
+    assert len(lines(figure)) == student and all(ours == pytest.approx(theirs) for ours, theirs in lines(figure))
+    both = stacks(figure)
+    assert set(both["Student"].x) == {0} and set(both["Teacher"].x) == {1}
+    assert len(both["Student"].x) == student + 1 and len(both["Teacher"].x) == teacher + 1  # 0 = embeddings
+
+
+def test_the_map_is_drawn_as_it_is_with_matched_layers_marked_without_colour() -> None:
+    figure = layers.map_figure(3, 6, {2: 5, 1: 5, 0: 0})
+    assert lines(figure) == [(0, 0), (1 / 3, 5 / 6), (2 / 3, 5 / 6)]
+    both = stacks(figure)
+    assert both["Student"].text == ("<b>0</b>", "<b>1</b>", "<b>2</b>", "3")
+    assert [at for at, text in enumerate(both["Teacher"].text) if "<b>" in text] == [0, 5]
+    thick, thin = edges(figure)[1][5], edges(figure)[1][6]
+    assert thick > thin and edges(figure) == {0: [thick] * 3 + [thin], 1: [thick, *[thin] * 4, thick, thin]}
+    assert [said.text for said in figure.layout.annotations] == ["Student", "Teacher"]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_any_depth_fits_and_is_legible_in_both_themes(dark: bool) -> None:
+    heights = []
+    for student, teacher in ((1, 1), (2, 4), (6, 12), (12, 24), (4, 3), (48, 48)):
+        figure = layers.map_figure(student, teacher, layer_map.spread(student, teacher), dark)
+        heights.append(figure.layout.height)
+        low, high = figure.layout.yaxis.range
+        pixels = (figure.layout.height - 16) / (high - low)
+        boxes = sorted((box.x0, box.y0, box.y1) for box in figure.layout.shapes)
+        assert all(below[2] < above[1] for below, above in pairwise(boxes) if below[0] == above[0])
+        assert all(min(numbers.textfont.size for numbers in stacks(figure).values()) < (top - bottom) * pixels
+                   for _, bottom, top in boxes)  # fmt: skip
+        assert {trace.line.color for trace in figure.data if trace.mode == "lines"} == {palette.term_color(1, dark)}
+    assert max(heights[:4]) <= 420
+    assert layers.map_figure(2, 4, {}, dark).data
 
 
 def test_tiles_put_layers_below_one_another_with_empty_gutters() -> None:
@@ -89,7 +143,7 @@ def test_differences_list_only_what_differs() -> None:
     other = CONFIG | {"train": {"seed": 0, "lr": 2.0}}
     table = groups.differences({"x": CONFIG, "y": other})
     assert table.to_dict("index") == {"train.lr": {"x": "1.0", "y": "2.0"}}
-    assert "teachers[0].name" in groups.differences({"x": CONFIG, "y": other}, every=True).index
+    assert groups.differences({"x": CONFIG, "y": other}, every=True).loc["teachers", "x"] == "t"
 
 
 def test_labels_tell_groups_apart_by_what_differs() -> None:

@@ -35,6 +35,7 @@ def test_ties_stay_and_missing_values_do_not_count() -> None:
 def _points(**changes: object) -> pd.DataFrame:
     rows = pd.DataFrame(
         {
+            "key": ["f", "k", "p", ""],
             "label": ["fine-tune", "kd", "slow and bad", "teacher large"],
             "method": ["fine-tune", "kd", "pkd", "teacher"],
             "cost": [1.0, 2.0, 3.0, 40.0],
@@ -70,3 +71,17 @@ def test_points_without_a_score_are_left_out_not_drawn_at_zero() -> None:
     figure = pareto.scatter(_points(quality=[70.0, np.nan, np.nan, np.nan]), "x", "y")
     drawn = [x for trace in figure.data if trace.mode != "lines" for x in trace.x]
     assert drawn == [1.0]
+
+
+def test_a_point_gives_its_key_back() -> None:
+    figure = pareto.scatter(_points(), "x", "y")
+    kd = next(trace for trace in figure.data if trace.name == "KD")
+    assert kd.customdata[0].tolist() == [3, "k"]
+
+
+def test_labels_of_near_points_stand_on_different_sides() -> None:
+    near = _points(cost=[1.0, 1.1, 3.0, 4.0], quality=[70.0, 71.0, 60.0, 90.0])
+    figure = pareto.scatter(near, "x", "y")
+    sides = {trace.name: trace.textposition[0] for trace in figure.data if trace.textposition}
+    assert sides["KD"] == "top right" and sides["Fine-tuning alone"] == "bottom right"
+    assert sides["Teacher"] == "top left"

@@ -1,4 +1,4 @@
-"""Patient KD: its card but for numbers 6 and 7 (soft targets, in tests/losses) and 10 (first layers, in tests/models)."""
+"""Patient KD: its card but for 6 and 7 (soft targets, in tests/losses) and 10 (first layers, in tests/models)."""
 
 from itertools import pairwise
 

@@ -84,6 +84,22 @@ def test_launch_shows_sizes_and_the_layer_map(store: Any, visit: Callable[..., A
     assert [metric.label for metric in app.metric][:3] == ["Time", "Memory", "Steps"]
 
 
+@pytest.mark.parametrize(("method", "drawn"), [("pkd", (2, 4)), ("pea-kd", (4, 4)), ("kd", None)])
+def test_launch_draws_the_layer_map_of_the_model_that_runs(
+    store: Any, visit: Callable[..., Any], monkeypatch: Any, method: str, drawn: tuple[int, int] | None
+) -> None:
+    from pages.parts import plan
+
+    _ready_engine(monkeypatch)
+    asked, real = [], plan.map_figure
+    monkeypatch.setattr(plan, "map_figure", lambda *sizes: asked.append(sizes) or real(*sizes))
+    app = visit("launch")
+    app.selectbox(key="launch.method").set_value(method).run()
+    app.selectbox(key="launch.preset").set_value("two-layers").run()
+    assert not app.exception and not app.error
+    assert (asked[-1][:2] if drawn else None) == drawn
+
+
 def test_a_blocking_line_keeps_the_button_closed(store: Any, visit: Callable[..., Any], monkeypatch: Any) -> None:
     _ready_engine(monkeypatch, level="block")
     app = visit("launch")
@@ -187,3 +203,57 @@ def _ready_engine(monkeypatch: Any, level: str = "ok") -> None:
     )
     monkeypatch.setattr(planned, "checks", lambda settings: [line])
     monkeypatch.setattr(planned, "prediction", lambda settings: guess)
+
+
+def test_live_shows_draws_gradients_and_how_the_prediction_held(store: Any, visit: Callable[..., Any]) -> None:
+    from kdcore.events import RunFinished, StepDone
+
+    run = store.add_run(run_config("skd"), facts={"predicted": {"seconds": 100.0, "basis": "a test"}})
+    store.claim("written", "cpu", run)
+    raw = {"hard": 0.4, "soft": 2.0}
+    notes = {"draws/large": 0.75, "draws/small": 0.25, "chance/large": 0.5, "chance/small": 0.5, "pilot/large": 0.8}
+    steps = [
+        StepDone("distil", step, 20, 1.0, 1.2, raw, {"hard": 0.2, "soft": 1.0}, 1e-3, 900.0, 1.0, 1.0,
+                 {"hard": 0.25, "soft": 0.75} if step == 10 else {}, notes)
+        for step in (10, 20)
+    ]  # fmt: skip
+    store.record(run, steps)
+    assert "Predicted before the start: 1 min 40 s." in words(visit("live", job=run))
+    store.record(run, [RunFinished({"seconds": 150.0})])
+    app = visit("live", job=run)
+    said = words(app)
+    assert not app.exception and not app.error
+    assert "took 2 min 30 s (50% longer)" in said
+    assert "Teacher draws" in said and "Gradients sampled at step 10" in said and "Pilot: large 0.8" in said
+    terms = app.dataframe[0].value.set_index("term")
+    assert terms.loc["soft", "gradient"] == 0.75 and terms.loc["soft", "share"] == pytest.approx(1.0 / 1.2)
+
+
+def test_live_writes_the_equation_of_the_present_stage(store: Any, visit: Callable[..., Any]) -> None:
+    from kdcore.events import StepDone
+
+    run = store.add_run(run_config("kd"))
+    store.claim("written", "cpu", run)
+    rest = (1e-3, 900.0, 1.0, 1.0)
+    store.record(
+        run,
+        [
+            StepDone("layers", 1, 4, 0.5, 3.0, {"hidden": 3.0}, {"hidden": 3.0}, *rest),
+            StepDone("distil", 3, 4, 1.0, 0.5, {"soft": 0.5}, {"soft": 0.5}, *rest),
+        ],
+    )
+    app = visit("live", job=run)
+    formula = app.get("latex")[0].value
+    assert r"\text{soft}" in formula and "hidden" not in formula
+    assert "of stage distil" in words(app)
+
+
+def test_a_layer_pair_is_opened_by_address(store: Any, visit: Callable[..., Any]) -> None:
+    run = add(store, run_config("kd"))
+    app = visit("layers", job=run, slayer="1", tlayer="2")
+    assert not app.exception
+    assert "Student layer 1 ↔ teacher layer 2" in words(app)
+    assert [metric.label for metric in app.metric] == ["CKA"] and app.metric[0].value == "1.000"
+    assert "nearest of 5 teacher layers" in app.metric[0].delta
+    app = visit("layers", job=run, slayer="99", tlayer="x")
+    assert not app.exception and "Student layer 2 ↔" in words(app)

@@ -21,6 +21,9 @@ EMPTY = {
     "layers": "No finished run yet",
     "attention": "No finished run yet",
     "speed": "No finished run yet",
+    "examples": "No finished run yet",
+    "learn": "No finished run of this method yet",
+    "system": "Nothing is training",
 }
 
 
@@ -37,7 +40,8 @@ def test_a_filled_store_is_shown(page: str, theme: str, store: Any, visit: Calla
     fill(store, seeds=3)
     app = visit(page, theme)
     assert not app.exception
-    assert EMPTY[page] not in words(app) or page == "launch"
+    # the written runs keep no answers for Examples, and one of them waits, so System has no such words either way
+    assert EMPTY[page] not in words(app) or page in ("launch", "examples", "system")
     if page not in ("attention", "launch"):  # attention needs a student on disk, launch shows its own cards
         assert not [error.value for error in app.error]
 

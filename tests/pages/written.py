@@ -21,7 +21,7 @@ from kdcore.events import (
 )
 from kdcore.store import Store
 
-PAGES = ("start", "launch", "live", "runs", "compare", "layers", "attention", "speed")
+PAGES = ("start", "launch", "live", "runs", "compare", "layers", "attention", "speed", "examples", "learn", "system")
 TEACHER = {"name": "large", "source": "pocket", "where": "large"}
 TERMS = {
     "fine-tune": {"hard": 1.0},

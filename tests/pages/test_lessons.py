@@ -1,0 +1,182 @@
+"""Lessons: their files, the runs they find, and the bar on top of every page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from written import add, fill, run_config, words
+
+from kdcore.methods import METHODS
+from pages.parts import lesson
+from pages.parts.lesson import Lesson, lessons
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = "\n".join(path.read_text() for path in (ROOT / "pages").rglob("*.py"))
+STEPS = [(key, number) for key in lessons() for number in range(1, len(lessons()[key].steps) + 1)]
+
+
+def _links(app: Any) -> dict[str, tuple[str, dict[str, list[str]]]]:
+    """Label -> page and parameters of every link."""
+    found = [link.proto for link in app.get("page_link")]
+    return {one.label: (one.page, parse_qs(one.query_string)) for one in found}
+
+
+# --- the files
+
+
+def test_there_are_three_in_their_order() -> None:
+    assert list(lessons()) == ["soft-targets", "patient-layers", "one-or-many"]
+    assert [one.number for one in lessons().values()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("key", "number"), STEPS)
+def test_every_step_names_what_there_is(key: str, number: int) -> None:
+    one = lessons()[key]
+    step = one.steps[number - 1]
+    assert set(one.uses) <= set(METHODS) and {*step.runs, *filter(None, [step.run])} <= set(one.uses)
+    assert (ROOT / "pages" / f"{step.page}.py").is_file()
+    assert step.question.endswith("?") and step.answer.endswith(".")
+    for control in step.hide:
+        assert f'key="{control}"' in SOURCE or f'"{control}",' in SOURCE, control
+    for name in step.view:
+        assert f'key="{name}"' in SOURCE or f'query_params.get("{name}")' in SOURCE, name
+
+
+@pytest.mark.parametrize("key", lessons())
+def test_every_lesson_makes_a_run_of_each_method_it_uses(key: str) -> None:
+    made = lessons()[key].made_by()
+    assert sorted(run.method for run in made) == sorted(lessons()[key].uses)
+    assert len({(run.task, run.student, run.train) for run in made}) == 1, "one protocol, or they do not compare"
+    assert all(METHODS[run.method].Config.model_validate(run.options) for run in made)
+
+
+# --- the runs
+
+
+def _cast(store: Any, key: str = "soft-targets") -> dict[str, list[str]]:
+    return lesson.cast(lessons()[key], store.runs(include_archived=True))
+
+
+def test_a_lesson_takes_runs_that_compare(store: Any) -> None:
+    assert _cast(store) == {"fine-tune": [], "kd": []}
+    alone, taught = add(store, run_config("fine-tune")), add(store, run_config("kd"))
+    add(store, run_config("kd", task="pocket-entailment"))
+    add(store, run_config("kd", 5), end="failed")
+    again = add(store, run_config("kd", 1))
+    assert _cast(store) == {"fine-tune": [alone], "kd": [again, taught]}
+
+
+def test_scores_are_no_ground_for_soft_targets(store: Any) -> None:
+    add(store, run_config("kd", task="pocket-similarity"))
+    assert _cast(store)["kd"] == []
+
+
+def test_the_lessons_own_runs_come_first(store: Any) -> None:
+    own = [add(store, run) for run in lessons()["soft-targets"].made_by()]
+    for method in ("fine-tune", "kd", "skd"):
+        add(store, run_config(method))
+    assert [run for ids in _cast(store).values() for run in ids] == own
+
+
+# --- the bar
+
+
+def test_a_step_stands_on_top_of_its_page_with_links_to_the_next(store: Any, visit: Callable[..., Any]) -> None:
+    made = fill(store, seeds=2)
+    alone, taught = made[:2], made[2:4]
+    app = visit("live", lesson="soft-targets", step="4", job=taught[1])
+    step = lessons()["soft-targets"].steps[3]
+    assert not app.exception
+    assert step.text in words(app) and step.question in words(app) and step.answer in words(app)
+    links = _links(app)
+    page, query = links["Next"]
+    assert page == "compare" and query["step"] == ["5"] and query["what"] == ["Accuracy (%), dev split"]
+    assert query["runs"] == [",".join([*alone[::-1], *taught[::-1]])]
+    page, query = links["Previous"]
+    assert page == "learn" and query["T"] == ["5.0"] and query["job"] == [taught[1]]
+
+
+@pytest.mark.parametrize(("key", "number"), STEPS)
+def test_every_step_can_be_opened(key: str, number: int, store: Any, visit: Callable[..., Any]) -> None:
+    fill(store, seeds=1)
+    add(store, run_config("skd"))
+    page, query = lesson.address(key, number, _cast(store, key))
+    app = visit(page.removeprefix("pages/").removesuffix(".py"), **query)
+    assert not app.exception and not app.error
+    assert lessons()[key].steps[number - 1].title in words(app) and "This step needs" not in words(app)
+    hidden = "".join(one.proto.body for one in app.get("html"))
+    for control in lessons()[key].steps[number - 1].hide:
+        assert re.search(rf"\.st-key-{control}\b", hidden)
+
+
+@pytest.mark.parametrize("elsewhere", [{}, {"job": "kd-from-elsewhere", "runs": "kd-from-elsewhere"}])
+def test_a_link_that_was_handed_out_finds_the_runs_that_are_here(
+    elsewhere: dict[str, str], store: Any, visit: Callable[..., Any]
+) -> None:
+    alone, taught = add(store, run_config("fine-tune")), add(store, run_config("kd"))
+    add(store, run_config("pkd"))
+    app = visit("live", lesson="soft-targets", step="4", **elsewhere)
+    assert app.query_params["job"] in (taught, [taught]) and app.selectbox(key="live_run").value == taught
+    app = visit("compare", lesson="soft-targets", step="5", **elsewhere)
+    assert app.multiselect(key="compare_runs").value == [alone, taught]
+    assert not app.exception and "not in this store" not in words(app)
+
+
+def test_a_missing_run_is_named_and_queued_by_one_click(store: Any, visit: Callable[..., Any]) -> None:
+    add(store, run_config("fine-tune"))
+    app = visit("live", lesson="soft-targets", step="4")
+    assert "This step needs a finished run of KD" in words(app)
+    app.button(key="lesson_queue_1").click().run()
+    queued = store.runs(states=["queued"])
+    assert sorted(queued["method"]) == ["fine-tune", "kd"] and not app.exception
+    assert "2 of the lesson's 2 runs are being made" in words(app) and "job" in _links(app)["Watch them"][1]
+    assert "lesson_queue_1" not in [button.key for button in app.button]
+
+
+def test_a_reading_that_was_not_taken_is_named(store: Any, visit: Callable[..., Any]) -> None:
+    run = store.add_run(run_config("kd"))
+    store.claim("written", "cpu", run)
+    from kdcore.events import RunFinished, RunStarted
+
+    store.record(run, [RunStarted({}), RunFinished({})])
+    app = visit("layers", lesson="patient-layers", step="4", job=run)
+    assert "without the probe of layer distances" in words(app) and app.button(key="lesson_queue_2")
+
+
+@pytest.mark.parametrize("step", ["99", "-1", "x", "", "1.5", "99999999999"])
+def test_a_step_that_is_not_there_is_the_nearest(step: str, visit: Callable[..., Any]) -> None:
+    app = visit("runs", lesson="soft-targets", step=step)
+    assert not app.exception and "step " in words(app)
+    assert app.query_params["step"] in ("1", ["1"], "5", ["5"])
+
+
+def test_an_unknown_lesson_is_left_out(visit: Callable[..., Any]) -> None:
+    app = visit("runs", lesson="../../etc/passwd", step="1")
+    assert not app.exception and "There is no lesson" in words(app) and "lesson" not in app.query_params
+
+
+def test_the_catalogue_says_what_each_lesson_uses_and_lacks(store: Any, visit: Callable[..., Any]) -> None:
+    fill(store, seeds=1)
+    app = visit("learn", part="Lessons")
+    said = words(app)
+    assert not app.exception and not app.error
+    assert "Uses Fine-tuning alone, KD, Patient KD on Pocket sentiment." in said
+    assert "Not here yet: Stochastic KD." in said
+    assert _links(app)["Begin"][1]["step"] == ["1"]
+    app.button(key="lesson_own_patient-layers").click().run()
+    assert sorted(store.runs(states=["queued"])["method"]) == ["fine-tune", "kd", "kd", "pkd"]  # one kd waited before
+
+
+def test_a_lesson_file_with_a_mistake_is_refused_with_its_field(tmp_path: Path, monkeypatch: Any) -> None:
+    from kdcore.errors import UserError
+
+    (tmp_path / "bad.yaml").write_text("number: 1\ntitle: x\nabout: y\nminutes: 1\nuses: [kd]\nruns: demo\nsteps: []\n")
+    monkeypatch.setattr(lesson, "FOLDER", tmp_path)
+    with pytest.raises(UserError, match="steps"):
+        lessons.__wrapped__()
+    assert Lesson.model_fields["steps"].annotation
