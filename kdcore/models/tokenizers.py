@@ -9,12 +9,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdcore.errors import UserError
+from kdcore.models.shapes import usable_positions
+from kdcore.records import Encoding
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
 _FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 """A folder holds one of these, or it has no vocabulary and transformers would make up one of five tokens."""
+
+
+def encode_typed(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, sentence: str, pair: str | None = None, max_length: int = 128
+) -> Encoding:
+    """A sentence or pair that a person typed, as the model reads it, on the model's device: [1, tokens].
+
+    Args:
+        max_length: tokens kept, never more than the model has positions.
+
+    Raises:
+        UserError: the sentence is empty.
+    """
+    import torch
+
+    if not sentence.strip():
+        raise UserError("sentence", "there is nothing to read", "type a sentence")
+    longest = min(max_length, usable_positions(model.config))
+    coded = tokenizer(sentence, pair or None, truncation=True, max_length=longest)
+    ids = torch.tensor([coded["input_ids"]])
+    types = torch.tensor([coded["token_type_ids"]]) if "token_type_ids" in coded else torch.zeros_like(ids)
+    return Encoding(ids, torch.ones_like(ids), types).to(next(model.parameters()).device)
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 from torch import nn
 
-from kdcore.errors import UserError
 from kdcore.models.observe import evaluating, observe
-from kdcore.models.shapes import usable_positions
-from kdcore.records import ALL_LAYERS, Encoding
+from kdcore.models.tokenizers import encode_typed
+from kdcore.records import ALL_LAYERS
 
 Maps = NDArray[np.float32]
 Kind = Literal["js", "kl"]
@@ -52,17 +51,11 @@ def attention_maps(
     Raises:
         UserError: the sentence is empty.
     """
-    if not sentence.strip():
-        raise UserError("sentence", "there is nothing to look at", "type a sentence")
-    longest = min(max_length, usable_positions(model.config))
-    coded = tokenizer(sentence, pair or None, truncation=True, max_length=longest)
-    ids = torch.tensor([coded["input_ids"]])
-    types = torch.tensor([coded["token_type_ids"]]) if "token_type_ids" in coded else torch.zeros_like(ids)
-    encoding = Encoding(ids, torch.ones_like(ids), types).to(next(model.parameters()).device)
+    encoding = encode_typed(model, tokenizer, sentence, pair, max_length)
     with evaluating(model):
         seen = observe(model, encoding, {"attention": ALL_LAYERS}, grad=False)
     maps = torch.stack([seen.attention[layer][0] for layer in sorted(seen.attention)])
-    return AttentionMaps(tokenizer.convert_ids_to_tokens(coded["input_ids"]), maps.cpu().numpy())
+    return AttentionMaps(tokenizer.convert_ids_to_tokens(encoding.input_ids[0].tolist()), maps.cpu().numpy())
 
 
 def head_divergences(teacher: Maps, student: Maps, kind: Kind = "js") -> NDArray[np.float64]:
