@@ -202,7 +202,9 @@ def test_flags_file_and_options_make_one_run(tmp_path):
     assert (run.task, run.method, run.student.layers, run.student.init_layers) == ("mrpc", "pkd", 2, (1, 3))
     assert (run.train.epochs, run.train.lr, run.train.seed, run.train.warmup) == (2, 0.001, 5, 0.25)
     assert run.probes.latency is False
-    assert run.options == {"alpha": 0.5, "temperature": 4.0, "beta": 7.0, "layers": [2, 9], "normalise": True}
+    assert run.options == {
+        "alpha": 0.5, "temperature": 4.0, "beta": 7.0, "layers": [2, 9], "normalise": True, "tokens": "cls",
+    }  # fmt: skip
     assert [(t.name, t.source, t.where, t.layers) for t in run.teachers] == [
         ("a", "package", "minilm", None), ("b", "pocket", "large", 2),
     ]  # fmt: skip
