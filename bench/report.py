@@ -114,17 +114,17 @@ def _task_table(task: str, frame: pd.DataFrame, teachers: dict) -> str:
 def _costs(frame: pd.DataFrame) -> list[str]:
     """What each method takes beside the student's own steps, means over its runs."""
     lines = [
-        "Cost: training time (teachers and scores at the end left out; the machine did other work at times), all steps "
-        "(pilots and assistants included) beside the student's own, rows that teachers answered from the cache and "
-        "live, weights that are trained with the student and then dropped, weights of the exported student.",
+        "Cost: all steps (pilots and assistants included) beside the student's own, rows that teachers answered from "
+        "the cache and live, weights that are trained with the student and then dropped, weights of the exported "
+        "student. Times are left to `bench/method_cost.py`, side by side on one machine: studies share theirs.",
         "",
-        "| method | training, s | steps / student steps | teacher rows: cached | live | extra weights | exported |",
-        "|---|---|---|---|---|---|---|",
+        "| method | steps / student steps | teacher rows: cached | live | extra weights | exported |",
+        "|---|---|---|---|---|---|",
     ]
     for method, part in frame.groupby("method", sort=False):
         mean = part.mean(numeric_only=True)
         lines.append(
-            f"| {method} | {mean.seconds_training:.0f} | {mean.all_steps:.0f} / {mean.student_steps:.0f} "
+            f"| {method} | {mean.all_steps:.0f} / {mean.student_steps:.0f} "
             f"| {mean.teacher_rows_cached:,.0f} | {mean.teacher_rows_live:,.0f} | {mean.extra_parameters:,.0f} "
             f"| {mean.exported_parameters / 1e6:.1f} M |"
         )
