@@ -1,4 +1,4 @@
-"""How threads wait: steps a second of a small layer with sleeping and with spinning threads, alone and in company.
+"""How threads wait: steps a second of a small layer by how long threads spin before they sleep, alone and in company.
 
     python bench/waiting.py
 
@@ -13,6 +13,8 @@ import subprocess
 import sys
 
 SECONDS = 6
+SPINS = ["0", "1000", "3000", "300000"]
+"""0 sleeps at once; 300,000 is what libgomp does by default where threads do not outnumber cores."""
 STEPS = f"""
 import time, torch
 torch.set_num_threads({os.cpu_count()})
@@ -45,8 +47,8 @@ def main() -> None:
             for other in others:
                 other.kill()
     ratios = {
-        f"sleeping against spinning, beside {company}": max(found["PASSIVE", company]) / max(found["ACTIVE", company])
-        for company in sorted({company for _, company in found})
+        f"{spins} against {SPINS[-1]} spins, beside {company}": max(rates) / max(found[SPINS[-1], company])
+        for (spins, company), rates in found.items()
     }
     print(json.dumps({"cores": os.cpu_count(), **ratios}, indent=1))
 

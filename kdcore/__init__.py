@@ -7,7 +7,9 @@ import os
 
 __version__ = "0.1.0"
 
-# Threads that wait for one another sleep in place of spinning. Where anything else uses the machine (the browser that
-# watches the run is enough), spinning threads take each other's cores: a hundred times slower steps were measured.
-# torch's OpenMP reads this once, when torch is imported, which is later than this line.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that wait for one another spin for a moment only, then sleep. By default torch's OpenMP lets them spin long:
+# as soon as anything else uses the machine (the browser that watches the run is enough) they take each other's cores,
+# and steps were seen to take a hundred times longer. Sleeping at once would cost small models half of their speed.
+# OpenMP reads this once, when torch is imported, which is later than this line.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")

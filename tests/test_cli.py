@@ -492,11 +492,13 @@ def test_real_run_is_exported_as_a_model_that_predicts_the_same(store, tmp_path)
     assert np.allclose(kept["logits"][:32], logits, atol=1e-4)
 
 
-@pytest.mark.parametrize(("chosen", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_waiting_threads_sleep_unless_a_person_chose_otherwise(chosen, expected):
-    """Threads that spin take each other's cores as soon as a second program runs."""
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment |= {"OMP_WAIT_POLICY": chosen} if chosen else {}
-    code = "import os, sys, kdcore; assert 'torch' not in sys.modules; print(os.environ['OMP_WAIT_POLICY'])"
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [({}, "3000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"), ({"GOMP_SPINCOUNT": "7"}, "7")]
+)
+def test_waiting_threads_soon_sleep_unless_a_person_chose_otherwise(chosen, expected):
+    """Threads that spin for long take each other's cores as soon as a second program runs."""
+    own = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
+    environment = {name: value for name, value in os.environ.items() if name not in own} | chosen
+    code = "import os, sys, kdcore; assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT'))"
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == expected
