@@ -390,4 +390,10 @@ def _keep(held: Held, over: threading.Event) -> None:
 def _engine(run: RunConfig, folder: Path, control: Any) -> Iterator[Event]:
     from kdcore.engine.trainer import train  # heavy, and only the one who trains needs it
 
+    # Streamlit collects garbage after every tick of a page that watches. Walking the libraries' million objects each
+    # time holds the interpreter for a good part of a second, and the training thread waits; frozen, they are left out.
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
+
     return train(run, folder, control)
