@@ -12,15 +12,15 @@ import os
 import subprocess
 import sys
 
-SECONDS = 6
+SECONDS = 4
 SPINS = ["0", "1000", "3000", "300000"]
 """0 sleeps at once; 300,000 is what libgomp does by default where threads do not outnumber cores."""
 STEPS = f"""
 import time, torch
 torch.set_num_threads({os.cpu_count()})
-layer = torch.nn.TransformerEncoderLayer(128, 4, 512, batch_first=True, dropout=0.0)
+layer = torch.nn.TransformerEncoderLayer(64, 4, 128, batch_first=True, dropout=0.0)
 optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
-states = torch.randn(32, 32, 128)
+states = torch.randn(32, 16, 64)
 def step():
     layer(states).sum().backward(); optimizer.step(); optimizer.zero_grad()
 for _ in range(3): step()
@@ -32,17 +32,16 @@ BUSY = "while True: pass"
 
 
 def main() -> None:
-    found = {}
+    found: dict[tuple[str, int], list[float]] = {}
     for company in (0, os.cpu_count() or 1):
         others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(company)]
         try:
-            for policy in ("PASSIVE", "ACTIVE", "PASSIVE", "ACTIVE"):  # in turn, so that drift shows
-                environment = {**os.environ, "OMP_WAIT_POLICY": policy, "OMP_NUM_THREADS": str(os.cpu_count())}
+            for spins in SPINS * 2:  # in turn, so that drift shows
+                kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+                environment = {**kept, "GOMP_SPINCOUNT": spins, "OMP_NUM_THREADS": str(os.cpu_count())}
                 out = subprocess.run([sys.executable, "-c", STEPS], env=environment, capture_output=True, check=True)
-                found.setdefault((policy, company), []).append(float(out.stdout))
-                print(
-                    f"{policy.lower():8} beside {company} busy processes: {float(out.stdout):8.1f} steps/s", flush=True
-                )
+                found.setdefault((spins, company), []).append(float(out.stdout))
+                print(f"{spins:>6} spins beside {company} busy processes: {float(out.stdout):7.1f} steps/s", flush=True)
         finally:
             for other in others:
                 other.kill()

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from kdcore.figures import palette
-from kdcore.figures.template import INK, PAGE, QUIET, frame, plain
+from kdcore.figures.template import INK, PAGE, QUIET, frame, outline, plain
 from kdcore.probes.calibration import Bin, Calibration
 from kdcore.probes.examples import FATES
 
@@ -64,15 +64,7 @@ def matrix(
         )
     )
     if chosen is not None:
-        row, column = chosen
-        figure.add_shape(
-            type="rect",
-            x0=column - 0.5,
-            x1=column + 0.5,
-            y0=row - 0.5,
-            y1=row + 0.5,
-            line={"color": CHOSEN, "width": 3},
-        )
+        outline(figure, *chosen, {"color": CHOSEN, "width": 3})
     figure.update_xaxes(tickvals=list(range(len(across))), ticktext=across, showgrid=False, zeroline=False)
     figure.update_yaxes(
         tickvals=list(range(len(down))), ticktext=down, autorange="reversed", showgrid=False, zeroline=False

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from kdcore.figures import palette
-from kdcore.figures.template import INK, QUIET, frame
+from kdcore.figures.template import INK, QUIET, frame, outline
 
 MEASURES: dict[str, tuple[str, str]] = {
     "cka": ("Linear CKA (0 to 1)", "1: the same up to rotation and scale, 0: unrelated"),
@@ -56,14 +56,7 @@ def matrix(
         )
     )
     for student, teacher in (layer_map or {}).items():
-        figure.add_shape(
-            type="rect",
-            x0=teacher - 0.5,
-            x1=teacher + 0.5,
-            y0=student - 0.5,
-            y1=student + 0.5,
-            line={"color": "#E11D48", "width": 3},
-        )
+        outline(figure, student, teacher, {"color": "#E11D48", "width": 3})
     figure.update_xaxes(dtick=1, showgrid=False)
     figure.update_yaxes(dtick=1, showgrid=False)
     return figure

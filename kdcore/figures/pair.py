@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from kdcore.figures import palette
 from kdcore.figures.layers import MEASURES
-from kdcore.figures.template import QUIET, frame
+from kdcore.figures.template import QUIET, frame, outline
 
 CHOSEN = ("#0891B2", "#22D3EE")
 """The ring of what a person chose; the method's own pairs are outlined in red."""
@@ -16,14 +16,7 @@ CHOSEN = ("#0891B2", "#22D3EE")
 
 def ring(figure: go.Figure, student: int, teacher: int, dark: bool = False) -> go.Figure:
     """Marks one cell of `layers.matrix` as the chosen one."""
-    figure.add_shape(
-        type="rect",
-        x0=teacher - 0.42,
-        x1=teacher + 0.42,
-        y0=student - 0.42,
-        y1=student + 0.42,
-        line={"color": CHOSEN[dark], "width": 3, "dash": "dot"},
-    )
+    outline(figure, student, teacher, {"color": CHOSEN[dark], "width": 3, "dash": "dot"}, half=0.42)
     return figure
 
 

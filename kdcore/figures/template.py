@@ -56,6 +56,12 @@ def frame(x: str, y: str, *, dark: bool = False, height: int = 360, title: str =
     return figure
 
 
+def outline(figure: go.Figure, row: int, column: int, line: dict[str, object], half: float = 0.5) -> None:
+    """A rectangle around one cell of a matrix whose axes count rows and columns; half: half its side, in cells."""
+    corners = {"x0": column - half, "x1": column + half, "y0": row - half, "y1": row + half}
+    figure.add_shape(type="rect", **corners, line=line)
+
+
 def plain(text: object) -> str:
     """Text as Plotly shows it letter by letter: its labels would read tags such as <b> as markup."""
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

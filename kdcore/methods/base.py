@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from kdcore.errors import UserError
+from kdcore.losses.soft_targets import hard_labels, teacher_signal
 from kdcore.records import Batch, Needs, Paper, Setup, Shape, Stage, Step, TeacherAnswers, Term
 
 
@@ -144,6 +145,14 @@ def answered(step: Step, tensor: Tensor) -> Tensor:
     """The rows of a student's tensor [batch, ...] that the step's only teacher answers, in the teacher's order."""
     (rows,) = step.rows.values()
     return tensor if rows is None else tensor[rows]
+
+
+def hard_and_soft(step: Step, alpha: float, temperature: float) -> dict[str, Term]:
+    """The two terms that most methods end with: gold labels at weight 1 - alpha, the only teacher's answer at alpha."""
+    logits = step.student.logits
+    hard = hard_labels(logits, step.batch.labels, step.regression)
+    soft = teacher_signal(answered(step, logits), step.teacher.logits, temperature, step.regression)
+    return {"hard": Term(hard, 1 - alpha), "soft": Term(soft, alpha)}
 
 
 def same_width(setup: Setup, why: str) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from kdcore.losses.hidden import cosine
-from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, answered, same_width
+from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft, same_width
 from kdcore.records import Needs, Paper, Setup, Shape, Stage, Step, Term, want
 
 
@@ -69,9 +68,7 @@ class DistilBERT(Method):
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, student, teacher = self.config, step.student, step.teacher
-        hard = hard_labels(student.logits, step.batch.labels, step.regression)
-        soft = teacher_signal(answered(step, student.logits), teacher.logits, config.temperature, step.regression)
-        terms = {"hard": Term(hard, 1 - config.alpha), "soft": Term(soft, config.alpha)}
+        terms = hard_and_soft(step, config.alpha, config.temperature)
         if config.cosine_weight:
             ours = answered(step, student.hidden[self._last_student()])
             apart = cosine(ours, teacher.hidden[self._last_teacher()], answered(step, student.mask))

@@ -6,8 +6,7 @@ from pydantic import Field
 
 from kdcore.errors import UserError
 from kdcore.losses.relation import attention_divergence, merge_heads, token_relations
-from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, answered
+from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft
 from kdcore.records import Needs, Paper, Setup, Shape, Stage, Step, Term, want
 
 
@@ -95,11 +94,7 @@ class MiniLM(Method):
         return terms
 
     def terms(self, step: Step) -> dict[str, Term]:
-        alpha, logits = self.config.alpha, step.student.logits
-        hard = hard_labels(logits, step.batch.labels, step.regression)
-        said, temperature = step.teacher.logits, self.config.temperature
-        soft = teacher_signal(answered(step, logits), said, temperature, step.regression)
-        return {"hard": Term(hard, 1 - alpha), "soft": Term(soft, alpha)}
+        return hard_and_soft(step, self.config.alpha, self.config.temperature)
 
 
 def _same_heads(setup: Setup) -> None:

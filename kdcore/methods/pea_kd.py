@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from kdcore import layer_map
 from kdcore.losses.hidden import patience
 from kdcore.losses.precision import full
-from kdcore.losses.soft_targets import entropy, hard_labels, teacher_signal
-from kdcore.methods.base import Build, Method, MethodConfig, answered, listed, same_width
+from kdcore.losses.soft_targets import entropy, hard_labels
+from kdcore.methods.base import Build, Method, MethodConfig, answered, hard_and_soft, listed, same_width
 from kdcore.models.shared_layers import run_again
 from kdcore.records import Needs, Paper, Setup, Shape, Stage, Step, TeacherAnswers, Term, want
 
@@ -155,9 +155,7 @@ class PeaKD(Method):
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, student, teacher = self.config, step.student, step.teacher
-        hard = hard_labels(student.logits, step.batch.labels, step.regression)
-        soft = teacher_signal(answered(step, student.logits), teacher.logits, config.temperature, step.regression)
-        terms = {"hard": Term(hard, 1 - config.alpha), "soft": Term(soft, config.alpha)}
+        terms = hard_and_soft(step, config.alpha, config.temperature)
         if self.map:
             ours = [answered(step, student.cls[j]) for j in self.map]
             theirs = [teacher.cls[n] for n in self.map.values()]

@@ -10,8 +10,7 @@ from torch import Tensor
 from kdcore import layer_map
 from kdcore.errors import UserError
 from kdcore.losses.hidden import patience, token_patience
-from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, answered, listed, same_width
+from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft, listed, same_width
 from kdcore.records import Needs, Paper, Setup, Shape, Stage, Step, Term, want
 
 
@@ -106,10 +105,8 @@ class PKD(Method):
         return "cls" if self.config.tokens == "cls" else "hidden"
 
     def terms(self, step: Step) -> dict[str, Term]:
-        config, student, teacher = self.config, step.student, step.teacher
-        hard = hard_labels(student.logits, step.batch.labels, step.regression)
-        soft = teacher_signal(answered(step, student.logits), teacher.logits, config.temperature, step.regression)
-        terms = {"hard": Term(hard, 1 - config.alpha), "soft": Term(soft, config.alpha)}
+        config = self.config
+        terms = hard_and_soft(step, config.alpha, config.temperature)
         if self.map:
             terms["patience"] = Term(self._patience(step), config.beta)
         return terms

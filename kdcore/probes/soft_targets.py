@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
+from kdcore.probes.fidelity import divergence
+
 Floats = NDArray[np.float64]
 
 
@@ -49,7 +51,7 @@ def soften(teacher_logits: ArrayLike, student_logits: ArrayLike, temperature: fl
         raise ValueError(f"the temperature must be above 0, not {temperature}")
     log_p, log_q = log_softmax(teacher / temperature), log_softmax(student / temperature)
     p, q = np.exp(log_p), np.exp(log_q)
-    kl = max(0.0, float(p @ (log_p - log_q)))  # a rounding error below 0 is 0
+    kl = float(divergence(teacher / temperature, student / temperature))
     return Softened(temperature, p, q, -float(p @ log_p), -float(q @ log_q), kl)
 
 

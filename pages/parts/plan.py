@@ -118,8 +118,7 @@ def _start(run: RunConfig, blocked: bool, forecast: Any) -> None:
 
 
 def _submit(run: RunConfig, seeds: int, forecast: Any) -> None:
-    if len(the_store().runs(states=["queued"])) + seeds > MOST_QUEUED:
-        raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Live")
+    check_room(seeds)
     ids = []
     for at in range(seeds):
         name = f"{run.name} seed {run.train.seed + at}" if run.name and seeds > 1 else run.name
@@ -129,6 +128,12 @@ def _submit(run: RunConfig, seeds: int, forecast: Any) -> None:
     remember(ids[0])
     remember_many(ids)
     st.switch_page("pages/live.py", query_params={"job": ids[0]})
+
+
+def check_room(runs: int) -> None:
+    """Raises UserError where so many more runs would make the queue too long."""
+    if len(the_store().runs(states=["queued"])) + runs > MOST_QUEUED:
+        raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Live")
 
 
 def _foretold(forecast: Any, first: bool) -> dict[str, Any]:

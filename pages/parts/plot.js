@@ -2,7 +2,7 @@
 // person did to it (zoom, hidden lines) stays as long as `data.revision` does. See plot.py.
 
 const NARROW = 520 // pixels; below this the legend gets its own lines under the plot
-const kept = new WeakMap() // the plot's element -> { listen, answer, narrow, watch }
+const kept = new WeakMap() // the plot's element -> { answer, draw, pressed, late, watch, leave }
 
 const library = () => {
   window.kdPlotly ??= new Promise((done, failed) => {
@@ -24,7 +24,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const state = kept.get(place) ?? {}
   kept.set(place, state)
   state.answer = data.clicks ? (click) => setTriggerValue("clicked", click) : null
-  state.draw = () => draw(frame, place, data)
+  state.draw = () => (state.pressed ? (state.late = true) : draw(frame, place, data))
   place.setAttribute("aria-label", data.alt)
   place.style.height = `${data.height}px`
   library()
@@ -36,6 +36,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
   return () => {
     state.watch?.disconnect()
+    state.leave?.abort()
     kept.delete(place)
     window.Plotly?.purge(place)
   }
@@ -90,8 +91,22 @@ function listen(frame, place, state) {
     else window.Plotly.Plots.resize(place)
   })
   state.watch.observe(place)
+  heed(place, state)
   place.on("plotly_click", (event) => state.answer?.(clicked(event.points[0])))
   place.on("plotly_relayout", () => frame.classList.toggle("kd-plot-zoomed", zoomed(place)))
+}
+
+// A new picture between press and release would lose the click, or the zoom that is being drawn: it waits for the end.
+function heed(place, state) {
+  state.leave = new AbortController()
+  const until = { capture: true, signal: state.leave.signal }
+  const release = () => setTimeout(() => { // after Plotly has heard of it
+    state.pressed = false
+    if (state.late) state.draw()
+    state.late = false
+  })
+  place.addEventListener("pointerdown", () => { state.pressed = true }, until)
+  for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, release, until)
 }
 
 // What was clicked, in words that Python reads. A heat map's cell has a row and a column, a point has a number.

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 from kdcore.config import RunConfig
-from kdcore.errors import UserError
 from pages.parts import cards
-from pages.parts.plan import MOST_QUEUED
+from pages.parts.plan import check_room
 from pages.parts.read_only import action
 from pages.parts.selection import MOST_RUNS, remember_many, the_store
 
@@ -40,7 +39,6 @@ def said() -> None:
 
 def _queue(runs: Sequence[RunConfig]) -> list[str]:
     """Queues what is not there yet; a run that is queued, under way or done already is not queued twice."""
+    check_room(len(runs))
     store = the_store()
-    if len(store.runs(states=["queued"])) + len(runs) > MOST_QUEUED:
-        raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Live")
     return [store.ensure(run)[0] for run in runs]

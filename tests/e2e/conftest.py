@@ -139,6 +139,23 @@ def open_page(browser: Any, server: Server, request: pytest.FixtureRequest) -> I
     assert not wrong, wrong
 
 
+@pytest.fixture(scope="session")
+def insist(browser: Any) -> Callable[[Callable[[], None], Any], None]:
+    """Acts, as a person does: again, twice at most, where nothing comes of it. The caller asserts what is shown."""
+    from playwright.sync_api import TimeoutError as Late
+
+    def _insist(act: Callable[[], None], shown: Any) -> None:
+        for patience in (20, 20, PATIENCE):
+            act()
+            try:
+                shown.wait_for(timeout=1000 * patience)
+            except Late:
+                continue
+            break
+
+    return _insist
+
+
 def _note(wrong: list[str], message: Any) -> None:
     where = (message.location or {}).get("url", "")
     if message.type == "error" and not any(where.endswith(end) for end in ALLOWED):

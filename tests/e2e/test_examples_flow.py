@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -53,22 +54,26 @@ def _expect(locator: Any) -> Any:
     return expect(locator)
 
 
-def test_a_cell_and_its_list_are_the_same_rows(open_page: Callable[..., Any], run: str) -> None:
+def _click_cell(matrix: Any, down: int, across: int) -> None:
+    """Clicks one of the four cells where it is now."""
+    area = matrix.locator(".nsewdrag").first.bounding_box()
+    x, y = area["x"] + area["width"] * (0.25 + across / 2), area["y"] + area["height"] * (0.25 + down / 2)
+    matrix.page.mouse.move(x, y - 3)
+    matrix.page.mouse.click(x, y)
+
+
+def test_a_cell_and_its_list_are_the_same_rows(open_page: Callable[..., Any], run: str, insist: Any) -> None:
     page = open_page(f"examples?runs={run}")
     matrix = page.locator(".st-key-examples_fates .kd-plot-figure")
     _expect(matrix.locator(".main-svg").first).to_be_visible()
     cells = matrix.evaluate("plot => plot.data[0].text.flat()")  # such as <b>1,024</b><br>both right
     counts = [int(re.sub(r"\D", "", cell)) for cell in cells]
     assert sum(counts) == 1000
-    area = matrix.locator(".nsewdrag").first.bounding_box()
     for fate, count, (down, across) in zip(FATES, counts, [(0, 0), (0, 1), (1, 0), (1, 1)], strict=True):
         if fate == "lost":
             continue  # listed at the start: a click would change nothing
-        x, y = area["x"] + area["width"] * (0.25 + across / 2), area["y"] + area["height"] * (0.25 + down / 2)
-        page.mouse.move(x, y - 3)
-        page.mouse.move(x, y)
-        page.mouse.click(x, y)
         title = page.get_by_role("heading", name=re.compile(f"^{fate}", re.IGNORECASE))
+        insist(partial(_click_cell, matrix, down, across), title)
         _expect(title).to_contain_text(f"{count:,} row")
     with page.expect_download() as download:
         page.locator(".st-key-examples_csv").get_by_role("button").click()

@@ -89,11 +89,13 @@ def test_zoom_and_hidden_lines_outlive_new_points(
     _expect(reset).to_be_hidden()
 
 
-def test_a_click_into_the_heat_map_opens_that_pair(open_page: Callable[..., Any], runs: dict[str, str]) -> None:
+def test_a_click_into_the_heat_map_opens_that_pair(
+    open_page: Callable[..., Any], runs: dict[str, str], insist: Any
+) -> None:
     page = open_page(f"layers?job={runs['kd 0']}")
     page.wait_for_selector(".kd-plot-figure .main-svg")
-    _click(page, 0, 3, 1)
     pair = page.get_by_role("heading", name="Student layer 1 ↔ teacher layer 3")
+    insist(lambda: _click(page, 0, 3, 1), pair)
     _expect(pair).to_be_visible()
     _expect(page.get_by_test_id("stMetric").filter(has_text="CKA")).to_contain_text("0.700")
     _expect(page).to_have_url(re.compile("slayer=1"))
@@ -102,27 +104,28 @@ def test_a_click_into_the_heat_map_opens_that_pair(open_page: Callable[..., Any]
     page.get_by_role("tab", name="Distance").click()
     _expect(page.locator(".kd-plot-figure").nth(2)).to_be_visible()
     page.wait_for_function("() => document.querySelectorAll('.kd-plot-figure')[2]._fullLayout.width > 600")
-    _click(page, 2, 0, 2)
-    _expect(page.get_by_role("heading", name="Student layer 2 ↔ teacher layer 0")).to_be_visible()
+    pair = page.get_by_role("heading", name="Student layer 2 ↔ teacher layer 0")
+    insist(lambda: _click(page, 2, 0, 2), pair)
+    _expect(pair).to_be_visible()
 
 
-def test_a_click_on_a_point_goes_to_its_run(open_page: Callable[..., Any], runs: dict[str, str]) -> None:
+def test_a_click_on_a_point_goes_to_its_run(open_page: Callable[..., Any], runs: dict[str, str], insist: Any) -> None:
     page = open_page(f"speed?runs={','.join(runs[name] for name in runs if name != 'live')}")
     page.wait_for_selector(".kd-plot-figure .main-svg")
-    _click_trace(page, "Fine-tuning alone")
     offered = page.locator(".st-key-speed_seeds")
+    insist(lambda: _click_trace(page, "Fine-tuning alone"), offered)
     _expect(offered).to_contain_text("mean of 2 runs")
-    _click_trace(page, "Stochastic KD")
+    insist(lambda: _click_trace(page, "Stochastic KD"), page.locator(".st-key-live_head"))
     page.wait_for_url(f"**/live?job={runs['skd']}")
     _expect(page.locator(".st-key-live_head")).to_contain_text("skd seed 0")
     page.go_back()
     _expect(page.get_by_role("heading", name="Speed", level=1)).to_be_visible()
 
 
-def test_a_click_on_a_dot_opens_the_run(open_page: Callable[..., Any], runs: dict[str, str]) -> None:
+def test_a_click_on_a_dot_opens_the_run(open_page: Callable[..., Any], runs: dict[str, str], insist: Any) -> None:
     page = open_page(f"compare?runs={runs['kd 0']},{runs['fine-tune 0']}")
     page.wait_for_selector(".kd-plot-figure .main-svg")
-    _click_trace(page, "KD")
+    insist(lambda: _click_trace(page, "KD"), page.locator(".st-key-live_head"))
     page.wait_for_url(f"**/live?job={runs['kd 0']}")
 
 
