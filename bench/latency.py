@@ -1,6 +1,6 @@
 """Times student and teacher shapes in turn on a quiet machine, at the mean length of each GLUE task in KD_GLUE_DIR.
 
-    KD_GLUE_DIR=... python bench/latency.py
+    KD_GLUE_DIR=... python -m bench.latency
 
 makes bench/results/latency.json: median, p10 and p90 in ms, batch 1 and 32, fp32 and bf16 where the CPU has it.
 Latency depends on shape and length, not on weights, so the models have new weights.
@@ -41,7 +41,7 @@ def main() -> None:
             print(
                 task, tokens, precision, [(r.name, r.batch, round(r.median_ms, 2), r.busy) for r in records], flush=True
             )
-    about = {"command": "python bench/latency.py", "torch": torch.__version__, "records": found}
+    about = {"command": "python -m bench.latency", "torch": torch.__version__, "records": found}
     path = Path(__file__).parent / "results" / "latency.json"
     path.write_text(json.dumps(about, indent=1) + "\n")
 

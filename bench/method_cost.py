@@ -1,6 +1,6 @@
 """What a training step costs under each method, against fine-tuning the same student alone, on this machine.
 
-    KD_GLUE_DIR=... python bench/method_cost.py [rounds]
+    KD_GLUE_DIR=... python -m bench.method_cost [rounds]
 
 MRPC, a 4-layer student, all-MiniLM-L6-v2 as teacher (6 layers, fine-tuned, outputs kept where they are kept at all),
 batch 32, one thread. The methods take turns, several rounds; a method's figure is the median of its rounds. A stage

@@ -1,6 +1,6 @@
 """Writes a finished (or partly finished) study as data and as a table.
 
-    python bench/report.py bench/studies/minilm-glue.yaml
+    python -m bench.report bench/studies/minilm-glue.yaml
 
 makes bench/results/<name>.csv (one row a run, every metric), <name>.json (machine, versions, command) and
 <name>.md (mean and standard deviation over seeds; no winner is named from fewer than six paired seeds; what each
@@ -75,6 +75,7 @@ def _row(store: object, cell: object, row: object) -> dict[str, object]:
         "teacher_rows_cached": row.summary["cache"]["hits"] + row.summary["cache"]["misses"],
         "teacher_rows_live": row.summary["cache"].get("live", 0),
         "train_rows": row.facts["rows"], "partial": row.facts["partial"] or "",
+        "loss_shares": _loss_shares(store.metrics(row.id, ["weighted"])),
     }  # fmt: skip
     for which, splits in row.summary["scores"].items():
         for split, scores in splits.items():
@@ -85,6 +86,16 @@ def _row(store: object, cell: object, row: object) -> dict[str, object]:
             for name, value in scores.items():
                 out[f"{name}_with_{teacher}_{split}"] = value
     return out
+
+
+def _loss_shares(weighted: pd.DataFrame) -> str:
+    """What the loss was made of at the end of each stage that is no pilot: each term's part of its last tenth."""
+    said = []
+    for stage, points in weighted[~weighted["stage"].str.contains("pilot")].groupby("stage", sort=False):
+        first, last = points["step"].min(), points["step"].max()
+        ending = points[points["step"] >= last - (last - first) / 10].groupby("name", sort=False)["value"].mean()
+        said.append(f"{stage}: " + ", ".join(f"{name} {share:.0%}" for name, share in (ending / ending.sum()).items()))
+    return "; ".join(said)
 
 
 def _task_table(task: str, frame: pd.DataFrame, teachers: dict) -> str:
@@ -108,7 +119,7 @@ def _task_table(task: str, frame: pd.DataFrame, teachers: dict) -> str:
         lines.append(
             f"| {layers} | {source} | {method} | {len(part)} | {each} | {_spread(part[best])} | {_spread(part[last])} |"
         )
-    return "\n".join([*lines, "", *_costs(frame)])
+    return "\n".join([*lines, "", *_costs(frame), "", *_beside_kd(frame, best)])
 
 
 def _costs(frame: pd.DataFrame) -> list[str]:
@@ -128,6 +139,30 @@ def _costs(frame: pd.DataFrame) -> list[str]:
             f"| {mean.teacher_rows_cached:,.0f} | {mean.teacher_rows_live:,.0f} | {mean.extra_parameters:,.0f} "
             f"| {mean.exported_parameters / 1e6:.1f} M |"
         )
+    return lines
+
+
+def _beside_kd(frame: pd.DataFrame, best: str) -> list[str]:
+    """What the runs themselves say of a difference to KD: nearness to the first teacher, and what the loss held."""
+    told = [name for name in frame if name.startswith(("agreement_with", "pearson_with"))]
+    near = next(name for name in told if frame[name].notna().any())
+    far = near.replace("agreement_", "kl_").replace("pearson_", "mse_")
+    kd = frame[frame.method == "kd"].set_index(["layers", "init", "seed"])[best]
+    words = "agreement (%)" if near.startswith("agreement") else "Pearson (×100)", "KL (nats)" if "kl" in far else "MSE"
+    teacher = near.split("_with_")[1].rsplit("_", 1)[0]
+    lines = [
+        f"Beside KD: the mean difference over the seeds that both have, how near the student came to {teacher} on the "
+        "same split, and what its loss held in the last tenth of each stage (seed 0).",
+        "",
+        f"| method | minus KD (points) | seeds | {words[0]} with {teacher} | {words[1]} | parts of the weighted loss |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method, part in frame.groupby("method", sort=False):
+        apart = (part.set_index(["layers", "init", "seed"])[best] - kd).dropna()
+        difference = f"{100 * apart.mean():+.1f} | {len(apart)}" if len(apart) else "not run | 0"
+        first = part.sort_values("seed").iloc[0]
+        nearness = f"{100 * part[near].mean():.1f} | {part[far].mean():.3f}"
+        lines.append(f"| {method} | {difference} | {nearness} | {first.loss_shares} |")
     return lines
 
 

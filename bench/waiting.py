@@ -1,6 +1,6 @@
 """How threads wait: steps a second of a small layer by how long threads spin before they sleep, alone and in company.
 
-    python bench/waiting.py
+    python -m bench.waiting
 
 Prints one line a case and, as JSON, the ratios. In company means: as many busy processes as there are cores.
 """
