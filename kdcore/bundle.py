@@ -9,6 +9,7 @@ anything is written, and nothing in it is ever run.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -65,10 +66,7 @@ def export_model(store: Store, run_id: str, target: Path, which: str = "best") -
     Raises:
         UserError: no such run or student, or the target is not free.
     """
-    store.get(run_id)
-    source = run_dir(run_id) / f"student-{which}"
-    if not (source / "config.json").is_file():
-        raise UserError("run", f"{run_id} has no student '{which}'", "choose a run that is done, or the other student")
+    source = student_folder(store, run_id, which)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError("--to", f"{target} exists and is not empty", "name a new folder")
     partial = _beside(target)
@@ -81,6 +79,32 @@ def export_model(store: Store, run_id: str, target: Path, which: str = "best") -
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError("--to", f"{target} cannot be written ({error})", "name a folder that can") from error
+
+
+def student_folder(store: Store, run_id: str, which: str = "best") -> Path:
+    """Where a run keeps its student.
+
+    Raises:
+        UserError: no such run or student.
+    """
+    store.get(run_id)
+    folder = run_dir(run_id) / f"student-{which}"
+    if not (folder / "config.json").is_file():
+        raise UserError("run", f"{run_id} has no student '{which}'", "choose a run that is done, or the other student")
+    return folder
+
+
+def student_zip(store: Store, run_id: str, which: str = "best") -> bytes:
+    """The same folder as one zip file, named after the run inside.
+
+    Raises:
+        UserError: no such run or student.
+    """
+    folder, packed = student_folder(store, run_id, which), io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:  # weights do not shrink
+        for path in sorted(folder.iterdir()):
+            file.write(path, f"{run_id}/{path.name}")
+    return packed.getvalue()
 
 
 # --- out -------------------------------------------------------------------------------------------------------------

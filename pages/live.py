@@ -14,7 +14,7 @@ from kdcore.figures import curves
 from kdcore.figures import notes as figures
 from kdcore.paths import run_dir
 from kdcore.store import ACTIVE, RunRow, Store
-from pages.parts import cards, entry, loss
+from pages.parts import cards, entry, keep, loss
 from pages.parts.compared import of_teachers
 from pages.parts.read_only import action
 from pages.parts.selection import active, one_run, the_store
@@ -74,7 +74,7 @@ def _watch(run: str, watched: bool) -> None:
     row = store.get(run)
     if watched and not active(row):
         st.rerun()
-    _head(row)
+    _head(store, row)
     with st.container(key="live_progress"):
         _progress(store, row)
     metrics = store.metrics([run], kinds=["loss", "raw", "weighted", "gradient_share", "note"])
@@ -94,7 +94,7 @@ def _watch(run: str, watched: bool) -> None:
         _log(run)
 
 
-def _head(row: RunRow) -> None:
+def _head(store: Store, row: RunRow) -> None:
     color, icon = STATE_LOOKS.get(row.state, ("gray", ":material/help:"))
     with st.container(horizontal=True, vertical_alignment="center", key="live_head"):
         st.markdown(f"### {plain(row.name, 100)}")
@@ -113,6 +113,8 @@ def _head(row: RunRow) -> None:
         if row.detail:
             with st.expander("Last lines of the error"):
                 st.code(row.detail[-4000:], language=None)
+    if not row.active:
+        keep.student(store, row.id, "live_student")
     if row.state in RESUMABLE and not row.broken:
         action(
             "Resume",

@@ -9,7 +9,7 @@ import streamlit as st
 
 from kdcore.errors import UserError
 from kdcore.store import ACTIVE, Store
-from pages.parts import cards, entry
+from pages.parts import cards, entry, keep
 from pages.parts.read_only import action
 from pages.parts.selection import remember, remember_many, the_store
 from pages.parts.text import hundredfold, listed, metric_title, one_line, plain, sentence, task_title
@@ -143,6 +143,8 @@ def _actions(store: Store, picked: pd.DataFrame) -> None:
             st.switch_page("pages/live.py", query_params={"job": ids[0]})
         if action("Rename, note, tags", key="runs_edit", icon=":material/edit:", disabled=one is None):
             _edit(store, ids[0])
+        if one:
+            keep.student(store, one, "runs_student")
         if action("Archive", key="runs_archive", icon=":material/archive:"):
             for run in ids:
                 store.archive(run, not store.get(run).archived)

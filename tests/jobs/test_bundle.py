@@ -158,6 +158,16 @@ def test_model_folder_is_copied_whole(store, finished, tmp_path):
     assert (tmp_path / "empty" / "config.json").is_file()
 
 
+def test_a_zipped_student_is_the_folder_under_the_runs_name(store, finished, tmp_path):
+    run = finished()
+    with zipfile.ZipFile(io.BytesIO(bundle.student_zip(store, run))) as file:
+        assert set(file.namelist()) == {f"{run}/config.json", f"{run}/model.safetensors"}
+        kept = bundle.student_folder(store, run) / "model.safetensors"
+        assert file.read(f"{run}/model.safetensors") == kept.read_bytes()
+    with pytest.raises(UserError, match="no student 'last'"):
+        bundle.student_zip(store, run, "last")
+
+
 # --- strangers -------------------------------------------------------------------------------------------------------
 
 
