@@ -9,7 +9,6 @@ anything is written, and nothing in it is ever run.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kdcore import __version__
 from kdcore.errors import CorruptError, UserError
 from kdcore.paths import checked_id, room, run_dir
+from kdcore.student_file import student_folder
 
 if TYPE_CHECKING:
     from kdcore.store import Store
@@ -79,32 +79,6 @@ def export_model(store: Store, run_id: str, target: Path, which: str = "best") -
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError("--to", f"{target} cannot be written ({error})", "name a folder that can") from error
-
-
-def student_folder(store: Store, run_id: str, which: str = "best") -> Path:
-    """Where a run keeps its student.
-
-    Raises:
-        UserError: no such run or student.
-    """
-    store.get(run_id)
-    folder = run_dir(run_id) / f"student-{which}"
-    if not (folder / "config.json").is_file():
-        raise UserError("run", f"{run_id} has no student '{which}'", "choose a run that is done, or the other student")
-    return folder
-
-
-def student_zip(store: Store, run_id: str, which: str = "best") -> bytes:
-    """The same folder as one zip file, named after the run inside.
-
-    Raises:
-        UserError: no such run or student.
-    """
-    folder, packed = student_folder(store, run_id, which), io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:  # weights do not shrink
-        for path in sorted(folder.iterdir()):
-            file.write(path, f"{run_id}/{path.name}")
-    return packed.getvalue()
 
 
 # --- out -------------------------------------------------------------------------------------------------------------

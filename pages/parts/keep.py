@@ -6,9 +6,9 @@ from functools import partial
 
 import streamlit as st
 
-from kdcore.bundle import student_folder, student_zip
 from kdcore.errors import UserError
 from kdcore.store import Store
+from kdcore.student_file import student_folder, student_zip
 
 
 def student(store: Store, run: str, key: str) -> None:

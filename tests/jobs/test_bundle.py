@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from kdcore import bundle
+from kdcore import bundle, student_file
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import Evaluated, Probed, RunFinished, RunStarted, StageStarted, StepDone
 from kdcore.paths import room, run_dir
@@ -160,12 +160,12 @@ def test_model_folder_is_copied_whole(store, finished, tmp_path):
 
 def test_a_zipped_student_is_the_folder_under_the_runs_name(store, finished, tmp_path):
     run = finished()
-    with zipfile.ZipFile(io.BytesIO(bundle.student_zip(store, run))) as file:
+    with zipfile.ZipFile(io.BytesIO(student_file.student_zip(store, run))) as file:
         assert set(file.namelist()) == {f"{run}/config.json", f"{run}/model.safetensors"}
-        kept = bundle.student_folder(store, run) / "model.safetensors"
+        kept = student_file.student_folder(store, run) / "model.safetensors"
         assert file.read(f"{run}/model.safetensors") == kept.read_bytes()
     with pytest.raises(UserError, match="no student 'last'"):
-        bundle.student_zip(store, run, "last")
+        student_file.student_zip(store, run, "last")
 
 
 # --- strangers -------------------------------------------------------------------------------------------------------

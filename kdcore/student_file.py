@@ -1,0 +1,40 @@
+"""A run's student where it was kept, and as one file to take along. Reads only."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdcore.errors import UserError
+from kdcore.paths import run_dir
+
+if TYPE_CHECKING:
+    from kdcore.store import Store
+
+
+def student_folder(store: Store, run_id: str, which: str = "best") -> Path:
+    """Where a run keeps its student.
+
+    Raises:
+        UserError: no such run or student.
+    """
+    store.get(run_id)
+    folder = run_dir(run_id) / f"student-{which}"
+    if not (folder / "config.json").is_file():
+        raise UserError("run", f"{run_id} has no student '{which}'", "choose a run that is done, or the other student")
+    return folder
+
+
+def student_zip(store: Store, run_id: str, which: str = "best") -> bytes:
+    """The same folder as one zip file, named after the run inside.
+
+    Raises:
+        UserError: no such run or student.
+    """
+    folder, packed = student_folder(store, run_id, which), io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:  # weights do not shrink
+        for path in sorted(folder.iterdir()):
+            file.write(path, f"{run_id}/{path.name}")
+    return packed.getvalue()
