@@ -81,7 +81,7 @@ class OwnData(Settings):
 class TrainConfig(Settings):
     """The protocol that compared runs share."""
 
-    epochs: float = Field(3.0, gt=0, le=1000, description="passes over the training rows, all stages together")
+    epochs: float = Field(3.0, gt=0, le=2000, description="passes over the training rows, all stages together")
     max_steps: int | None = Field(None, ge=1, description="student steps, in place of epochs")
     batch_size: int = Field(32, ge=1, le=4096, description="rows per optimiser step")
     accumulate: int = Field(1, ge=1, le=256, description="parts a batch is split into, to save memory")
@@ -125,9 +125,14 @@ class ProbeConfig(Settings):
 
     fidelity: bool = Field(True, description="agreement and KL between student and teachers on the dev rows")
     latency: bool = Field(True, description="time of student and teachers, batch 1 and 32, in turn")
-    distances: bool = Field(True, description="hidden-state distances, layer by layer, at the end")
+    distances: bool = Field(
+        True, description="layer by layer, distances of the hidden states, and attention; at moments and at the end"
+    )
     gradient_share_every: int = Field(
-        0, ge=0, description="steps between samples of each term's share of the gradient norm; 0: never"
+        0,
+        ge=0,
+        description="steps between samples of each term's share of the gradient norm; 0: never. A sampled step costs "
+        "one more backward pass a term; only logged steps show it, so take a multiple of log_every",
     )
 
 

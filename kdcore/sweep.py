@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from kdcore.jobs import Train
     from kdcore.store import Store
 
-PAIRED_SEEDS = 6
-"""Fewest paired seeds for a verdict: below six, Wilcoxon's two-sided test cannot reach 0.05 at all."""
-
 _LARGEST_FILE = 1_000_000
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -305,30 +302,24 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame) -> list[str]:
-    """For each group one sentence: whether its best label beats the next, by Wilcoxon's signed-rank test.
+    """For each group one sentence: whether its best label beats the next, by the test that the page Compare uses.
 
-    Without six seeds that both share there is no winner.
+    Args:
+        frame: rows of `results`, or of `labelled`.
     """
+    from kdcore.compared import verdict
+    from kdcore.probes.verdict import basis, in_words
+
     sentences = []
     for key, group in frame.groupby(_GROUP, sort=True):
-        scores = group.pivot_table(index="seed", columns="label", values="score")
-        order = list(scores.mean().sort_values(ascending=False).index)
-        if len(order) > 1:
-            sentences.append(f"{', '.join(map(str, key[:3]))}: {_verdict(scores[order[:2]].dropna(), *order[:2])}")
+        means = group.groupby("label")["score"].mean().sort_values(ascending=False)
+        if len(means) < 2:
+            continue
+        first, second = means.index[:2]
+        found = verdict(group[group.label == first], group[group.label == second], group.metric.iloc[0])
+        said = " ".join(in_words(found, first, second))
+        sentences.append(f"{', '.join(map(str, key[:3]))}: {said}{f' ({basis(found)})' if found.seeds else ''}")
     return sentences
-
-
-def _verdict(pairs: pd.DataFrame, first: str, second: str) -> str:
-    if len(pairs) < PAIRED_SEEDS:
-        return f"no winner (paired seeds: {len(pairs)}, a verdict needs {PAIRED_SEEDS})"
-    from scipy.stats import wilcoxon
-
-    difference = pairs[first] - pairs[second]
-    if not difference.any():
-        return f"{first} and {second} score the same on all {len(pairs)} seeds"
-    p = float(wilcoxon(difference).pvalue)
-    words = f"Wilcoxon signed-rank, {len(pairs)} paired seeds, p = {p:.3f}"
-    return f"{first} over {second} ({words})" if p < 0.05 else f"no winner between {first} and {second} ({words})"
 
 
 def _spelled_out(value: Any, key: str) -> Any:

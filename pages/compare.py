@@ -7,14 +7,16 @@ from typing import Any, cast
 import pandas as pd
 import streamlit as st
 
+from kdcore import compared, report
 from kdcore.figures import curves, groups, scores
 from kdcore.figures.template import plain as figure_plain
 from kdcore.store import Store
-from pages.parts import cards, compared, entry, gains, queued, verdicts
+from pages.parts import cards, entry, gains, queued, raced, verdicts
 from pages.parts.selection import many_runs, the_store
-from pages.parts.text import metric_title, plain, task_title
+from pages.parts.text import metric_title, plain, size, task_title
 
 MOST_METHODS = 6
+REPORT_BYTES = 5_000_000
 
 
 def main() -> None:
@@ -72,10 +74,10 @@ def main() -> None:
         st.info(
             f"{runs['group'].nunique()} groups on one plot are hard to tell apart; choose fewer for a clear picture."
         )
-    metrics = store.metrics(list(runs["id"]))
+    metrics = store.metrics(list(runs["id"]), kinds=["loss"])  # other kinds are read when their curve is asked for
     evaluations = store.evaluations(list(runs["id"]))
     metric = next((m for m in runs["metric"] if isinstance(m, str) and m), "accuracy")
-    baseline = str(runs["group"].iloc[0])
+    baseline = compared.baseline_of(runs)
     with cards.guarded("The final scores cannot be shown"):
         baseline = _finals(runs, evaluations, metric)
     with cards.guarded("Runs of the same methods cannot be read"):
@@ -86,9 +88,12 @@ def main() -> None:
         with cards.guarded("Where the gain comes from cannot be shown"):
             gains.show(runs, whole, settings, compared.teacher_score(evaluations, metric))
     with cards.guarded("The curves cannot be shown"):
-        _curves(runs, configs, metrics, evaluations, metric)
+        _curves(store, runs, configs, metrics, evaluations, metric)
+    with cards.guarded("The race cannot be shown"):
+        raced.show(store, runs, metrics, evaluations, baseline, metric)
     with cards.guarded("The settings cannot be compared"):
         _settings(runs, configs)
+    _report(store, picked, runs, baseline)
 
 
 def _partial(store: Store, runs: pd.DataFrame) -> set[str]:
@@ -99,11 +104,11 @@ def _partial(store: Store, runs: pd.DataFrame) -> set[str]:
 def _by_task(store: Store, chosen: pd.DataFrame) -> None:
     st.subheader("Scores by task", anchor=False)
     runs, configs = compared.grouped(store, chosen)
-    table = compared.by_task(runs, configs)
+    table, average = compared.by_task(runs, configs)
     st.dataframe(table, hide_index=True, key="compare_tasks", alt="Mean and std of each method on each task")
     st.caption(
-        "Each task's main metric on its dev split, mean ± sample std over N seeds. The average weighs tasks alike and "
-        "stands only where every task was run."
+        "Each task's main metric on its dev split, mean ± sample std over N seeds. **Average**: "
+        f"{plain(average)}, over the seeds that have all of them."
     )
     _download(table, "tasks")
 
@@ -112,10 +117,7 @@ def _finals(runs: pd.DataFrame, evaluations: pd.DataFrame, metric: str) -> str:
     """Scores and their distance to a marked baseline; returns the baseline's group."""
     st.subheader("Final scores", anchor=False)
     labels = dict(zip(runs["group"], runs["label"], strict=True))
-    default = next(
-        (group for group, method in zip(runs["group"], runs["method"], strict=True) if method == "fine-tune"),
-        next(iter(labels)),
-    )
+    default = compared.baseline_of(runs)
     baseline = st.selectbox(
         "Baseline",
         list(labels),
@@ -189,9 +191,10 @@ def _download(table: pd.DataFrame, name: str) -> None:
 
 
 def _curves(
+    store: Store,
     runs: pd.DataFrame,
     configs: dict[str, dict[str, Any]],
-    metrics: pd.DataFrame,
+    losses: pd.DataFrame,
     evaluations: pd.DataFrame,
     metric: str,
 ) -> None:
@@ -201,9 +204,8 @@ def _curves(
         "select": f"{metric_title(metric)}, select",
         "loss": "Loss (weighted sum)",
     }
-    for kind, word in (("raw", "raw"), ("weighted", "weighted")):
-        names = dict.fromkeys(metrics.loc[metrics["kind"] == kind, "name"])
-        quantities |= {f"{kind}.{name}": f"Term {figure_plain(name)} ({word})" for name in names}
+    terms = [(kind, name) for kind, name in store.quantities(list(runs["id"])) if kind in ("raw", "weighted")]
+    quantities |= {f"{kind}.{name}": f"Term {figure_plain(name)} ({kind})" for kind, name in terms}
     left, right = st.columns(2)
     what = left.selectbox(
         "Quantity",
@@ -228,7 +230,7 @@ def _curves(
         required=True,
         format_func=lambda key: curves.X_TITLES.get(key, key),
     )
-    left, right = st.columns(2, vertical_alignment="bottom")
+    left, middle, right = st.columns([2, 1, 1], vertical_alignment="bottom")
     smoothing = left.slider(
         "Smoothing",
         0.0,
@@ -239,15 +241,17 @@ def _curves(
         bind="query-params",
         help="Exponential average, corrected at its start; raw lines stay visible behind",
     )
-    log = right.toggle("Logarithmic axis", key="logy", bind="query-params")
+    log_y = middle.toggle("Log scale, vertical", key="logy", bind="query-params")
+    log_x = right.toggle("Log scale, horizontal", key="logx", bind="query-params")
     what = what if what in quantities else "dev"
     x = x if x in curves.X_TITLES else "step"
+    kind, _, name = what.partition(".")
+    metrics = store.metrics(list(runs["id"]), kinds=[kind]) if name else losses
     metrics, evaluations = (compared.with_rows_seen(points, configs) for points in (metrics, evaluations))
     if what in ("dev", "select"):
         lines = compared.score_curves(runs, evaluations, metrics, metric, what == "select", x)
         scale = 100.0
     else:
-        kind, _, name = what.partition(".")
         lines = compared.loss_curves(runs, metrics, kind, name or "loss", x)
         scale = 1.0
     if not lines:
@@ -261,7 +265,8 @@ def _curves(
             cast(curves.X, x),
             quantities[what],
             smoothing=float(smoothing or 0.0),
-            log=bool(log),
+            log=bool(log_y),
+            log_x=bool(log_x),
             band=cast(curves.Band, band) if band in curves.BAND_WORDS else None,
             scale=scale,
             dark=dark,
@@ -270,7 +275,7 @@ def _curves(
         "compare_curves",
         f"{len(lines)} runs. Groups of fewer than {curves.FEWEST_SEEDS} seeds are drawn seed by seed.",
         data=data,
-        follows=f"{what} {x} {log}",
+        follows=f"{what} {x} {log_x} {log_y}",
         how="The numbers are raw, without smoothing. A line is the mean over a group's seeds at each point that any of "
         "them logged, each seed interpolated only inside its own range; its band is what the box *Band over seeds* "
         "says. Smoothing is an exponential average of each seed before the mean.",
@@ -287,6 +292,24 @@ def _settings(runs: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> None:
         st.caption("The chosen runs differ in nothing but their seeds.")
         return
     st.dataframe(table, key="compare_settings", alt="Settings in which the chosen groups differ")
+
+
+def _report(store: Store, picked: list[str], runs: pd.DataFrame, baseline: str) -> None:
+    """All of this page in one file, put together when it is asked for."""
+    st.subheader("Report", anchor=False)
+    first = str(runs.loc[runs["group"] == baseline, "id"].iloc[0])
+    st.download_button(
+        "Report (HTML)",
+        lambda: report.html(store, picked, first).encode(),
+        "report.html",
+        "text/html",
+        key="compare_report",
+        icon=":material/description:",
+    )
+    st.caption(
+        "Scores, verdicts, curves, layers, speed, settings, equations and how all was computed, for all chosen runs. "
+        f"One file of about {size(REPORT_BYTES)}, most of it plotly.js: it opens without a network."
+    )
 
 
 entry.show(main)

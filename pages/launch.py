@@ -8,12 +8,12 @@ import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
-from kdcore.config import OwnData, RunConfig, StudentSpec, TrainConfig
+from kdcore.config import OwnData, ProbeConfig, RunConfig, StudentSpec, TrainConfig
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, Method
 from kdcore.models.shapes import PRESETS
 from kdcore.tasks import TASKS, Task
-from pages.parts import cards, ensemble, entry, forms, plan, planned
+from pages.parts import cards, ensemble, entry, forms, plan, planned, recipe
 from pages.parts.read_only import read_only
 from pages.parts.selection import the_store
 from pages.parts.text import plain, sentence
@@ -44,7 +44,7 @@ def main() -> None:
 def _form(runs: pd.DataFrame) -> dict[str, Any]:
     st.subheader("Task and method", anchor=False)
     task, own = _task()
-    method = _method(task)
+    method, about_recipe = _method(task)
     options = {}
     if method.Config.model_fields:
         with st.container(border=True):
@@ -58,6 +58,8 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
     with st.expander("More training settings"):
         rest = [name for name in TrainConfig.model_fields if name not in BASIC]
         train |= forms.fields(TrainConfig, "launch.train", rest)
+        st.caption("What is measured beside the score")
+        probes = forms.fields(ProbeConfig, "launch.probes")
     name = st.text_input(
         "Name of the run",
         key="launch.name",
@@ -65,7 +67,7 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
         placeholder="empty: made from settings",
         persist_state="session",
     )
-    return {
+    settings = {
         "name": name,
         "task": task.key,
         "own": own,
@@ -74,8 +76,13 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
         "teachers": [spec.model_dump(mode="json") for spec in teachers],
         "student": student,
         "train": train,
+        "probes": probes,
         "base": st.session_state.get("launch.base"),
     }
+    if followed := recipe.chosen():
+        with about_recipe:
+            recipe.explain(followed, task, settings)
+    return settings
 
 
 def _task() -> tuple[Task, dict[str, Any] | None]:
@@ -122,30 +129,65 @@ def _own() -> tuple[Task, dict[str, Any]]:
 
 
 def _suit() -> None:
-    """Training settings that suit the task: small new models want larger steps than pretrained ones."""
+    """Training settings that suit the task: small new models want larger steps than pretrained ones. Over them, the
+    chosen recipe's on this task."""
     task = TASKS.get(st.session_state["launch.task"])
     pocket = bool(task and task.synthetic)
     forms.fill("launch.train", POCKET_START if pocket else GLUE_START)
     forms.fill("launch.student", {"init": "random" if pocket else "base"})
     st.session_state["launch.preset"] = "narrow-32" if pocket else "three-layers"
     _size()
+    if followed := recipe.chosen():
+        said = followed.settings(st.session_state["launch.task"])
+        forms.fill(f"launch.options.{followed.method}", said["options"])
+        forms.fill("launch.train", said["train"])
+        forms.fill("launch.student", dict.fromkeys(SIZE) | said["student"])
+        st.session_state["launch.preset"] = "by hand"
 
 
-def _method(task: Task) -> type[Method]:
+def _start_over(method: str) -> None:
+    """Puts back what a recipe may have set for this method, then fills the form anew."""
+    forms.fill(f"launch.options.{method}", recipe.defaults(method))
+    forms.fill("launch.train", {name: TrainConfig.model_fields[name].default for name in recipe.touched()})
+    forms.fill("launch.student", {"init_layers": StudentSpec.model_fields["init_layers"].default})
+    _suit()
+
+
+def _other_recipe() -> None:
+    _start_over(st.session_state["launch.method"])
+
+
+def _other_method() -> None:
+    """A recipe is its method's own: it ends with the choice of another."""
+    if followed := recipe.chosen():
+        st.session_state[recipe.KEY] = recipe.DEFAULTS
+        _start_over(followed.method)
+
+
+def _method(task: Task) -> tuple[type[Method], Any]:
+    """The method, and the place for what its recipe says."""
     keys = list(METHODS)
     if st.session_state.get("launch.method") not in keys:
         st.session_state["launch.method"] = "kd" if "kd" in keys else keys[0]
-    key = st.selectbox("Method", keys, key="launch.method", persist_state="session", format_func=_method_words)
+    left, right = st.columns(2, gap="small")
+    with left:
+        key = st.selectbox(
+            "Method", keys, key="launch.method", on_change=_other_method, persist_state="session",
+            format_func=_method_words,
+        )  # fmt: skip
     method = METHODS[key if key in keys else keys[0]]
+    with right:
+        recipe.choose(method.key, _other_recipe)
     words = (method.__doc__ or "").strip()
     st.caption(words.splitlines()[0] if words else "")
+    about_recipe = st.container()
     if task.kind not in method.kinds:
         st.warning(f"{method.title} has no meaning for {task.kind}. Choose another task or method.")
     with st.expander("Loss, shapes, and how this differs from the paper"):
         st.code(words, language=None)
         paper = method.paper
         st.caption(f"{paper.authors}: {paper.title}. {paper.venue} {paper.year}, arXiv {paper.arxiv}")
-    return method
+    return method, about_recipe
 
 
 def _method_words(key: str) -> str:
@@ -213,10 +255,12 @@ def _clone(runs: pd.DataFrame) -> None:
     state = st.session_state
     state["launch.task"], state["launch.method"] = run.task, run.method
     state["launch.name"], state["launch.preset"] = run.name[:190], "by hand"
+    state[recipe.KEY] = recipe.DEFAULTS
     state["launch.base"] = whole["base"]
     forms.fill(f"launch.options.{run.method}", run.options)
     forms.fill("launch.student", run.student.model_dump())
     forms.fill("launch.train", run.train.model_dump())
+    forms.fill("launch.probes", run.probes.model_dump())
     if run.own:
         forms.fill("launch.own", run.own.model_dump())
     ensemble.put(run.teachers, TASKS.get(run.task), runs)

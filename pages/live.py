@@ -9,13 +9,13 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
+from kdcore.compared import of_teachers
 from kdcore.errors import UserError
 from kdcore.figures import curves
 from kdcore.figures import notes as figures
 from kdcore.paths import run_dir
 from kdcore.store import ACTIVE, RunRow, Store
 from pages.parts import cards, entry, keep, loss
-from pages.parts.compared import of_teachers
 from pages.parts.read_only import action
 from pages.parts.selection import active, one_run, the_store
 from pages.parts.text import ago, duration, hundredfold, listed, metric_title, one_line, plain, sentence, task_title

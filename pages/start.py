@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from kdcore import example
 from kdcore.store import ACTIVE
 from kdcore.tasks import POCKET
 from pages.parts import cards, entry, picture
@@ -24,10 +25,10 @@ def main() -> None:
     )
     st.image(picture.idea(cards.dark()), width="stretch", alt=picture.WORDS)
     runs = the_store().runs()
-    doors = (_compare, _learn) if read_only() else (_demo, _train, _compare, _learn)
-    for door, place in zip(doors, st.columns(len(doors)), strict=True):
-        with place.container(border=True, height="stretch"):
-            door()
+    for doors in ((_example, _compare, _learn),) if read_only() else ((_example, _demo, _train), (_compare, _learn)):
+        for door, place in zip(doors, st.columns(len(doors)), strict=True):
+            with place.container(border=True, height="stretch"):
+                door()
     with cards.guarded("The last runs cannot be shown"):
         st.subheader("Last runs", anchor=False)
         if runs.empty:
@@ -36,11 +37,36 @@ def main() -> None:
             _row(row)
 
 
+def _example() -> None:
+    st.markdown("##### A finished example")
+    st.markdown(
+        "Real runs, trained before: nine small students, three methods, and a lesson's three. Nothing to wait for."
+    )
+    cards.badges(next(iter(POCKET)))
+    if there := example.opened(the_store()):
+        chosen = {"runs": ",".join(there)}
+        st.page_link("pages/compare.py", label="Open the example", icon=":material/folder_open:", query_params=chosen)
+    elif action("Open the example", key="start_example", type="primary", icon=":material/folder_open:"):
+        with cards.guarded("The example cannot be opened"):
+            _open_example()
+    said = example.about()
+    st.caption(
+        f"Recorded with KDBoard {said['kdcore']} on {said['hardware']}, {said['cores']} cores, {said['recorded']}."
+    )
+
+
+def _open_example() -> None:
+    ids = example.open_study(the_store())
+    remember_many(ids)
+    remember(ids[0])
+    st.switch_page("pages/compare.py", query_params={"runs": ",".join(ids)})
+
+
 def _demo() -> None:
     st.markdown("##### One-minute demo")
     st.markdown("One small student learns in three ways: alone, from one teacher, from three in turn. No GPU needed.")
     cards.badges(next(iter(POCKET)))
-    if action("Start the demo", key="start_demo", type="primary", icon=":material/play_arrow:"):
+    if action("Start the demo", key="start_demo", icon=":material/play_arrow:"):
         with cards.guarded("The demo cannot start"):
             _queue_demo()
 

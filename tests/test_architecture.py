@@ -12,12 +12,24 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FLOORS: list[set[str]] = [
-    {"config", "records", "events", "tasks", "errors", "paths"},
+    {"config", "records", "events", "tasks", "errors", "paths", "wording"},
     {"layer_map", "losses", "shares"},
     {"data", "models", "store"},
     {"methods"},
     {"engine", "probes"},
-    {"jobs", "sweep", "bundle", "figures", "cli", "__main__"},
+    {
+        "jobs",
+        "sweep",
+        "bundle",
+        "figures",
+        "compared",
+        "report",
+        "presets",
+        "student_file",
+        "example",
+        "cli",
+        "__main__",
+    },
     {"app", "pages"},
 ]
 """Rooms from the ground up. A room imports from floors below its own."""
@@ -26,11 +38,20 @@ GROUND = FLOORS[0]
 NEIGHBOURS = {
     ("engine", "probes"),  # a run measures its student
     ("sweep", "jobs"),
+    ("bundle", "student_file"),
+    ("example", "bundle"),
+    ("presets", "sweep"),  # one way to read and check settings
+    ("cli", "presets"),
+    ("sweep", "compared"),  # one verdict for the command line and the pages
+    ("compared", "figures"),
+    ("report", "figures"),
+    ("report", "compared"),
     ("cli", "jobs"),
     ("cli", "sweep"),
     ("pages", "app"),  # a page that was entered without app.py goes through it
     ("cli", "bundle"),
     ("cli", "figures"),
+    ("cli", "report"),
     ("__main__", "cli"),
     ("app", "pages"),
 }

@@ -16,7 +16,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 def register(app: typer.Typer) -> None:
-    for command in (methods, tasks, teachers, runs, show, compare):
+    for command in (methods, presets, tasks, teachers, runs, show, compare):
         app.command()(command)
 
 
@@ -25,6 +25,7 @@ def methods(key: Annotated[str | None, typer.Argument(help="A method: print all 
     from inspect import getdoc
 
     from kdcore.methods import METHODS, find_method
+    from kdcore.presets import presets_of
 
     if key is None:
         rows = (
@@ -42,6 +43,38 @@ def methods(key: Annotated[str | None, typer.Argument(help="A method: print all 
         (name, plain(field.default), _type_words(field), field.description or "") for name, field in fields.items()
     )
     table("options (--option name=value)", ("name", "default", "type", "what it does"), options)
+    if found := presets_of(key):
+        typer.echo(f"recipes of the paper (distil --preset, see `presets`): {', '.join(found)}")
+
+
+def presets(key: Annotated[str | None, typer.Argument(help="A recipe: print all about it.")] = None) -> None:
+    """List the papers' own recipes, or show one as settings."""
+    import yaml
+
+    from kdcore import presets as recipes
+
+    if key is None:
+        rows = ((name, one.method, one.title, one.source) for name, one in recipes.presets().items())
+        table("", ("recipe", "method", "title", "source"), rows)
+        return
+    one = recipes.find_preset(key)
+    asked = one.model_dump(include={"method", "options", "student", "train"}, mode="json")
+    typer.echo(f"{one.title}\n\n{yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)}")
+    tasks = ((task, recipes.in_words(part.model_dump())) for task, part in one.tasks.items())
+    table("on a task", ("task", "what differs"), tasks)
+    print_recipe(key)
+
+
+def print_recipe(key: str) -> None:
+    """Where a recipe comes from, and how far it can be trusted."""
+    from kdcore.presets import find_preset
+
+    one = find_preset(key)
+    typer.echo(f"recipe {key}: {one.source}\n  teacher of the paper: {one.teacher}")
+    for words in one.departs:
+        typer.echo(f"  note: {words}")
+    for words in one.unverified:
+        typer.echo(f"  unverified: {words}")
 
 
 def tasks() -> None:

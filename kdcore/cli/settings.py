@@ -15,9 +15,12 @@ TRAIN = tuple(TrainConfig.model_fields)
 
 
 def build(
-    file: Path | None, flags: dict[str, Any], teachers: Sequence[str], options: Sequence[str], other: Sequence[str]
-) -> RunConfig:
+    file: Path | None, flags: dict[str, Any], teachers: Sequence[str], options: Sequence[str], other: Sequence[str],
+    preset: str | None = None,
+) -> RunConfig:  # fmt: skip
     """The run that a file describes, changed by flags; the method's options are complete and checked.
+
+    preset: key of a paper's recipe, which file and flags go over.
 
     flags: name -> value, None where not given; names are those of RunConfig, StudentSpec or TrainConfig.
     teachers: `name=source:where[:layers]`. options: `key=value` of the method. other: `path=value` of any setting.
@@ -31,19 +34,35 @@ def build(
     if not isinstance(settings, dict):
         raise UserError("--file", f"{file} holds no settings by name", "write lines such as task: mrpc")
     given = {name: value for name, value in flags.items() if value is not None}
-    settings = merged(
+    changes = (
         settings,
         {name: value for name, value in given.items() if name not in STUDENT + TRAIN},
         {"student": {name: value for name, value in given.items() if name in STUDENT}},
         {"train": {name: value for name, value in given.items() if name in TRAIN}},
         *(_nested(item) for item in other),
     )
+    settings = merged(*changes)
+    if preset is not None:
+        settings = merged(_recipe(preset, settings), *changes)
     if teachers:
         settings["teachers"] = [teacher(text) for text in teachers]
     for name in ("task", "method"):
         if not settings.get(name):
             raise UserError(f"--{name}", "is missing", f"name one that `kdcore {name}s` lists")
     return with_options(checked(RunConfig, settings), options)
+
+
+def _recipe(key: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a paper's recipe on the task that is asked for."""
+    from kdcore.presets import find_preset
+
+    preset = find_preset(key)
+    if asked.get("method", preset.method) != preset.method:
+        raise UserError(
+            "--preset", f"the recipe {key} is for {preset.method}, not for {str(asked['method'])[:40]}",
+            "leave --method out, or choose a recipe of that method",
+        )  # fmt: skip
+    return preset.settings(str(asked.get("task", "")))
 
 
 def with_options(run: RunConfig, given: Sequence[str] = ()) -> RunConfig:

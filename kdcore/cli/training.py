@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdcore.cli import settings
-from kdcore.cli.look import print_comparison
+from kdcore.cli.look import print_comparison, print_recipe
 from kdcore.cli.parts import Bars, console, percent, plain, table
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
@@ -29,6 +29,9 @@ def register(app: typer.Typer) -> None:
 def distil(
     task: Annotated[str | None, typer.Option(help="Key of a task (`tasks` lists them).")] = None,
     method: Annotated[str | None, typer.Option(help="Key of a method (`methods` lists them).")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A paper's own recipe (`presets` lists them); file and flags go over it.")
+    ] = None,
     teacher: Annotated[
         list[str] | None, typer.Option(help="name=source:where[:layers]; again for an ensemble.")
     ] = None,
@@ -65,8 +68,10 @@ def distil(
         "max_steps": max_steps, "batch_size": batch_size, "accumulate": accumulate, "lr": lr, "max_length": max_length,
         "max_train_rows": max_train_rows, "seed": seed, "precision": precision, "device": device, "threads": threads,
     }  # fmt: skip
-    run = settings.build(file, flags, teacher or (), option or (), set_ or ())
+    run = settings.build(file, flags, teacher or (), option or (), set_ or (), preset)
     typer.echo(settings.in_yaml(run))
+    if preset is not None:
+        print_recipe(preset)
     facts = _check(run, refuse=not dry_run)
     if dry_run:
         return

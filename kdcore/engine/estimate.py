@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from kdcore.data import load
 from kdcore.data.encode import Encoded, encode
 from kdcore.data.splits import Split, TaskData, train_and_select
 from kdcore.engine import teacher_cache
-from kdcore.engine.loop import epoch_steps, student_steps
+from kdcore.engine.loop import epoch_steps, stage_steps, student_steps
 from kdcore.engine.precision import Arithmetic, arithmetic, keep_freed_memory
+from kdcore.engine.preflight import run_shapes
 from kdcore.engine.teachers import base_shape, needs_training, teacher_folder
-from kdcore.engine.trainer import first_shape, planned_setup, shared_tokenizer
+from kdcore.engine.trainer import check_method, planned_setup, shared_tokenizer
 from kdcore.methods import resolve
+from kdcore.methods.words import depths
 from kdcore.models.count import flops, parameters
-from kdcore.models.shapes import student_shape
 from kdcore.records import Shape, Stage
 
 START_UP = 4.0
@@ -45,6 +46,22 @@ class Prediction:
     basis: str
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How fast this machine computes. tokens: mean padded length of a row. rate: operations a second."""
+
+    tokens: int
+    rate: float
+
+    def forward(self, shape: Shape, rows: int) -> float:
+        """Seconds of one pass over so many rows."""
+        return flops(shape, self.tokens, rows) / self.rate
+
+    def step(self, shape: Shape, rows: int) -> float:
+        """Seconds of forward and backward (3 forwards' worth) and an update that moves seven numbers a weight."""
+        return 3 * self.forward(shape, rows) + parameters(shape).total * 28 / _bandwidth()
+
+
 def predict(run: RunConfig) -> Prediction:
     """The cost of a run on this machine, before anything is built.
 
@@ -53,36 +70,36 @@ def predict(run: RunConfig) -> Prediction:
     """
     data = load(run.task, run.own)
     method, options = resolve(run.method, run.options)
+    check_method(method, run, data)
     tokenizer = shared_tokenizer(run, data)
-    trained = student_shape(run.student, first_shape(run, data, len(tokenizer)), data.task.outputs)
-    student = method.deployed(options, trained)
-    where = arithmetic(run.train)
+    student, teachers = run_shapes(run, data, len(tokenizer))
     train, select = train_and_select(data, run.train.select_fraction, run.train.max_train_rows)
     tokens = _padded_tokens(_sample(train, tokenizer, run.train.max_length), run.train.batch_size)
-    per_epoch = epoch_steps(run.train, len(train))
-    budget = student_steps(run.train, len(train))
-    steps = round(budget * (1 + method.pilots(options, len(run.teachers))))
-    scored = len(select) + sum(len(data.splits[name]) for name in data.task.splits)
-    every = per_epoch if run.train.evaluate_every == "epoch" else run.train.evaluate_every
-    rounds = max(1, budget // every) + 2
-    rate = _rate(student.width, student.heads, student.intermediate, run.train.batch_size, tokens, where)
-    step = _step_seconds(student, run.train.batch_size, tokens, rate)
-    training = steps * step + rounds * _forward_seconds(student, scored, tokens, rate)
-    teachers = {spec.name: base_shape(spec, data) for spec in run.teachers}
-    stages = method(options, planned_setup(run, data, trained, teachers)).stages()
-    teaching = sum(
-        _teacher_seconds(run, i, data, len(train), scored, tokens, where, rate) for i in range(len(run.teachers))
+    rate = _rate(
+        student.width, student.heads, student.intermediate, run.train.batch_size, tokens, arithmetic(run.train)
     )
+    pace = Pace(tokens, rate)
+    built = method(options, planned_setup(run, data, student, teachers))
+    shapes = {role: replace(method.deployed(options, student), layers=n) for role, n in depths(built).items()}
+    stages, budget = built.stages(), student_steps(run.train, len(train))
+    steps = stage_steps(stages, budget)
+    scored = len(select) + sum(len(data.splits[name]) for name in data.task.splits)
+    every = epoch_steps(run.train, len(train)) if run.train.evaluate_every == "epoch" else run.train.evaluate_every
+    training = 2 * pace.forward(next(iter(shapes.values())), scored)  # the readings at the end
+    for stage, count in zip(stages, steps, strict=True):
+        judged = len(select) if stage.pilot or stage.judge == "loss" else scored
+        training += _stage_seconds(stage, count, -(-count // every) * judged, shapes, run.train.batch_size, pace)
+    teaching = sum(_teacher_seconds(run, i, data, len(train), scored, pace) for i in range(len(run.teachers)))
     teaching += sum(
-        share * budget * _forward_seconds(teachers[name], run.train.batch_size, tokens, rate)
+        share * budget * pace.forward(teachers[name], run.train.batch_size)
         for name, share in _asked_live(stages, teachers, run.train.teacher_cache).items()
     )
     return Prediction(
         START_UP + training + teaching,
         teaching,
-        _memory(student, run, tokens),
-        _disk(student, run, len(train)),
-        steps,
+        _memory(shapes, run, tokens),
+        _disk(shapes, run, len(train)),
+        sum(steps),
         f"one layer of width {student.width} timed here, {tokens} tokens a row",
     )
 
@@ -97,27 +114,27 @@ def _padded_tokens(rows: Encoded, batch_size: int) -> int:
     return int(np.mean(np.ceil(rows.lengths / 8) * 8) + 2)
 
 
-def _step_seconds(shape: Shape, rows: int, tokens: int, rate: float) -> float:
-    """Forward and backward (3 forwards' worth) and an update that reads and writes seven numbers a weight."""
-    return 3 * flops(shape, tokens, rows) / rate + parameters(shape).total * 28 / _bandwidth()
+def _stage_seconds(stage: Stage, steps: int, judged: int, shapes: Mapping[str, Shape], rows: int, pace: Pace) -> float:
+    """Each role at its own depth: who learns, who is run to teach, and the passes that judge the learner.
+
+    judged: rows of all the stage's evaluations together. rows: of a batch.
+    """
+    learns = [shape for role, shape in shapes.items() if stage.trains(role)]
+    teaches = [shape for role, shape in shapes.items() if stage.runs(role) and not stage.trains(role)]
+    step = sum(pace.step(shape, rows) for shape in learns) + sum(pace.forward(shape, rows) for shape in teaches)
+    return steps * step + sum(pace.forward(shape, judged) for shape in learns[:1])
 
 
-def _forward_seconds(shape: Shape, rows: int, tokens: int, rate: float) -> float:
-    return flops(shape, tokens, rows) / rate
-
-
-def _teacher_seconds(
-    run: RunConfig, index: int, data: TaskData, rows: int, scored: int, tokens: int, where: Arithmetic, rate: float
-) -> float:
+def _teacher_seconds(run: RunConfig, index: int, data: TaskData, rows: int, scored: int, pace: Pace) -> float:
     """Training a teacher that is not there yet, and one pass of it over all rows."""
     spec = run.teachers[index]
     shape = base_shape(spec, data)
-    seconds = _forward_seconds(shape, rows + scored, tokens, rate)
+    seconds = pace.forward(shape, rows + scored)
     if needs_training(spec) and not (teacher_folder(spec, data, run.train) / "teacher.json").exists():
         from kdcore.data.pocket.ladder import rung
 
         recipe = rung(data.task.key, spec.where) if spec.source == "pocket" else spec.fine_tune or FineTune()
-        seconds += recipe.epochs * -(-rows // recipe.batch_size) * _step_seconds(shape, recipe.batch_size, tokens, rate)
+        seconds += recipe.epochs * -(-rows // recipe.batch_size) * pace.step(shape, recipe.batch_size)
     return seconds
 
 
@@ -132,21 +149,28 @@ def _asked_live(stages: list[Stage], teachers: Mapping[str, Shape], cached: bool
     return shares
 
 
-def _memory(shape: Shape, run: RunConfig, tokens: int) -> int:
-    """Weights, gradients and two moments in float32; what a forward pass keeps; a loaded teacher."""
-    weights = 16 * parameters(shape).total
+def _memory(shapes: Mapping[str, Shape], run: RunConfig, tokens: int) -> int:
+    """All models' weights; gradients, two moments and what a forward pass keeps of the deepest one; in float32."""
+    deepest = max(shapes.values(), key=lambda shape: shape.layers)
+    weights = _weights(shapes) + 12 * parameters(deepest).total
     rows = run.train.batch_size // run.train.accumulate
     longest = min(run.train.max_length, 2 * tokens)
-    kept = rows * longest * (shape.layers * (16 * shape.width + 2 * shape.intermediate) + shape.width) * 4
-    kept += rows * shape.layers * shape.heads * longest * longest * 3 * 4
+    kept = rows * longest * (deepest.layers * (16 * deepest.width + 2 * deepest.intermediate) + deepest.width) * 4
+    kept += rows * deepest.layers * deepest.heads * longest * longest * 3 * 4
     return PROCESS + weights + kept
 
 
-def _disk(shape: Shape, run: RunConfig, rows: int) -> int:
-    """Best and last student, a checkpoint while it runs, and the teachers' outputs."""
-    weights = parameters(shape).total * 4
-    outputs = rows * len(run.teachers) * (shape.width * 4 + 64) if run.train.teacher_cache else 0
-    return 2 * weights + 2 * 3 * weights + min(outputs, teacher_cache.budget())
+def _disk(shapes: Mapping[str, Shape], run: RunConfig, rows: int) -> int:
+    """Best and last student; two checkpoints while it runs, with the moments of who learns; teachers' outputs."""
+    student = next(iter(shapes.values()))
+    moments = 8 * max(parameters(shape).total for shape in shapes.values())
+    outputs = rows * len(run.teachers) * (student.width * 4 + 64) if run.train.teacher_cache else 0
+    return 8 * parameters(student).total + 2 * (_weights(shapes) + moments) + min(outputs, teacher_cache.budget())
+
+
+def _weights(shapes: Mapping[str, Shape]) -> int:
+    """Bytes of all models in float32."""
+    return 4 * sum(parameters(shape).total for shape in shapes.values())
 
 
 @functools.lru_cache(maxsize=64)

@@ -30,6 +30,7 @@ from kdcore.errors import UserError
 from kdcore.events import Checkpointed, Evaluated, Event, StageStarted
 from kdcore.methods.base import Method
 from kdcore.models.students import load_classifier, save_student
+from kdcore.probes.snapshots import Snapshots
 from kdcore.records import Batch, Stage
 from kdcore.tasks import Task
 
@@ -53,6 +54,7 @@ class Job:
     where: Arithmetic
     facts: Mapping[str, Any]
     gradient_share_every: int = 0
+    snapshots: Snapshots | None = None
     place: Place = field(default_factory=Place)
 
     @property
@@ -113,6 +115,8 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
         job.place = checkpoint.read_place(found)
         checkpoint.restore(found, job.modules(), {})
         job.method.restore_history(job.place.history)
+    if job.snapshots:
+        job.snapshots.begin(job.place.step if found else None)
     for module in job.modules().values():
         module.to(job.where.device)
     generator = torch.Generator()
@@ -175,6 +179,7 @@ def _run_stage(
 ) -> Generator[Event, None, Stop | None]:
     train, place = job.train, job.place
     steps, whole = planned[place.stage], sum(planned)
+    yield from _snapshot(job)
     logged, logged_at = place.stage_step, time.perf_counter()
     began = logged_at - place.seconds
     batches = _batches(job, place.stage_step if stage.pilot else place.spent + place.stage_step)
@@ -191,13 +196,14 @@ def _run_stage(
             speed = (place.stage_step - logged) * train.batch_size / max(now - logged_at, 1e-9)
             yield outcome.event(stage.name, step, whole, epoch, lr, speed, now - began, job.method.notes())
             logged, logged_at = place.stage_step, time.perf_counter()
+        paused = time.perf_counter()
+        yield from _snapshot(job)
         due = epoch_ends if train.evaluate_every == "epoch" else place.stage_step % train.evaluate_every == 0
         if due or last:
-            paused = time.perf_counter()
             yield from _evaluate(job, stage)
-            logged_at += time.perf_counter() - paused
             if train.early_stop and place.stale >= train.early_stop and not stage.pilot:
                 break
+        logged_at += time.perf_counter() - paused
         stop = control.stop_requested()
         place.seconds = time.perf_counter() - began
         if stop or (step % train.checkpoint_every == 0 and not last):
@@ -205,7 +211,15 @@ def _run_stage(
             yield Checkpointed(stage.name, step)
         if stop:
             return stop
+    yield from _snapshot(job, ended=True)
     return None
+
+
+def _snapshot(job: Job, ended: bool = False) -> Iterator[Event]:
+    """Keeps this moment of the student, where one is due."""
+    place = job.place
+    if job.snapshots and job.snapshots.due(place.stage, place.stage_step, place.step, ended):
+        yield job.snapshots.take(job.main, place.step)
 
 
 def _batches(job: Job, start: int) -> Iterator[tuple[Batch, float, bool]]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import psutil
+from torch import nn
 
 from kdcore import paths
 from kdcore.config import RunConfig, TeacherSpec
@@ -23,7 +24,8 @@ from kdcore.engine.precision import arithmetic, hardware
 from kdcore.engine.teachers import base_shape, check_has_base, needs_training, teacher_folder
 from kdcore.engine.trainer import check_length, check_method, first_shape, planned_setup, shared_tokenizer
 from kdcore.errors import UserError
-from kdcore.methods import resolve
+from kdcore.methods import Method, resolve
+from kdcore.methods.words import thin
 from kdcore.models.count import parameters
 from kdcore.models.shapes import shape_of, student_shape
 from kdcore.models.sources import locate, read_config
@@ -75,6 +77,7 @@ def _checks(run: RunConfig) -> list[Line]:
             if suits and (built := _try(lines, lambda: method[0](method[1], setup))) is not None:
                 lines.append(Line("ok", "method", f"{method[0].title} fits this student and its teachers"))
                 _try(lines, lambda: _check_steps(run, data, built.stages()))
+                _try(lines, lambda: _check_other_depths(run, data, built))
             _try(lines, lambda: _check_initial_weights(run, data, student))
     for spec in run.teachers:
         _try(lines, lambda spec=spec: lines.extend(_about_teacher(spec, run, data)))  # type: ignore[misc]
@@ -186,6 +189,25 @@ def _check_initial_weights(run: RunConfig, data: TaskData, student: Shape) -> No
         raise UserError(
             "student.layers", f"the source has only {source.layers} layers", "ask for fewer, or init=random"
         )
+
+
+def _check_other_depths(run: RunConfig, data: TaskData, method: Method) -> None:
+    """Raises UserError where a model that the method builds beside the student wants more layers than fill it."""
+    source = _initial_shape(run, data)
+    if source is None or run.student.init_layers not in ("first", "last"):  # skip repeats layers, and so does a list
+        return
+
+    def build(layers: int | None = None) -> nn.Module:
+        if layers and layers > source.layers:
+            raise UserError(
+                "student.init_layers",
+                f"{method.title} builds a model of {layers} layers as well, and only {source.layers} are there to fill "
+                f"it from",
+                f"choose init_layers=skip (it repeats layers), init=random, or a base of {layers} layers or more",
+            )
+        return thin(layers or run.student.layers)
+
+    method.build_students(build)
 
 
 def _initial_shape(run: RunConfig, data: TaskData) -> Shape | None:

@@ -87,21 +87,30 @@ def _fidelity(
 
 
 def _distances(job: Job, teachers: list[Teacher], student: nn.Module) -> Generator[Event, None, None]:
-    """Each student layer against each layer of the first teacher, over some dev rows."""
+    """Each student layer against each layer of the first teacher, over some dev rows; `others`: name -> the same."""
     split = job.task.splits[0]
-    teacher = teachers[0].load().to(job.where.device)
     encoded = job.splits[split]
     chosen = np.linspace(0, len(encoded) - 1, min(DISTANCE_ROWS, len(encoded))).astype(np.int64)
+    found = []
+    for teacher in teachers:
+        measured = yield from _distance(job, teacher, student, encoded, chosen)
+        found.append({**measured.data(), "teacher": teacher.name, "split": split, "rows": len(chosen)})
+    yield _probed(job, "distances", {**found[0], "others": {one["teacher"]: one for one in found[1:]}})
+
+
+def _distance(
+    job: Job, teacher: Teacher, student: nn.Module, encoded: Encoded, chosen: NDArray[np.int64]
+) -> Generator[Event, None, distances.Distances]:
+    model = teacher.load().to(job.where.device)
     meter = distances.DistanceMeter()
     batches = sorted_order(encoded.lengths[chosen], 32)
     student.eval()
     for done, batch in enumerate(batches, start=1):
         encoding = collate(encoded, chosen[batch]).encoding.to(job.where.device)
-        states = [observe(model, encoding, {"hidden": ALL_LAYERS}, grad=False).hidden for model in (teacher, student)]
+        states = [observe(one, encoding, {"hidden": ALL_LAYERS}, grad=False).hidden for one in (model, student)]
         meter.update(states[0], states[1], encoding.attention_mask)
-        yield Progress("layer distances", done, len(batches))
-    data = {**meter.result().data(), "teacher": teachers[0].name, "split": split, "rows": len(chosen)}
-    yield _probed(job, "distances", data)
+        yield Progress(f"layer distances to teacher {teacher.name}", done, len(batches))
+    return meter.result()
 
 
 def _latency(job: Job, teachers: list[Teacher], student: nn.Module, rows: Rows) -> Generator[Event, None, None]:

@@ -33,6 +33,7 @@ from kdcore.models.count import flops, parameters
 from kdcore.models.shapes import ROBERTA_OFFSET, shape_of, student_shape
 from kdcore.models.students import build_student, save_student
 from kdcore.models.tokenizers import same_vocabulary, tokenizer_from_vocabulary
+from kdcore.probes.snapshots import Snapshots
 from kdcore.records import Setup, Shape
 
 __all__ = ["Control", "NoControl", "train"]
@@ -95,6 +96,8 @@ def _train(run: RunConfig, folder: Path, control: Control, where: Arithmetic, st
         )  # fmt: skip
         method = method_class(options, setup)
         job = _job(run, folder, data, tokenizer, rows, teachers, ensemble, method, shape, where)
+        if run.probes.distances:
+            job.snapshots = _snapshots(job, teachers)
         facts = _facts(run, job, teachers, said, data, rows)
         yield RunStarted(facts)
         yield from teacher_events
@@ -210,6 +213,20 @@ def _job(
     )  # fmt: skip
 
 
+def _snapshots(job: Job, teachers: list[Teacher]) -> Snapshots | None:
+    """What keeps moments of the student, in the stages in which it learns; None where it never does."""
+    role, stages = next(iter(job.students)), job.method.stages()
+    steps = enumerate(zip(stages, stage_steps(stages, job.budget), strict=True))
+    learning = {index: count for index, (stage, count) in steps if stage.trains(role) and not stage.pilot}
+    if not learning:
+        return None
+    split = job.task.splits[0]
+    return Snapshots(
+        job.folder, split, job.splits[split], job.tokenizer.convert_ids_to_tokens, shape_of(job.main.config),
+        {teacher.name: (teacher.shape, teacher.load) for teacher in teachers}, learning, job.where.device,
+    )  # fmt: skip
+
+
 def of_depth(shape: Shape, spec: StudentSpec, layers: int | None) -> tuple[Shape, StudentSpec]:
     """The student's size and settings with another number of layers. Layers listed one by one become evenly spread."""
     if layers is None or layers == shape.layers:
@@ -299,7 +316,7 @@ def _partial(run: RunConfig, data: TaskData) -> str | None:
 
 def _stopped(job: Job, folder: Path, stop: Stop) -> Generator[Event, None, None]:
     if stop == "discard":
-        for name in ("student-best", "student-last", "checkpoint"):
+        for name in ("student-best", "student-last", "checkpoint", "probes"):
             shutil.rmtree(folder / name, ignore_errors=True)
         yield RunStopped(job.place.step, kept=False)
         return

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike, NDArray
 
 from kdcore.figures import palette
+from kdcore.figures.pair import CHOSEN
 from kdcore.figures.template import INK, frame, plain
 
 GAP = 1
@@ -16,92 +17,112 @@ GAP = 1
 
 
 def tiles(maps: ArrayLike) -> NDArray[np.float64]:
-    """[layers, heads, tokens, tokens] -> one array, layers from top to bottom, heads from left to right, NaN between.
+    """[layers, heads, rows, columns] -> one array, layers from top to bottom, heads from left to right, NaN between.
 
     The first row of a tile is the first token.
     """
     values = np.asarray(maps, dtype=np.float64)
-    layers, heads, tokens, _ = values.shape
-    pitch = tokens + GAP
-    out = np.full((layers * pitch - GAP, heads * pitch - GAP), np.nan)
-    for layer in range(layers):
-        for head in range(heads):
-            at, left = layer * pitch, head * pitch
-            out[at : at + tokens, left : left + tokens] = values[layer, head]
+    layers, heads, rows, columns = values.shape
+    out = np.full((layers * (rows + GAP) - GAP, heads * (columns + GAP) - GAP), np.nan)
+    for layer, head in np.ndindex(layers, heads):
+        top, left = layer * (rows + GAP), head * (columns + GAP)
+        out[top : top + rows, left : left + columns] = values[layer, head]
     return out
 
 
 def grid(
-    maps: ArrayLike, title: str, *, top: float, signed: bool = False, first_layer: int = 1, dark: bool = False
+    maps: ArrayLike,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    *,
+    top: float,
+    signed: bool = False,
+    marked: tuple[int, int] | None = None,
+    dark: bool = False,
 ) -> go.Figure:
     """Every head at a glance.
 
     One heat map instead of a plot per head: 144 plots would take the browser seconds to draw.
 
     Args:
-        maps: [layers, heads, tokens, tokens]. top: end of the colour scale, shared by the pictures beside this one.
+        maps: [layers, heads, rows, columns]. rows, columns: the tokens that look, and those that are looked at.
+        top: end of the colour scale, shared by the pictures beside this one. marked: layer and head, from 1, to ring.
     """
     values = np.asarray(maps, dtype=np.float64)
-    layers, heads, tokens, _ = values.shape
-    pitch = tokens + GAP
+    layers, heads = values.shape[:2]
+    down, across = len(rows) + GAP, len(columns) + GAP
     figure = frame("Head", "Layer", dark=dark, height=int(90 + min(620, max(130, 110 * layers))), title=title)
     figure.add_trace(
         go.Heatmap(
             z=tiles(values),
+            x=_places("head", heads, columns),
+            y=_places("layer", layers, rows),
             hoverongaps=False,
-            hovertemplate="%{z:.3f}<extra></extra>",
+            hovertemplate="%{y}<br>→ %{x}<br>%{z:.3f}<extra></extra>",
             **_scale(top, signed, dark),
         )
     )
+    bare = {"showgrid": False, "zeroline": False, "showspikes": False}
     figure.update_xaxes(
-        tickvals=[head * pitch + tokens / 2 for head in range(heads)],
+        tickvals=[head * across + len(columns) // 2 for head in range(heads)],
         ticktext=[str(head + 1) for head in range(heads)],
-        showgrid=False,
-        zeroline=False,
+        **bare,
     )
     figure.update_yaxes(
-        tickvals=[layer * pitch + tokens / 2 for layer in range(layers)],
-        ticktext=[str(layer + first_layer) for layer in range(layers)],
+        tickvals=[layer * down + len(rows) // 2 for layer in range(layers)],
+        ticktext=[str(layer + 1) for layer in range(layers)],
         autorange="reversed",
-        showgrid=False,
-        zeroline=False,
+        **bare,
     )
+    if marked:
+        above, left = (marked[0] - 1) * down, (marked[1] - 1) * across
+        corners = {"x0": left - 1, "x1": left + across - 1, "y0": above - 1, "y1": above + down - 1}
+        figure.add_shape(type="rect", **corners, line={"color": CHOSEN[dark], "width": 3})
     return figure
 
 
-def tile_at(row: int, column: int, tokens: int) -> tuple[int, int]:
-    """Layer and head, from 1, of a cell of `grid`. tokens: of the sentence."""
-    pitch = tokens + GAP
-    return row // pitch + 1, column // pitch + 1
+def tile_at(row: int, column: int, rows: int, columns: int) -> tuple[int, int]:
+    """Layer and head, from 1, of a cell of `grid`. rows, columns: tokens down and across a tile."""
+    return row // (rows + GAP) + 1, column // (columns + GAP) + 1
 
 
 def head(
-    values: ArrayLike, tokens: Sequence[str], title: str, *, top: float, signed: bool = False, dark: bool = False
+    values: ArrayLike,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    *,
+    top: float,
+    said: ArrayLike | None = None,
+    signed: bool = False,
+    dark: bool = False,
 ) -> go.Figure:
-    """One head: from each token (row) to each token (column). values: [tokens, tokens].
+    """One head: from each token (row) to each token (column). No colour bar: three of them share one scale.
 
-    No colour bar: three of them stand side by side on one scale, which their caption names.
+    Args:
+        values: [rows, columns]. said: words for each cell, shown beside its number.
     """
     z = np.asarray(values, dtype=np.float64)
-    names = [plain(token) for token in tokens]
-    figure = frame("to token", "", dark=dark, height=150 + 20 * max(8, len(names)), title=title)
-    places = list(range(len(names)))
+    down, across = [plain(token) for token in rows], [plain(token) for token in columns]
+    figure = frame("to token", "", dark=dark, height=150 + 20 * max(8, len(down)), title=title)
+    words = np.full(z.shape, "") if said is None else np.asarray(said)
     figure.add_trace(
         go.Heatmap(
             z=z,
-            x=places,
-            y=places,
+            x=list(range(len(across))),
+            y=list(range(len(down))),
             xgap=1,
             ygap=1,
-            customdata=[[f"{row} → {column}" for column in names] for row in names],
-            hovertemplate="%{customdata}<br>%{z:.3f}<extra></extra>",
+            customdata=[[[f"{a} → {b}", words[i, j]] for j, b in enumerate(across)] for i, a in enumerate(down)],
+            hovertemplate="%{customdata[0]}<br>%{z:.3f}%{customdata[1]}<extra></extra>",
             showscale=False,
             **_scale(top, signed, dark),
         )
     )
-    small = {"tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False, "tickfont.size": 10}
-    figure.update_xaxes(tickangle=-90, **small)
-    figure.update_yaxes(autorange="reversed", **small)
+    small = {"showgrid": False, "zeroline": False, "tickfont.size": 10}
+    figure.update_xaxes(tickangle=-90, tickvals=list(range(len(across))), ticktext=across, **small)
+    figure.update_yaxes(autorange="reversed", tickvals=list(range(len(down))), ticktext=down, **small)
     return figure
 
 
@@ -115,6 +136,17 @@ def uniform(maps: ArrayLike, tolerance: float = 1e-3) -> bool:
     """True where every head looks at all tokens alike, as a model with wrong or untrained weights does."""
     values = np.asarray(maps, dtype=np.float64)
     return bool(values.shape[-1] > 1 and np.ptp(values, axis=-1).max() < tolerance)
+
+
+def _places(what: str, count: int, tokens: Sequence[str]) -> list[str]:
+    """A name for each line of the tiled picture, for the hover: token, its number, and the layer or head it is in."""
+    gap = [""] * GAP
+    names = [
+        name
+        for number in range(1, count + 1)
+        for name in [*(f"{plain(token)} ({at}, {what} {number})" for at, token in enumerate(tokens, 1)), *gap]
+    ]
+    return [name or f"between {at}" for at, name in enumerate(names[:-GAP])]
 
 
 def _scale(top: float, signed: bool, dark: bool) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -141,6 +141,7 @@ def compare(
     *,
     smoothing: float = 0.0,
     log: bool = False,
+    log_x: bool = False,
     band: Band | None = "std",
     scale: float = 1.0,
     dark: bool = False,
@@ -149,8 +150,10 @@ def compare(
     """Many runs on one plot: colour = method, one mean line and band where a group has enough seeds.
 
     Raw lines stay visible, faint, behind the smoothed ones. Means are over every run given: what is hidden in the
-    legend changes no mean.
+    legend changes no mean. On a logarithmic axis (log: values, log_x: progress) only what is above zero is drawn.
     """
+    if log_x:
+        curves = [replace(one, x=one.x[one.x > 0], y=one.y[one.x > 0]) for one in curves]
     title = f"{y_title}, smoothing {smoothing:g}" if smoothing else y_title
     figure = frame(X_TITLES[x], title, dark=dark, height=440)
     groups: dict[str, list[Curve]] = {}
@@ -164,6 +167,8 @@ def compare(
                 _single(figure, one, smoothing, scale, log, dark, markers, at == 0, len(members))
     figure.update_layout(hovermode="x unified" if len(figure.data) <= 8 else "closest")
     _log(figure, log)
+    if log_x:
+        figure.update_xaxes(type="log")
     return figure
 
 

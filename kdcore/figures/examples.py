@@ -120,12 +120,19 @@ def _bins(figure: go.Figure, bins: Sequence[Bin], look: palette.Style, name: str
 
 
 def scatter(
-    rows: pd.DataFrame, numbers: Sequence[int], reference: str, student: str, method: str, dark: bool = False
+    rows: pd.DataFrame,
+    numbers: Sequence[int],
+    reference: str,
+    student: str,
+    method: str,
+    dark: bool = False,
+    chosen: int | None = None,
 ) -> go.Figure:
     """The student's score over the reference's, one dot a row; on the line they agree.
 
     Args:
-        rows: those of `probes.examples.scored`. numbers: of the rows in their split, for the hover.
+        rows: those of `probes.examples.scored`. numbers: of the rows in their split, for the hover. chosen: id of the
+            row that gets a ring.
     """
     figure = frame(f"{plain(_short(reference))}: score", f"{plain(_short(student))}: score", dark=dark, height=460)
     values = rows[["reference", "student"]].to_numpy()
@@ -153,6 +160,20 @@ def scatter(
             showlegend=False,
         )
     )
+    if chosen in rows.index:
+        ring = {"symbol": "circle-open", "size": 16, "color": CHOSEN, "line": {"width": 3}}
+        marked = rows.loc[[chosen]]
+        figure.add_trace(
+            go.Scatter(
+                x=marked["reference"],
+                y=marked["student"],
+                mode="markers",
+                marker=ring,
+                hoverinfo="skip",
+                showlegend=False,
+                name="chosen row",
+            )
+        )
     return figure
 
 

@@ -15,6 +15,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "cka": ("Linear CKA (0 to 1)", "1: the same up to rotation and scale, 0: unrelated"),
     "cosine": ("Cosine distance (0 to 2)", "1 - cos of the states; 0: the same direction"),
     "mse": ("Squared distance (in variances)", "over the teacher's variance; 0: the same, 1: no better than its mean"),
+    "js": ("Jensen-Shannon divergence (nats)", "of the maps' means over heads; 0: the same, ln 2 = 0.69: disjoint"),
 }
 """Measure -> title with its range, and how to read it."""
 
@@ -23,32 +24,39 @@ _HALF = 0.13
 
 
 def matrix(
-    values: ArrayLike, measure: str, layer_map: Mapping[int, int] | None = None, dark: bool = False
+    values: ArrayLike,
+    measure: str,
+    layer_map: Mapping[int, int] | None = None,
+    dark: bool = False,
+    *,
+    first: int = 0,
+    top: float | None = None,
+    title: str = "",
 ) -> go.Figure:
     """One measure as a heat map, student layers from bottom up, teacher layers from left to right, 0 = embeddings.
 
     Args:
-        values: [teacher layers + 1, student layers + 1]. layer_map: student layer -> teacher layer, outlined.
+        values: [teacher layers, student layers], both from layer `first`. layer_map: student layer -> teacher layer,
+            outlined. top: end of the colour scale where it is shared; else the largest value. title: in place of the
+            measure's.
     """
     z = np.asarray(values, dtype=np.float64).T
-    title, _ = MEASURES.get(measure, (measure, ""))
+    title = title or MEASURES.get(measure, (measure, ""))[0]
     students, teachers = z.shape
+    note = " (0 = embeddings)" if first == 0 else ""
     figure = frame(
-        "Teacher layer (0 = embeddings)",
-        "Student layer (0 = embeddings)",
-        dark=dark,
-        height=120 + 44 * max(4, students),
-        title=title,
+        f"Teacher layer{note}", f"Student layer{note}", dark=dark, height=120 + 44 * max(4, students), title=title
     )
     figure.add_trace(
         go.Heatmap(
             z=z,
-            x=list(range(teachers)),
-            y=list(range(students)),
+            x=list(range(first, first + teachers)),
+            y=list(range(first, first + students)),
             xgap=2,
             ygap=2,
             colorscale=_scale(measure),
-            **_range(measure, z),
+            zmin=0.0,
+            zmax=shared_top(measure, z) if top is None else top,
             text=[[_number(value) for value in row] for row in z],
             texttemplate="%{text}" if z.size <= 200 else None,
             hovertemplate="student layer %{y}, teacher layer %{x}<br>%{z:.3f}<extra></extra>",
@@ -60,6 +68,13 @@ def matrix(
     figure.update_xaxes(dtick=1, showgrid=False)
     figure.update_yaxes(dtick=1, showgrid=False)
     return figure
+
+
+def shared_top(measure: str, *values: ArrayLike) -> float:
+    """End of a colour scale that holds for all of these matrices."""
+    if measure == "cka":
+        return 1.0
+    return max([1e-9, *(float(np.nanmax(np.asarray(one, dtype=np.float64), initial=0.0)) for one in values)])
 
 
 def nearest(values: ArrayLike, measure: str) -> list[tuple[int, int, float]]:
@@ -134,12 +149,6 @@ def _numbers(x: int, name: str, layers: int, matched: set[int], size: int, dark:
 
 def _scale(measure: str) -> str:
     return palette.SEQUENTIAL if measure == "cka" else f"{palette.SEQUENTIAL}_r"
-
-
-def _range(measure: str, z: np.ndarray) -> dict[str, float]:
-    if measure == "cka":
-        return {"zmin": 0.0, "zmax": 1.0}
-    return {"zmin": 0.0, "zmax": max(1e-9, float(np.nanmax(z, initial=0.0)))}
 
 
 def _number(value: float) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from kdcore.figures import palette
 from kdcore.figures.layers import MEASURES
-from kdcore.figures.template import QUIET, frame, outline
+from kdcore.figures.template import QUIET, frame, outline, plain
 
 CHOSEN = ("#0891B2", "#22D3EE")
 """The ring of what a person chose; the method's own pairs are outlined in red."""
+
+SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up")
+"""Of lines that share a colour, where there are many."""
 
 
 def ring(figure: go.Figure, student: int, teacher: int, dark: bool = False) -> go.Figure:
@@ -73,3 +79,49 @@ def place_of(values: ArrayLike, measure: str, student: int, teacher: int) -> int
     line = np.asarray(values, dtype=np.float64)[:, student]
     far = np.where(np.isnan(line), np.inf, -line if measure == "cka" else line)
     return int((far < far[teacher]).sum()) + 1
+
+
+@dataclass(frozen=True)
+class Line:
+    """A pair of layers over training steps. pair: its number, which gives the colour. beside: of the second run."""
+
+    name: str
+    steps: Sequence[int]
+    values: Sequence[float]
+    pair: int
+    beside: bool = False
+
+
+def course(lines: Sequence[Line], measure: str, marked: Mapping[str, int], dark: bool = False) -> go.Figure:
+    """How pairs of layers come together while training; the second run's are dashed.
+
+    Args:
+        marked: a word and the step it stands at: the moment that is looked at.
+    """
+    title, _ = MEASURES.get(measure, (measure, ""))
+    figure = frame("Training step", title, dark=dark, height=340)
+    for line in lines:
+        figure.add_trace(
+            go.Scatter(
+                x=list(line.steps),
+                y=list(line.values),
+                mode="lines+markers",
+                name=plain(line.name),
+                line={"color": palette.term_color(line.pair, dark), "dash": "dash" if line.beside else "solid"},
+                marker={"symbol": SYMBOLS[line.pair // len(palette.TERM_COLORS) % len(SYMBOLS)], "size": 8},
+                hovertemplate="step %{x}: %{y:.3f}",
+            )
+        )
+    last = max((step for line in lines for step in line.steps), default=0)
+    for word, step in marked.items():
+        figure.add_vline(
+            x=step,
+            line={"color": CHOSEN[dark], "width": 2, "dash": "dot"},
+            annotation={"text": plain(word), "font": {"color": QUIET[dark], "size": 11}},
+            annotation_position="top right" if step < last / 2 else "top left",
+        )
+    if measure == "cka":
+        figure.update_yaxes(range=[0, 1.04])
+    else:
+        figure.update_yaxes(rangemode="tozero")
+    return figure

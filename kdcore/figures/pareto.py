@@ -1,141 +1,372 @@
-"""Quality against cost, with the line of what nobody beats."""
+"""Quality against cost, with the line of what nobody beats and how far seeds move it."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike, NDArray
 
-from kdcore.figures import palette
-from kdcore.figures.template import QUIET, frame, plain
+from kdcore.figures import groups, palette
+from kdcore.figures.template import INK, QUIET, frame, plain
+
+Better = Literal["less", "more"]
+"""Which cost is good: less (time, size), or more (rows per second)."""
+Floats = NDArray[np.float64]
+
+RESAMPLES = 400
+"""Draws of seeds behind the band and the shares."""
+BAND = (0.1, 0.9)
+"""Of the draws, the band holds those between these quantiles."""
+FEWEST_SEEDS = 3
+"""Below this a spread over seeds is not drawn as a band."""
+FAINT = (0.35, 0.5)
+"""Opacity of beaten points on a light and on a dark page."""
+PHASES = 120
+"""Places along the cost axis where the band is computed."""
+
+_WIDTH, _HEIGHT = 320.0, 380.0
+_SIDES = (
+    "top right", "top left", "bottom right", "bottom left", "top center", "bottom center", "middle right",
+    "middle left",
+)  # fmt: skip
+
+RIVALS = {
+    "bf16": ("star-diamond", "Teacher, bf16 weights"),
+    "int8": ("star-square", "Teacher, int8"),
+    "cut": ("star-triangle-down", "Teacher, cut"),
+}
+"""Kind of undistilled rival -> marker, name in the legend. All in the teacher's colour."""
 
 
-def front(cost: ArrayLike, quality: ArrayLike) -> NDArray[np.bool_]:
+def front(cost: ArrayLike, quality: ArrayLike, better: Better = "less") -> NDArray[np.bool_]:
     """Which points nobody beats: no other is at least as cheap and at least as good, and better in one of both.
 
     Ties stay: two equal points are both on the front. A point with a missing value is not on it.
 
     Args:
-        cost: [points], low is good. quality: [points], high is good.
+        cost: [points]. quality: [points], high is good.
     """
     c, q = np.asarray(cost, dtype=np.float64), np.asarray(quality, dtype=np.float64)
+    c = c if better == "less" else -c
     known = np.isfinite(c) & np.isfinite(q)
     on = np.zeros(len(c), dtype=bool)
-    best = -np.inf
-    order = [at for at in np.lexsort((-q, c)) if known[at]]
-    for at in order:
-        same = on & (c == c[at]) & (q == q[at])
-        if q[at] > best or same.any():
+    best, cheapest = -np.inf, np.nan
+    for at in np.lexsort((-q, c)):
+        if known[at] and (q[at] > best or (q[at] == best and c[at] == cheapest)):
             on[at] = True
-            best = max(best, q[at])
+            best, cheapest = q[at], c[at]
     return on
 
 
-def scatter(
-    points: pd.DataFrame, x_title: str, y_title: str, *, teacher_lines: bool = True, dark: bool = False
-) -> go.Figure:
-    """Points by method, the front as steps, dominated points faint, teachers as stars with lines at 97 % and 99 %.
+def points(seen: pd.DataFrame, better: Better = "less") -> pd.DataFrame:
+    """What was seen of each seed, as one point a setting: means, spreads, and how surely it is on the front.
 
     Args:
-        points: columns key (what a click gives back), label, method ('teacher' for teachers), cost, quality (as shown),
-            cost_spread, quality_spread (0 where unknown), n (seeds), hardware. All rows must come from one hardware.
+        seen: one row a run or model: key, label, method, kind ('student', 'teacher', or one of `RIVALS`), condition,
+            cost, quality, busy. Rows of one label are one point's seeds; rows with a missing value do not count.
+
+    Returns:
+        key, label, method, kind, condition, cost, cost_spread, quality, quality_spread (sample std, 0 where there is
+        one seed), n, busy, on_front (by means), share (of the draws of seeds, in which the point is on the front).
+    """
+    rows = []
+    for label, members in seen.groupby("label", sort=False):
+        known = members.dropna(subset=["cost", "quality"])
+        cost, cost_spread, n = groups.mean_and_std(list(known["cost"]))
+        quality, quality_spread, _ = groups.mean_and_std(list(known["quality"]))
+        first = members.iloc[0]
+        rows.append(
+            {
+                **{name: first[name] for name in ("key", "method", "kind", "condition")},
+                "label": label,
+                "cost": cost,
+                "cost_spread": float(np.nan_to_num(cost_spread)),
+                "quality": quality,
+                "quality_spread": float(np.nan_to_num(quality_spread)),
+                "n": n,
+                "busy": bool(known["busy"].any()),
+            }
+        )
+    table = pd.DataFrame(rows)
+    table["on_front"] = front(table["cost"], table["quality"], better)
+    costs, qualities = draws(seen)
+    found = [front(c, q, better) for c, q in zip(costs, qualities, strict=True)]
+    table["share"] = np.mean(found, axis=0)
+    return table
+
+
+def draws(seen: pd.DataFrame, times: int = RESAMPLES) -> tuple[Floats, Floats]:
+    """Means over seeds drawn with replacement, cost and quality of a run together: two arrays [times, points].
+
+    Points stand in the order of their labels' first row. Seeded; one seed draws itself, none gives NaN.
+    """
+    rng = np.random.default_rng(0)
+    costs, qualities = [], []
+    for _, members in seen.groupby("label", sort=False):
+        known = members[["cost", "quality"]].dropna().to_numpy(np.float64)
+        if not len(known):
+            known = np.full((1, 2), np.nan)
+        drawn = known[rng.integers(len(known), size=(times, len(known)))].mean(axis=1)
+        costs.append(drawn[:, 0])
+        qualities.append(drawn[:, 1])
+    return np.stack(costs, axis=1), np.stack(qualities, axis=1)
+
+
+def band(seen: pd.DataFrame, better: Better = "less") -> pd.DataFrame:
+    """Where the front lies when seeds are drawn anew: at each cost the best quality that is to be had for it.
+
+    Returns:
+        cost, low, high: the quantiles `BAND` over the draws, from the first cost at which every draw has a point. Empty
+        where no point has `FEWEST_SEEDS`.
+    """
+    known = seen.dropna(subset=["cost", "quality"])
+    if known.empty or known.groupby("label").size().max() < FEWEST_SEEDS:
+        return pd.DataFrame({"cost": [], "low": [], "high": []})
+    costs, qualities = draws(known)
+    ends = float(costs.min()), float(costs.max())
+    places = np.geomspace(*ends, PHASES) if ends[0] > 0 else np.linspace(*ends, PHASES)
+    places = np.unique(np.concatenate([places, known.groupby("label")["cost"].mean()]))
+    to_be_had = costs[:, :, None] <= places if better == "less" else costs[:, :, None] >= places
+    best = np.where(to_be_had, qualities[:, :, None], -np.inf).max(axis=1)
+    low, high = np.quantile(best, BAND, axis=0, method="nearest")
+    rows = pd.DataFrame({"cost": places, "low": low, "high": high})
+    return rows[np.isfinite(best).all(axis=0)].reset_index(drop=True)
+
+
+def scatter(
+    table: pd.DataFrame,
+    x_title: str,
+    y_title: str,
+    *,
+    edges: pd.DataFrame | None = None,
+    better: Better = "less",
+    least: float | None = None,
+    si: bool = False,
+    dark: bool = False,
+) -> go.Figure:
+    """Points by method, the front as steps with its band, beaten points faint, teachers and rivals as stars.
+
+    Points taken on a busy machine are hollow. A line stands at `least`, and what is below it is grey; without
+    it, thin lines stand at 97 % and 99 % of the best teacher.
+
+    Args:
+        table: see `points`; all of one condition. edges: see `band`. least: quality asked for, in the axis's unit.
+        si: numbers as 1k, 1M.
 
     Raises:
-        ValueError: rows from different hardware, which cannot stand on one axis.
+        ValueError: points measured under different conditions, which cannot stand on one axis.
     """
-    places = points["hardware"].dropna().unique()
-    if len(places) > 1:
-        raise ValueError(f"latencies of different hardware cannot share a plot: {', '.join(map(str, places))}")
-    figure = frame(x_title, y_title, dark=dark, height=460)
-    known = points[np.isfinite(points["cost"]) & np.isfinite(points["quality"])].reset_index(drop=True)
-    on = front(known["cost"], known["quality"])
-    _steps(figure, known[on], dark)
-    known["side"] = _sides(known, on)
-    for method, rows in known.groupby("method", sort=False):
-        look = palette.teacher(dark) if method == "teacher" else palette.style(str(method), dark)
-        for lit in (True, False):
-            part = rows[on[rows.index] == lit]
+    conditions = table["condition"].dropna().unique()
+    if len(conditions) > 1:
+        raise ValueError(f"costs of different conditions cannot share a plot: {'; '.join(map(str, conditions))}")
+    figure = frame(x_title, y_title, dark=dark, height=480)
+    known = table[np.isfinite(table["cost"]) & np.isfinite(table["quality"])].reset_index(drop=True)
+    if edges is not None:
+        _band(figure, edges, better, dark)
+    _steps(figure, known, better, dark)
+    enough = known["quality"] >= (-np.inf if least is None else least)
+    known["look"] = np.where(~enough, "below", np.where(known["on_front"], "lit", "faint"))
+    log = len(known) > 0 and known["cost"].min() > 0 and known["cost"].max() / known["cost"].min() > 10
+    known = _placed(known, log)
+    for (kind, method), rows in known.groupby(["kind", "method"], sort=False):
+        style = _style(str(kind), str(method), dark)
+        shown = next(look for look in ("lit", "faint", "below") if (rows["look"] == look).any())
+        for look in ("lit", "faint", "below"):
+            part = rows[rows["look"] == look]
             if len(part):
-                _points(figure, part, look, lit, legend=lit or not on[rows.index].any())
-    if len(known) and known["cost"].min() > 0 and known["cost"].max() / known["cost"].min() > 10:
+                number = "%{x:.3s}" if si else "%{x:.3g}"
+                _points(figure, part, style, look, legend=look == shown, number=number, dark=dark)
+    if log:
         figure.update_xaxes(type="log", dtick="D2")
-    if teacher_lines:
-        _guides(figure, known, dark)
-    figure.add_annotation(
-        x=0.99,
-        y=0.02,
-        xref="paper",
-        yref="paper",
-        text="↖ up and left is better",
-        showarrow=False,
-        xanchor="right",
-        yanchor="bottom",
-        font={"color": QUIET[dark]},
-    )
+    if si:
+        figure.update_xaxes(tickformat="~s")
+    _guides(figure, known, least, dark)
+    _corner(figure, better, dark)
     return figure
 
 
-def _sides(known: pd.DataFrame, lit: NDArray[np.bool_]) -> list[str]:
-    """Where each label stands: inwards, so that none leaves the plot, and under its point where one stands above."""
-    cost, quality = known["cost"].to_numpy(float), known["quality"].to_numpy(float)
-    wide, high = (max(float(np.ptp(values)), 1e-9) if len(values) else 1.0 for values in (cost, quality))
-    sides = [""] * len(known)
-    for at in np.lexsort((cost, -quality)):
-        near = (np.abs(cost - cost[at]) < 0.25 * wide) & (np.abs(quality - quality[at]) < 0.08 * high)
-        above = any(lit[one] and sides[one].startswith("top") for one in np.flatnonzero(near) if one != at)
-        inwards = "right" if cost[at] - cost.min() <= wide / 2 else "left"
-        sides[at] = f"{'bottom' if above else 'top'} {inwards}"
-    return sides
+def _style(kind: str, method: str, dark: bool) -> palette.Style:
+    if kind == "student":
+        return palette.style(method, dark)
+    neutral = palette.teacher(dark)
+    if kind not in RIVALS:
+        return neutral
+    marker, label = RIVALS[kind]
+    return palette.Style(f"rival-{kind}", label, neutral.family, neutral.color, neutral.dash, marker, neutral.width)
 
 
-def _points(figure: go.Figure, rows: pd.DataFrame, look: palette.Style, lit: bool, legend: bool) -> None:
+def _placed(known: pd.DataFrame, log: bool) -> pd.DataFrame:
+    """text and side of the labels of lit points and teachers: where one covers no point and no label, else none.
+
+    Judged on a plot of `_WIDTH` x `_HEIGHT` pixels, a phone's, so that what fits here fits everywhere.
+    """
+    if known.empty:
+        return known.assign(text="", side="")
+    cost = known["cost"].to_numpy(np.float64)
+    x = _pixels(np.log(cost) if log else cost, _WIDTH)
+    y = _pixels(known["quality"].to_numpy(np.float64), _HEIGHT)
+    text = _short(known)
+    taken = [(at_x - 7, at_y - 7, at_x + 7, at_y + 7) for at_x, at_y in zip(x, y, strict=True)]
+    labels, sides = [""] * len(known), ["top center"] * len(known)
+    named = (known["look"] == "lit") | ((known["kind"] == "teacher") & (known["look"] == "faint"))
+    order = np.lexsort((cost, -known["quality"].to_numpy(np.float64), known["look"] != "lit"))
+    for at in order[named.to_numpy()[order]]:
+        for side in _SIDES:
+            box = _box(float(x[at]), float(y[at]), side, 6.2 * len(text[at]))
+            inside = box[0] >= -10 and box[2] <= _WIDTH + 10
+            if inside and not any(_overlap(box, other) for place, other in enumerate(taken) if place != at):
+                labels[at], sides[at] = text[at], side
+                taken.append(box)
+                break
+    return known.assign(text=labels, side=sides)
+
+
+def _pixels(values: Floats, extent: float) -> Floats:
+    """Values from 5 % to 95 % of an axis so long."""
+    wide = float(np.ptp(values)) or 1.0
+    return extent * (0.05 + 0.9 * (values - values.min()) / wide)
+
+
+def _box(x: float, y: float, side: str, width: float) -> tuple[float, float, float, float]:
+    """Left, lower, right and upper edge of a label of one line beside a point."""
+    height, gap = 14.0, 8.0
+    vertical, horizontal = side.split()
+    low = {"top": y + gap, "middle": y - height / 2, "bottom": y - gap - height}[vertical]
+    beside = gap if vertical == "middle" else 0.0
+    left = {"right": x + beside, "left": x - width - beside, "center": x - width / 2}[horizontal]
+    return left, low, left + width, low + height
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _short(known: pd.DataFrame) -> list[str]:
+    """The labels, without the student's size where all students have the same: "KD, 2 x 64" as "KD"."""
+    students = known.loc[known["kind"] == "student", "label"]
+    sizes = {label.rpartition(", ")[2] for label in students}
+    if len(sizes) != 1 or not all(", " in label for label in students):
+        return list(known["label"])
+    same = f", {sizes.pop()}"
+    return [
+        label.removesuffix(same) if kind == "student" else label
+        for label, kind in zip(known["label"], known["kind"], strict=True)
+    ]
+
+
+def _points(
+    figure: go.Figure, rows: pd.DataFrame, style: palette.Style, look: str, *, legend: bool, number: str, dark: bool
+) -> None:
+    color = QUIET[dark] if look == "below" else style.color
+    opacity = 1.0 if look == "lit" else FAINT[dark]
+    hollow = {True: "-open", False: ""}
     figure.add_trace(
         go.Scatter(
             x=rows["cost"],
             y=rows["quality"],
-            mode="markers+text" if lit else "markers",
-            text=[plain(label) for label in rows["label"]],
+            mode="markers+text" if rows["text"].any() else "markers",
+            text=[plain(text) for text in rows["text"]],
             textposition=list(rows["side"]),
             cliponaxis=False,
-            textfont={"size": 11},
-            name=look.label,
-            legendgroup=look.key,
+            textfont={"size": 11, "color": INK[dark] if look == "lit" else QUIET[dark]},
+            name=style.label,
+            legendgroup=style.key,
             showlegend=legend,
-            opacity=1.0 if lit else 0.35,
-            marker={"symbol": look.marker, "color": look.color, "size": 15 if look.key == "teacher" else 11},
-            error_x={"type": "data", "array": rows["cost_spread"], "thickness": 1, "width": 3},
-            error_y={"type": "data", "array": rows["quality_spread"], "thickness": 1, "width": 3},
-            customdata=rows[["n", "key"]].to_numpy(),
+            marker={
+                "symbol": [f"{style.marker}{hollow[bool(busy)]}" for busy in rows["busy"]],
+                "color": color,
+                "opacity": opacity,
+                "size": 15 if style.family == palette.TEACHER.family else 11,
+                "line": {"width": 1.5, "color": color},
+            },
+            error_x=_whiskers(rows["cost_spread"], palette.faded(color, opacity)),
+            error_y=_whiskers(rows["quality_spread"], palette.faded(color, opacity)),
+            customdata=np.stack(
+                [rows["n"], rows["key"], [f"{share:.0%}" for share in rows["share"]], _busy_words(rows)], axis=1
+            ).astype(object),
             hovertext=[plain(label) for label in rows["label"]],
-            hovertemplate="<b>%{hovertext}</b><br>%{x:.3g} · %{y:.1f}<br>N=%{customdata[0]}<extra></extra>",
+            hovertemplate=f"<b>%{{hovertext}}</b><br>{number} · %{{y:.1f}}<br>N=%{{customdata[0]}} · on the front in "
+            "%{customdata[2]} of resamples%{customdata[3]}<extra></extra>",
         )
     )
 
 
-def _steps(figure: go.Figure, best: pd.DataFrame, dark: bool) -> None:
-    line = best.sort_values(["cost", "quality"])
+def _whiskers(spread: pd.Series, color: str) -> dict[str, object]:
+    """A spread of 0 has no whisker: its caps would be a cross in the point."""
+    return {"type": "data", "array": spread.where(spread > 0), "color": color, "thickness": 1, "width": 3}
+
+
+def _busy_words(rows: pd.DataFrame) -> list[str]:
+    return ["<br>taken on a busy machine" if busy else "" for busy in rows["busy"]]
+
+
+def _steps(figure: go.Figure, known: pd.DataFrame, better: Better, dark: bool) -> None:
+    """The front, drawn on to the dearest point: what costs more than the best still is no better."""
+    line = known[known["on_front"]].sort_values(["cost", "quality"], ascending=[True, better == "less"])
+    x, y = list(line["cost"]), list(line["quality"])
+    dearest = known["cost"].max() if better == "less" else known["cost"].min()
+    if x and better == "less" and dearest > x[-1]:
+        x, y = [*x, dearest], [*y, y[-1]]
+    elif x and better == "more" and dearest < x[0]:
+        x, y = [dearest, *x], [y[0], *y]
     figure.add_trace(
         go.Scatter(
-            x=line["cost"],
-            y=line["quality"],
+            x=x,
+            y=y,
             mode="lines",
-            line={"shape": "hv", "color": QUIET[dark], "width": 1.5, "dash": "dot"},
+            line={"shape": "hv" if better == "less" else "vh", "color": QUIET[dark], "width": 1.5, "dash": "dot"},
             name="best for its cost",
             hoverinfo="skip",
         )
     )
 
 
-def _guides(figure: go.Figure, known: pd.DataFrame, dark: bool) -> None:
-    teachers = known[known["method"] == "teacher"]
+def _band(figure: go.Figure, edges: pd.DataFrame, better: Better, dark: bool) -> None:
+    """The band's lower edge without a line, and its upper edge filled down to it."""
+    shape = "hv" if better == "less" else "vh"
+    for edge, fill in (("low", None), ("high", "tonexty")) if len(edges) else ():
+        figure.add_trace(
+            go.Scatter(
+                x=edges["cost"],
+                y=edges[edge],
+                mode="lines",
+                line={"shape": shape, "width": 0},
+                fill=fill,
+                fillcolor=palette.faded(QUIET[dark], 0.16),
+                name="the same, other draws of seeds",
+                showlegend=fill is not None,
+                hoverinfo="skip",
+            )
+        )
+
+
+def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, dark: bool) -> None:
+    teachers = known[known["kind"] == "teacher"]
     if teachers.empty:
         return
     top = float(teachers["quality"].max())
-    for share, place in ((0.97, "bottom left"), (0.99, "top left")):
+    lines = [(0.97, "bottom left"), (0.99, "top left")] if least is None else [(least / top, "bottom left")]
+    for share, place in lines:
         figure.add_hline(
             y=share * top,
-            line={"color": QUIET[dark], "width": 1, "dash": "dot"},
-            annotation={"text": f"{share:.0%} of the best teacher", "font": {"color": QUIET[dark], "size": 11}},
+            line={"color": QUIET[dark], "width": 1, "dash": "dot" if least is None else "solid"},
+            annotation={"text": f"{100 * share:.3g}% of the best teacher", "font": {"color": QUIET[dark], "size": 11}},
             annotation_position=place,
         )
+
+
+def _corner(figure: go.Figure, better: Better, dark: bool) -> None:
+    figure.add_annotation(
+        x=0.99 if better == "less" else 0.01,
+        y=0.02,
+        xref="paper",
+        yref="paper",
+        text="↖ up and left is better" if better == "less" else "up and right is better ↗",
+        showarrow=False,
+        xanchor="right" if better == "less" else "left",
+        yanchor="bottom",
+        font={"color": QUIET[dark]},
+    )

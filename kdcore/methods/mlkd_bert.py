@@ -58,7 +58,8 @@ class MLKDBERT(Method):
              with 10 % warm-up (we warm up in both stages), for 50 + 30 epochs on CoLA, 20 + 15 on MRPC, RTE and STS-B,
              15 + 10 on SST-2, 10 + 10 on QNLI, 6 + 6 on MNLI and QQP: a share of 0.5 to 0.625 for representation. Its
              logs show no gain from sample and contrast for 4 layers (GLUE dev mean 78.2 with them, 78.4 without), and
-             none from attention on CoLA, MNLI and MRPC; the paper's own tables are unverified.
+             none from attention on CoLA, MNLI and MRPC; the paper's own tables, of results as of settings, are
+             unverified.
     """
 
     key = "mlkd"

@@ -25,8 +25,9 @@ class PKD(Method):
              tokens=all: the same for the state of every token, mean over a row's valid tokens first
     shapes   s, t: logits [batch, classes] (scores: [batch, 1]); c: [batch, width] (tokens=all: [batch, tokens, width]),
              equal widths; y: [batch]
-    departs  Loss and layers follow the authors' code. Of the paper only accounts by others were read: they give no
-             T^2, and a patience term that is summed, so that its beta is (k - 1) width times ours (unverified).
+    departs  Loss and layers follow the authors' code. Of the paper only accounts by others were read, and both of
+             these are unverified: no T^2, so that its alpha is alpha / (alpha + T^2 (1 - alpha)) here, and a patience
+             term that is summed, so that its beta counts (k - 1) width times as much as ours.
              The code's soft term is C times smaller (`reduction="mean"` over C classes). Its settings convert to
              alpha' = alpha / (alpha + C (1 - alpha)), beta' = beta (1 - alpha') / (1 - alpha), T unchanged: its preset
              for RTE (alpha 0.7, beta 500, T 10) is 0.54, 770, 10 here; its grid is alpha 0.2 to 0.7, beta 10 to 1000,

@@ -32,10 +32,13 @@ class SKD(Method):
     departs  No code was published and only parts of the paper could be read. That there are three distributions, and
              that a better teacher (or teacher of a better student) is drawn more often, is the paper's; the formula
              from rank to p is ours. Also unverified, and ours: T = 1 (TinyBERT's, which the paper says it follows), no
-             hard labels, squared error for scores, the paper's full ensemble. Its soft cross-entropy has the gradient
-             of our KL at T = 1. Ranks are decided on `select`, rows kept aside from training, where the paper uses the
-             dev set; a student starts from the run's initial weights, where the paper starts from TinyBERT's.
-             Pilots cost n trainings more, shown before start.
+             hard labels, squared error for scores. Unverified, and left to the run: the student's rate, batch and
+             epochs, and the paper's full ensemble. Its soft cross-entropy has the gradient of our KL at T = 1. Ranks
+             are decided on `select`, rows kept aside from training, where the paper uses the dev set; a student starts
+             from the run's initial weights, where the paper starts from the general TinyBERT (its 4-layer student:
+             unverified). TinyBERT's augmentation, which the paper adds as an option, is not built in. Pilots cost n
+             trainings more, shown before start. AutoSKDBERT, which learns the distribution instead of fixing it, is
+             deliberately not built: only its abstract could be read.
     """
 
     key = "skd"

@@ -31,8 +31,8 @@ class TAKD(Method):
              assistant should have is a question of the paper, whose answer could not be read: evenly spaced depths are
              ours, and so is that it has the student's width (a narrow student gets narrow assistants) and starts from
              where the student's weights come from. It teaches with its last weights, where the code takes those with
-             the best score on the rows that it also reports. Before start, assistants are priced as so many trainings
-             of the student; being deeper, they take longer.
+             the best score on the rows that it also reports. SKDBERT compares with a TAKD of its own, a chain of
+             finished teachers whose weakest teaches last; of it only accounts by others were read, and it is not this.
     """
 
     key = "takd"

@@ -19,7 +19,9 @@ from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
 from kdcore.methods.base import Method, MethodConfig, answered, listed
+from kdcore.models import masked_lm
 from kdcore.models.word_neighbours import WordNeighbours
+from kdcore.models.word_proposals import WordProposals
 from kdcore.records import Batch, Needs, Paper, Setup, Shape, Stage, Step, TeacherAnswers, Term, want
 
 INTERMEDIATE, PREDICT = "intermediate", "predict"
@@ -54,14 +56,19 @@ class TinyBERT(Method):
              of classes C, so that ours has C times its gradient; T = 1 is the paper's. For scores it learns the gold
              score, which is our default too. Its scripts leave the teacher's dropout on, and its classifier reads relu
              of the pooled output; ours do not.
-             Augmentation is not the paper's, and off by default. There a masked language model, or GloVe for words of
-             several pieces, proposes words; neither is at hand offline. Here they are the nearest in the teacher's own
-             table of word embeddings, whatever the sentence, and only for words of one piece outside a stop list of
-             ours; both sentences of a pair change at once. The paper adds 20 altered copies of each row. Here all
-             methods take the same steps, so altered batches stand in the place of originals, one for one by default,
-             and a row may come altered in one epoch and as it is in another. p and K are the paper's. Altered rows
-             bypass the teacher cache, which costs time. Their gold labels may be wrong and are never used: as in the
-             paper, the predict stage sees no altered rows where it learns gold scores.
+             Augmentation is off by default. In the paper a masked language model, or GloVe for words of several pieces,
+             proposes words. `word-neighbours` needs neither and is not the paper's way: words are the nearest in the
+             teacher's own table of word embeddings, whatever the sentence, and only for words of one piece. `masked-lm`
+             asks the model that `masked_lm` names: each word of one piece is masked by itself, in the whole row, pairs
+             as pairs, and the K most probable tokens that begin a word are proposed, the word itself perhaps among
+             them. The authors' code has the unmasked sentence follow the masked one, and drops other pieces from the K.
+             In GloVe's place stands that model's table, at the mean of the word's pieces. One pass of a row for each of
+             its words takes long: it is done when the row is first altered, and not in the predicted cost. The stop
+             list is ours; both sentences of a pair change at once. The paper adds 20 altered copies of each row. Here
+             all methods take the same steps, so altered batches stand in the place of originals, one for one by
+             default, and a row may come altered in one epoch and as it is in another. p and K are the paper's. Altered
+             rows bypass the teacher cache, which costs time. Their gold labels may be wrong and are never used: as in
+             the paper, the predict stage sees no altered rows where it learns gold scores.
     """
 
     key = "tinybert"
@@ -94,12 +101,19 @@ class TinyBERT(Method):
         score_target: Literal["gold", "teacher"] = Field(
             "gold", description="tasks with scores: the predict stage learns the gold scores, or the teacher's"
         )
-        augment: Literal["none", "word-neighbours"] = Field(
-            "none", description="alter rows: words near in the teacher's embedding table (not the paper's way)"
+        augment: Literal["none", "word-neighbours", "masked-lm"] = Field(
+            "none",
+            description="alter rows: words near in the teacher's embedding table (not the paper's way), or words that "
+            "a masked language model proposes (slow on a CPU: it reads a row once for each of its words)",
+        )
+        masked_lm: str = Field(
+            "",
+            max_length=500,
+            description="augment masked-lm: the model, folder:/path, hub:organisation/name or package:name",
         )
         augment_copies: int = Field(1, ge=1, le=100, description="altered batches for each original one")
         augment_chance: float = Field(0.4, ge=0, le=1, description="p: chance that a word of an altered row changes")
-        augment_words: int = Field(15, ge=1, le=100, description="K: nearest words, of which one is drawn")
+        augment_words: int = Field(15, ge=1, le=100, description="K: words proposed, of which one is drawn")
 
         _as_list = field_validator("layers", mode="before")(listed)
 
@@ -113,13 +127,16 @@ class TinyBERT(Method):
         self._scores = {m: n for m, n in self.map.items() if m > 0 and config.attention_weight}
         if self._scores:
             _same_heads(setup.student, teacher, self._teacher)
-        if config.augment != "none":
+        if config.augment == "word-neighbours":
             _marks_words(teacher, self._teacher)
+        if config.augment == "masked-lm":
+            self._found = masked_lm.find(config.masked_lm, setup.student)
         self.projection: Projection | None = None
         if self._states:
             places = len(self._states) if config.projection == "per-layer" else 1
             self.projection = Projection(places, setup.student.width, teacher.width, setup.seed)
-        self._words: WordNeighbours | None = None
+        self._words: WordNeighbours | WordProposals | None = None
+        self.register_buffer("_here", torch.empty(0), persistent=False)  # tells the device before any batch is there
         self._steps = 0
 
     @classmethod
@@ -187,12 +204,17 @@ class TinyBERT(Method):
     # --- altered rows -----------------------------------------------------------------------------------------------
 
     def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:
-        """Finds each word's neighbours where the stage takes altered rows: some seconds for 30,000 tokens."""
+        """Makes ready what proposes words, where the stage takes altered rows."""
         if self.config.augment == "none" or (stage == PREDICT and self._learns_gold()):
             self._words = None
         elif self._words is None:
-            table, vocabulary = teachers.word_embeddings(self._teacher), teachers.vocabulary()
-            self._words = WordNeighbours(table, vocabulary, self.config.augment_words)
+            self._words = self._proposer(teachers)
+
+    def _proposer(self, teachers: TeacherAnswers) -> WordNeighbours | WordProposals:
+        vocabulary, count = teachers.vocabulary(), self.config.augment_words
+        if self.config.augment == "masked-lm":
+            return WordProposals(masked_lm.load(self._found, vocabulary).to(self._here.device), count)
+        return WordNeighbours(teachers.word_embeddings(self._teacher), vocabulary, count)
 
     def stream(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """An original batch, then `augment_copies` altered ones, in turn over the whole run.
@@ -205,7 +227,7 @@ class TinyBERT(Method):
         numbered = enumerate(batches, start=self._steps)
         return (self._altered(batch, words, number) if number % turn else batch for number, batch in numbered)
 
-    def _altered(self, batch: Batch, words: WordNeighbours, number: int) -> Batch:
+    def _altered(self, batch: Batch, words: WordNeighbours | WordProposals, number: int) -> Batch:
         """Rows with some words replaced; those that did change get negative ids."""
         rng = np.random.default_rng((self.setup.seed, number))
         encoding = words.replaced(batch.encoding, self.config.augment_chance, rng)

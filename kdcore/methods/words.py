@@ -138,30 +138,32 @@ def parts(method: type[Method], config: MethodConfig, setup: Setup) -> list[Part
         UserError: the method does not fit the setup; field and remedy are named.
     """
     built = method(config, setup)
-    depths = _depths(built, setup)
+    deep = depths(built)
     teacher = next(iter(setup.teachers.values())).layers if setup.teachers else 0
     layer_map = method.layer_map(config, setup.student, next(iter(setup.teachers.values()))) if setup.teachers else {}
     found = []
     for stage in built.stages():
-        learner = next((role for role in depths if stage.trains(role)), next(iter(depths)))
-        guide = next((role for role in depths if stage.students and stage.runs(role) and not stage.trains(role)), "")
+        learner = next((role for role in deep if stage.trains(role)), next(iter(deep)))
+        guide = next((role for role in deep if stage.students and stage.runs(role) and not stage.trains(role)), "")
         if guide and not stage.needs.teacher:
             needs = Needs(stage.needs.student, stage.needs.student)
-            found.append(Part(stage, learner, depths[learner], guide, depths[guide], needs, {}))
+            found.append(Part(stage, learner, deep[learner], guide, deep[guide], needs, {}))
         else:
-            found.append(Part(stage, learner, depths[learner], "", teacher, stage.needs, layer_map))
+            found.append(Part(stage, learner, deep[learner], "", teacher, stage.needs, layer_map))
     return found
 
 
-def _depths(method: Method, setup: Setup) -> dict[str, int]:
-    """Role -> layers of its model. Built as thin as can be: only the depths are wanted."""
-
-    def build(layers: int | None = None) -> Any:
-        spec = StudentSpec(layers=layers or setup.student.layers, init="random")
-        return build_student(Shape(spec.layers, 8, 2, 8, vocabulary=8, positions=8), 2, spec, None, seed=0)
-
-    models: Mapping[str, Any] = method.build_students(build)
+def depths(method: Method) -> dict[str, int]:
+    """Role -> layers of the model that the method builds for it, as it runs."""
+    own = method.setup.student.layers
+    models: Mapping[str, Any] = method.build_students(lambda layers=None: thin(layers or own))
     return {role: shape_of(model.config).layers for role, model in models.items()}
+
+
+def thin(layers: int) -> Any:
+    """A BERT of this depth, as thin as can be: enough to see what a method makes of its students."""
+    spec = StudentSpec(layers=layers, init="random")
+    return build_student(Shape(layers, 8, 2, 8, vocabulary=8, positions=8), 2, spec, None, seed=0)
 
 
 def _entries(block: str) -> Iterator[tuple[str, str]]:

@@ -67,19 +67,22 @@ def stored_names(folder: Path, field: str) -> set[str]:
     return {_modern(name) for name in names}
 
 
-def read_weights(folder: Path, field: str) -> dict[str, Tensor]:
-    """All stored tensors by name, floating ones as float32.
+def read_weights(folder: Path, field: str, starts: tuple[str, ...] = ("",)) -> dict[str, Tensor]:
+    """The stored tensors by name, floating ones as float32.
+
+    Args:
+        starts: only those whose name begins with one of these are read.
 
     Raises:
         UserError: no safetensors files, or files that do not read.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     state: dict[str, Tensor] = {}
     for file in weight_files(folder, field):
         try:
-            state.update(load_file(str(file)))
+            with safe_open(str(file), framework="pt") as opened:
+                state |= {name: opened.get_tensor(name) for name in opened.keys() if _modern(name).startswith(starts)}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as error:
             raise _unreadable(file, field, error) from error
     return {

@@ -15,8 +15,9 @@ from kdcore.records import Encoding
 INSIDE = "##"
 """How a WordPiece vocabulary marks the pieces that continue a word."""
 
-CHUNK = 512
-"""Words compared with all others at once, which bounds the memory of their similarities."""
+BLOCK = 64
+"""Words compared with all others at once, always so many (rows of zeros fill up): the last bits of a product may depend
+on its size, and with them the order of neighbours that are equally near."""
 
 _LISTED = """
 an the this that these those such same other another each every either neither both all any some none no few fewer
@@ -40,7 +41,7 @@ and among them its negation, so they are never replaced. Words of one letter are
 
 
 class WordNeighbours:
-    """The K nearest words of each word, by the cosine of their embeddings.
+    """The K nearest words of each word, by the cosine of their embeddings. They are looked up when first asked for.
 
     A word is a token of letters alone, at least two, that is no stop word and no piece of a longer word. Only words
     have neighbours, and only words are neighbours.
@@ -58,9 +59,35 @@ class WordNeighbours:
         self.is_word[words] = True
         self.goes_on = torch.tensor([token.startswith(INSIDE) for token in vocabulary], dtype=torch.bool)
         """Tokens that continue a word, bool [vocabulary]."""
-        self.nearest = torch.arange(len(vocabulary))[:, None].repeat(1, max(1, min(count, len(words) - 1)))
-        """Ids, the nearest first, int64 [vocabulary, K]; what is no word has itself."""
-        self.nearest[words] = words[nearest(embeddings[words], self.nearest.shape[1])]
+        self.count = max(1, min(count, len(words) - 1))
+        """K."""
+        self._words = words
+        self._directions = F.normalize(embeddings[words].float(), dim=-1)
+        self._nearest = torch.arange(len(vocabulary))[:, None].repeat(1, self.count)
+        self._known = ~self.is_word
+
+    def nearest(self, ids: Tensor) -> Tensor:
+        """The K words nearest to each of these, the nearest first: int64 [ids, K]. What is no word has itself."""
+        places = torch.searchsorted(self._words, ids[~self._known[ids]].unique())
+        for start in range(0, len(places), BLOCK):
+            some = places[start : start + BLOCK]
+            cosines = self._cosines(self._directions[some])
+            cosines[torch.arange(len(some)), some] = -torch.inf  # a word is no neighbour of itself
+            self._nearest[self._words[some]] = self._words[cosines.topk(self.count).indices]
+        self._known[ids] = True
+        return self._nearest[ids]
+
+    def near(self, embedding: Tensor) -> list[int]:
+        """The K words nearest to any embedding [width], the nearest first; none where there are no words."""
+        if not len(self._words):
+            return []
+        cosines = self._cosines(F.normalize(embedding.float(), dim=-1)[None])
+        return self._words[cosines[0].topk(self.count).indices].tolist()
+
+    def _cosines(self, directions: Tensor) -> Tensor:
+        """Of at most BLOCK directions [rows, width] with all words, [rows, words]."""
+        block = F.pad(directions, (0, 0, 0, BLOCK - len(directions)))
+        return (block @ self._directions.T)[: len(directions)]
 
     def replaceable(self, encoding: Encoding) -> Tensor:
         """Where a whole word stands that has neighbours, bool [batch, tokens]."""
@@ -73,29 +100,13 @@ class WordNeighbours:
 
         The neighbour is drawn evenly. As many numbers are drawn whatever the words are: [batch, tokens], twice.
         """
-        ids = encoding.input_ids
-        drawn = torch.from_numpy(rng.random(ids.shape) < chance)
-        which = torch.from_numpy(rng.integers(self.nearest.shape[1], size=ids.shape))
-        return replace(
-            encoding, input_ids=torch.where(drawn & self.replaceable(encoding), self.nearest[ids, which], ids)
-        )
+        ids = encoding.input_ids.clone()
+        drawn = torch.from_numpy(rng.random(ids.shape) < chance) & self.replaceable(encoding)
+        which = torch.from_numpy(rng.integers(self.count, size=ids.shape))
+        ids[drawn] = self.nearest(ids[drawn]).gather(1, which[drawn][:, None]).squeeze(1)
+        return replace(encoding, input_ids=ids)
 
 
 def is_word(token: str) -> bool:
     """Letters alone, at least two, and no stop word (whatever its case)."""
     return len(token) > 1 and token.isalpha() and token.lower() not in STOP_WORDS
-
-
-def nearest(embeddings: Tensor, count: int) -> Tensor:
-    """Of each row the `count` others with the largest cosine, the nearest first: int64 [rows, count].
-
-    Args:
-        embeddings: [rows, width], more rows than `count` (or none).
-    """
-    directions = F.normalize(embeddings.float(), dim=-1)
-    found = [torch.empty(0, count, dtype=torch.int64)]
-    for start in range(0, len(directions), CHUNK):
-        cosines = directions[start : start + CHUNK] @ directions.T
-        cosines.diagonal(start).fill_(-torch.inf)  # a word is no neighbour of itself
-        found.append(cosines.topk(count).indices)
-    return torch.cat(found)

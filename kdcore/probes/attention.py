@@ -17,6 +17,8 @@ from kdcore.records import ALL_LAYERS
 
 Maps = NDArray[np.float32]
 Kind = Literal["js", "kl"]
+SPECIAL = frozenset({"[CLS]", "[SEP]", "[PAD]", "<s>", "</s>", "<pad>"})
+"""Tokens that the tokenizer adds, as BERT's and RoBERTa's write them."""
 _FLOOR = 1e-12
 """Least probability: a softmax in float32 may round to 0, where a divergence would be infinite."""
 
@@ -73,19 +75,25 @@ def head_divergences(teacher: Maps, student: Maps, kind: Kind = "js") -> NDArray
     """
     if teacher.shape[2:] != student.shape[2:]:
         raise ValueError(f"maps over different tokens: {teacher.shape[2:]} and {student.shape[2:]}")
-    ours = teacher.reshape(-1, *teacher.shape[2:])
-    theirs = student.reshape(-1, *student.shape[2:])
-    # one teacher head at a time: all pairs at once would be hundreds of megabytes for 12 x 12 heads
-    found = np.stack([_divergence(head[None], theirs, kind).mean(-1) for head in ours])
+    ours, theirs = (_probabilities(maps.reshape(-1, *maps.shape[2:])) for maps in (teacher, student))
+    found = _jensen_shannon(ours, theirs) if kind == "js" else _kullback_leibler(ours, theirs)
     return found.reshape(*teacher.shape[:2], *student.shape[:2])
 
 
 def best_heads(teacher: Maps, student: Maps, kind: Kind = "js") -> list[HeadMatch]:
     """For each student head the nearest teacher head of any layer; ties go to the lowest layer and head."""
-    divergences = head_divergences(teacher, student, kind)
+    return nearest_heads(head_divergences(teacher, student, kind))
+
+
+def nearest_heads(divergences: NDArray[np.float64]) -> list[HeadMatch]:
+    """For each student head the nearest teacher head; ties go to the lowest layer and head.
+
+    Args:
+        divergences: as `head_divergences` gives them.
+    """
     matches = []
-    for layer in range(student.shape[0]):
-        for head in range(student.shape[1]):
+    for layer in range(divergences.shape[2]):
+        for head in range(divergences.shape[3]):
             column = divergences[:, :, layer, head]
             best = np.unravel_index(column.argmin(), column.shape)
             matches.append(HeadMatch(layer + 1, head + 1, int(best[0]) + 1, int(best[1]) + 1, float(column[best])))
@@ -101,15 +109,33 @@ def layer_divergences(teacher: Maps, student: Maps, kind: Kind = "js") -> NDArra
     return head_divergences(teacher.mean(1, keepdims=True), student.mean(1, keepdims=True), kind)[:, 0, :, 0]
 
 
-def _divergence(teacher: Maps, student: Maps, kind: Kind) -> NDArray[np.float64]:
-    """Per map and query token: [maps, tokens]."""
-    p, q = _probabilities(teacher), _probabilities(student)
-    if kind == "kl":
-        found = rel_entr(p, q).sum(-1)
-    else:
-        middle = (p + q) / 2
-        found = (rel_entr(p, middle).sum(-1) + rel_entr(q, middle).sum(-1)) / 2
-    return np.maximum(found, 0.0)
+def words(tokens: list[str]) -> NDArray[np.int64]:
+    """Places of the tokens that are no special ones."""
+    return np.array([place for place, token in enumerate(tokens) if token not in SPECIAL], np.int64)
+
+
+def renormalised(maps: Maps) -> Maps:
+    """Maps whose columns are a choice of the tokens, with rows that sum to 1 again; NaN where nothing was left."""
+    total = maps.sum(-1, keepdims=True)
+    return np.divide(maps, total, out=np.full_like(maps, np.nan), where=total > 0)
+
+
+def _jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[maps of p, maps of q]: H(m) - (H(p) + H(q)) / 2 with m = (p + q) / 2 and H the entropy, mean over query tokens.
+
+    One map of p at a time, here and below: all pairs at once would be hundreds of megabytes for 12 x 12 heads.
+    """
+    own, other = _entropy(p), _entropy(q)
+    pairs = [_entropy((one + q) / 2) - (own[at] + other) / 2 for at, one in enumerate(p)]
+    return np.maximum(np.stack(pairs), 0.0).mean(-1)
+
+
+def _kullback_leibler(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.maximum(np.stack([rel_entr(one, q).sum(-1) for one in p]), 0.0).mean(-1)
+
+
+def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    return -(p * np.log(p)).sum(-1)
 
 
 def _probabilities(maps: Maps) -> NDArray[np.float64]:

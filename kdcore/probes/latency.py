@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +20,12 @@ from kdcore.models.anatomy import anatomy
 from kdcore.models.observe import evaluating
 from kdcore.models.shapes import usable_positions
 
+Precision = Literal["fp32", "bf16", "bf16 weights", "int8"]
+"""bf16: float32 weights under autocast, as runs compute. bf16 weights, int8: what the model itself was turned into."""
+
+CONDITION = ("hardware", "precision", "threads", "batch", "tokens")
+"""What two latencies must share to stand on one axis."""
+
 _FEWEST = 5
 """Rounds that are measured even where the time is over."""
 _SPARE = 0.3
@@ -31,7 +37,7 @@ class Latency:
     """One model at one batch size. Times are milliseconds per batch; per_second counts rows.
 
     tokens: length of every row, without padding. p10_ms, p90_ms: a tenth of the passes were faster, a tenth slower.
-    busy: other work held cores that the measurement needed, so it is not to be trusted.
+    busy: other work held cores that the measurement needed, or a training ran beside it: not to be trusted.
     """
 
     name: str
@@ -60,8 +66,9 @@ def measure(
     tokens: int = 128,
     repeats: int = 30,
     warmup: int = 3,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision | Mapping[str, Precision] = "fp32",
     seconds: float = 60.0,
+    beside: Callable[[], bool] = lambda: False,
 ) -> list[Latency]:
     """Times the models, interleaved: each round runs every model at every batch size once.
 
@@ -69,6 +76,8 @@ def measure(
 
     Args:
         tokens: a realistic row length of the task, such as its mean. repeats: rounds, fewer where `seconds` are over.
+        precision: of all models, or of each by name.
+        beside: whether something else is known to be at work, such as a training; asked before and after.
 
     Raises:
         ValueError: no models, sizes below 1, or rows longer than a model can read.
@@ -78,7 +87,8 @@ def measure(
     for name, model in models.items():
         if tokens > usable_positions(model.config):
             raise ValueError(f"{tokens} tokens are more than the {usable_positions(model.config)} {name} can read")
-    busy_before, load = _foreign_cores(), os.getloadavg()[0]
+    of_model = {name: precision if isinstance(precision, str) else precision[name] for name in models}
+    foreign, load, accompanied = _foreign_cores(), os.getloadavg()[0], beside()
     cases = {(name, batch): _inputs(model, batch, tokens) for name, model in models.items() for batch in batch_sizes}
     times: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
     with ExitStack() as stack:
@@ -88,14 +98,22 @@ def measure(
         deadline = time.perf_counter() + seconds
         for turn, counted in enumerate(_rounds(warmup, repeats, deadline)):
             for name, batch in _rotated(list(cases), turn):
-                taken = _time(models[name], cases[name, batch], precision)
+                taken = _time(models[name], cases[name, batch], of_model[name])
                 if counted:
                     times[name, batch].append(taken)
-    busy = max(busy_before, _foreign_cores()) > (os.cpu_count() or 1) - torch.get_num_threads() + _SPARE
+    spare = (os.cpu_count() or 1) - torch.get_num_threads() + _SPARE
+    busy = accompanied or beside() or max(foreign, _foreign_cores()) > spare
     return [
-        _record(name, batch, tokens, times[name, batch], _device(models[name]), precision, load, busy)
+        _record(name, batch, tokens, times[name, batch], _device(models[name]), of_model[name], load, busy)
         for name, batch in cases
     ]
+
+
+def merged(old: Iterable[Mapping[str, Any]], new: Iterable[Latency]) -> list[dict[str, Any]]:
+    """The records of a run that was timed again: the new ones, then those of models and conditions not among them."""
+    fresh = [record.data() for record in new]
+    known = {_identity(record) for record in fresh}
+    return fresh + [dict(record) for record in old if _identity(record) not in known]
 
 
 def hardware_name(device: torch.device | str = "cpu") -> str:
@@ -107,6 +125,10 @@ def hardware_name(device: torch.device | str = "cpu") -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
     return f"{name} ({os.cpu_count()} cores)"
+
+
+def _identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    return record.get("name"), *(record.get(part) for part in CONDITION)
 
 
 def _rounds(warmup: int, repeats: int, deadline: float) -> Iterator[bool]:

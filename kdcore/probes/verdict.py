@@ -23,6 +23,12 @@ FEWEST_SEEDS = 6
 """Paired seeds below which nothing is called real."""
 OVER_SEEDS = "paired t-test over seeds"
 OVER_BOTH = "paired t-test over seeds and dev rows, both random (Dorfman-Berbaum-Metz, degrees of freedom by Hillis)"
+HOW = (
+    f"Runs are paired by seed: same task, initial weights, student and data order. {OVER_BOTH}: with MS of the two-way "
+    "table seeds × rows of gaps, the squared standard error is (MS_seeds + max(MS_rows − MS_rest, 0)) / (S R). So an "
+    "interval here speaks for other seeds and for other dev rows. Where a run's predictions are not kept, only its "
+    "score is known and the test is the paired t-test over seeds. Testing many pairs will find some by chance."
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,30 @@ def compare(first: Mapping[int, ArrayLike], second: Mapping[int, ArrayLike], lev
     half = error * float(stats.t.ppf((1 + level) / 2, freedom))
     p = 2 * float(stats.t.sf(abs(gap) / error, freedom))
     return Verdict(seeds, rows, gap, gap - half, gap + half, p, test, level)
+
+
+def in_words(found: Verdict, first: str, second: str) -> tuple[str, str]:
+    """The verdict as a headline and a sentence. first, second: what the two are called."""
+    gap = f"{abs(100 * found.gap):.1f} points"
+    if not found.seeds:
+        return "Not enough seeds.", f"{first} and {second} share no finished seed; a verdict needs {FEWEST_SEEDS}."
+    ahead, behind = (first, second) if found.gap >= 0 else (second, first)
+    if not found.enough:
+        count = f"{len(found.seeds)} paired seed{'s' if len(found.seeds) > 1 else ''}"
+        so_far = f"So far {ahead} is ahead by {gap}" if found.gap else "So far the two score the same"
+        return "Not enough seeds.", f"{count}, a verdict needs {FEWEST_SEEDS}. {so_far}."
+    ends = sorted((found.low, found.high) if found.gap >= 0 else (-found.low, -found.high))
+    interval = f"{found.level:.0%} interval {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
+    if found.real:
+        return "Yes.", f"{ahead} is better than {behind} by {gap} ({interval})."
+    return "Not shown.", f"A gap of {gap} can be chance ({interval}): no winner between {first} and {second}."
+
+
+def basis(found: Verdict) -> str:
+    """What a verdict rests on: seeds, rows, the test, and its p where there is one."""
+    rows = f"{found.rows} dev rows" if found.rows else "scores only"
+    p = "" if not found.enough else "; p < 0.001" if found.p < 0.001 else f"; p = {found.p:.3f}"
+    return f"seeds {', '.join(map(str, found.seeds))}; {rows}; {found.test}{p}"
 
 
 def _standard_error(gaps: Floats) -> tuple[float, float]:

@@ -118,6 +118,11 @@ class Store:
         with database.read(self.engine) as connection:
             return frames.metrics_frame(connection, _ids(run_ids), kinds)
 
+    def quantities(self, run_ids: str | Sequence[str]) -> list[tuple[str, str]]:
+        """Kind and name of what these runs have logged, such as ("weighted", "soft"), by kind and name."""
+        with database.read(self.engine) as connection:
+            return frames.quantities(connection, _ids(run_ids))
+
     def evaluations(self, run_ids: str | Sequence[str]) -> pd.DataFrame:
         """run, stage, step, split, which, metric, value (fractions), rows; ordered by run and step."""
         with database.read(self.engine) as connection:

@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.errors import UserError
+from kdcore.figures.race import Replay
 from kdcore.figures.template import Figure, summary
 from pages.parts.plot import Click, OnClick, plot
 from pages.parts.text import plain, sentence
@@ -68,6 +69,7 @@ def figure(
     follows: str | None = None,
     how: str = "",
     on_click: OnClick = "ignore",
+    replay: Replay | None = None,
 ) -> Click | None:
     """Draws one figure with its caption and, one click below, its numbers as a table and a CSV file.
 
@@ -75,12 +77,13 @@ def figure(
         key: unique on the page. A figure that raises becomes a card with the reason.
         follows: zoom and hidden lines stay until this word changes.
         how: how the numbers were computed; stands with them.
-        on_click: see `plot.plot`. Returns what was clicked since the last run of the page.
+        on_click, replay: see `plot.plot`. Returns what was clicked since the last run of the page.
     """
     click = None
     with guarded(what):
         drawn = build()
-        click = plot(drawn, key=key, alt=summary(drawn), on_click=on_click, follows=follows)
+        alt = summary(drawn) if replay is None else f"{summary(drawn)}. {replay.said[-1][1]}"
+        click = plot(drawn, key=key, alt=alt, on_click=on_click, follows=follows, replay=replay)
         if caption:
             st.caption(caption)
         if data is not None or how:

@@ -25,6 +25,8 @@ LABELS = {
     "width": "Width (hidden size)",
     "intermediate": "Feed-forward size",
     "clip": "Largest gradient norm",
+    "masked_lm": "Masked language model",
+    "gradient_share_every": "Gradient shares every (steps)",
 }
 """Names of fields where the settings' own name would say too little."""
 

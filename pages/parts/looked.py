@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from kdcore.errors import UserError
 from kdcore.paths import run_dir
-from kdcore.probes.attention import AttentionMaps, attention_maps
+from kdcore.probes.attention import AttentionMaps, Maps, attention_maps, head_divergences, layer_divergences
 
-LONGEST = 64
-"""Tokens shown of a sentence: more could not be read on a screen."""
+LONGEST = 128
+"""Tokens kept of a sentence. Heads are compared over all of them; a window of them is drawn."""
 
 _one_at_a_time = threading.Lock()
 """The maps are read off through hooks in the model, and sessions share the models."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Jensen-Shannon divergences, in nats. heads: [teacher layers, teacher heads, student layers, student heads].
+
+    layers: of the maps' means over heads, [teacher layers, student layers].
+    """
+
+    heads: NDArray[np.float64]
+    layers: NDArray[np.float64]
 
 
 def stamp(run: str) -> float:
@@ -40,20 +54,14 @@ def teacher_maps(run: str, when: float, teacher: str, sentence: str, pair: str |
         return attention_maps(model, tokenizer, sentence, pair, max_length=LONGEST)
 
 
+@st.cache_data(max_entries=64, show_spinner=False)
+def compared(teacher: Maps, student: Maps) -> Compared:
+    """Every head against every head, and every layer against every layer, over all tokens."""
+    return Compared(head_divergences(teacher, student), layer_divergences(teacher, student))
+
+
 def teacher_names(run: str, when: float) -> list[str]:
     return list(_teachers(run, when))
-
-
-@st.cache_data(max_entries=16, show_spinner=False)
-def samples(task: str, count: int = 3) -> list[tuple[str, str | None]]:
-    """Short sentences (or pairs) of a task's dev split, to start from."""
-    from kdcore.data import load
-
-    data = load(task)
-    split = data.splits[data.task.splits[0]]
-    rows = sorted(range(min(len(split), 200)), key=lambda row: -len(split.texts[0][row]))[5 : 5 + count]
-    second = split.texts[1] if len(split.texts) > 1 else None
-    return [(split.texts[0][row], second[row] if second else None) for row in rows]
 
 
 @st.cache_resource(max_entries=3, show_spinner=False)

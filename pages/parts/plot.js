@@ -24,7 +24,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const state = kept.get(place) ?? {}
   kept.set(place, state)
   state.answer = data.clicks ? (click) => setTriggerValue("clicked", click) : null
-  state.draw = () => (state.pressed ? (state.late = true) : draw(frame, place, data))
+  state.draw = async () => {
+    if (state.pressed) return void (state.late = true)
+    await draw(frame, place, data)
+    if (place.isConnected) replay(frame, place, data)
+  }
   place.setAttribute("aria-label", data.alt)
   place.style.height = `${data.height}px`
   library()

@@ -11,12 +11,13 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import streamlit as st
 
+from kdcore.figures.race import Replay
 from kdcore.figures.template import CONFIG, PLOTLY_JS, Figure
 
 HERE = Path(__file__).resolve().parent
@@ -49,12 +50,29 @@ _CSS = """
 .kd-plot-zoomed .kd-plot-tools { opacity: 1; }
 .kd-plot-zoomed .kd-plot-tools button[data-do="reset"] { display: inline-block; }
 .kd-plot-clicks .nsewdrag { cursor: pointer; }
-@media (prefers-reduced-motion: reduce) { .kd-plot-tools { transition: none; } }
+.kd-replay { display: flex; flex-wrap: wrap; align-items: center; gap: 8px 12px; margin-top: 8px; }
+.kd-replay, .kd-replay-words { font: 400 14px var(--st-font, sans-serif); color: var(--st-text-color); }
+.kd-replay button, .kd-replay select {
+  font: inherit; padding: 4px 12px; border-radius: 8px; cursor: pointer;
+  color: inherit; background: var(--st-background-color); border: 1px solid var(--st-border-color);
+}
+.kd-replay button { min-width: 5.5em; font-weight: 600; }
+.kd-replay select { padding: 4px 6px; }
+.kd-replay input { flex: 1 1 240px; min-width: 120px; accent-color: var(--st-primary-color); }
+.kd-replay output { min-width: 5em; font-variant-numeric: tabular-nums; }
+.kd-replay-words { margin: 8px 0 0; min-height: 3em; font-variant-numeric: tabular-nums; }
+.kd-replay :is(button, select):is(:hover, :focus-visible), .kd-replay input:focus-visible {
+  border-color: var(--st-primary-color); outline: 1px solid var(--st-primary-color);
+}
+@media (prefers-reduced-motion: reduce) {
+  .kd-plot-tools { transition: none; }
+  .kd-replay-play, .kd-replay-rate { display: none; }
+}
 """
 
-_plot = st.components.v2.component(
-    "kd_plot", html=_HTML, css=_CSS, js=(HERE / "plot.js").read_text(encoding="utf-8"), isolate_styles=False
-)
+_JS = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("plot.js", "replay.js"))
+
+_plot = st.components.v2.component("kd_plot", html=_HTML, css=_CSS, js=_JS, isolate_styles=False)
 
 
 @dataclass(frozen=True)
@@ -81,13 +99,20 @@ OnClick = Callable[[Click], None] | Literal["ignore", "rerun"]
 
 
 def plot(
-    figure: Figure, *, key: str, alt: str, on_click: OnClick = "ignore", follows: str | None = None
+    figure: Figure,
+    *,
+    key: str,
+    alt: str,
+    on_click: OnClick = "ignore",
+    follows: str | None = None,
+    replay: Replay | None = None,
 ) -> Click | None:
     """Draws the figure; returns what was clicked in it since the last run of the page.
 
     Args:
         key: unique on the page, without "__". alt: what a screen reader says.
         follows: zoom and hidden lines stay until this word changes; by default, until the axes mean something else.
+        replay: the figure can be played; a clock and a line of words stand under it.
     """
     if not available():
         st.plotly_chart(figure, key=key, theme=None, config=CONFIG, alt=alt)
@@ -105,6 +130,7 @@ def plot(
         "revision": follows if follows is not None else _axes(figure),
         "clicks": on_click != "ignore",
         "file": key.replace("_", "-"),
+        "replay": asdict(replay) if replay else None,
     }
     result = _plot(key=key, data=data, on_clicked_change=clicked)
     return read_click(result.get("clicked"))

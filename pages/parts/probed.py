@@ -24,10 +24,10 @@ def latencies(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def distances(probe: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Teacher -> its matrices (cka, cosine, mse: [teacher layers + 1, student layers + 1]; tokens)."""
-    if "cka" in probe:
-        return {str(probe.get("teacher", "teacher")): probe}
-    return {str(name): one for name, one in probe.items() if isinstance(one, Mapping) and "cka" in one}
+    """Teacher -> its matrices (cka, cosine, mse: [teacher layers + 1, student layers + 1]; tokens), the first first."""
+    found = {str(probe.get("teacher", "teacher")): probe} if "cka" in probe else {}
+    others = probe.get("others")
+    return found | {str(name): one for name, one in (others.items() if isinstance(others, Mapping) else ())}
 
 
 def _records(data: Any) -> Iterator[Mapping[str, Any]]:

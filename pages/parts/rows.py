@@ -103,6 +103,5 @@ def _one(example: int, pair: Pair) -> None:
 def _look(task: str, sentences: list[str]) -> None:
     """Opens Attention on these sentences."""
     st.session_state["attention_for"] = task
-    for key, words in zip(("attention_text", "attention_pair"), [*sentences, ""], strict=False):
-        st.session_state[key] = words[: asked.LONGEST_TEXT]
-    st.switch_page("pages/attention.py", query_params={"job": st.session_state["job"]})
+    typed = dict(zip(("s", "s2"), (words[: asked.LONGEST_TEXT] for words in sentences), strict=False))
+    st.switch_page("pages/attention.py", query_params={**typed, "job": st.session_state["job"]})

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
+from kdcore.data.splits import IDS_PER_SPLIT
 from kdcore.figures import examples as figures
 from kdcore.probes import examples, fidelity
 from pages.parts import cards, rows
 from pages.parts.answered import Pair
+from pages.parts.plot import Click
 
+CLICKED = "examples_clicked_row"
 LISTS = {
     "difference": "Largest differences",
     "farther": "Student farther from gold",
@@ -31,14 +36,15 @@ def show(pair: Pair) -> None:
     with st.container(horizontal=True, key="examples_facts"):
         for label, value, words in numbers:
             st.metric(label, f"{value:.3f}", help=words, border=True, width="stretch")
-    dark = cards.dark()
+    dark, chosen = cards.dark(), _chosen(pair)
     cards.figure(
         lambda: figures.scatter(
-            scored, list(table["row"]), pair.other.name, pair.student.name, pair.student.method, dark
+            scored, list(table["row"]), pair.other.name, pair.student.name, pair.student.method, dark, chosen
         ),
         "examples_scatter",
-        f"{pair.about()}. On the dotted line the two agree.",
+        f"{pair.about()}. On the dotted line the two agree. Click a dot to put its row first below.",
         data=table,
+        on_click=partial(_take, pair),
     )
     by = st.segmented_control(
         "Rows",
@@ -52,7 +58,28 @@ def show(pair: Pair) -> None:
     by = by if by in LISTS else "difference"
     found = _order(scored, by)
     st.subheader(f"{LISTS[by]}: {rows.count(len(found))}", anchor=False)
+    if chosen is not None:
+        found = pd.Index([chosen, *found[found != chosen]])
+        with st.container(horizontal=True, vertical_alignment="center", key="examples_clicked"):
+            st.markdown(f"First, ringed in the plot: **row {chosen % IDS_PER_SPLIT}**.")
+            st.button("Take the ring off", key="examples_unclick", icon=":material/close:", on_click=_forget)
     rows.show(found, pair, measures)
+
+
+def _take(pair: Pair, click: Click) -> None:
+    """The clicked dot's row; dots are drawn in the order of the rows."""
+    if click.point is not None and click.custom and click.point < len(pair.answers.ids):
+        st.session_state[CLICKED] = (pair.dev.task.key, int(pair.answers.ids[click.point]))
+
+
+def _forget() -> None:
+    st.session_state.pop(CLICKED, None)
+
+
+def _chosen(pair: Pair) -> int | None:
+    """Id of the row that was clicked, where these models answered it."""
+    task, row = st.session_state.get(CLICKED, ("", None))
+    return row if task == pair.dev.task.key and row in pair.answers.ids else None
 
 
 def _order(scored: pd.DataFrame, by: str) -> pd.Index:

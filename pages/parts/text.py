@@ -3,70 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from kdcore.tasks import METRICS, TASKS, Task
+from kdcore.tasks import TASKS, Task
+from kdcore.wording import (
+    amount,
+    duration,
+    hundredfold,
+    listed,
+    metric_title,
+    one_line,
+    sentence,
+    size,
+    task_title,
+)
 
 _MARKS = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
-_BREAKS = re.compile(r"[\r\n\t\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]+")
+
+__all__ = [
+    "ago", "amount", "duration", "hundredfold", "listed", "metric_title", "one_line", "plain", "sentence", "size",
+    "task_of", "task_title",
+]  # fmt: skip
 
 
 def plain(text: object, longest: int = 200) -> str:
     """Text that Markdown shows letter by letter: no link, colour, formula, icon, line break or direction change."""
-    words = _BREAKS.sub(" ", str(text)).strip()
-    if len(words) > longest:
-        words = f"{words[: longest - 1]}…"
-    return _MARKS.sub(r"\\\1", words)
-
-
-def one_line(text: object, longest: int = 80) -> str:
-    """Text for places that read no Markdown (tables, list boxes): one line, not too long."""
-    words = _BREAKS.sub(" ", str(text)).strip()
-    return words if len(words) <= longest else f"{words[: longest - 1]}…"
-
-
-def sentence(text: object) -> str:
-    """Words of ours as a sentence: a capital first, a full stop last."""
-    words = str(text).strip()
-    if not words:
-        return ""
-    return f"{words[0].upper()}{words[1:]}{'' if words[-1] in '.!?' else '.'}"
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds for people: `4 s`, `2 min 10 s`, `1 h 05 min`; a dash where unknown."""
-    if seconds is None or seconds != seconds:
-        return "–"
-    whole = round(seconds)
-    if whole < 1:
-        return "< 1 s"
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def size(count: float | None) -> str:
-    """Bytes for people, in powers of 1024."""
-    if count is None or count != count:
-        return "–"
-    for unit in ("B", "KiB", "MiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def amount(count: float | None) -> str:
-    """A large count: `4.4 M`, `12.3 k`."""
-    if count is None or count != count:
-        return "–"
-    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(count) >= limit:
-            return f"{count / limit:.1f} {unit}"
-    return f"{count:.0f}"
+    return _MARKS.sub(r"\\\1", one_line(text, longest))
 
 
 def ago(moment: datetime | float | str | None) -> str:
@@ -81,26 +43,5 @@ def ago(moment: datetime | float | str | None) -> str:
     return "just now" if past < 5 else f"{duration(past)} ago"
 
 
-def hundredfold(score: float | None, digits: int = 1) -> str:
-    """A stored fraction as GLUE shows it, times 100."""
-    return "–" if score is None or score != score else f"{100 * score:.{digits}f}"
-
-
-def task_title(key: str) -> str:
-    """A task's name on the screen; an unknown key stays itself."""
-    return TASKS[key].title if key in TASKS else ("Own data" if key == "own" else one_line(key, 40))
-
-
-def metric_title(metric: str) -> str:
-    return METRICS.get(metric, one_line(metric, 40))
-
-
 def task_of(key: str) -> Task | None:
     return TASKS.get(key)
-
-
-def listed(words: Iterable[str], limit: int = 4) -> str:
-    """`a, b and 3 more`."""
-    everything = list(words)
-    shown = ", ".join(everything[:limit])
-    return shown if len(everything) <= limit else f"{shown} and {len(everything) - limit} more"

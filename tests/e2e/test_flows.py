@@ -146,7 +146,7 @@ def test_teacher_and_student_are_seen_side_by_side(open_page: Callable[..., Any]
     _until(lambda: store.get(run).state in ("done", "failed"), "the distilled run")
     assert store.get(run).state == "done", store.get(run).detail
     page = open_page(f"attention?job={run}")
-    _expect(page.locator(".js-plotly-plot")).to_have_count(6)
+    _expect(page.locator(".js-plotly-plot")).to_have_count(7)
     scales = page.evaluate(
         "() => [...document.querySelectorAll('.js-plotly-plot')].slice(0, 3).map(p => [p.data[0].zmin, p.data[0].zmax])"
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import small_world as world
 from small_world import run
@@ -11,6 +14,8 @@ from kdcore.engine import estimate
 from kdcore.engine.estimate import predict
 from kdcore.errors import UserError
 from kdcore.events import RunFinished, RunStarted, StepDone
+from kdcore.models.count import flops
+from kdcore.records import Shape
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +64,66 @@ def test_memory_and_disk(one_teacher):
     split = predict(run("kd", one_teacher, batch_size=64, accumulate=4)).memory_bytes
     assert one.memory_bytes <= split < predict(run("kd", one_teacher, batch_size=64)).memory_bytes
     assert predict(run("kd", one_teacher, teacher_cache=False)).disk_bytes < one.disk_bytes
+
+
+# --- a chain of assistants -------------------------------------------------------------------------------------------
+
+ROWS, STEPS = 16, 12  # of a batch; of each learner: 2 epochs of 6
+SELECT, DEV = 10, 30
+
+
+@pytest.fixture
+def priced(shelf, monkeypatch):
+    """Prices a student of 1 layer under a teacher of 9. Start-up and updates cost nothing: operations alone count."""
+    monkeypatch.setattr(estimate, "START_UP", 0.0)
+    monkeypatch.setattr(estimate, "_bandwidth", lambda: math.inf)
+    deep = (world.teacher(shelf, "nine-layers", layers=9, seed=8),)
+    student = world.STUDENT.model_copy(update={"layers": 1})
+    return lambda method, options=None, **changes: predict(run(method, deep, options, student=student, **changes))
+
+
+def work(shape: Shape, rows: float, tokens: int) -> float:
+    return flops(shape, tokens) * rows / 1e8
+
+
+def test_an_assistant_is_priced_at_its_own_depth(priced):
+    """A teacher of 9 layers, one assistant of 5, a student of 1: by hand, operation by operation."""
+    said = priced("takd")
+    tokens = int(said.basis.split()[-4])
+    teacher, assistant, student = (replace(world.SHAPE, layers=n) for n in (9, 5, 1))
+    learns = dict.fromkeys((assistant, student), 3 * ROWS * STEPS)
+    judged = {assistant: 2 * SELECT, student: 2 * (SELECT + DEV)}  # after each epoch
+    total = sum(work(model, rows + judged[model], tokens) for model, rows in learns.items())
+    total += work(assistant, ROWS * STEPS, tokens)  # it runs beside the student, to teach it
+    total += work(student, 2 * (SELECT + DEV), tokens)  # best and last at the end
+    asked = work(teacher, 90 + SELECT + DEV, tokens)  # once over all rows, then kept
+    assert said.teacher_seconds == pytest.approx(asked, rel=1e-6)
+    assert said.seconds == pytest.approx(total + asked, rel=1e-6)
+    assert said.steps == 2 * STEPS
+
+
+def test_each_assistant_more_costs_its_training_and_its_teaching(priced):
+    alone = priced("kd")
+    chains = [priced("takd", {"assistants": n}) for n in (1, 2, 3)]
+    # assistants of 5, of 6 and 4, of 7, 5 and 3 layers: far above as many students of 1
+    seconds = [chain.seconds - chain.teacher_seconds for chain in chains]
+    own = alone.seconds - alone.teacher_seconds
+    assert own * 5 < seconds[0] < seconds[1] < seconds[2]
+    assert chains[0].memory_bytes > alone.memory_bytes and chains[0].disk_bytes > alone.disk_bytes
+    assert len({chain.teacher_seconds for chain in chains}) == 1  # the teacher is asked for the first assistant alone
+
+
+def test_a_teacher_of_assistants_that_is_not_kept_runs_for_the_first_of_them_alone(priced):
+    kept, live = (priced("takd", {"assistants": 2}, teacher_cache=cache) for cache in (True, False))
+    tokens = int(live.basis.split()[-4])
+    expected = work(replace(world.SHAPE, layers=9), ROWS * STEPS, tokens)
+    assert live.teacher_seconds - kept.teacher_seconds == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_teachers_that_the_method_does_not_take_are_a_user_error(three_teachers, count):
+    with pytest.raises(UserError, match="takes 1"):
+        predict(run("takd", three_teachers[:count]))
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_whole_run_tells_its_story_in_order(trained, one_teacher):
     assert kinds.count("StepDone") == 12 and kinds.count("RunFinished") == kinds.count("RunStarted") == 1
     last_step = len(kinds) - 1 - kinds[::-1].index("StepDone")
     assert kinds.index("StageStarted") < kinds.index("StepDone") < kinds.index("Checkpointed") < last_step
-    assert {event.name for event in done.of(Probed)} == {"fidelity", "distances", "latency"}
+    assert {event.name for event in done.of(Probed)} == {"fidelity", "snapshots", "distances", "latency"}
     assert [event.step for event in done.of(StepDone)] == list(range(1, 13))
     shared = [event.step for event in done.of(StepDone) if event.gradient_share]
     assert shared == [4, 8, 12]

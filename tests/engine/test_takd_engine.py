@@ -16,6 +16,7 @@ from kdcore.config import StudentSpec
 from kdcore.engine import checkpoint, loop, step
 from kdcore.engine.loop import Job
 from kdcore.engine.preflight import check
+from kdcore.errors import UserError
 from kdcore.events import Evaluated, RunFinished, RunStarted, StageStarted, StepDone
 
 ONE_LAYER = world.STUDENT.model_copy(update={"layers": 1})
@@ -207,3 +208,30 @@ def test_no_room_for_so_many_is_said_before_start(deep):
     ((field, remedy),) = blocked(run("takd", deep, {"assistants": 2}, student=two))
     assert field == "options.assistants" and "fewer assistants" in remedy
     assert [field for field, _ in blocked(run("takd", deep, student=two.model_copy(update={"layers": 4})))]
+
+
+def test_a_source_with_too_few_layers_for_an_assistant_is_said_before_start(shelf, deep):
+    """A checkpoint of 2 layers fills a student of 1, but not assistants of 3 and 2."""
+    two = world.teacher(shelf, "two-layers", layers=2, seed=7)
+    shallow = ONE_LAYER.model_copy(update={"init": "checkpoint", "checkpoint": two.where})
+
+    def blocked(**changes):
+        student = shallow.model_copy(update=changes)
+        setting = run("takd", deep, {"assistants": 2}, student=student)
+        return [line for line in check(setting) if line.level == "block"]
+
+    (line,) = blocked()
+    assert line.field == "student.init_layers"
+    assert "a model of 3 layers" in line.words and "only 2" in line.words and "skip" in line.remedy
+    assert not blocked(init_layers="skip") and not blocked(init="random") and not blocked(init_layers=(2,))
+    four = shallow.model_copy(update={"checkpoint": deep[0].where})
+    assert all(line.level != "block" for line in check(run("takd", deep, {"assistants": 2}, student=four)))
+
+
+def test_what_is_said_before_start_would_stop_the_run(shelf, deep, trained):
+    two = world.teacher(shelf, "two-layers", layers=2, seed=7)
+    shallow = ONE_LAYER.model_copy(update={"init": "checkpoint", "checkpoint": two.where})
+    with pytest.raises(UserError, match=r"student\.layers.*3 layers"):
+        trained(run("takd", deep, {"assistants": 2}, student=shallow))
+    done = trained(run("takd", deep, {"assistants": 2}, student=shallow.model_copy(update={"init_layers": "skip"})))
+    assert done.of(RunFinished)

@@ -174,3 +174,11 @@ def test_lines_close_together_keep_their_words_apart() -> None:
     places = {words.text: (words.xanchor, words.yanchor) for words in figure.layout.annotations}
     assert places["teacher c: 95.0"] == places["teacher a: 82.0"] == ("left", "bottom")
     assert places["teacher b: 81.0"] == ("left", "top")
+
+
+def test_a_logarithmic_horizontal_axis_leaves_out_what_it_cannot_show() -> None:
+    figure = curves.compare([_curve(0, [3.0, 2.0, 1.0], x=[0.0, 1.0, 10.0])], "step", "Loss", log_x=True)
+    assert figure.layout.xaxis.type == "log" and not figure.layout.yaxis.type
+    assert list(figure.data[0].x) == [1.0, 10.0] and list(figure.data[0].y) == [2.0, 1.0]
+    band = curves.compare([_curve(seed, [3.0, 2.0], x=[0.0, 1.0]) for seed in range(3)], "step", "Loss", log_x=True)
+    assert all(min(trace.x) > 0 for trace in band.data)

@@ -97,7 +97,7 @@ def test_a_tile_knows_its_head() -> None:
     maps = np.random.default_rng(0).random((2, 3, 4, 4))
     tiled = attention.tiles(maps)
     for row, column in ((0, 0), (3, 8), (5, 5), (8, 13)):
-        layer, head = attention.tile_at(row, column, tokens=4)
+        layer, head = attention.tile_at(row, column, 4, 4)
         inside = maps[layer - 1, head - 1]
         assert tiled[row, column] == inside[row % 5, column % 5]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kdcore import layer_map
-from kdcore.figures import attention, groups, layers, palette
+from kdcore.figures import attention, groups, layers, pair, palette
 
 
 def test_layers_stand_student_by_teacher_with_the_map_outlined() -> None:
@@ -100,22 +100,68 @@ def test_tiles_put_layers_below_one_another_with_empty_gutters() -> None:
     assert np.array_equal(tiled[5:9, 10:14], maps[1, 2])
 
 
+TWO, THREE = ["a", "b"], ["a", "b", "c"]
+
+
 def test_pictures_beside_one_another_share_their_scale() -> None:
     teacher, student = np.full((1, 2, 3, 3), 0.2), np.full((1, 2, 3, 3), 0.6)
     top = attention.shared_top(teacher, student)
     assert top == pytest.approx(0.6)
-    plain = attention.grid(teacher, "Teacher", top=top).data[0]
+    plain = attention.grid(teacher, THREE, THREE, "Teacher", top=top).data[0]
     assert (plain.zmin, plain.zmax) == (0.0, top)
-    signed = attention.grid(teacher - student, "Difference", top=top, signed=True, dark=True).data[0]
+    signed = attention.grid(teacher - student, THREE, THREE, "Difference", top=top, signed=True, dark=True).data[0]
     assert (signed.zmin, signed.zmid, signed.zmax) == (-top, 0, top)
     assert signed.colorscale[2][1] == palette.DIVERGING_DARK[2][1]
 
 
+def test_a_cell_of_the_overview_names_its_tokens_and_its_head() -> None:
+    maps = np.random.default_rng(0).random((2, 3, 2, 3))  # a window: two tokens look at three
+    figure = attention.grid(maps, TWO, THREE, "Student", top=1.0, marked=(2, 3))
+    heat = figure.data[0]
+    assert np.asarray(heat.z).shape == (2 * 3 - 1, 3 * 4 - 1)
+    assert len(heat.y) == 5 and len(heat.x) == 11 and len(set(heat.x)) == 11 and len(set(heat.y)) == 5
+    assert (heat.y[4], heat.x[9]) == ("b (2, layer 2)", "b (2, head 3)")
+    assert heat.z[4][9] == maps[1, 2, 1, 1]
+    (ring,) = figure.layout.shapes
+    assert (ring.x0, ring.x1, ring.y0, ring.y1) == (7, 11, 2, 5)
+    hostile = attention.grid(maps, ["<b>", "b"], THREE, "Student", top=1.0)
+    assert hostile.data[0].y[0] == "&lt;b&gt; (1, layer 1)"
+
+
 def test_one_head_names_its_tokens_and_escapes_them() -> None:
-    figure = attention.head(np.eye(2), ["<b>", "[SEP]"], "Head", top=1.0)
+    figure = attention.head(np.eye(2), ["<b>", "[SEP]"], ["<b>", "[SEP]"], "Head", top=1.0, said=[["x", "y"]] * 2)
     assert list(figure.layout.xaxis.ticktext) == ["&lt;b&gt;", "[SEP]"]
-    assert figure.data[0].customdata[0][1] == "&lt;b&gt; → [SEP]"
+    assert list(figure.data[0].customdata[0][1]) == ["&lt;b&gt; → [SEP]", "y"]
     assert figure.layout.yaxis.autorange == "reversed"
+    window = attention.head(np.ones((1, 2)), ["a"], ["b", "c"], "Head", top=1.0)
+    assert [list(cell) for cell in window.data[0].customdata[0]] == [["a → b", ""], ["a → c", ""]]
+
+
+def test_two_matrices_share_a_scale_and_may_begin_at_the_first_layer() -> None:
+    one, other = [[0.5, None], [2.0, 1.0]], [[0.5, 3.0], [0.1, 0.2]]
+    top = layers.shared_top("mse", one, other)
+    assert top == 3.0 and layers.shared_top("cka", one) == 1.0 and layers.shared_top("mse", [[None]]) > 0
+    figure = layers.matrix(one, "mse", {1: 2}, first=1, top=top, title="a run")
+    heat = figure.data[0]
+    assert (heat.zmin, heat.zmax) == (0.0, 3.0) and list(heat.x) == list(heat.y) == [1, 2]
+    assert figure.layout.xaxis.title.text == "Teacher layer" and figure.layout.title.text == "a run"
+    (box,) = figure.layout.shapes
+    assert (box.x0, box.x1, box.y0, box.y1) == (1.5, 2.5, 0.5, 1.5)
+
+
+def test_pairs_have_the_same_colour_in_both_runs_and_the_second_is_dashed() -> None:
+    lines = [
+        pair.Line("1 ↔ 2", [0, 10], [0.1, 0.5], 0),
+        pair.Line("<b> 1 ↔ 2", [0, 20], [0.1, 0.4], 0, beside=True),
+        pair.Line("7 ↔ 9", [0, 10], [0.2, 0.3], 6),
+    ]
+    figure = pair.course(lines, "cka", {"step 10": 10})
+    first, second, third = figure.data
+    assert list(first.y) == [0.1, 0.5] and list(second.x) == [0, 20]
+    assert first.line.color == second.line.color == third.line.color
+    assert (first.line.dash, second.line.dash) == ("solid", "dash") and first.marker.symbol != third.marker.symbol
+    assert second.name.startswith("&lt;b&gt;") and figure.layout.shapes[0].x0 == 10
+    assert not pair.course(lines, "mse", {}).layout.shapes
 
 
 def test_uniform_attention_is_noticed() -> None:

@@ -197,8 +197,8 @@ def test_table_has_mean_deviation_and_count_of_the_seeds(store, grid):
     sst2 = table[table.task == "sst2"]
     assert list(sst2.n) == [1] * 4 and sst2["std"].isna().all()
     words = sweep.verdicts(sweep.results(store, cells))
-    assert len(words) == 2 and all("no winner" in sentence for sentence in words)
-    assert "seeds: 3" in words[0] and "seeds: 1" in words[1]
+    assert len(words) == 2 and all("Not enough seeds" in sentence for sentence in words)
+    assert "3 paired seeds" in words[0] and "1 paired seed," in words[1]
 
 
 def frame(**scores: list[float]) -> pd.DataFrame:
@@ -214,15 +214,19 @@ def frame(**scores: list[float]) -> pd.DataFrame:
 
 def test_six_paired_seeds_that_agree_make_a_winner_with_its_test_named():
     base = [0.50, 0.51, 0.52, 0.53, 0.54, 0.55]
-    better = [value + 0.02 + 0.001 * i for i, value in enumerate(base)]
-    assert "a over b (Wilcoxon signed-rank, 6 paired seeds, p = 0.031)" in sweep.verdicts(frame(b=base, a=better))[0]
-    assert "no winner" in sweep.verdicts(frame(b=base[:5], a=better[:5]))[0]
+    better = [value + 0.02 + 0.002 * i for i, value in enumerate(base)]
+    # gaps 2.0, 2.2, ..., 3.0 points: mean 2.5, standard error 0.374 / sqrt(6), t(5) = 2.571
+    said = sweep.verdicts(frame(b=base, a=better))[0]
+    assert said.startswith("t, s, i: Yes. a is better than b by 2.5 points (95% interval +2.1 to +2.9).")
+    assert said.endswith("(seeds 0, 1, 2, 3, 4, 5; scores only; paired t-test over seeds; p < 0.001)")
+    few = sweep.verdicts(frame(b=base[:5], a=better[:5]))[0]
+    assert "Not enough seeds. 5 paired seeds, a verdict needs 6. So far a is ahead by 2.4 points." in few
 
 
 def test_six_seeds_that_disagree_make_no_winner():
     a, b = [0.5, 0.6, 0.5, 0.6, 0.5, 0.7], [0.6, 0.5, 0.6, 0.5, 0.6, 0.5]
     assert "no winner between a and b" in sweep.verdicts(frame(a=a, b=b))[0]
-    assert "the same" in sweep.verdicts(frame(a=a, b=a))[0]
+    assert "no winner" in sweep.verdicts(frame(a=a, b=a))[0]
     assert sweep.verdicts(frame(a=a)) == []
 
 
@@ -230,7 +234,16 @@ def test_only_seeds_that_both_have_are_paired():
     values = [0.5 + 0.01 * i for i in range(8)]
     one = frame(a=[value + 0.1 for value in values], b=values)
     one = one[~((one.label == "b") & (one.seed < 3))]
-    assert "paired seeds: 5" in sweep.verdicts(one)[0]
+    assert "5 paired seeds, a verdict needs 6" in sweep.verdicts(one)[0]
+
+
+def test_the_command_line_and_the_page_give_one_verdict():
+    from kdcore.compared import verdict
+    from kdcore.probes.verdict import in_words
+
+    runs = frame(b=[0.5, 0.52, 0.49, 0.51, 0.5, 0.53], a=[0.51, 0.5, 0.52, 0.53, 0.51, 0.55])
+    page = " ".join(in_words(verdict(runs[runs.label == "a"], runs[runs.label == "b"], "accuracy"), "a", "b"))
+    assert page in sweep.verdicts(runs)[0]
 
 
 def test_labels_tell_apart_what_differs_and_merge_what_does_not():

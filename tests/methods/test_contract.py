@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 
+import masked_folder
 import pytest
 import torch
 from torch import nn
@@ -14,14 +15,18 @@ from kdcore.methods import METHODS, resolve
 from kdcore.models.observe import observe
 from kdcore.models.shapes import shape_of
 from kdcore.models.students import build_student
-from kdcore.records import TENSORS, Batch, Encoding, Outputs, Setup, Shape, Step
+from kdcore.records import TENSORS, Batch, Encoding, Outputs, Setup, Shape, Stage, Step
 
 STUDENT = Shape(layers=2, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
 TEACHER = Shape(layers=4, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
 
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(5, STUDENT.vocabulary))]
+MASKED_LM = "folder:masked-lm"
+"""A folder beside every test here (see `masked_lm_at_hand`)."""
+
 VARIANTS: dict[str, list[dict[str, object]]] = {
     "kd": [{"alpha": 1.0}],
-    "distilbert": [{"cosine_weight": 0.0}],
+    "distilbert": [{"cosine_weight": 0.0}, {"masked_lm": MASKED_LM}],
     "minilm": [{"value_weight": 0.0}],
     "minilm-v2": [{"relation_heads": 4, "teacher_layer": 2}, {"query_weight": 0.0, "key_weight": 2.0}],
     "mlkd": [
@@ -45,12 +50,14 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"embedding_weight": 0.0, "hidden_weight": 0.0, "attention_weight": 2.0},
         {"intermediate_share": 0.0},
         {"augment": "word-neighbours"},
+        {"augment": "masked-lm", "masked_lm": MASKED_LM},
     ],
     "wkd": [{"weights": "rank", "hard_label_weight": 0.5}, {"weights": "softmax", "temperature": 4.0}],
 }
 """Settings beside the defaults that change what a method computes."""
 
 NOT_ZERO_AT_EQUALITY: dict[str, set[str]] = {
+    "distilbert": {"vocabulary", "words", "states"},  # of a masked language model, which is not the teacher
     "mlkd": {"contrast"},  # equal vectors have the others of the batch to be told from
     "pea-kd": {"ptp", "soft", "patience"},  # its student is never its teacher: it runs layers twice, or learns labels
 }
@@ -88,7 +95,7 @@ class Answers:
         return self._bench.teachers[teacher].bert.embeddings.word_embeddings.weight.detach().clone()
 
     def vocabulary(self) -> list[str]:
-        return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(5, STUDENT.vocabulary))]
+        return VOCABULARY
 
 
 class Bench:
@@ -125,13 +132,13 @@ class Bench:
                 parameter.mul_(5)
         return model
 
-    def ready(self):
-        """The stages, with what the teachers and earlier stages would have told."""
+    def ready(self) -> Iterator[Stage]:
+        """The stages, each with what the teachers and earlier stages would have told before it begins."""
         for stage in self.method.stages():
             self.method.before_stage(stage.name, Answers(self))
             if stage.pilot:
                 self.method.after_stage(stage.name, {"accuracy": 0.5 + 0.1 * len(stage.name)})
-        return self.method.stages()
+            yield stage
 
     def step(self, stage, batch: Batch, number: int = 1, change=lambda outputs: outputs) -> Step:
         students = {
@@ -190,6 +197,15 @@ def total(terms) -> torch.Tensor:
 
 def part(batch: Batch, rows: torch.Tensor) -> Batch:
     return Batch(batch.ids[rows], batch.labels[rows], {"": batch.encoding.rows(rows)})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def masked_lm_at_hand(tmp_path_factory) -> Iterator[None]:
+    home = tmp_path_factory.mktemp("home")
+    masked_folder.write(home / "masked-lm", VOCABULARY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        yield
 
 
 @pytest.fixture(params=list(cases()))

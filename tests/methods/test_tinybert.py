@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import masked_folder
 import pytest
 import torch
 from test_contract import Bench
@@ -456,9 +457,75 @@ def test_a_teacher_whose_pieces_do_not_mark_words_is_refused(world, shape):
     world("tinybert", teachers=teachers)
 
 
-def test_words_say_that_augmentation_is_not_the_papers():
+def test_words_say_that_neighbours_are_not_the_papers():
     field = METHODS["tinybert"].Config.model_fields["augment"]
     assert "not the paper" in field.description and field.default == "none"
-    assert "Augmentation is not the paper's" in METHODS["tinybert"].__doc__
+    assert "is not the paper's way" in METHODS["tinybert"].__doc__
     config = METHODS["tinybert"].Config()
     assert (config.augment_chance, config.augment_words, config.temperature) == (0.4, 15, 1.0)
+
+
+# --- rows altered by a masked language model ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proposing(tmp_path, shape) -> dict[str, object]:
+    """Options, and shapes of the vocabulary above."""
+    source = masked_folder.write(tmp_path / "lm", VOCABULARY)
+    known = replace(shape(3), vocabulary=len(VOCABULARY))
+    options = {"augment": "masked-lm", "masked_lm": source, "augment_words": 3}
+    return {"options": options, "student": known, "teachers": {"big": replace(shape(6), vocabulary=len(VOCABULARY))}}
+
+
+def asked(world, proposing, **options: object):
+    sizes = {name: proposing[name] for name in ("student", "teachers")}
+    return world("tinybert", {**proposing["options"], **options}, **sizes)
+
+
+def test_a_masked_language_model_alters_words_alone(world, proposing):
+    made = asked(world, proposing, augment_chance=1.0)
+    seen = train(made, "intermediate", map(rows, range(40)))
+    assert (ids(seen)[::2] == originals(40)[::2]).all()
+    kept = {token for number, token in enumerate(VOCABULARY) if number < FREE}
+    for number, batch in enumerate(seen[1::2]):
+        before, after = rows(2 * number + 1).encoding.input_ids, batch.encoding.input_ids
+        for old, new in zip(before.tolist(), after.tolist(), strict=True):
+            pieces = VOCABULARY.index("##s") in old
+            assert pieces or [t for t in old if VOCABULARY[t] in kept] == [
+                o for o, n in zip(old, new, strict=True) if VOCABULARY[o] in kept and o == n
+            ]
+        same = (before == after).all(-1)
+        assert torch.equal(batch.ids >= 0, same) and not same.all()
+
+
+@pytest.mark.parametrize("stopped", [1, 2, 4, 5, 6])
+def test_a_resumed_run_is_given_the_same_proposals(world, proposing, stopped):
+    def made():
+        return asked(world, proposing, augment_chance=0.5)
+
+    whole, begun, resumed = made(), made(), made()
+    expected = train(whole, "intermediate", map(rows, range(5))) + train(whole, "predict", map(rows, range(5, 8)))
+    got = train(begun, "intermediate", map(rows, range(min(stopped, 5))))
+    got += train(begun, "predict", map(rows, range(5, stopped)))
+    resumed.method.restore_history(begun.method.history())
+    got += train(resumed, "intermediate", map(rows, range(stopped, 5)))
+    got += train(resumed, "predict", map(rows, range(max(stopped, 5), 8)))
+    assert torch.equal(ids(got), ids(expected)) and (ids(got) != originals()).any()
+
+
+def test_the_masked_language_model_is_no_part_of_the_method(world, proposing):
+    made, plain = asked(world, proposing), world("tinybert")
+    train(made, "intermediate", [rows(0), rows(1)])
+    assert set(made.method.state_dict()) == set(plain.method.state_dict()) == {"projection.weight", "projection.bias"}
+
+
+def test_a_masked_language_model_must_be_named_and_fit(world, proposing, tmp_path):
+    with pytest.raises(UserError, match=r"options\.masked_lm.*no masked language model is named"):
+        asked(world, proposing, masked_lm="")
+    with pytest.raises(UserError, match=r"options\.masked_lm.*is no folder"):
+        asked(world, proposing, masked_lm="folder:/nowhere")
+    other = masked_folder.write(tmp_path / "other", VOCABULARY[::-1])
+    made = asked(world, proposing, masked_lm=other)
+    with pytest.raises(UserError, match=r"options\.masked_lm.*differs from the student's"):
+        made.method.before_stage("intermediate", Answers())
+    assert world("tinybert", {"masked_lm": "folder:/nowhere"})  # not asked for, not looked for

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdcore.models.word_neighbours import CHUNK, STOP_WORDS, WordNeighbours, is_word, nearest
+from kdcore.models.word_neighbours import BLOCK, STOP_WORDS, WordNeighbours, is_word
 from kdcore.records import Encoding
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!", "7", "the", "x", "film", "movie", "plot", "good",
@@ -28,6 +28,10 @@ def encoding(*rows: str) -> Encoding:
 
 def tokens(row: torch.Tensor) -> list[str]:
     return [VOCABULARY[index] for index in row.tolist()]
+
+
+def nearest(words: WordNeighbours, *wanted: int) -> list[list[int]]:
+    return words.nearest(torch.tensor(wanted)).tolist()
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -57,31 +61,48 @@ def test_neighbours_are_the_nearest_words_by_cosine(words):
         near = {other: torch.cosine_similarity(TABLE[me], TABLE[VOCABULARY.index(other)], dim=0).item()
                 for other in WORDS - {token}}  # fmt: skip
         expected = sorted(near, key=near.__getitem__, reverse=True)[:3]
-        assert tokens(words.nearest[me]) == expected
+        assert tokens(words.nearest(torch.tensor([me]))[0]) == expected
 
 
 def test_nearest_by_hand_is_blind_to_length():
     table = torch.tensor([[1.0, 0.0], [9.0, 1.0], [0.0, 0.1], [-1.0, -0.1]])
-    assert nearest(table, 3).tolist() == [[1, 2, 3], [0, 2, 3], [1, 0, 3], [2, 0, 1]]
+    words = WordNeighbours(table, ["film", "movie", "plot", "good"], 3)
+    assert nearest(words, 0, 1, 2, 3) == [[1, 2, 3], [0, 2, 3], [1, 0, 3], [2, 0, 1]]
+    assert words.near(torch.tensor([0.0, 9.0])) == [2, 1, 0]
 
 
-def test_nearest_is_the_same_in_chunks():
-    table = torch.randn(CHUNK + 40, 8, generator=torch.Generator().manual_seed(1))
+def test_neighbours_are_the_same_whichever_words_are_asked_together():
+    """Looked up at once, one by one, in any order: all as in one table of all cosines."""
+    count = 2 * BLOCK + 40
+    names = ["word" + "".join(chr(97 + int(digit)) for digit in str(i)) for i in range(count)]
+    table = torch.randn(count, 8, generator=torch.Generator().manual_seed(1))
     directions = torch.nn.functional.normalize(table, dim=-1)
-    cosines = (directions @ directions.T).fill_diagonal_(-torch.inf)
-    assert torch.equal(nearest(table, 5), cosines.topk(5).indices)
+    expected = (directions @ directions.T).fill_diagonal_(-torch.inf).topk(5).indices
+    orders = [torch.arange(count).split(count), torch.arange(count).split(1), torch.randperm(count).split(7)]
+    for order in orders:
+        words = WordNeighbours(table, names, 5)
+        for some in order:
+            assert torch.equal(words.nearest(some), expected[some])
+        assert torch.equal(words.nearest(torch.arange(count)), expected)
+
+
+def test_what_is_no_word_has_itself(words):
+    for token in ("[PAD]", "the", "##s", "7"):
+        assert nearest(words, VOCABULARY.index(token)) == [[VOCABULARY.index(token)] * 3]
 
 
 def test_fewer_words_than_asked_for():
-    assert WordNeighbours(TABLE, VOCABULARY, count=100).nearest.shape == (len(VOCABULARY), len(WORDS) - 1)
+    assert WordNeighbours(TABLE, VOCABULARY, count=100).count == len(WORDS) - 1
     for few in (["[PAD]", "film", "the"], ["[PAD]", "the"]):  # a word alone has no neighbour
         alone = WordNeighbours(TABLE, few, count=3)
-        assert not alone.is_word.any() and alone.nearest.tolist() == [[i] for i in range(len(few))]
+        assert not alone.is_word.any() and nearest(alone, *range(len(few))) == [[i] for i in range(len(few))]
+        assert alone.near(TABLE[0]) == []
 
 
 def test_a_table_longer_than_the_vocabulary_does_no_harm(words):
     longer = WordNeighbours(torch.cat([TABLE, torch.ones(4, 6)]), VOCABULARY, count=3)
-    assert torch.equal(longer.nearest, words.nearest)
+    every = range(len(VOCABULARY))
+    assert nearest(longer, *every) == nearest(words, *every)
 
 
 def test_only_whole_words_are_replaceable(words):
@@ -107,7 +128,7 @@ def test_replaced_words_are_neighbours_and_the_rest_stays(words):
         assert torch.equal(changed.input_ids[~may], row.input_ids[~may])
         assert changed.attention_mask is row.attention_mask and changed.token_type_ids is row.token_type_ids
         for old, new in zip(row.input_ids[may].tolist(), changed.input_ids[may].tolist(), strict=True):
-            assert new in words.nearest[old].tolist() and new != old
+            assert new in nearest(words, old)[0] and new != old
             seen.add((old, new))
     assert len(seen) == 5 * 3  # each of the three neighbours of each word comes up
 

@@ -239,3 +239,47 @@ def test_a_damaged_run_harms_no_other(store: Any, visit: Callable[..., Any], tmp
         connection.execute("update runs set config = ? where id = ?", ('{"task": 3', poor))
     app = visit("examples", runs=f"{poor},{fine}")
     assert not app.exception and len(app.dataframe)
+
+
+def test_a_clicked_dot_puts_its_row_first(store: Any, visit: Callable[..., Any]) -> None:
+    from types import SimpleNamespace
+
+    from pages.parts import scored
+    from pages.parts.plot import Click
+
+    run = add(store, run_config("kd", task="pocket-similarity"))
+    answers(run, "pocket-similarity")
+    app = visit("examples", runs=run)
+    plain_order = table(app)["row"].tolist()
+    row = plain_order[7]
+    split = rows_of(TASKS["pocket-similarity"]).splits["validation"]
+    app.session_state[scored.CLICKED] = ("pocket-similarity", int(split.ids[row]))
+    app.run()
+    assert not app.exception and not app.error
+    assert table(app)["row"].tolist() == [row, *plain_order[:7], *plain_order[8:]]
+    assert f"**row {row}**" in words(app)
+    app.segmented_control(key="gap").set_value("nearer").run()
+    assert table(app)["row"].tolist()[0] == row, "also where the list would not hold it"
+    app.button(key="examples_unclick").click().run()
+    app.segmented_control(key="gap").set_value("difference").run()
+    assert table(app)["row"].tolist() == plain_order
+
+    import streamlit as st
+
+    pair: Any = SimpleNamespace(
+        dev=SimpleNamespace(task=TASKS["pocket-similarity"]), answers=SimpleNamespace(ids=split.ids)
+    )
+    scored._take(pair, Click(1, "", 4, None, None, 2.0, 3.0, None, (4, 2.5)))
+    assert st.session_state[scored.CLICKED] == ("pocket-similarity", int(split.ids[4]))
+    scored._take(pair, Click(0, "", 1, None, None, 0.0, 0.0, None, ()))  # the line of agreement is no row
+    assert st.session_state[scored.CLICKED] == ("pocket-similarity", int(split.ids[4]))
+    del st.session_state[scored.CLICKED]
+
+
+def test_the_chosen_dot_has_a_ring() -> None:
+    from kdcore.figures import examples as figures
+
+    frame = examples.scored([10, 11, 12], [1.0, 2.0, 3.0], [1.5, 2.5, 3.5], [1.0, 2.0, 4.0])
+    drawn = figures.scatter(frame, [0, 1, 2], "teacher", "student", "kd", chosen=11)
+    assert (drawn.data[-1].x[0], drawn.data[-1].y[0]) == (2.5, 2.0) and drawn.data[-1].marker.symbol == "circle-open"
+    assert len(figures.scatter(frame, [0, 1, 2], "teacher", "student", "kd", chosen=99).data) == len(drawn.data) - 1

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from written import add, fill, run_config, words
 
+from kdcore import example
+
 
 def test_live_writes_the_loss_as_an_equation_with_its_numbers(store: Any, visit: Callable[..., Any]) -> None:
     run = add(store, run_config("kd"))
@@ -178,6 +180,16 @@ def test_layers_explains_what_there_is(method: str, sentence: str, store: Any, v
 def test_attention_without_a_student_says_so(store: Any, visit: Callable[..., Any]) -> None:
     app = visit("attention", job=add(store, run_config("kd")))
     assert not app.exception and "kept no student" in words(app)
+
+
+def test_start_opens_the_example_and_remembers_that_it_is_there(store: Any, visit: Callable[..., Any]) -> None:
+    app = visit("start")
+    app.button(key="start_example").click().run()
+    assert example.opened(store) and not store.runs(states=["queued"]).size
+    again = visit("start")
+    assert "start_example" not in {button.key for button in again.button}
+    link = next(link.proto for link in again.get("page_link") if link.proto.label == "Open the example")
+    assert link.query_string.count("entailment") == len(example.opened(store))
 
 
 def test_start_queues_the_demo(store: Any, visit: Callable[..., Any], monkeypatch: Any) -> None:

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from written import add, run_config, words
 
+from kdcore import compared
 from kdcore.config import RunConfig
-from kdcore.probes.verdict import compare
-from pages.parts import compared, gains, queued, verdicts
+from kdcore.probes.verdict import compare, in_words
+from pages.parts import gains, queued, verdicts
 from pages.parts.plot import Click, read_click
 
 BASE = {"init": "base", "layers": 3, "width": None, "heads": None}
@@ -57,14 +58,15 @@ def test_seeds_that_one_side_has_come_first() -> None:
 def test_the_answer_in_words() -> None:
     better = compare({seed: 0.80 + 0.002 * seed for seed in range(6)}, dict.fromkeys(range(6), 0.78))
     sentence = "KD is better than alone by 2.5 points (95% interval +2.1 to +2.9)."
-    assert verdicts.answer(better, "KD", "alone") == ("Yes.", sentence)
+    assert in_words(better, "KD", "alone") == ("Yes.", sentence)
     worse = compare(dict.fromkeys(range(6), 0.78), {seed: 0.80 + 0.002 * seed for seed in range(6)})
-    assert verdicts.answer(worse, "alone", "KD") == ("Yes.", sentence)
+    assert in_words(worse, "alone", "KD") == ("Yes.", sentence)
     chance = compare({seed: 0.8 + 0.1 * (-1) ** seed for seed in range(6)}, dict.fromkeys(range(6), 0.79))
-    assert verdicts.answer(chance, "KD", "alone")[0] == "Not shown."
+    assert in_words(chance, "KD", "alone")[0] == "Not shown."
     few = compare({0: 0.9, 1: 0.8}, {0: 0.5, 1: 0.6})
-    headline, said = verdicts.answer(few, "KD", "alone")
+    headline, said = in_words(few, "KD", "alone")
     assert headline == "Not enough seeds." and "2 paired seeds, a verdict needs 6" in said and "KD is ahead" in said
+    assert "the two score the same" in in_words(compare({0: 0.5}, {0: 0.5}), "KD", "alone")[1]
 
 
 def test_a_seeded_copy_changes_seed_and_name_only() -> None:
@@ -171,11 +173,19 @@ def test_tasks_stand_side_by_side_with_an_average(store: Any) -> None:
         train = {"epochs": epochs, "seed": 0, "max_length": 32}
         made[method, task] = add(store, run_config(method, task=task, train=train), score=score)
     runs, configs = compared.grouped(store, store.runs())
-    table = compared.by_task(runs, configs).set_index("method and student")
-    assert table.index.tolist() == ["KD, 2 x 32", "Fine-tuning alone, 2 x 32"]
-    assert table.loc["KD, 2 x 32", "average"] == "70.0"
+    table, average = compared.by_task(runs, configs)
+    table = table.set_index("method and student")
+    assert table.loc["KD, 2 x 32", "Pocket entailment"] == "60.0 (N=1)"
     assert table.loc["Fine-tuning alone, 2 x 32", "Pocket entailment"] == "–"
-    assert table.loc["Fine-tuning alone, 2 x 32", "average"] == "–"
+    assert set(table["average"]) == {"–"} and average == "no two tasks were run by all"
+    train = {"epochs": 2, "seed": 0, "max_length": 32}
+    add(store, run_config("fine-tune", task="pocket-entailment", train=train), score=0.5)
+    add(store, run_config("kd", task="pocket-paraphrase"), score=0.9)
+    runs, configs = compared.grouped(store, store.runs())
+    table, average = compared.by_task(runs, configs)
+    assert table["method and student"].tolist() == ["KD, 2 x 32", "Fine-tuning alone, 2 x 32"]
+    assert table["average"].tolist() == ["70.0 (N=1)", "60.0 (N=1)"], "over the two tasks that both have"
+    assert average == "mean over Pocket sentiment and Pocket entailment (synthetic, no GLUE average)"
 
 
 def test_rows_seen_are_steps_times_rows_a_step() -> None:
@@ -260,3 +270,60 @@ def test_a_missing_step_is_one_click_away(store: Any, visit: Callable[..., Any])
     assert not app.exception
     waiting = store.runs(states=["queued"])
     assert sorted(waiting["seed"]) == [0, 1] and set(waiting["method"]) == {"kd"}
+
+
+# --- race and report -----------------------------------------------------------------------------------------------
+
+
+def test_two_runs_race_and_the_outcome_is_said(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config(method, seed)) for method in ("fine-tune", "kd") for seed in range(2)]
+    app = visit("compare", runs=",".join(made))
+    assert not app.exception and not app.error
+    first, second = (app.selectbox(key=key) for key in ("race_first", "race_second"))
+    seeds = {run: int(seed) for run, seed in zip(store.runs()["id"], store.runs()["seed"], strict=True)}
+    assert first.value in made[2:] and second.value in made[:2] and seeds[first.value] == seeds[second.value]
+    app.selectbox(key="race_second").set_value(first.value).run()
+    assert not app.exception and "Choose two different runs" in words(app)
+    assert "Choose two runs that have been trained" in words(visit("compare", runs=made[0]))
+
+
+def test_clocks_of_different_machines_are_not_compared(store: Any, visit: Callable[..., Any]) -> None:
+    from kdcore.events import RunStarted
+
+    made = [add(store, run_config("fine-tune")), add(store, run_config("kd"), end="running")]
+    store.record(made[1], [RunStarted({"device": "cuda", "threads": 1, "precision": "fp32"})])
+    said = words(visit("compare", runs=",".join(made)))
+    assert "Their clocks do not compare" in said and "device cuda and cpu" in said
+
+
+def test_the_race_has_scores_and_losses_on_one_clock(store: Any) -> None:
+    run = add(store, run_config("kd"), score=0.8)
+    runner = compared.racer(run, "kd", "KD", store.evaluations(run), store.metrics(run, ["loss"]), "accuracy")
+    assert runner is not None and runner.end == pytest.approx(0.6)
+    assert runner.scores.steps.tolist() == [20, 40, 60] and len(runner.losses.values) == 60
+    assert runner.scores.seconds.tolist() == pytest.approx([0.2, 0.4, 0.6])
+    assert compared.racer(run, "kd", "KD", store.evaluations(run), store.metrics([]), "accuracy") is None
+
+
+def test_the_report_is_put_together_only_when_asked_for(
+    store: Any, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kdcore import report
+
+    def never(*_: Any) -> str:
+        raise AssertionError("the report was made before anybody asked for it")
+
+    made = [add(store, run_config(method)) for method in ("fine-tune", "kd")]
+    monkeypatch.setattr(report, "html", never)
+    app = visit("compare", runs=",".join(made))
+    assert not app.exception and not app.error
+    assert "Report (HTML)" in [button.label for button in app.get("download_button")]
+
+
+def test_axes_smoothing_and_band_are_kept_in_the_address(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config("kd", seed)) for seed in range(3)]
+    address = {"x": "Training rows seen", "band": "± standard error", "logx": "true", "logy": "true", "sm": "0.5"}
+    app = visit("compare", runs=",".join(made), what="Loss (weighted sum)", **address)
+    assert not app.exception and not app.error
+    assert app.segmented_control(key="x").value == "examples" and app.selectbox(key="band").value == "sem"
+    assert app.toggle(key="logx").value and app.toggle(key="logy").value and app.slider(key="sm").value == 0.5

@@ -56,7 +56,7 @@ def test_what_reads_is_passed_on_and_all_else_refused(store: Any) -> None:
 def test_what_counts_as_reading_writes_nothing(store: Any) -> None:
     run = add(store, run_config("kd"), end="running")
     before = _content(store)
-    asked = {"get": [run], "metrics": [run], "evaluations": [run], "probes": [run], "find": [["x"]],
+    asked = {"get": [run], "metrics": [run], "quantities": [run], "evaluations": [run], "probes": [run], "find": [["x"]],
              "stop_requested": [run], "runs": []}  # fmt: skip
     assert set(asked) == set(READS)
     for name, words_ in asked.items():
@@ -85,7 +85,7 @@ def test_no_button_of_any_page_changes_anything(page: str, store: Any, visit: Ca
 @pytest.mark.parametrize(
     ("page", "gone"),
     [
-        ("start", {"start_demo"}),
+        ("start", {"start_demo", "start_example"}),
         ("launch", {"launch_go"}),
         ("live", {"live_stop", "live_resume", "live_discard"}),
         ("runs", {"runs_delete", "runs_archive", "runs_edit", "runs_resume", "runs_clone"}),

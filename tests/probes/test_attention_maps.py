@@ -11,7 +11,14 @@ from kdcore.models.observe import observe
 from kdcore.models.shapes import bert_config
 from kdcore.models.tokenizers import tokenizer_from_vocabulary
 from kdcore.models.weights import build_classifier
-from kdcore.probes.attention import attention_maps, best_heads, head_divergences, layer_divergences
+from kdcore.probes.attention import (
+    attention_maps,
+    best_heads,
+    head_divergences,
+    layer_divergences,
+    renormalised,
+    words,
+)
 from kdcore.records import ALL_LAYERS, Encoding, Shape
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "dog", "cat", "##s", "sat"]
@@ -95,6 +102,31 @@ def test_js_is_symmetric_and_bounded_and_zeros_stay_finite():
     assert np.isfinite(head_divergences(here, there, "kl")).all()
     a, b = some_maps(0, 1, 2), some_maps(1, 1, 3)
     np.testing.assert_allclose(head_divergences(a, b)[0, :, 0, :], head_divergences(b, a)[0, :, 0, :].T)
+
+
+def test_maps_are_what_transformers_own_eager_attention_gives(model, tokenizer):
+    found = attention_maps(model, tokenizer, "The dogs sat", "the cat")
+    model.set_attn_implementation("eager")
+    ids = torch.tensor([tokenizer.convert_tokens_to_ids(found.tokens)])
+    types = torch.tensor([[0] * 6 + [1] * 3])
+    with torch.no_grad():
+        expected = model.eval()(input_ids=ids, token_type_ids=types, output_attentions=True).attentions
+    np.testing.assert_allclose(found.maps, torch.cat(list(expected)).numpy(), atol=1e-5)
+
+
+def test_a_model_diverges_nowhere_from_itself():
+    """Each head from itself, each layer from itself, to the last digit."""
+    maps = some_maps(3, 3, 4)
+    assert np.einsum("abab->ab", head_divergences(maps, maps)).max() == 0.0
+    assert np.diag(layer_divergences(maps, maps)).max() == 0.0
+
+
+def test_hidden_tokens_leave_rows_that_sum_to_less_or_are_made_whole():
+    tokens = ["[CLS]", "a", "##s", "[SEP]", "b", "[SEP]", "[PAD]", "[UNK]"]
+    assert words(tokens).tolist() == [1, 2, 4, 7]
+    whole = renormalised(np.array([[0.2, 0.2], [0.0, 0.0]], np.float32))
+    np.testing.assert_allclose(whole[0], [0.5, 0.5])
+    assert np.isnan(whole[1]).all()
 
 
 def test_other_tokens_are_refused():

@@ -41,6 +41,15 @@ def test_cka_equals_the_mean_over_quadruples():
     assert found == pytest.approx(slow_hsic(a, b) / math.sqrt(slow_hsic(a, a) * slow_hsic(b, b)), rel=1e-9)
 
 
+def test_cka_nears_the_textbook_formula_where_tokens_are_many():
+    """Kornblith et al. 2019, section 3.1: |Y^T X|^2 / (|X^T X| |Y^T Y|) on centred states, biased in 1 / n."""
+    x = states(0, 1, 4, rows=10, tokens=50)[0]
+    y = x[..., :3] * 2 + 0.8 * states(1, 1, 3, rows=10, tokens=50)[0]
+    a, b = (state.flatten(0, 1).double() - state.flatten(0, 1).double().mean(0) for state in (x, y))
+    expected = (b.T @ a).norm() ** 2 / ((a.T @ a).norm() * (b.T @ b).norm())
+    assert layer_distances([x], [y], torch.ones(10, 50)).cka.item() == pytest.approx(expected.item(), abs=0.02)
+
+
 def test_mse_and_cosine_equal_slow_loops():
     teacher, student, mask = states(0, 3, 5), states(1, 2, 5), a_mask()
     found = layer_distances(teacher, student, mask)

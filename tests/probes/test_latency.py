@@ -90,3 +90,25 @@ def test_misuse(models):
         measure(models, tokens=17)
     with pytest.raises(ValueError, match="need a model"):
         measure({})
+
+
+@pytest.mark.parametrize(("answers", "busy"), [([False, False], False), ([True, False], True), ([False, True], True)])
+def test_a_training_beside_it_marks_the_timing_whatever_the_load(models, monkeypatch, answers, busy):
+    monkeypatch.setattr(latency, "_foreign_cores", lambda: 0.0)
+    asked = iter(answers)
+    found = measure(models, batch_sizes=(1,), tokens=4, repeats=1, warmup=0, beside=lambda: next(asked, False))
+    assert {record.busy for record in found} == {busy}
+
+
+def test_each_model_may_have_a_precision_of_its_own(models):
+    precisions = {"teacher": "bf16", "student": "int8"}
+    found = measure(models, batch_sizes=(1,), tokens=4, repeats=1, warmup=0, precision=precisions)
+    assert {record.name: record.precision for record in found} == precisions
+
+
+def test_new_records_replace_those_of_the_same_model_and_condition(models):
+    new = measure({"student": models["student"]}, batch_sizes=(1,), tokens=4, repeats=1, warmup=0)
+    same, other = new[0].data() | {"median_ms": -1.0}, new[0].data() | {"hardware": "another"}
+    teacher = new[0].data() | {"name": "large"}
+    assert latency.merged([same, other, teacher], new) == [new[0].data(), other, teacher]
+    assert latency.merged([], new) == [new[0].data()]

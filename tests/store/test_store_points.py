@@ -21,6 +21,9 @@ def test_points_come_back_with_their_kinds(store, settings, step):
     }  # fmt: skip
     assert set(frame.run) == {run} and set(frame.step) == {10} and set(frame.seconds) == {10.0}
     assert set(store.metrics(run, kinds=["raw"]).name) == {"hard", "soft"}
+    everything = store.metrics(run)
+    assert store.quantities(run) == sorted(set(zip(everything.kind, everything.name, strict=True)))
+    assert store.quantities(["nope"]) == []
 
 
 def test_replayed_steps_replace_their_points(store, settings, step):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from kdcore.errors import UserError
 from kdcore.figures import groups, palette
 from kdcore.figures.curves import Curve, curve
+from kdcore.figures.race import Racer, Track
+from kdcore.paths import run_dir
+from kdcore.probes import glue_average
+from kdcore.probes.verdict import Verdict, compare, contributions
 from kdcore.store import Store
-from pages.parts.text import amount, task_title
+from kdcore.tasks import TASKS
+from kdcore.wording import amount, task_title
 
 
 def grouped(store: Store, runs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
@@ -50,11 +56,32 @@ def score_curves(
     runs: pd.DataFrame, evaluations: pd.DataFrame, metrics: pd.DataFrame, metric: str, select: bool, x: str
 ) -> list[Curve]:
     """One curve a run for its score: on `select`, or on the first dev split."""
+    return _curves(runs, _with_clock(_scores(evaluations, metric, select), metrics, x), x)
+
+
+def racer(
+    run: str, method: str, name: str, evaluations: pd.DataFrame, metrics: pd.DataFrame, metric: str
+) -> Racer | None:
+    """A run's dev scores and losses over its own clock; None where it has logged no step."""
+    logged = metrics[(metrics["run"] == run) & (metrics["kind"] == "loss")]
+    if logged["seconds"].notna().sum() == 0:
+        return None
+    scores = _with_clock(_scores(evaluations[evaluations["run"] == run], metric, False), metrics, "seconds")
+    return Racer(name, method, float(logged["seconds"].max()), _track(scores), _track(logged))
+
+
+def _track(points: pd.DataFrame) -> Track:
+    points = points[points["seconds"].notna() & points["value"].notna()].sort_values("seconds", kind="stable")
+    return Track(*(points[column].to_numpy(dtype=np.float64) for column in ("seconds", "step", "value")))
+
+
+def _scores(evaluations: pd.DataFrame, metric: str, select: bool) -> pd.DataFrame:
+    """What the student as it was scored at each evaluation: on `select`, or on the first dev split."""
     chosen = evaluations[(evaluations["metric"] == metric) & (evaluations["which"] == "last")]
     chosen = chosen[(chosen["split"] == "select") == select].drop_duplicates(["run", "split", "step"], keep="last")
     if not select and len(chosen):
         chosen = chosen[chosen["split"] == chosen["split"].iloc[0]]
-    return _curves(runs, _with_clock(chosen, metrics, x), x)
+    return chosen
 
 
 def deltas(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -67,28 +94,54 @@ def deltas(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return others.assign(score=others["score"] - others["seed"].map(reference)).dropna(subset=["score"])
 
 
-def by_task(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a method and its settings, one column a task, and their average where every task is there.
+def over_tasks(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """`runs` with the columns line and line_label: equal for runs that differ in nothing but task and seed.
 
-    Settings that are one and the same within each task (epochs that suit it, say) do not tell rows apart.
+    Method and student always tell lines apart; of the other settings those do not that are one and the same within
+    each task (epochs that suit it, say).
     """
     flats = {run: groups.essential(configs[run]) for run in runs["id"]}
     keys = sorted({key for one in flats.values() for key in one})
     members = [list(one["id"]) for _, one in runs.groupby("task")]
-    telling = [key for key in keys if any(len({str(flats[run].get(key)) for run in ids}) > 1 for ids in members)]
+    telling = [
+        key
+        for key in keys
+        if key == "method"
+        or key.startswith("student.")
+        or any(len({str(flats[run].get(key)) for run in ids}) > 1 for ids in members)
+    ]
     one_of = {run: {key: flats[run].get(key) for key in telling} for run in runs["id"]}
     runs = runs.assign(line=[str(sorted(one_of[run].items(), key=str)) for run in runs["id"]])
     short = {row["line"]: f"{palette.style(row['method']).label}, {row['student']}" for _, row in runs.iterrows()}
     labels = groups.labels({row["line"]: one_of[row["id"]] for _, row in runs.iterrows()}, short)
-    tasks = list(dict.fromkeys(runs["task"]))
+    return runs.assign(line_label=runs["line"].map(labels))
+
+
+def by_task(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> tuple[pd.DataFrame, str]:
+    """One row a line of `over_tasks`, one column a task, their average; and what the average is, in words.
+
+    The average is over the tasks that every row has; fewer than two make none.
+    """
+    lines = over_tasks(runs, configs).rename(columns={"line": "setting"})
+    common = glue_average.common_tasks(lines)
+    common = common if len(common) > 1 else ()
+    averages = glue_average.glue_average(lines, common).sort_values("average", ascending=False)
     rows = []
-    for line, same in runs.groupby("line", sort=False):
-        found = [groups.mean_and_std(list(100 * same.loc[same["task"] == task, "score"])) for task in tasks]
-        cells = {task_title(task): groups.in_words(*one) for task, one in zip(tasks, found, strict=True)}
-        average = float(np.mean([mean for mean, _, _ in found]))
-        row = {"method and student": labels[str(line)], **cells}
-        rows.append(row | {"average": "–" if np.isnan(average) else f"{average:.1f}", "_order": -average})
-    return pd.DataFrame(rows).sort_values("_order", ignore_index=True).drop(columns="_order")
+    for _, average in averages.iterrows():
+        same = lines[lines["setting"] == average["setting"]]
+        found = {task: 100 * same.loc[same["task"] == task, "score"] for task in dict.fromkeys(lines["task"])}
+        cells = {task_title(task): groups.in_words(*groups.mean_and_std(list(one))) for task, one in found.items()}
+        words = groups.in_words(100 * average["average"], 100 * average["std"], int(average["n"]))
+        rows.append({"method and student": same["line_label"].iloc[0], **cells, "average": words})
+    return pd.DataFrame(rows), glue_average.in_words(common) if common else "no two tasks were run by all"
+
+
+def baseline_of(runs: pd.DataFrame, wanted: str | None = None) -> str:
+    """The group that the others are set against: that of the run `wanted`, else of training alone, else the first."""
+    for chosen in (runs[runs["id"] == wanted], runs[runs["method"] == "fine-tune"], runs):
+        if len(chosen):
+            return str(chosen["group"].iloc[0])
+    raise ValueError("there are no runs to choose a baseline from")
 
 
 def table(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -111,6 +164,48 @@ def table(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+KeptRows = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Ids of the dev rows [rows] and what each adds to the run's score [rows]."""
+
+
+def verdict(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    metric: str,
+    kept: Callable[[str, str, str], KeptRows | None] | None = None,
+) -> Verdict:
+    """First less second: from the rows where every run kept its answers on the same ones, else from the scores.
+
+    Args:
+        first, second: finished runs of two groups: id, task, seed, score. kept: `kept_rows`, or the same remembered.
+    """
+    read = kept or kept_rows
+    done = [one[one["score"].notna()].drop_duplicates("seed") for one in (first, second)]
+    rows = [{int(run["seed"]): read(run["id"], run["task"], metric) for _, run in one.iterrows()} for one in done]
+    known = [found for one in rows for found in one.values() if found is not None]
+    if known and len(known) == sum(map(len, rows)) and all(np.array_equal(ids, known[0][0]) for ids, _ in known):
+        values = [{seed: found[1] for seed, found in one.items() if found is not None} for one in rows]
+        return compare(values[0], values[1])
+    scores = [dict(zip(one["seed"].astype(int), one["score"], strict=True)) for one in done]
+    return compare(scores[0], scores[1])
+
+
+def kept_rows(run: str, task: str, metric: str) -> KeptRows | None:
+    """What the run's student said on the dev split, as parts of its score; None where that is not known."""
+    from kdcore.engine.results import predictions
+
+    try:
+        kept = predictions(run_dir(run))
+    except UserError:
+        return None
+    split = TASKS[task].splits[0] if task in TASKS else "validation"
+    said = kept.get((split, "student"))
+    if said is None:
+        return None
+    values = contributions(metric, said["logits"], said["labels"])
+    return None if values is None else (said["ids"], values)
 
 
 def teacher_score(evaluations: pd.DataFrame, metric: str) -> float | None:

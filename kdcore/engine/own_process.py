@@ -1,0 +1,136 @@
+"""Measuring in a process of its own: beside a dashboard's threads the interpreter's lock would be timed as well.
+
+Parent and child speak in lines of JSON over the child's standard input and output. The parent sends one order a line;
+the child answers with events, asks where it must know what only the parent knows, and ends each order with a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import kdcore
+from kdcore.config import RunConfig
+from kdcore.errors import UserError
+from kdcore.events import Event, Probed, Progress
+
+Beside = Callable[[], bool]
+
+
+class OwnProcess:
+    """A child that measures runs, one after another, for as long as the context is open."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[str] | None = None
+        self._complaints: IO[bytes] | None = None
+
+    def __enter__(self) -> OwnProcess:
+        home = str(Path(kdcore.__file__).resolve().parent.parent)
+        paths = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
+        self._complaints = tempfile.TemporaryFile()
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, text=True, encoding="utf-8",
+            env=os.environ | {"PYTHONPATH": paths},
+        )  # fmt: skip
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+        if self._child is not None and self._complaints is not None:
+            self._child.wait()
+            self._complaints.close()
+
+    def end(self) -> None:
+        """Ends the child at once, whatever it does; from any thread."""
+        if self._child is not None:
+            self._child.terminate()
+
+    def measure(
+        self,
+        run: RunConfig,
+        folder: Path,
+        facts: Mapping[str, Any],
+        known: Mapping[str, Any],
+        rivals_of: str | None = None,
+        beside: Beside = lambda: False,
+    ) -> Iterator[Event]:
+        """`remeasure.measure`, computed in the child.
+
+        Raises:
+            UserError: as there. RuntimeError: the child failed, or was ended.
+        """
+        assert self._child is not None and self._child.stdin is not None and self._child.stdout is not None
+        order = {
+            "run": run.model_dump(mode="json"), "folder": str(folder), "facts": dict(facts), "known": dict(known),
+            "rivals_of": rivals_of,
+        }  # fmt: skip
+        _say(self._child.stdin, order)
+        for line in self._child.stdout:
+            match json.loads(line):
+                case {"ask": "beside"}:
+                    _say(self._child.stdin, {"beside": beside()})
+                case {"progress": [what, done, total]}:
+                    yield Progress(what, done, total)
+                case {"probed": [name, step, data]}:
+                    yield Probed(name, step, data)
+                case {"error": [field, problem, remedy]}:
+                    raise UserError(field, problem, remedy)
+                case {"failure": words}:
+                    raise RuntimeError(words)
+                case {"end": _}:
+                    return
+        raise RuntimeError(f"the measuring process ended before it was done. {self._last_words()}")
+
+    def _last_words(self, most: int = 300) -> str:
+        if self._complaints is None:
+            return ""
+        self._complaints.seek(0)
+        return self._complaints.read().decode(errors="replace")[-most:].strip()
+
+
+def serve(orders: IO[str], answers: IO[str]) -> None:
+    """The child: works off one order a line until there are no more."""
+    from kdcore.engine.remeasure import measure
+
+    def beside() -> bool:
+        _say(answers, {"ask": "beside"})
+        return bool(json.loads(orders.readline())["beside"])
+
+    for line in iter(orders.readline, ""):
+        order = json.loads(line)
+        try:
+            run, folder = RunConfig.model_validate(order["run"]), Path(order["folder"])
+            for event in measure(run, folder, order["facts"], order["known"], order["rivals_of"], beside):
+                _say(answers, _as_json(event))
+            _say(answers, {"end": True})
+        except UserError as error:
+            _say(answers, {"error": [error.field, error.problem, error.remedy]})
+        except Exception as error:  # the next order may go well
+            _say(answers, {"failure": f"{type(error).__name__}: {error}"})
+
+
+def _as_json(event: Event) -> dict[str, Any]:
+    if isinstance(event, Probed):
+        return {"probed": [event.name, event.step, event.data]}
+    assert isinstance(event, Progress)
+    return {"progress": [event.what, event.done, event.total]}
+
+
+def _say(stream: IO[str], words: Mapping[str, Any]) -> None:
+    stream.write(f"{json.dumps(words, default=str)}\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    ours, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
+    serve(sys.stdin, ours)

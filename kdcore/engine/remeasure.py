@@ -1,0 +1,183 @@
+"""A finished run measured again on this machine: its models timed in turn, and, if asked, their undistilled rivals."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from kdcore.config import RunConfig, TrainConfig
+from kdcore.data import load
+from kdcore.data.encode import Encoded, encode
+from kdcore.data.splits import TaskData
+from kdcore.engine import results
+from kdcore.engine.evaluate import scores
+from kdcore.engine.precision import Arithmetic, arithmetic
+from kdcore.engine.predict import predict
+from kdcore.errors import UserError
+from kdcore.events import Event, Probed, Progress
+from kdcore.models.anatomy import anatomy
+from kdcore.models.tokenizers import load_tokenizer
+from kdcore.probes import latency, rivals
+from kdcore.probes.latency import Precision
+from kdcore.probes.rivals import Rival
+
+REPEATS = 20
+SECONDS = 15.0
+"""Of timing, where so many repeats would take longer."""
+
+
+def measure(
+    run: RunConfig,
+    folder: Path,
+    facts: Mapping[str, Any],
+    known: Mapping[str, Any],
+    rivals_of: str | None = None,
+    beside: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Times the run's student and teachers again, at the length, precision and thread count of the run.
+
+    Yields progress and `Probed` "latency" ({"records": [...]}, see `latency.Latency`), and with `rivals_of` also
+    "rivals": teacher, layers (of the cut one), precision and tokens (of the run), models (name, kind, words,
+    parameters, flops, bytes, scores: split -> metric -> value on the run's dev split), records, absent (kind -> why).
+    Records of other conditions are kept. The same JSON goes to the run's `probes/`.
+
+    Args:
+        folder: the run's. facts: what it said at its start. known: its probes so far. rivals_of: a teacher's name.
+        beside: whether a training runs meanwhile, asked before and after timing.
+
+    Raises:
+        UserError: student or teacher are no longer on this disk, or the rows are not those the run was scored on.
+    """
+    where = _here(run.train)
+    with _threads(facts.get("threads")):
+        models, precisions = _models(folder, where)
+        tokens = _tokens(facts)
+        built, absent, kept = _rivals(run, models, rivals_of, where)
+        rows = _dev_rows(run, folder, rivals_of) if rivals_of else None
+        models |= {name: rival.model for name, rival in built.items()}
+        precisions |= {name: rival.precision for name, rival in built.items()}
+        yield Progress(f"timing {len(models)} models in turn", 0, 1)
+        records = latency.measure(
+            models, tokens=tokens, repeats=REPEATS, precision=precisions, seconds=SECONDS, beside=beside
+        )
+        own = [record for record in records if record.name not in built]
+        others = [record for record in records if record.name in built]
+        step = int(facts.get("steps") or 0)
+        yield _probed(folder, "latency", step, {"records": latency.merged(_records(known, "latency"), own)})
+        if rows is None:
+            return
+        said = []
+        for name, rival in built.items():
+            said.append({"name": name, **(yield from _described(rival, rows, where, tokens))})
+        data = {
+            "teacher": rivals_of,
+            "layers": kept,
+            "precision": where.precision,
+            "tokens": tokens,
+            "models": said,
+            "records": latency.merged(_records(known, "rivals"), others),
+            "absent": absent,
+        }
+        yield _probed(folder, "rivals", step, data)
+
+
+def _here(train: TrainConfig) -> Arithmetic:
+    """The run's device and precision where this machine has them, else what it has."""
+    device = "cpu" if train.device == "cpu" else "auto"
+    precision = "fp32" if train.precision == "fp32" else "auto"
+    return arithmetic(train.model_copy(update={"device": device, "precision": precision}))
+
+
+@contextmanager
+def _threads(wanted: Any) -> Iterator[None]:
+    """As many CPU threads as the run had, where this machine has so many."""
+    before = torch.get_num_threads()
+    if isinstance(wanted, int):
+        torch.set_num_threads(max(1, min(wanted, os.cpu_count() or 1)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _models(folder: Path, where: Arithmetic) -> tuple[dict[str, nn.Module], dict[str, Precision]]:
+    found = {"student": results.student(folder)[0]}
+    found |= {name: model for name, (model, _) in results.teachers(folder).items()}
+    precision: Precision = where.precision
+    return {name: model.to(where.device) for name, model in found.items()}, dict.fromkeys(found, precision)
+
+
+def _tokens(facts: Mapping[str, Any]) -> int:
+    """The mean length of the training rows, as the first timing had it."""
+    mean = facts.get("mean_tokens")
+    if not isinstance(mean, int | float):
+        raise UserError("run", "it does not say how long its rows are", "clone the run and train it anew")
+    return max(8, round(mean))
+
+
+def _rivals(
+    run: RunConfig, models: Mapping[str, nn.Module], teacher: str | None, where: Arithmetic
+) -> tuple[dict[str, Rival], dict[str, str], list[int]]:
+    """The rivals under names that no teacher can have, why others are absent, and the layers of the cut one."""
+    if teacher is None:
+        return {}, {}, []
+    if teacher not in models:
+        raise UserError(
+            "teacher", f"{teacher} is no longer where the run found it", "train it again with a clone of the run"
+        )
+    student, whole = (len(anatomy(models[name]).layers) for name in ("student", teacher))
+    kept = rivals.kept_layers(run.student, student, whole)
+    built, absent = rivals.build(models[teacher], kept, where.precision)
+    return {f"{teacher}:{rival.kind}": rival for rival in built}, absent, kept
+
+
+def _dev_rows(run: RunConfig, folder: Path, teacher: str) -> tuple[TaskData, Encoded]:
+    """The dev split that the run reports first, checked against the rows it was scored on."""
+    data = load(run.task, run.own)
+    split = data.task.splits[0]
+    tokenizer = load_tokenizer(results.teacher_folders(folder)[teacher])
+    rows = encode(data.splits[split], tokenizer, run.train.max_length)
+    before = results.predictions(folder).get((split, "student"))
+    if before is not None and not (
+        np.array_equal(before["ids"], rows.ids) and np.array_equal(before["labels"], rows.labels)
+    ):
+        raise UserError("task", "its dev split is not the one this run was scored on", "bring back those files")
+    return data, rows
+
+
+def _described(
+    rival: Rival, dev: tuple[TaskData, Encoded], where: Arithmetic, tokens: int
+) -> Generator[Event, None, dict[str, Any]]:
+    """What a rival is, costs and scores; its arithmetic is its own, only the cut one runs as the run did."""
+    data, rows = dev
+    own = where if rival.kind == "cut" else Arithmetic(where.device, "fp32")
+    logits = yield from predict(rival.model, rows, own, f"scoring the teacher, {rival.words}")
+    size = rivals.size_of(rival, tokens).data()
+    return {
+        "kind": rival.kind,
+        "words": rival.words,
+        "precision": rival.precision,
+        **size,
+        "scores": {data.task.splits[0]: scores(data.task, logits, rows.labels)},
+    }
+
+
+def _records(probes: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    found = probes.get(name)
+    records = found.get("records") if isinstance(found, Mapping) else None
+    return [one for one in records if isinstance(one, Mapping)] if isinstance(records, list) else []
+
+
+def _probed(folder: Path, name: str, step: int, data: dict[str, Any]) -> Probed:
+    home = folder / "probes"
+    home.mkdir(exist_ok=True)
+    (home / f"{name}.json").write_text(json.dumps(data))
+    return Probed(name, step, data)

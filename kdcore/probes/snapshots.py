@@ -1,0 +1,318 @@
+"""Moments of a training, kept to scrub through: where the student looks, and how far its layers are from the teachers'.
+
+At the start, evenly spaced between, and at the end: the student's attention over a few dev rows, and the distances of
+its layers from every teacher's. The folder `probes/snapshots` of a run holds `rows.json` (which rows),
+`teachers.safetensors` (the teachers' attention over them, once) and `<step>.safetensors` for each moment. Taking one
+changes nothing in the training: eval mode, no gradients, no random draw.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor, nn
+
+from kdcore.data.encode import Encoded, pad
+from kdcore.errors import CorruptError
+from kdcore.events import Probed
+from kdcore.models.observe import evaluating, observe
+from kdcore.probes.attention import AttentionMaps, Maps
+from kdcore.probes.distances import DistanceMeter
+from kdcore.records import ALL_LAYERS, Encoding, Shape
+
+FOLDER = "snapshots"
+"""Inside a run's `probes`."""
+MOMENTS = 8
+ROWS = 4
+"""Dev rows whose attention is kept."""
+TOKENS = 16
+"""Length of the rows that are preferred: long enough to show something, short enough to read."""
+DISTANCE_TOKENS = 512
+"""Tokens, of other dev rows, that the layers are compared on; the teachers' states of them stay in memory."""
+MAX_BYTES = 20 * 2**20
+"""What all snapshots of a run may take on disk: fewer rows, then fewer moments, where the models are large."""
+
+MEASURES = ("cka", "cosine", "mse")
+_HEADERS = 16 * 2**10
+"""Room for a file's header and the list of rows."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What fits: numbers of the rows whose attention is kept, and how many moments."""
+
+    rows: NDArray[np.int64]
+    moments: int
+
+
+def plan(lengths: NDArray[np.int64], student: Shape, teachers: Sequence[Shape]) -> Plan:
+    """The largest plan within `MAX_BYTES`: rows are given up first, then moments, then attention altogether.
+
+    Args:
+        lengths: tokens of each dev row. The rows nearest to `TOKENS` are taken, ties by number.
+    """
+    near = np.argsort(np.abs(lengths - TOKENS), kind="stable")[:ROWS]
+    choices = [(MOMENTS, rows) for rows in range(len(near), 0, -1)]
+    choices += [(moments, 1) for moments in range(MOMENTS - 1, 1, -1)]
+    for moments, rows in choices:
+        if size(lengths[near[:rows]], moments, student, teachers) <= MAX_BYTES:
+            return Plan(near[:rows], moments)
+    return Plan(near[:0], MOMENTS)
+
+
+def size(lengths: NDArray[np.int64], moments: int, student: Shape, teachers: Sequence[Shape]) -> int:
+    """Bytes on disk, a little more than it will be: attention in float16, matrices in float32.
+
+    Args:
+        lengths: tokens of the rows whose attention is kept.
+    """
+    cells = 2 * int((lengths.astype(np.int64) ** 2).sum())
+    matrices = sum(4 * len(MEASURES) * (one.layers + 1) * (student.layers + 1) for one in teachers)
+    once = cells * sum(one.layers * one.heads for one in teachers)
+    return moments * (cells * student.layers * student.heads + matrices + _HEADERS) + once + 2 * _HEADERS
+
+
+def moments(stages: Mapping[int, int], count: int) -> list[tuple[int, int]]:
+    """(stage, steps done in it) of the start, the end, and evenly spaced between.
+
+    Args:
+        stages: number of a stage -> its steps, for those in which the kept student learns.
+    """
+    numbers, ends = list(stages), np.cumsum(list(stages.values()))
+    found = [(numbers[0], 0)]
+    for at in np.unique(np.round(np.linspace(0, ends[-1], count)).astype(int))[1:]:
+        index = int(np.searchsorted(ends, at))
+        found.append((numbers[index], int(at - (ends[index - 1] if index else 0))))
+    return found
+
+
+class Snapshots:
+    """Takes the moments of one training.
+
+    Args:
+        folder: the run's folder. split, rows: the dev split that is looked at, encoded. words: ids -> tokens.
+        student: size of the kept student. teachers: name -> its size and how to load it, in eval mode.
+        stages: as for `moments`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        rows: Encoded,
+        words: Callable[[list[int]], list[str]],
+        student: Shape,
+        teachers: Mapping[str, tuple[Shape, Callable[[], nn.Module]]],
+        stages: Mapping[int, int],
+        device: torch.device,
+    ) -> None:
+        self.folder = folder / "probes" / FOLDER
+        self._split, self._rows, self._words, self._device = split, rows, words, device
+        self._plan = plan(rows.lengths, student, [shape for shape, _ in teachers.values()])
+        self._moments = frozenset(moments(stages, self._plan.moments))
+        self._last_stage = max(stages)
+        self._load = {name: load for name, (_, load) in teachers.items()}
+        self._compared = _some_tokens(rows.lengths) if teachers else np.empty(0, np.int64)
+        self._teachers: dict[str, list[Tensor]] | None = None
+
+    def begin(self, step: int | None) -> None:
+        """Before training: forgets moments after `step`, where the training goes on; all, where it starts anew."""
+        if step is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        for later in (at for at in steps(self.folder) if at > step):
+            _file(self.folder, later).unlink()
+
+    def due(self, stage: int, done: int, step: int, ended: bool = False) -> bool:
+        """Whether a moment has come after so many steps of a stage, `step` of the run, and is not kept yet.
+
+        Args:
+            ended: the stage is over, perhaps earlier than planned.
+        """
+        at_its_end = ended and stage == self._last_stage
+        return ((stage, done) in self._moments or at_its_end) and not _file(self.folder, step).exists()
+
+    def take(self, model: nn.Module, step: int) -> Probed:
+        """Keeps this moment of the student; says what all moments so far take."""
+        started = time.perf_counter()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._teachers is None:
+            self._teachers = self._look_at_teachers()
+        tensors = self._attention(model)
+        ours = self._states(model) if self._teachers else []
+        for name, theirs in self._teachers.items():
+            meter = DistanceMeter()
+            meter.update(theirs, ours, torch.ones(ours[0].shape[:2], device=self._device))
+            found = meter.result()
+            tensors |= {f"{measure}.{name}": _float32(getattr(found, measure)) for measure in MEASURES}
+        _write(_file(self.folder, step), tensors, {"seconds": f"{time.perf_counter() - started:.4f}"})
+        return Probed(FOLDER, step, cost(self.folder))
+
+    def _look_at_teachers(self) -> dict[str, list[Tensor]]:
+        """The teachers' states, and, on disk, the rows and where the teachers look in them. One teacher at a time."""
+        states: dict[str, list[Tensor]] = {}
+        attention: dict[str, NDArray[Any]] = {}
+        for name, load in self._load.items():
+            model = load().to(self._device)
+            states[name] = self._states(model)
+            attention |= {f"{name}.{key}": maps for key, maps in self._attention(model).items()}
+        _write(self.folder / "teachers.safetensors", attention, {})
+        (self.folder / "rows.json").write_text(json.dumps(self._facts()))
+        return states
+
+    def _facts(self) -> dict[str, Any]:
+        ids, at = self._rows.input_ids, self._rows.offsets
+        return {
+            "split": self._split,
+            "rows": [
+                {"id": int(self._rows.ids[row]), "tokens": self._words(ids[at[row] : at[row + 1]].tolist())}
+                for row in self._plan.rows
+            ],
+            "teachers": list(self._load),
+            "compared_tokens": int(self._rows.lengths[self._compared].sum()),
+        }
+
+    def _attention(self, model: nn.Module) -> dict[str, NDArray[Any]]:
+        """Number of a kept row -> [layers, heads, tokens, tokens] in float16."""
+        found = {}
+        for number, row in enumerate(self._plan.rows):
+            encoding = self._encoding(np.array([row]))
+            with evaluating(model):
+                seen = observe(model, encoding, {"attention": ALL_LAYERS}, grad=False).attention
+            tokens = int(self._rows.lengths[row])
+            maps = torch.stack([seen[layer][0, :, :tokens, :tokens] for layer in sorted(seen)])
+            found[str(number)] = maps.half().cpu().numpy()
+        return found
+
+    def _states(self, model: nn.Module) -> list[Tensor]:
+        """Every layer's states of the compared rows, padding left out: [1, tokens, width]."""
+        encoding = self._encoding(self._compared)
+        with evaluating(model):
+            hidden = observe(model, encoding, {"hidden": ALL_LAYERS}, grad=False).hidden
+        real = encoding.attention_mask.bool()
+        return [hidden[layer][real][None] for layer in sorted(hidden)]
+
+    def _encoding(self, rows: NDArray[np.int64]) -> Encoding:
+        return pad(self._rows, rows).to(self._device)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a run kept to scrub through.
+
+    steps: of the moments, rising. rows: the tokens of each kept row. ids: of these rows in the split.
+    compared_tokens: how many tokens the distances are taken over.
+    """
+
+    folder: Path
+    steps: tuple[int, ...]
+    split: str
+    rows: tuple[tuple[str, ...], ...]
+    ids: tuple[int, ...]
+    teachers: tuple[str, ...]
+    compared_tokens: int
+
+    def student(self, step: int, row: int) -> AttentionMaps:
+        """Where the student looked in a row at a step, to half precision."""
+        return self._maps(_file(self.folder, step), str(row), row)
+
+    def teacher(self, name: str, row: int) -> AttentionMaps:
+        """Where a teacher looks in a row, to half precision."""
+        return self._maps(self.folder / "teachers.safetensors", f"{name}.{row}", row)
+
+    def distances(self, step: int) -> dict[str, dict[str, Maps]]:
+        """Teacher -> measure -> [teacher layers + 1, student layers + 1], as in `distances.Distances`."""
+        found = _read(_file(self.folder, step), [f"{m}.{name}" for name in self.teachers for m in MEASURES])
+        return {name: {m: found[f"{m}.{name}"] for m in MEASURES} for name in self.teachers}
+
+    def _maps(self, file: Path, key: str, row: int) -> AttentionMaps:
+        return AttentionMaps(list(self.rows[row]), _read(file, [key])[key].astype(np.float32))
+
+
+def read(run: Path) -> Kept | None:
+    """What is in a run's folder; None where no moment was kept.
+
+    Raises:
+        CorruptError: the list of rows does not read.
+    """
+    folder = run / "probes" / FOLDER
+    found = steps(folder)
+    if not found:
+        return None
+    try:
+        said = json.loads((folder / "rows.json").read_text())
+        return Kept(
+            folder,
+            tuple(found),
+            str(said["split"]),
+            tuple(tuple(map(str, row["tokens"])) for row in said["rows"]),
+            tuple(int(row["id"]) for row in said["rows"]),
+            tuple(map(str, said["teachers"])),
+            int(said["compared_tokens"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _corrupt(folder / "rows.json", error) from error
+
+
+def cost(folder: Path) -> dict[str, Any]:
+    """steps of the moments kept so far, and what they took: bytes on disk and seconds of the training's time.
+
+    A file that does not read counts no seconds: looking at its moment says what is wrong.
+    """
+    found = steps(folder)
+    seconds = 0.0
+    for step in found:
+        with suppress(OSError, SafetensorError), safe_open(_file(folder, step), framework="np") as file:
+            seconds += float((file.metadata() or {}).get("seconds", 0.0))
+    return {"steps": found, "seconds": seconds, "bytes": sum(file.stat().st_size for file in folder.iterdir())}
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of the moments in a folder of snapshots, rising."""
+    return sorted(int(file.stem) for file in folder.glob("*.safetensors") if file.stem.isdigit())
+
+
+def _file(folder: Path, step: int) -> Path:
+    return folder / f"{step:08d}.safetensors"
+
+
+def _some_tokens(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows drawn by a fixed seed, as many as have `DISTANCE_TOKENS` tokens together, at least one."""
+    order = np.random.default_rng(0).permutation(len(lengths))
+    return order[: max(1, int(np.searchsorted(np.cumsum(lengths[order]), DISTANCE_TOKENS, side="right")))]
+
+
+def _float32(matrix: Tensor) -> NDArray[np.float32]:
+    return matrix.float().cpu().numpy()
+
+
+def _write(file: Path, tensors: Mapping[str, NDArray[Any]], about: dict[str, str]) -> None:
+    """Whole or absent: a reader never sees half a file."""
+    partial = file.with_suffix(".partial")
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial, about)
+    partial.replace(file)
+
+
+def _read(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    try:
+        with safe_open(file, framework="np") as tensors:
+            return {name: tensors.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise _corrupt(file, error) from error
+
+
+def _corrupt(file: Path, error: Exception) -> CorruptError:
+    problem = f"the snapshot {file.name} does not read ({str(error)[:120]})"
+    return CorruptError("run", problem, "clone the run to train anew; its scores stay")

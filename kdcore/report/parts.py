@@ -1,0 +1,83 @@
+"""Pieces of HTML. Everything that is not written here in the source passes through `said`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from kdcore.figures.template import Figure, summary
+from kdcore.wording import one_line
+
+Build = Callable[[bool], Figure]
+"""Draws a figure for a light page (False) or a dark one (True)."""
+
+
+def said(text: object, longest: int = 2000) -> str:
+    """Text as HTML shows it letter by letter: no markup, no control characters, no change of direction."""
+    return escape(one_line(text, longest), quote=True)
+
+
+def paragraph(text: object, kind: str = "") -> str:
+    return f"<p{_named('class', kind)}>{said(text, 5000)}</p>"
+
+
+def prose(text: str, opening: str = "") -> str:
+    """A paragraph of a docstring: what stands between backticks is code."""
+    spans = [f"<code>{said(one)}</code>" if at % 2 else _spaced(one) for at, one in enumerate(text.split("`"))]
+    return f"<p>{f'<strong>{said(opening)}</strong> ' if opening else ''}{''.join(spans)}</p>"
+
+
+def heading(level: int, words: object, anchor: str = "") -> str:
+    return f"<h{level}{_named('id', anchor)}>{said(words)}</h{level}>"
+
+
+def listing(lines: Iterable[tuple[str, object]]) -> str:
+    """Name and words of each line; lines without words are left out."""
+    rows = [f"<dt>{said(name)}</dt><dd>{said(words)}</dd>" for name, words in lines if words not in (None, "")]
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def table(frame: pd.DataFrame, caption: str) -> str:
+    """A table whose first column names its rows; a reader with a keyboard can scroll it sideways."""
+    head = "".join(f'<th scope="col">{said(name)}</th>' for name in frame.columns)
+    rows = "".join(_row(cells) for cells in frame.astype(object).itertuples(index=False, name=None))
+    return (
+        f'<div class="table" role="region" tabindex="0" aria-label="{said(caption)}"><table>'
+        f"<caption>{said(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _row(cells: tuple[object, ...]) -> str:
+    rest = "".join(f"<td>{said(cell)}</td>" for cell in cells[1:])
+    return f'<tr><th scope="row">{said(cells[0])}</th>{rest}</tr>'
+
+
+def figure(build: Build, caption: str, numbers: pd.DataFrame) -> str:
+    """A plot in both modes, what it shows in words, and its numbers one click below."""
+    light, dark = build(False), build(True)
+    both = {"light": json.loads(light.to_json()), "dark": json.loads(dark.to_json())}
+    return (
+        f'<figure><div class="plot" role="img" aria-label="{said(summary(light))}" '
+        f'style="height:{int(light.layout.height)}px"></div>'
+        f'<script type="application/json">{inert(both)}</script>'
+        f"<figcaption>{said(caption)}</figcaption>"
+        f"<details><summary>Numbers</summary>{table(numbers, caption)}</details></figure>"
+    )
+
+
+def inert(data: Any) -> str:
+    """JSON that no HTML parser takes for markup."""
+    return json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _spaced(text: str) -> str:
+    """`said` that keeps the spaces at both ends."""
+    return said(text, 5000).join((" " * text.startswith(" "), " " * (text.endswith(" ") and text.strip() != "")))
+
+
+def _named(attribute: str, value: str) -> str:
+    return f' {attribute}="{said(value)}"' if value else ""

@@ -1,0 +1,78 @@
+"""Rivals measured for real, on a click: the models are tiny and untrained, the process that times them is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdcore.data import load
+from kdcore.events import RunStarted
+from kdcore.models.shapes import bert_config
+from kdcore.models.students import save_student
+from kdcore.models.tokenizers import tokenizer_from_vocabulary
+from kdcore.models.weights import build_classifier
+from kdcore.records import Shape
+from kdcore.store import open_store
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "pages"))
+from written import add, run_config
+
+PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
+pytestmark = pytest.mark.timeout(15 * PATIENCE)
+TASK = "pocket-sentiment"
+
+
+@pytest.fixture(scope="module")
+def run(server: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A finished run with a student of one layer and a teacher of two on the server's disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KD_CACHE_DIR", str(server.cache))
+        data = load(TASK)
+    assert data.vocabulary is not None
+    store, tokenizer = open_store(f"sqlite:///{server.cache / 'runs.db'}"), tokenizer_from_vocabulary(data.vocabulary)
+    made = add(store, run_config("kd", task=TASK))
+    shapes = {name: Shape(layers, 16, 2, 32, len(tokenizer), 64, 2) for name, layers in (("student", 1), ("large", 2))}
+    folder = server.cache / "runs" / made
+    homes = {"student": folder / "student-best", "large": tmp_path_factory.mktemp("teacher") / "large"}
+    for name, shape in shapes.items():
+        save_student(build_classifier(bert_config(shape, 2, None), {}, 0)[0], tokenizer, homes[name])
+    (folder / "teachers.json").write_text(json.dumps({"large": str(homes["large"])}))
+    facts = {"student": asdict(shapes["student"]), "teachers": {"large": {"shape": asdict(shapes["large"])}},
+             "mean_tokens": 12.0, "threads": 1, "steps": 60}  # fmt: skip
+    store.record(made, [RunStarted(facts)])
+    store.set_state(made, "done")
+    return made
+
+
+def _expect(locator: Any) -> Any:
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=1000 * PATIENCE)
+    return expect(locator)
+
+
+def test_rivals_are_measured_on_a_click_and_stand_in_the_plot(
+    open_page: Callable[..., Any], run: str, insist: Any
+) -> None:
+    page = open_page(f"speed?runs={run}")
+    page.wait_for_selector(".kd-plot-figure .main-svg")
+    button, stop = (page.get_by_role("button", name=name) for name in ("Measure the rivals", "Stop measuring"))
+    insist(button.click, stop)
+    _expect(stop).to_have_count(0, timeout=4000 * PATIENCE)  # a process of its own starts, and five models take turns
+    page.get_by_label("Against").click()
+    page.get_by_role("option", name="Parameters").click()
+    legend = page.locator(".kd-plot-figure .legendtext")
+    _expect(legend.filter(has_text="Teacher, bf16 weights")).to_be_visible()
+    _expect(legend.filter(has_text="Teacher, cut")).to_be_visible()
+    page.close()
+    again = open_page(f"speed?runs={run}", width=390, dark=True)
+    _expect(again.get_by_text("Undistilled rivals")).to_be_visible()
+    again.wait_for_selector(".kd-plot-figure .main-svg")
+    assert again.evaluate("document.documentElement.scrollWidth") <= 390

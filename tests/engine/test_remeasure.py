@@ -1,0 +1,113 @@
+"""A finished run measured again, here and in a process of its own; times are never asserted."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_world import STUDENT, run
+
+from kdcore.engine import own_process, remeasure
+from kdcore.engine.own_process import OwnProcess
+from kdcore.errors import UserError
+from kdcore.events import Probed, Progress, RunStarted
+
+
+@pytest.fixture
+def finished(trained: Any, one_teacher: Any) -> tuple[Any, Path, dict[str, Any]]:
+    settings = run("kd", one_teacher, student=STUDENT.model_copy(update={"layers": 1}))
+    done = trained(settings)
+    (started,) = done.of(RunStarted)
+    return settings, done.folder, json.loads(json.dumps(started.facts, default=str))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remeasure, "REPEATS", 2)
+
+
+def _probed(events: Any) -> dict[str, Any]:
+    return {event.name: event.data for event in events if isinstance(event, Probed)}
+
+
+def test_student_and_teacher_are_timed_as_the_run_was(finished: Any) -> None:
+    settings, folder, facts = finished
+    found = _probed(remeasure.measure(settings, folder, facts, {}))
+    assert set(found) == {"latency"}
+    records = found["latency"]["records"]
+    names = {"student", *facts["teachers"]}
+    assert {(r["name"], r["batch"]) for r in records} == {(name, batch) for name in names for batch in (1, 32)}
+    assert {r["tokens"] for r in records} == {max(8, round(facts["mean_tokens"]))}
+    assert {r["threads"] for r in records} == {facts["threads"]}
+    assert json.loads((folder / "probes" / "latency.json").read_text()) == found["latency"]
+
+
+def test_rivals_are_scored_on_the_runs_dev_split_and_timed_in_turn(finished: Any) -> None:
+    settings, folder, facts = finished
+    (teacher,) = facts["teachers"]
+    before = torch.get_num_threads()
+    events = list(remeasure.measure(settings, folder, facts, {}, teacher))
+    assert torch.get_num_threads() == before
+    assert any(isinstance(event, Progress) and "bf16" in event.what for event in events)
+    found = _probed(events)["rivals"]
+    by_kind = {model["kind"]: model for model in found["models"]}
+    assert set(by_kind) | set(found["absent"]) == {"bf16", "int8", "cut"}
+    whole = facts["teachers"][teacher]["scores"]["validation"]["accuracy"]
+    rows = 30
+    for kind in set(by_kind) - {"cut"}:
+        assert abs(by_kind[kind]["scores"]["validation"]["accuracy"] - whole) <= 2 / rows
+    assert {r["name"] for r in found["records"]} == {model["name"] for model in found["models"]}
+    assert all(name.startswith(f"{teacher}:") for name in {r["name"] for r in found["records"]})
+    assert found["layers"] == [1] and found["teacher"] == teacher
+
+
+def test_records_of_another_machine_are_kept_and_a_training_marks_new_ones(finished: Any) -> None:
+    settings, folder, facts = finished
+    old = {"records": [{"name": "student", "hardware": "elsewhere", "median_ms": 1.0}]}
+    found = _probed(remeasure.measure(settings, folder, facts, {"latency": old}, beside=lambda: True))
+    *new, last = found["latency"]["records"]
+    assert last == old["records"][0] and all(record["busy"] for record in new)
+
+
+def test_what_cannot_be_measured_is_said(finished: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, folder, facts = finished
+    (teacher,) = facts["teachers"]
+    with pytest.raises(UserError, match="no longer where the run found it"):
+        list(remeasure.measure(settings, folder, facts, {}, "nobody"))
+    with pytest.raises(UserError, match="how long its rows are"):
+        list(remeasure.measure(settings, folder, {}, {}))
+    with pytest.raises(UserError, match="kept no best student"):
+        list(remeasure.measure(settings, folder.parent / "nothing", facts, {}))
+    kept = remeasure.results.predictions(folder)
+    moved = {key: {**said, "ids": said["ids"] + 1} for key, said in kept.items()}
+    monkeypatch.setattr(remeasure.results, "predictions", lambda _: moved)
+    with pytest.raises(UserError, match="not the one this run was scored on"):
+        list(remeasure.measure(settings, folder, facts, {}, teacher))
+
+
+def test_the_child_answers_orders_asks_back_and_tells_errors(finished: Any) -> None:
+    settings, folder, facts = finished
+    order = {"run": settings.model_dump(mode="json"), "folder": str(folder), "facts": facts, "known": {}}
+    lines = [order | {"rivals_of": None}, {"beside": False}, {"beside": True}, order | {"rivals_of": "nobody"}]
+    answers = io.StringIO()
+    own_process.serve(io.StringIO("".join(f"{json.dumps(line)}\n" for line in lines)), answers)
+    said = [json.loads(line) for line in answers.getvalue().splitlines()]
+    assert [next(iter(one)) for one in said] == ["progress", "ask", "ask", "probed", "end", "error"]
+    assert all(record["busy"] for record in said[3]["probed"][2]["records"])
+
+
+def test_a_process_of_its_own_measures_and_can_be_ended(finished: Any) -> None:
+    settings, folder, facts = finished
+    asked = []
+    with OwnProcess() as child:
+        events = list(child.measure(settings, folder, facts, {}, None, lambda: bool(asked.append(1))))
+        assert set(_probed(events)) == {"latency"} and len(asked) == 2
+        with pytest.raises(UserError, match="no longer where"):
+            list(child.measure(settings, folder, facts, {}, "nobody"))
+        child.end()
+        with pytest.raises((RuntimeError, OSError)):
+            list(child.measure(settings, folder, facts, {}))
