@@ -16,7 +16,7 @@ from kdcore.methods import resolve
 from kdcore.probes.snapshots import MEASURES, Kept
 from kdcore.records import Shape
 from kdcore.store import RunRow, Store
-from pages.parts import moments, probed
+from pages.parts import moments
 
 Matrices = Mapping[str, NDArray[np.float64]]
 """Measure -> [teacher layers + 1, student layers + 1]; all NaN where it is not defined."""
@@ -83,7 +83,7 @@ def of_run(store: Store, run: str) -> Course:
         for step in kept.steps:
             found[str(step)] = {name: _matrices(one) for name, one in kept.distances(step).items()}
             tokens[str(step)] = kept.compared_tokens
-    last = probed.distances(store.probes(run).get("distances", {}))
+    last = _by_teacher(store.probes(run).get("distances", {}))
     if last:
         found[moments.END] = {name: _matrices(one) for name, one in last.items()}
         tokens[moments.END] = int(next(iter(last.values())).get("tokens", 0))
@@ -120,3 +120,10 @@ def _matrices(found: Mapping[str, Any]) -> Matrices:
     """As floats, NaN for None; a measure that was not kept is not defined."""
     hollow = np.full(np.shape(found["cka"]), np.nan)
     return {measure: np.asarray(found.get(measure, hollow), dtype=np.float64) for measure in MEASURES}
+
+
+def _by_teacher(probe: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Teacher -> its matrices (cka, cosine, mse: [teacher layers + 1, student layers + 1]; tokens), the first first."""
+    found = {str(probe.get("teacher", "teacher")): probe} if "cka" in probe else {}
+    others = probe.get("others")
+    return found | {str(name): one for name, one in (others.items() if isinstance(others, Mapping) else ())}
