@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdcore.bundle import export_runs, import_runs
-from kdcore.paths import room
+from kdcore.paths import room, run_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,10 @@ TAG = "example"
 
 
 def about() -> dict[str, Any]:
-    """What recorded the study: `kdcore`, `hardware`, `recorded` (date), `compared` (ids that share a protocol)."""
+    """What recorded the study (`kdcore`, `hardware`, `cores`, `recorded`: the date) and what is in it.
+
+    compared: ids of the runs that share a protocol. teachers: name -> folder below `teachers/`.
+    """
     said: dict[str, Any] = json.loads((FOLDER / "about.json").read_text())
     return said
 
@@ -42,10 +45,15 @@ def open_study(store: Store) -> list[str]:
     Raises:
         UserError: the disk is full. CorruptError: the study is damaged.
     """
+    study = about()
     ids = import_runs(store, FOLDER / "runs.zip")
-    for folder in sorted((FOLDER / "teachers").iterdir()):
-        _copy_once(folder, room("teachers") / folder.name)
-    return [ids[run] for run in about()["compared"]]
+    homes = {name: room("teachers") / folder for name, folder in study["teachers"].items()}
+    for home in homes.values():
+        _copy_once(FOLDER / "teachers" / home.name, home)
+    for run in ids.values():
+        listed = {spec.name: str(homes[spec.name]) for spec in store.get(run).config.teachers}
+        (run_dir(run) / "teachers.json").write_text(json.dumps(listed))
+    return [ids[run] for run in study["compared"]]
 
 
 def _copy_once(source: Path, target: Path) -> None:
@@ -60,11 +68,14 @@ def _copy_once(source: Path, target: Path) -> None:
 
 
 def record(store: Store, runs: Sequence[str], compared: Sequence[str], facts: dict[str, Any]) -> None:
-    """Makes these finished runs, with all teachers of this cache, the study that comes with the program."""
+    """Makes these finished runs, with their teachers, the study that comes with the program."""
+    from kdcore.engine.results import teacher_folders  # brings torch, which the first page does without
+
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     export_runs(store, runs, FOLDER / "runs.zip")
-    for folder in sorted(room("teachers").iterdir()):
-        if folder.is_dir():
-            shutil.copytree(folder, FOLDER / "teachers" / folder.name)
-    (FOLDER / "about.json").write_text(json.dumps({**facts, "compared": list(compared)}, indent=1) + "\n")
+    homes = {name: home for run in runs for name, home in teacher_folders(run_dir(run)).items()}
+    for home in homes.values():
+        shutil.copytree(home, FOLDER / "teachers" / home.name)
+    said = {**facts, "compared": list(compared), "teachers": {name: home.name for name, home in homes.items()}}
+    (FOLDER / "about.json").write_text(json.dumps(said, indent=1) + "\n")

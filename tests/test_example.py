@@ -9,9 +9,10 @@ import pytest
 
 from kdcore import example
 from kdcore.data import load
+from kdcore.engine.results import teacher_folders
 from kdcore.engine.teachers import teacher_folder
 from kdcore.errors import CorruptError, UserError
-from kdcore.paths import room
+from kdcore.paths import room, run_dir
 from kdcore.store import Store, open_store
 from kdcore.student_file import student_folder
 from pages.parts.lesson import cast, lessons
@@ -56,6 +57,7 @@ def test_students_and_teachers_are_there_so_nothing_is_trained(store: Store) -> 
         assert (student_folder(store, run) / "model.safetensors").is_file()
         config = store.get(run).config
         for spec in config.teachers:
+            assert teacher_folders(run_dir(run))[spec.name].name in shipped
             assert teacher_folder(spec, load(config.task), config.train).name in shipped, (
                 "the recipe of a teacher has changed: record the study again"
             )
@@ -87,7 +89,7 @@ def test_it_is_a_few_megabytes() -> None:
 
 def test_a_damaged_study_says_so(store: Store, tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "teachers").mkdir()
-    (tmp_path / "about.json").write_text('{"compared": []}')
+    (tmp_path / "about.json").write_text('{"compared": [], "teachers": {}}')
     (tmp_path / "runs.zip").write_bytes(b"no zip")
     monkeypatch.setattr(example, "FOLDER", tmp_path)
     with pytest.raises(CorruptError, match="no readable bundle"):

@@ -150,7 +150,7 @@ def _choose(student: Maps, teacher: Maps | None) -> tuple[Head, Head | None]:
 def _counted(label: str, key: str, most: int) -> int:
     if st.session_state.get(key, 1) not in range(1, most + 1):
         st.session_state[key] = most  # of a larger model
-    return int(st.number_input(label, 1, most, 1, key=key, bind="query-params", width=160))
+    return int(st.number_input(label, 1, most, key=key, bind="query-params", width=160))
 
 
 def _top(panels: list[Panel]) -> float:

@@ -55,7 +55,7 @@ def test_smoothing_and_axes_change_the_plot_and_the_address(
     assert len(set(smooth)) >= 2  # a line a method
     values = f"{FIRST}._fullData.filter(trace => trace.y?.length).at(-1).y"
     rough = page.evaluate(f"() => Array.from({values})")
-    page.locator(".st-key-logy").get_by_text("Logarithmic axis").click()
+    page.locator(".st-key-logy").get_by_text("Log scale").click()
     page.wait_for_function(f"() => {FIRST}._fullLayout.yaxis.type === 'linear'")
     _expect(page).to_have_url(re.compile(r"^(?!.*logy=true)"))
     again = open_page(page.url.split("/", 3)[3].replace("sm=0.9", "sm=0"))
