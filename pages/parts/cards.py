@@ -112,6 +112,17 @@ def numbers(data: pd.DataFrame | None, key: str, how: str = "") -> None:
                 key=f"{key}-csv",
                 icon=":material/download:",
             )
+            if runs := _reported(key):
+                st.caption("Drawn again without the browser, with all that belongs to it:")
+                st.code(f"python -m kdcore report {' '.join(runs)} -o report.html", language="bash", wrap_lines=True)
+
+
+def _reported(key: str) -> list[str]:
+    """The runs whose report holds this figure; none where no report does."""
+    page = key.partition("_")[0]
+    if page in ("compare", "speed"):
+        return list(st.session_state.get("runs", []))
+    return [st.session_state["job"]] if page in ("live", "layers") and st.session_state.get("job") else []
 
 
 def badges(task: str, partial: str | None = None) -> None:

@@ -327,3 +327,11 @@ def test_axes_smoothing_and_band_are_kept_in_the_address(store: Any, visit: Call
     assert not app.exception and not app.error
     assert app.segmented_control(key="x").value == "examples" and app.selectbox(key="band").value == "sem"
     assert app.toggle(key="logx").value and app.toggle(key="logy").value and app.slider(key="sm").value == 0.5
+
+
+def test_numbers_name_the_command_that_draws_them_again(store: Any, visit: Callable[..., Any]) -> None:
+    runs = [add(store, run_config(method)) for method in ("kd", "fine-tune")]
+    app = visit("compare", runs=",".join(runs))
+    app.session_state["compare_curves-numbers"] = True
+    app.run()
+    assert f"python -m kdcore report {' '.join(runs)} -o report.html" in [code.value for code in app.code]
