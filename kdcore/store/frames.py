@@ -44,7 +44,8 @@ def runs_frame(connection: Connection, query: Select[Any]) -> pd.DataFrame:
 def _listed(row: Any) -> dict[str, Any]:
     _, broken = read_config(row.config)
     said = row.progress if isinstance(row.progress, dict) else {}
-    record = {name: getattr(row, name, None) for name in RUN_COLUMNS}
+    read = row._asdict()
+    record = {name: read.get(name) for name in RUN_COLUMNS}
     step, steps = said.get("step"), said.get("steps")
     share = step / steps if isinstance(step, (int, float)) and isinstance(steps, (int, float)) and steps else None
     return record | {
