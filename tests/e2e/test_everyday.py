@@ -26,7 +26,7 @@ PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
 pytestmark = pytest.mark.timeout(15 * PATIENCE)
 
 FIRST = "document.querySelector('.st-key-compare_curves .kd-plot-figure')"
-SOAK_SECONDS = 40
+SOAK_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
