@@ -98,6 +98,7 @@ function listen(frame, place, state) {
   heed(place, state)
   place.on("plotly_click", (event) => state.answer?.(clicked(event.points[0])))
   place.on("plotly_relayout", () => frame.classList.toggle("kd-plot-zoomed", zoomed(place)))
+  frame.dataset.ready = "" // drawn, and it answers
 }
 
 // A new picture between press and release would lose the click, or the zoom that is being drawn: it waits for the end.

@@ -155,7 +155,7 @@ def test_a_student_alone_keeps_its_attention_and_no_distances(trained):
 def test_pilots_and_assistants_are_left_out(trained, three_teachers, shelf):
     ranked = trained(watched("skd", three_teachers[:2], options={"sampling": "student-rank"}, epochs=1))
     assert kept(ranked).steps[0] == 12 and kept(ranked).steps[-1] == 18  # two pilots of six steps come first
-    assisted = trained(watched("takd", [world.teacher(shelf, "deep", layers=4)]))
+    assisted = trained(watched("takd", [world.teacher(shelf, "deepest", layers=4)]))
     stages = assisted.of(StageStarted)
     assert len(stages) == 2 and kept(assisted).steps[0] == stages[1].first_step > 0
 
