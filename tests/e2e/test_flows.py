@@ -20,6 +20,7 @@ pytestmark = pytest.mark.timeout(15 * PATIENCE)
 
 PAGES = ("", "launch", "live", "runs", "compare", "layers", "attention", "speed", "examples", "learn", "system")
 POINTS = "document.querySelector('.kd-plot-figure')._fullData.at(-1).y.length"
+LAST_STEP = "document.querySelector('.kd-plot-figure')._fullData.at(-1).x.at(-1)"
 STUDENT = {"layers": 1, "width": 16, "heads": 2, "init": "random"}
 
 
@@ -244,8 +245,8 @@ def _points(page: Any) -> int:
 def _zoomed(page: Any) -> list[float]:
     """Zooms the first plot to steps 2 to 9; what it shows when points have been added."""
     page.evaluate("() => Plotly.relayout(document.querySelector('.kd-plot-figure'), {'xaxis.range': [2, 9]})")
-    points = _points(page)
-    page.wait_for_function(f"() => {POINTS} > {points}")
+    last = page.evaluate(f"() => {LAST_STEP}")
+    page.wait_for_function(f"() => {LAST_STEP} > {last}")
     shown: list[float] = page.evaluate("() => document.querySelector('.kd-plot-figure')._fullLayout.xaxis.range")
     return shown
 
