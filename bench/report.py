@@ -2,9 +2,9 @@
 
     python -m bench.report bench/studies/minilm-glue.yaml
 
-makes bench/results/<name>.csv (one row a run, every metric), <name>.json (machine, versions, command) and
-<name>.md (mean and standard deviation over seeds; no winner is named from fewer than six paired seeds; what each
-method costs beside the student's own steps).
+makes bench/results/<name>.csv (one row a run, every metric), <name>.json (machine, versions, command) and <name>.md
+(mean and standard deviation over seeds; no winner is named from fewer than six paired seeds; what each method costs
+beside the student's own steps). Runs that an earlier report had and this store has not stay in the table.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ SOURCES = {
     "teacher": "spread layers of the fine-tuned teacher",
     "random": "random",
 }
+CELL = ["task", "method", "layers", "init", "init_layers", "seed"]
 FACTS = ("hardware", "threads", "precision", "torch", "python", "kdcore", "capability")
 
 
@@ -43,24 +44,42 @@ def main(path: Path) -> None:
         for name, teacher in row.facts["teachers"].items():
             teachers[cell.run.task, name] = teacher["scores"]
         facts = {name: row.facts[name] for name in FACTS}
-    frame = pd.DataFrame(rows)
     RESULTS.mkdir(exist_ok=True)
+    frame = _with_earlier(pd.DataFrame(rows), RESULTS / f"{grid.name}.csv")
+    teachers = _earlier_teachers(RESULTS / f"{grid.name}.json") | teachers
     frame.to_csv(RESULTS / f"{grid.name}.csv", index=False, float_format="%.6g")
     about = {
         **facts,
         "command": f"python -m kdcore sweep {path.as_posix()}",
-        "runs": len(rows),
+        "runs": len(frame),
         "planned": len(cells),
         "teachers": {f"{task}/{name}": scores for (task, name), scores in teachers.items()},
     }
     (RESULTS / f"{grid.name}.json").write_text(json.dumps(about, indent=1) + "\n")
     words = (
-        f"{len(rows)} of {len(cells)} runs. {facts['hardware']}, {facts['threads']} thread(s), {facts['precision']}, "
+        f"{len(frame)} of {len(cells)} runs. {facts['hardware']}, {facts['threads']} thread(s), {facts['precision']}, "
     )
     words += f"torch {facts['torch']}. `{about['command']}`"
     table = "\n\n".join(_task_table(task, part, teachers) for task, part in frame.groupby("task", sort=False))
     (RESULTS / f"{grid.name}.md").write_text(f"# {grid.name}\n\n{words}\n\n{table}\n")
     print(table)
+
+
+def _with_earlier(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """With the rows of an earlier report whose cells this store does not hold; in the order of the grid's tasks."""
+    if not path.is_file():
+        return frame
+    earlier = pd.read_csv(path, keep_default_na=True).fillna({"partial": "", "loss_shares": ""})
+    known = set(frame[CELL].itertuples(index=False, name=None))
+    kept = earlier[[cell not in known for cell in earlier[CELL].itertuples(index=False, name=None)]]
+    whole = pd.concat([frame, kept], ignore_index=True)
+    order = {name: at for at, name in enumerate(dict.fromkeys([*earlier["task"], *frame["task"]]))}
+    return whole.sort_values("task", key=lambda tasks: tasks.map(order), kind="stable", ignore_index=True)
+
+
+def _earlier_teachers(path: Path) -> dict[tuple[str, str], dict]:
+    said = json.loads(path.read_text())["teachers"] if path.is_file() else {}
+    return {(name.split("/")[0], name.split("/")[1]): scores for name, scores in said.items()}
 
 
 def _row(store: object, cell: object, row: object) -> dict[str, object]:
