@@ -25,7 +25,10 @@ import psutil
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests" / "pages"))  # `written`: runs in a store without training them
+sys.path.append(str(ROOT / "tests" / "pages"))
+from written import PAGES, add, run_config  # noqa: E402  # runs in a store without training them
+
+__all__ = ["PAGES", "PATIENCE", "RESULTS", "add", "browser", "cache", "drawn", "machine", "run_config", "served"]
 RESULTS = Path(__file__).parent / "results"
 PATIENCE = 180
 """Seconds that a page may take before a measurement gives up."""

@@ -15,9 +15,7 @@ import sys
 import time
 from typing import Any
 
-from written import add, run_config
-
-from bench.dashboard import RESULTS, browser, cache, drawn, machine, served
+from bench.dashboard import RESULTS, add, browser, cache, drawn, machine, run_config, served
 from kdcore.store import Store, open_store
 
 STEPS = 1000

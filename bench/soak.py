@@ -15,9 +15,8 @@ import time
 from typing import Any
 
 import psutil
-from written import PAGES
 
-from bench.dashboard import RESULTS, browser, cache, drawn, machine, served
+from bench.dashboard import PAGES, RESULTS, browser, cache, drawn, machine, served
 from kdcore.config import RunConfig
 from kdcore.store import ACTIVE, Store, open_store
 

@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 import psutil
-from written import add, run_config
 
-from bench.dashboard import RESULTS, browser, cache, drawn, machine, served
+from bench.dashboard import RESULTS, add, browser, cache, drawn, machine, run_config, served
 from kdcore.config import RunConfig
 from kdcore.events import StepDone
 from kdcore.store import Store, open_store
