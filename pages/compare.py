@@ -7,7 +7,7 @@ from typing import Any, cast
 import pandas as pd
 import streamlit as st
 
-from kdcore import compared, report
+from kdcore import compared
 from kdcore.figures import curves, groups, scores
 from kdcore.figures.template import plain as figure_plain
 from kdcore.store import Store
@@ -300,7 +300,7 @@ def _report(store: Store, picked: list[str], runs: pd.DataFrame, baseline: str) 
     first = str(runs.loc[runs["group"] == baseline, "id"].iloc[0])
     st.download_button(
         "Report (HTML)",
-        lambda: report.html(store, picked, first).encode(),
+        lambda: _report_html(store, picked, first),
         "report.html",
         "text/html",
         key="compare_report",
@@ -310,6 +310,12 @@ def _report(store: Store, picked: list[str], runs: pd.DataFrame, baseline: str) 
         "Scores, verdicts, curves, layers, speed, settings, equations and how all was computed, for all chosen runs. "
         f"One file of about {size(REPORT_BYTES)}, most of it plotly.js: it opens without a network."
     )
+
+
+def _report_html(store: Store, picked: list[str], baseline: str) -> bytes:
+    from kdcore import report  # reads the methods' words, and so brings torch: on the click, not with the page
+
+    return report.html(store, picked, baseline).encode()
 
 
 entry.show(main)
