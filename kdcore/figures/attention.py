@@ -14,6 +14,8 @@ from kdcore.figures.template import INK, frame, plain
 
 GAP = 1
 """Empty cells between two heads of the tiled picture."""
+FEW_TOKENS = 16
+"""Up to so many, the cells of one head are wide enough for lines between them."""
 
 
 def tiles(maps: ArrayLike) -> NDArray[np.float64]:
@@ -112,7 +114,7 @@ def head(
             z=z,
             x=list(range(len(across))),
             y=list(range(len(down))),
-            xgap=1,
+            xgap=1 if len(across) <= FEW_TOKENS else 0,  # between many narrow cells, lines are all one sees
             ygap=1,
             customdata=[[[f"{a} → {b}", words[i, j]] for j, b in enumerate(across)] for i, a in enumerate(down)],
             hovertemplate="%{customdata[0]}<br>%{z:.3f}%{customdata[1]}<extra></extra>",
