@@ -26,9 +26,9 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests" / "pages"))
-from written import PAGES, add, run_config  # noqa: E402  # runs in a store without training them
+from written import PAGES, add, grow, run_config  # noqa: E402  # runs in a store without training them
 
-__all__ = ["PAGES", "PATIENCE", "RESULTS", "add", "browser", "cache", "drawn", "machine", "run_config", "served"]
+__all__ = ["PAGES", "RESULTS", "add", "browser", "cache", "drawn", "grow", "machine", "run_config", "served"]
 RESULTS = Path(__file__).parent / "results"
 PATIENCE = 180
 """Seconds that a page may take before a measurement gives up."""

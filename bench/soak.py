@@ -42,9 +42,7 @@ def main(minutes: float) -> None:
 
 
 def _round(store: Store, context: Any, url: str, server: psutil.Process, number: int) -> dict[str, float]:
-    run = store.add_run(
-        RunConfig.model_validate({**RUN, "name": f"round {number}", "train": {**RUN["train"], "seed": number}})
-    )
+    run = store.add_run(RunConfig.model_validate(_settings(number)))
     for path in (*PAGES, f"live?job={run}", *PAGES):
         _visit(context, url, "" if path == "start" else path)
     while store.get(run).state in ("queued", *ACTIVE):

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bench.dashboard import RESULTS, add, browser, cache, drawn, machine, run_config, served
+from bench.dashboard import RESULTS, add, browser, cache, drawn, grow, machine, run_config, served
 from kdcore.config import RunConfig
-from kdcore.events import StepDone
 from kdcore.store import Store, open_store
 
 BLOCK = 15.0
@@ -61,9 +60,7 @@ def _cpu_while_growing(store: Store, run: str, server: psutil.Process, first: in
     """CPU seconds that the server takes while ten steps a second are written."""
     before, until, step = _cpu(server), time.monotonic() + TICKS_SECONDS, first
     while time.monotonic() < until:
-        terms = {"hard": 1.0, "soft": 1.0, "patience": 1.0}
-        said = StepDone("distil", step, 10_000, step / 600, 3.0, terms, terms, 1e-3, 900.0, 0.01 * step, 1.0)
-        store.record(run, [said])
+        grow(store, run, step, {"hard": 1.0, "soft": 1.0, "patience": 1.0}, 10_000)
         step += 1
         time.sleep(0.1)
     return _cpu(server) - before

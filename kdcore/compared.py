@@ -208,6 +208,13 @@ def kept_rows(run: str, task: str, metric: str) -> KeptRows | None:
     return None if values is None else (said["ids"], values)
 
 
+def timings(probes: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """The records of a run's probe "latency" or "rivals" that hold a time."""
+    found = probes.get(name)
+    listed = found.get("records") if isinstance(found, Mapping) else None
+    return [one for one in listed or [] if isinstance(one, Mapping) and "median_ms" in one]
+
+
 def teacher_score(evaluations: pd.DataFrame, metric: str) -> float | None:
     """The best teacher's dev score in these runs, or None."""
     rows = of_teachers(evaluations, metric)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdcore.bundle import export_runs, import_runs
+from kdcore.errors import UserError
 from kdcore.paths import room, run_dir
 
 if TYPE_CHECKING:
@@ -35,8 +36,16 @@ def about() -> dict[str, Any]:
 
 def opened(store: Store) -> list[str]:
     """The runs to compare that are in this store already."""
-    here = set(store.runs(include_archived=True)["id"])
-    return [run for run in about()["compared"] if run in here]
+    ids: list[str] = about()["compared"]
+    return [run for run in ids if _is_here(store, run)]
+
+
+def _is_here(store: Store, run: str) -> bool:
+    try:
+        store.get(run)
+    except UserError:
+        return False
+    return True
 
 
 def open_study(store: Store) -> list[str]:

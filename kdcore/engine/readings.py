@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from typing import Any
 
@@ -16,8 +15,10 @@ from kdcore.engine.ensemble import Teacher
 from kdcore.engine.evaluate import scores
 from kdcore.engine.loop import Job
 from kdcore.engine.predict import predict
+from kdcore.engine.results import keep_probe
 from kdcore.engine.teachers import Rows
 from kdcore.events import Evaluated, Event, Probed, Progress
+from kdcore.models.count import row_length
 from kdcore.models.observe import observe
 from kdcore.models.students import load_classifier
 from kdcore.probes import distances, fidelity, latency
@@ -117,16 +118,13 @@ def _latency(job: Job, teachers: list[Teacher], student: nn.Module, rows: Rows) 
     """Student and teachers in turn, at the task's mean length."""
     yield Progress("timing student and teachers", 0, 1)
     models = {"student": student, **{t.name: t.load().to(job.where.device) for t in teachers}}
-    tokens = max(8, round(float(rows.train.lengths.mean())))
+    tokens = row_length(float(rows.train.lengths.mean()))
     records = latency.measure(models, tokens=tokens, precision=job.where.precision, repeats=20, seconds=10.0)
     yield _probed(job, "latency", {"records": [record.data() for record in records]})
 
 
 def _probed(job: Job, name: str, data: dict[str, Any]) -> Probed:
-    folder = job.folder / "probes"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(data))
-    return Probed(name, job.place.step, data)
+    return keep_probe(job.folder, name, job.place.step, data)
 
 
 def _keep_predictions(job: Job, split: str, model: str, logits: NDArray[np.float32], rows: Encoded) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,8 +21,9 @@ from kdcore.engine.evaluate import scores
 from kdcore.engine.precision import Arithmetic, arithmetic
 from kdcore.engine.predict import predict
 from kdcore.errors import UserError
-from kdcore.events import Event, Probed, Progress
+from kdcore.events import Event, Progress
 from kdcore.models.anatomy import anatomy
+from kdcore.models.count import row_length
 from kdcore.models.tokenizers import load_tokenizer
 from kdcore.probes import latency, rivals
 from kdcore.probes.latency import Precision
@@ -71,7 +71,7 @@ def measure(
         own = [record for record in records if record.name not in built]
         others = [record for record in records if record.name in built]
         step = int(facts.get("steps") or 0)
-        yield _probed(folder, "latency", step, {"records": latency.merged(_records(known, "latency"), own)})
+        yield results.keep_probe(folder, "latency", step, {"records": latency.merged(_records(known, "latency"), own)})
         if rows is None:
             return
         said = []
@@ -86,7 +86,7 @@ def measure(
             "records": latency.merged(_records(known, "rivals"), others),
             "absent": absent,
         }
-        yield _probed(folder, "rivals", step, data)
+        yield results.keep_probe(folder, "rivals", step, data)
 
 
 def _here(train: TrainConfig) -> Arithmetic:
@@ -120,7 +120,7 @@ def _tokens(facts: Mapping[str, Any]) -> int:
     mean = facts.get("mean_tokens")
     if not isinstance(mean, int | float):
         raise UserError("run", "it does not say how long its rows are", "clone the run and train it anew")
-    return max(8, round(mean))
+    return row_length(mean)
 
 
 def _rivals(
@@ -174,10 +174,3 @@ def _records(probes: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     found = probes.get(name)
     records = found.get("records") if isinstance(found, Mapping) else None
     return [one for one in records if isinstance(one, Mapping)] if isinstance(records, list) else []
-
-
-def _probed(folder: Path, name: str, step: int, data: dict[str, Any]) -> Probed:
-    home = folder / "probes"
-    home.mkdir(exist_ok=True)
-    (home / f"{name}.json").write_text(json.dumps(data))
-    return Probed(name, step, data)

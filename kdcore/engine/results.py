@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kdcore.errors import CorruptError, UserError
+from kdcore.events import Probed
 from kdcore.models.students import load_classifier
 from kdcore.models.tokenizers import load_tokenizer
 
@@ -48,6 +49,14 @@ def teacher_folders(folder: Path) -> dict[str, Path]:
 def teachers(folder: Path) -> dict[str, tuple[nn.Module, Any]]:
     """Name -> (model in eval mode, tokenizer) of the run's teachers."""
     return {name: (load_classifier(home), load_tokenizer(home)) for name, home in teacher_folders(folder).items()}
+
+
+def keep_probe(folder: Path, name: str, step: int, data: dict[str, Any]) -> Probed:
+    """Writes what a probe found into the run's folder, and says it."""
+    home = folder / "probes"
+    home.mkdir(exist_ok=True)
+    (home / f"{name}.json").write_text(json.dumps(data))
+    return Probed(name, step, data)
 
 
 def predictions(folder: Path) -> dict[tuple[str, str], dict[str, NDArray[Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,13 +21,14 @@ from kdcore.methods.skd import SKD
 from kdcore.methods.takd import TAKD
 from kdcore.methods.tinybert import TinyBERT
 from kdcore.methods.wkd import WKD
+from kdcore.records import Shape
 
 METHODS: dict[str, type[Method]] = {
     method.key: method
     for method in (FineTuneAlone, KD, DistilBERT, PKD, SKD, PeaKD, MiniLM, MiniLMv2, MLKDBERT, TAKD, WKD, TinyBERT)
 }
 
-__all__ = ["METHODS", "Method", "MethodConfig", "find_method", "resolve"]
+__all__ = ["METHODS", "Method", "MethodConfig", "find_method", "matched_layers", "resolve"]
 
 
 def find_method(key: str) -> type[Method]:
@@ -55,3 +57,14 @@ def resolve(key: str, options: dict[str, Any]) -> tuple[type[Method], MethodConf
         field = ".".join(str(part) for part in first["loc"]) or "options"
         known = ", ".join(method.Config.model_fields) or "none"
         raise UserError(f"options.{field}", first["msg"], f"{method.title} has the options: {known}") from None
+
+
+def matched_layers(key: str, options: dict[str, Any], student: int, teacher: int) -> dict[int, int]:
+    """Student layer -> teacher layer, as the method maps a student of so many layers to a teacher; widths do not count.
+
+    Raises:
+        UserError: as `resolve`, or the map does not fit these depths.
+    """
+    method, config = resolve(key, options)
+    thin = Shape(layers=student, width=64, heads=4, intermediate=128)
+    return method.layer_map(config, thin, replace(thin, layers=teacher))

@@ -68,3 +68,8 @@ def _linear(inputs: int, outputs: int) -> int:
 
 def _norm(width: int) -> int:
     return 2 * width
+
+
+def row_length(mean: float) -> int:
+    """Tokens of a typical row, from the mean over the training rows: what latencies and operations are given for."""
+    return max(8, round(mean))

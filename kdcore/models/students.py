@@ -52,7 +52,7 @@ def build_student(
     if source is None:
         raise UserError("student.init", f"init={spec.init} needs a source of weights", "choose init=random")
     _check_fits(shape, source.config)
-    layers = _source_layers(spec, shape_of(source.config).layers)
+    layers = source_layers(spec, shape_of(source.config).layers)
     state = _chosen_weights(source, layers, shape, keep_classifier=spec.init == "teacher")
     if shape_of(source.config).labels != labels:
         state = {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
@@ -143,8 +143,12 @@ def _check_fits(shape: Shape, config: Any) -> None:
         )
 
 
-def _source_layers(spec: StudentSpec, depth: int) -> list[int]:
-    """Source layer (from 1) of each student layer."""
+def source_layers(spec: StudentSpec, depth: int) -> list[int]:
+    """Source layer (from 1) of each student layer, for a source of `depth` layers.
+
+    Raises:
+        UserError: the source is too shallow for what was asked.
+    """
     if isinstance(spec.init_layers, tuple):
         wrong = [layer for layer in spec.init_layers if not 1 <= layer <= depth]
         if wrong:

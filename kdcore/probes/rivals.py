@@ -18,11 +18,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from kdcore import layer_map
 from kdcore.config import StudentSpec
 from kdcore.models.anatomy import anatomy
 from kdcore.models.count import flops, parameters
 from kdcore.models.shapes import shape_of
+from kdcore.models.students import source_layers
 from kdcore.probes.latency import Precision
 
 Kind = Literal["bf16", "int8", "cut"]
@@ -113,13 +113,9 @@ def kept_layers(student: StudentSpec, depth: int, teacher_depth: int) -> list[in
     if depth >= teacher_depth:
         return []
     named = student.init_layers
-    if isinstance(named, tuple):
-        fits = len(named) == depth and all(1 <= layer <= teacher_depth for layer in named)
-        return list(named) if fits else layer_map.skip_init(depth, teacher_depth)
-    if named == "skip":
-        return layer_map.skip_init(depth, teacher_depth)
-    choose = layer_map.first if named == "first" else layer_map.last
-    return list(choose(depth, teacher_depth).values())
+    fits = isinstance(named, str) or (len(named) == depth and all(1 <= layer <= teacher_depth for layer in named))
+    wanted = student.model_copy(update={"layers": depth, "init_layers": named if fits else "skip"})
+    return source_layers(wanted, teacher_depth)
 
 
 def size_of(rival: Rival, tokens: int) -> Size:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,8 @@ from kdcore.figures import groups
 from kdcore.figures import layers as layer_figures
 from kdcore.figures import scores as score_figures
 from kdcore.figures.curves import Curve
-from kdcore.methods import resolve
+from kdcore.methods import matched_layers
 from kdcore.probes import verdict
-from kdcore.records import Shape
 from kdcore.report.parts import figure, listing, paragraph, said, table
 from kdcore.tasks import TASKS
 from kdcore.wording import amount, duration, listed, metric_title, task_title
@@ -202,7 +201,7 @@ def speed(one: Compared) -> Iterator[str]:
             }
         )
         for run in members["id"]:
-            timed += [{"model": label, **record} for record in _records(one.store.probes(run))]
+            timed += [{"model": label, **record} for record in compared.timings(one.store.probes(run), "latency")]
     yield table(pd.DataFrame(rows), "Size, and median time of a whole run")
     if timed:
         yield table(_latencies(pd.DataFrame(timed)), "Latency, median over runs")
@@ -258,15 +257,9 @@ def _numbers(lines: Sequence[Curve], scale: float) -> pd.DataFrame:
 
 def _layer_map(row: RunRow, depth: int) -> dict[int, int]:
     """The layers that the method matched; only depths matter to it."""
-    method, config = resolve(row.method, row.config.options)
-    student = Shape(layers=row.config.student.layers, width=64, heads=4, intermediate=128)
-    return method.layer_map(config, student, replace(student, layers=depth)) if row.config.teachers else {}
-
-
-def _records(probes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the latency probe noted of each model."""
-    found = probes.get("latency", {}).get("records", [])
-    return [record for record in found if isinstance(record, dict) and "median_ms" in record]
+    if not row.config.teachers:
+        return {}
+    return matched_layers(row.method, row.config.options, row.config.student.layers, depth)
 
 
 def _latencies(timed: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from kdcore.errors import UserError
 from kdcore.layer_map import spread
-from kdcore.methods import resolve
+from kdcore.methods import matched_layers
 from kdcore.probes.snapshots import MEASURES, Kept
-from kdcore.records import Shape
 from kdcore.store import RunRow, Store
 from pages.parts import moments
 
@@ -98,10 +97,8 @@ def layer_map(row: RunRow, layers: int) -> dict[int, int]:
     """
     if row.broken:
         return {}
-    method, config = resolve(row.method, row.config.options)
-    student = Shape(layers=row.config.student.layers, width=64, heads=4, intermediate=128)
     try:
-        return method.layer_map(config, student, replace(student, layers=layers))
+        return matched_layers(row.method, row.config.options, row.config.student.layers, layers)
     except UserError:
         return {}
 

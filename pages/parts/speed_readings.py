@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from kdcore.compared import of_teachers
+from kdcore.compared import of_teachers, timings
 from kdcore.errors import UserError
-from kdcore.models.count import flops, parameters
+from kdcore.models.count import flops, parameters, row_length
 from kdcore.paths import run_dir
 from kdcore.records import Shape
 from kdcore.store import Store
@@ -56,9 +56,9 @@ def of_run(
         scores: teacher -> dev score. stored: model -> bytes of its weights. split: on which rivals were scored.
     """
     mean = facts.get("mean_tokens")
-    length = max(8, round(mean)) if isinstance(mean, int | float) else 0
+    length = row_length(mean) if isinstance(mean, int | float) else 0
     about = {"run": run["id"], "task": run["task"]}
-    times = list(_records(probes, "latency"))
+    times = timings(probes, "latency")
     shape = facts.get("student")
     size = repr(sorted(shape.items())) if isinstance(shape, Mapping) else str(run["id"])
     student = about | {"kind": "student", "label": run["label"], "size": size, "quality": 100 * run["score"]}
@@ -92,7 +92,7 @@ def _rivals(
         yield row | _cost("parameters", model.get("parameters"))
         yield row | _cost("flops", model.get("flops"), tokens=found.get("tokens"))
         yield row | _cost("disk", model.get("bytes", float("nan")) / MIB)
-        for record in _records(probes, "rivals"):
+        for record in timings(probes, "rivals"):
             precisions = {precision for machine, precision in beside if machine == _machine(record)}
             if model.get("kind") == "cut":
                 precisions = {str(record.get("precision"))}
@@ -148,12 +148,6 @@ def place(record: Mapping[str, Any]) -> str:
     """Hardware, precision and threads of a timing: `EPYC (2 cores), bf16, 1 thread`."""
     threads = record.get("threads")
     return f"{record.get('hardware')}, {record.get('precision')}, {threads} thread{'' if threads == 1 else 's'}"
-
-
-def _records(probes: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
-    found = probes.get(name)
-    listed = found.get("records") if isinstance(found, Mapping) else None
-    yield from (one for one in listed or [] if isinstance(one, Mapping) and "median_ms" in one)
 
 
 def weights_on_disk(run: str) -> dict[str, int]:

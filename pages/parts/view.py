@@ -75,7 +75,7 @@ def _window(label: str, key: str, count: int) -> slice:
     last = count - WINDOW + 1
     if st.session_state.get(key, 1) not in range(1, last + 1):
         st.session_state[key] = last  # of a longer sentence
-    first = st.slider(f"{label}: {WINDOW} of {count}, from number", 1, last, 1, key=key, bind="query-params")
+    first = st.slider(f"{label}: {WINDOW} of {count}, from number", 1, last, key=key, bind="query-params")
     return slice(first - 1, first - 1 + WINDOW)
 
 

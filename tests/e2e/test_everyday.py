@@ -16,11 +16,10 @@ import psutil
 import pytest
 from safetensors.numpy import save_file
 
-from kdcore.events import StepDone
 from kdcore.store import Store, open_store
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "pages"))
-from written import add, run_config
+from written import add, grow, run_config
 
 PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
 pytestmark = pytest.mark.timeout(15 * PATIENCE)
@@ -115,9 +114,7 @@ def test_a_page_left_open_does_not_grow(open_page: Callable[..., Any], server: A
     before, threads, step = _heap(session), process.num_threads(), 301
     until = time.monotonic() + SOAK_SECONDS
     while time.monotonic() < until:
-        terms = {"hard": 1.0, "soft": 1.0, "patience": 1.0}
-        said = StepDone("distil", step, 600, step / 600, 3.0, terms, terms, 1e-3, 900.0, 0.01 * step, 1.0)
-        store.record(run, [said])
+        grow(store, run, step, {"hard": 1.0, "soft": 1.0, "patience": 1.0})
         step += 1
         page.wait_for_timeout(250)
     assert _heap(session) < 1.3 * before

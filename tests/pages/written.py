@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kdcore.config import RunConfig
@@ -54,6 +54,13 @@ def add(store: Store, run: RunConfig, *, end: str = "done", steps: int = 60, sco
     store.claim("written", "cpu", run_id)
     store.record(run_id, list(said(run, end, steps, score)))
     return run_id
+
+
+def grow(store: Store, run_id: str, step: int, terms: Mapping[str, float], steps: int = 600) -> None:
+    """One more logged step of a run under way."""
+    seconds = 0.01 * step
+    said = StepDone("distil", step, steps, step / 600, sum(terms.values()), terms, terms, 1e-3, 900.0, seconds, 1.0)
+    store.record(run_id, [said])
 
 
 def said(run: RunConfig, end: str, steps: int, score: float | None = None) -> Iterator[Event]:
