@@ -135,6 +135,9 @@ def _join(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor],
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
+    for parameter, moments in optimizer.state.items():
+        if moments["exp_avg"].shape != parameter.shape:
+            raise ValueError("a parameter has another size than its moments")
 
 
 def _corrupt(checkpoint: Path, error: Exception) -> CorruptError:

@@ -90,14 +90,12 @@ def predict(run: RunConfig) -> Prediction:
         judged = len(select) if stage.pilot or stage.judge == "loss" else scored
         training += _stage_seconds(stage, count, -(-count // every) * judged, shapes, run.train.batch_size, pace)
     teaching = sum(_teacher_seconds(run, i, data, len(train), scored, pace) for i in range(len(run.teachers)))
-    teaching += sum(
-        share * budget * pace.forward(teachers[name], run.train.batch_size)
-        for name, share in _asked_live(stages, teachers, run.train.teacher_cache).items()
-    )
+    live = _asked_live(stages, teachers, run.train.teacher_cache)
+    teaching += sum(share * budget * pace.forward(teachers[name], run.train.batch_size) for name, share in live.items())
     return Prediction(
         START_UP + training + teaching,
         teaching,
-        _memory(shapes, run, tokens),
+        _memory(shapes, {name: teachers[name] for name, share in live.items() if share}, run, tokens),
         _disk(shapes, run, len(train)),
         sum(steps),
         f"one layer of width {student.width} timed here, {tokens} tokens a row",
@@ -149,10 +147,10 @@ def _asked_live(stages: list[Stage], teachers: Mapping[str, Shape], cached: bool
     return shares
 
 
-def _memory(shapes: Mapping[str, Shape], run: RunConfig, tokens: int) -> int:
-    """All models' weights; gradients, two moments and what a forward pass keeps of the deepest one; in float32."""
+def _memory(shapes: Mapping[str, Shape], live: Mapping[str, Shape], run: RunConfig, tokens: int) -> int:
+    """All models' weights, live teachers' too; gradients, two moments and a forward pass of the deepest; float32."""
     deepest = max(shapes.values(), key=lambda shape: shape.layers)
-    weights = _weights(shapes) + 12 * parameters(deepest).total
+    weights = _weights(shapes) + _weights(live) + 12 * parameters(deepest).total
     rows = run.train.batch_size // run.train.accumulate
     longest = min(run.train.max_length, 2 * tokens)
     kept = rows * longest * (deepest.layers * (16 * deepest.width + 2 * deepest.intermediate) + deepest.width) * 4

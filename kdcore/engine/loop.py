@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from kdcore.engine.precision import Arithmetic
 from kdcore.engine.predict import predict
 from kdcore.engine.seeds import seed_of
 from kdcore.engine.step import stage_loss, train_step
+from kdcore.engine.used_words import UsedWords, used_words
 from kdcore.errors import UserError
 from kdcore.events import Checkpointed, Evaluated, Event, StageStarted
 from kdcore.methods.base import Method
@@ -74,6 +75,15 @@ class Job:
     def budget(self) -> int:
         """The run's student steps, all stages but pilots."""
         return student_steps(self.train, len(self.rows))
+
+    def words(self) -> dict[str, UsedWords]:
+        """The tables of words that are trained in part, by role."""
+        tables = {role: model.get_input_embeddings() for role, model in self.students.items()}  # type: ignore[operator]
+        return {role: table for role, table in tables.items() if isinstance(table, UsedWords)}
+
+    def unused_words(self) -> dict[str, nn.Module]:
+        """What the tables that are trained in part keep of the other words while a stage runs."""
+        return {f"unused-words-{role}": words.unused for role, words in self.words().items()}
 
     def modules(self) -> dict[str, nn.Module]:
         return {**self.students, "method": self.method}
@@ -126,8 +136,6 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
                 inside.enter_context(seeded_dropout(student, generator))
         for index in range(job.place.stage, len(stages)):
             stage = stages[index]
-            optimizer = _begin(job, stage, index, found)
-            found = None
             first = job.place.step - job.place.stage_step
             yield StageStarted(stage.name, index, first, steps[index], stage.pilot)
             names = stage.teachers if stage.teachers is not None else tuple(job.ensemble.teachers)
@@ -136,7 +144,10 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
                 if stop := control.stop_requested():  # filling can take hours, and nothing of it is lost
                     return stop
             job.method.before_stage(stage.name, Answers(job))
-            stopped = yield from _run_stage(job, stage, steps, optimizer, generator, control)
+            with _trained_words(job, stage):
+                optimizer = _begin(job, stage, index, found)
+                found = None
+                stopped = yield from _run_stage(job, stage, steps, optimizer, generator, control)
             if stopped:
                 return stopped
             _end(job, stage)
@@ -243,6 +254,24 @@ def _batches(job: Job, start: int) -> Iterator[tuple[Batch, float, bool]]:
         yield batch, number / per_epoch, number % per_epoch == 0
 
 
+@contextmanager
+def _trained_words(job: Job, stage: Stage) -> Iterator[None]:
+    """Within the block the students of this stage train only the vectors of words that the training rows hold.
+
+    A method whose stream brings other words (altered rows) trains the whole table.
+    """
+    unread: Iterator[Batch] = iter(())
+    if job.method.stream(unread) is not unread:
+        yield
+        return
+    used = torch.from_numpy(np.union1d(job.rows.input_ids, job.rows.pad_id).astype(np.int64))
+    with ExitStack() as inside:
+        for role, student in job.students.items():
+            if stage.trains(role):
+                inside.enter_context(used_words(student, used))
+        yield
+
+
 def _begin(job: Job, stage: Stage, index: int, resumed: Path | None) -> torch.optim.Optimizer:
     """Weights and optimiser at the start of a stage, or where a checkpoint inside it left them."""
     place = job.place
@@ -255,7 +284,7 @@ def _begin(job: Job, stage: Stage, index: int, resumed: Path | None) -> torch.op
             job.main.load_state_dict(load_classifier(job.folder / "student-best").state_dict())
     optimizer = _optimizer(job, stage)
     if resumed is not None and place.stage_step:
-        checkpoint.restore(resumed, {}, {"stage": optimizer})
+        checkpoint.restore(resumed, job.unused_words(), {"stage": optimizer})
     return optimizer
 
 
@@ -283,7 +312,10 @@ def _optimizer(job: Job, stage: Stage) -> torch.optim.Optimizer:
             if chosen:
                 weight_decay = job.train.weight_decay if decay else 0.0
                 groups.append({"params": chosen, "lr": 0.0, "rate": rate, "weight_decay": weight_decay})
-    return torch.optim.AdamW(groups, lr=job.train.lr, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=job.train.lr, fused=True)
+    for words in job.words().values():
+        optimizer.register_step_post_hook(words.decay)
+    return optimizer
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, stage: Stage, done: int, steps: int, train: TrainConfig) -> float:
@@ -331,4 +363,4 @@ def _save(job: Job, optimizer: torch.optim.Optimizer | None) -> None:
     job.place.history = dict(job.method.history())
     job.place.facts = dict(job.facts)
     optimizers = {} if optimizer is None else {"stage": optimizer}
-    checkpoint.save(job.folder / "checkpoint", job.place, job.modules(), optimizers)
+    checkpoint.save(job.folder / "checkpoint", job.place, {**job.modules(), **job.unused_words()}, optimizers)

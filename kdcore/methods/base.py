@@ -89,7 +89,10 @@ class Method(nn.Module):
         return dict.fromkeys(names)
 
     def stream(self, batches: Iterable[Batch]) -> Iterable[Batch]:
-        """The batches to train on; an augmented stream yields new rows with negative ids (they bypass the cache)."""
+        """The batches to train on; an augmented stream yields new rows with negative ids (they bypass the cache).
+
+        Who gives back `batches` itself says that no words come but those of the training rows.
+        """
         return batches
 
     def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:
