@@ -14,7 +14,7 @@ from kdcore.engine import estimate
 from kdcore.engine.estimate import predict
 from kdcore.errors import UserError
 from kdcore.events import RunFinished, RunStarted, StepDone
-from kdcore.models.count import flops
+from kdcore.models.count import flops, parameters
 from kdcore.records import Shape
 
 
@@ -158,3 +158,16 @@ def test_bad_settings_are_user_errors(one_teacher):
         assert isinstance(setting, RunConfig)
         with pytest.raises(UserError):
             predict(setting)
+
+
+def test_words_that_no_row_holds_cost_no_update():
+    """A step without them: seven float32 numbers fewer for each weight of their vectors, at 1e9 bytes a second."""
+    shape = Shape(layers=1, width=16, heads=2, intermediate=32, vocabulary=1000, positions=64)
+    all_words, some = (estimate.Pace(8, 1e8, words).step(shape, 4) for words in (1000, 400))
+    assert all_words - some == pytest.approx(600 * 16 * 28 / 1e9)
+    assert estimate.Pace(8, 1e8, 5000).step(shape, 4) == all_words
+
+
+def test_memory_counts_teachers_that_run_beside_the_student(three_teachers):
+    kept, live = (predict(run("kd", three_teachers[:1], teacher_cache=cached)).memory_bytes for cached in (True, False))
+    assert live - kept == 4 * parameters(replace(world.SHAPE, labels=2)).total
