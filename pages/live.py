@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Hashable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar, cast
 
 import pandas as pd
 import streamlit as st
@@ -13,15 +14,31 @@ from kdcore.compared import of_teachers
 from kdcore.errors import UserError
 from kdcore.figures import curves
 from kdcore.figures import notes as figures
+from kdcore.figures.template import Figure
 from kdcore.paths import run_dir
 from kdcore.store import ACTIVE, RunRow, Store
 from pages.parts import cards, entry, keep, loss
+from pages.parts.followed import Followed, follow, life
+from pages.parts.plot import Drawn, drawn
 from pages.parts.read_only import action
 from pages.parts.selection import active, one_run, the_store
-from pages.parts.text import ago, duration, hundredfold, listed, metric_title, one_line, plain, sentence, task_title
+from pages.parts.text import (
+    ago,
+    duration,
+    hundredfold,
+    listed,
+    metric_title,
+    one_line,
+    plain,
+    sentence,
+    task_of,
+    task_title,
+)
 
+T = TypeVar("T")
 LOG_LINES = 25
-MANY_POINTS = 2000
+LOOK_SECONDS = 1.0
+QUEUE_SECONDS = 4.0  # a second clock costs a look's fixed price again; the end of the run that is watched redraws all
 SMOOTHING = 0.8  # one batch of a few dozen rows says little; its raw value stays visible
 NUMBERS = ["stage", "step", "epoch", "seconds", "kind", "name", "value"]
 HOW = (
@@ -55,40 +72,38 @@ def main() -> None:
     if run is None:
         return
     row = store.get(run)
-    watched = active(row)
     # Only an active run needs a clock; a finished page stands still.
-    st.fragment(_watch, run_every=_pace(row) if watched else None)(run, watched)
+    st.fragment(_watch, run_every=LOOK_SECONDS if active(row) else None)(run, _phase(row))
     st.divider()
     busy = bool(runs["state"].isin(["queued", *ACTIVE]).any())
-    st.fragment(_queue, run_every=2.0 if busy else None)(busy)
+    st.fragment(_queue, run_every=QUEUE_SECONDS if busy else None)(busy)
 
 
-def _pace(row: RunRow) -> float:
-    """Seconds between looks: long runs have more points to draw and change less in a second."""
-    points = (row.progress.get("step") or 0) / (1 if row.broken else row.config.train.log_every)
-    return 1.0 if points < MANY_POINTS else 3.0
+def _phase(row: RunRow) -> str:
+    """What the rest of the page says of the run's state; scoring in between is no other state."""
+    return "running" if row.state == "evaluating" else row.state
 
 
-def _watch(run: str, watched: bool) -> None:
+def _watch(run: str, phase: str) -> None:
     store = the_store()
     row = store.get(run)
-    if watched and not active(row):
+    if _phase(row) != phase:  # list box, strip and queue tell it too
         st.rerun()
     _head(store, row)
     with st.container(key="live_progress"):
         _progress(store, row)
-    metrics = store.metrics([run], kinds=["loss", "raw", "weighted", "gradient_share", "note"])
-    if metrics.empty:
+    seen = follow(store, row)
+    if not seen.points:
         cards.empty(_before_first_step(row))
     else:
         st.subheader("Loss", anchor=False)
         with cards.guarded("The loss cannot be written as an equation"):
-            loss.show(metrics)
+            loss.show(seen.latest())
             if not row.broken and not row.config.probes.gradient_share_every:
                 st.caption("Gradient shares are not sampled in this run (setting *probes.gradient_share_every*).")
-        _curves(metrics, row)
+        _curves(seen, row)
         with cards.guarded("The method's read-outs cannot be shown"):
-            _notes(metrics[metrics["kind"] == "note"], row)
+            _notes(seen, row)
     _scores(store, row)
     with cards.guarded("The log cannot be shown"):
         _log(run)
@@ -214,7 +229,7 @@ def _before_first_step(row: RunRow) -> str:
     return "This run ended before its first logged step."
 
 
-def _curves(metrics: pd.DataFrame, row: RunRow) -> None:
+def _curves(seen: Followed, row: RunRow) -> None:
     first, second = st.columns(2, vertical_alignment="bottom")
     smoothing = first.slider(
         "Smoothing",
@@ -229,77 +244,134 @@ def _curves(metrics: pd.DataFrame, row: RunRow) -> None:
     log = second.toggle("Logarithmic loss axis", key="live_log", persist_state="session")
     dark = cards.dark()
     caption = f"{plain(row.name, 60)}, training batches, one seed, smoothing {smoothing:g}, raw values faint."
-    kinds: dict[Literal["raw", "weighted"], str] = {
+    kinds: dict[curves.Kind, str] = {
         "weighted": "**Weighted terms and their sum** (what is minimised)",
         "raw": "**Raw terms** (each in its own unit)",
     }
     for (kind, title), place in zip(kinds.items(), st.columns(2), strict=True):
         with place:
             st.markdown(title)
-            draw = partial(curves.terms, metrics, kind, smoothing=smoothing, log=log, dark=dark)
-            logged = metrics[metrics["kind"].isin([kind, "loss"] if kind == "weighted" else [kind])]
+            lines = partial(curves.term_lines, kind=kind, smoothing=smoothing, log=log, dark=dark)
+            figure = partial(curves.terms_figure, kind=kind, log=log, dark=dark)
             cards.figure(
-                draw, f"live_{kind}", caption, logged[NUMBERS], follows=f"{row.id} {log}", how=HOW.format(kind=kind)
+                partial(_followed, f"live_{kind}", seen, lines, figure, (smoothing, log, dark)),
+                f"live_{kind}",
+                caption,
+                partial(_numbers, row.id, [kind, "loss"] if kind == "weighted" else [kind]),
+                follows=f"{row.id} {log}",
+                how=HOW.format(kind=kind),
             )
 
 
-def _notes(notes: pd.DataFrame, row: RunRow) -> None:
+def _followed(
+    key: str,
+    seen: Followed,
+    lines: Callable[[curves.Series], list[curves.Line]],
+    figure: Callable[[list[curves.Line]], Figure],
+    options: Hashable,
+) -> Drawn:
+    """The plot of these lines: its figure is made where the lines look different, else only their points are new."""
+
+    def now() -> Drawn:
+        found = lines(seen.series())
+        looks = tuple(line.look for line in found)
+        empty = _kept(f"{key} figure", (looks, options), lambda: drawn(figure([curves.bare(look) for look in looks])))
+        return empty.with_points((line.x, line.y) for line in found)
+
+    return _kept(key, (seen.life, seen.version, options), now)
+
+
+def _kept(key: str, made_from: Hashable, make: Callable[[], T]) -> T:
+    """What was made last time, for as long as what it was made from is the same."""
+    held = st.session_state.setdefault("live_kept", {})
+    if key not in held or held[key][0] != made_from:
+        held[key] = (made_from, make())
+    return cast(T, held[key][1])
+
+
+def _numbers(run: str, kinds: list[str], names: Collection[str] = ()) -> pd.DataFrame:
+    """All logged values of these kinds."""
+    metrics = the_store().metrics([run], kinds=kinds)
+    return metrics.loc[metrics["name"].isin(names), NUMBERS] if names else metrics[NUMBERS]
+
+
+def _notes(seen: Followed, row: RunRow) -> None:
     """What the method says beside its losses: a plot where it changes, a line of words where it does not."""
     dark = cards.dark()
-    for family, names in figures.families(notes).items():
-        own = notes[notes["name"].isin(names)]
+    said = {name: points.value for (kind, name), points in seen.points.items() if kind == figures.NOTE}
+    for family, names in figures.families(said).items():
+        numbers = partial(_numbers, row.id, [figures.NOTE], names)
+        title = plain(family.replace("_", " ")).capitalize()
         if family == figures.DRAWS:
             st.subheader("Teacher draws", anchor=False)
+            lines, figure = partial(figures.draw_lines, dark=dark), partial(figures.draws, dark=dark)
             cards.figure(
-                partial(figures.draws, own, dark),
+                partial(_followed, "live_draws", seen, lines, figure, dark),
                 "live_draws",
                 "Which teacher taught, as a share of the steps so far; dotted: the chance each was given.",
-                data=own[NUMBERS],
+                data=numbers,
                 follows=row.id,
                 how="Counted at every step of the student that is kept; draws of pilot students are left out.",
             )
-        elif (own.groupby("name")["value"].nunique() > 1).any():
-            st.subheader(plain(family.replace("_", " ")).capitalize(), anchor=False)
-            cards.figure(
-                partial(figures.readings, own, family, dark), f"live_note_{family}", data=own[NUMBERS], follows=row.id
-            )
+        elif any(len(set(said[name])) > 1 for name in names):
+            st.subheader(title, anchor=False)
+            lines = partial(figures.reading_lines, family=family, dark=dark)
+            figure = partial(figures.readings, family=family, dark=dark)
+            key = f"live_note_{family}"
+            cards.figure(partial(_followed, key, seen, lines, figure, dark), key, data=numbers, follows=row.id)
         else:
-            values = own.drop_duplicates("name", keep="last")
-            said = (f"{plain(name.partition('/')[2] or name)} {value:.3g}" for name, value in _pairs(values))
-            st.caption(f"{plain(family.replace('_', ' ')).capitalize()}: {listed(said, 12)}.")
-
-
-def _pairs(rows: pd.DataFrame) -> list[tuple[str, float]]:
-    return list(zip(rows["name"], rows["value"], strict=True))
+            values = (f"{plain(name.partition('/')[2] or name)} {said[name][-1]:.3g}" for name in names)
+            st.caption(f"{title}: {listed(values, 12)}.")
 
 
 def _scores(store: Store, row: RunRow) -> None:
-    evaluations = store.evaluations([row.id])
+    measured = (life(row), store.evaluated(row.id))
+    evaluations = _kept("live_evaluations", measured, lambda: store.evaluations([row.id]))
     if evaluations.empty:
         return
     st.subheader("Scores", anchor=False)
-    metric = str(evaluations["metric"].iloc[0])
-    main = store.runs(include_archived=True).set_index("id").loc[row.id, "metric"]
-    metric = str(main) if main in set(evaluations["metric"]) else metric
-    students = evaluations[evaluations["which"].isin(["last", "best"])]
-    others = of_teachers(evaluations, metric)
-    teachers = dict(zip(others["teacher"], others["value"], strict=True))
-    rows = int(evaluations["rows"].max())
-    caption = f"One seed; dev split of up to {rows} rows is only reported, decisions use select."
-    dark = cards.dark()
+    dark, majority = cards.dark(), row.facts.get("majority")
+    metric, rows, best = _kept("live_best", measured, lambda: _in_words(row.task, evaluations))
     cards.figure(
-        lambda: curves.scores(students, metric, metric_title(metric), teachers, row.facts.get("majority"), dark),
+        lambda: _kept(
+            "live_scores",
+            (measured, majority, dark),
+            lambda: drawn(_scores_figure(evaluations, metric, majority, dark)),
+        ),
         "live_scores",
-        caption,
+        f"One seed; dev split of up to {rows} rows is only reported, decisions use select.",
         data=evaluations,
         follows=row.id,
         how="The student is scored in eval mode on whole splits: *select* is a seeded part of the training rows that "
         "every decision rests on, the dev split is only reported.",
     )
-    best = students[(students["which"] == "best") & (students["metric"] == metric) & (students["split"] != "select")]
-    for _, score in best.iterrows():
-        where = f"{curves.split_words(score['split'])}, {int(score['rows'])} rows, one seed"
-        st.markdown(f"Student chosen by *select*: {metric_title(metric)} **{hundredfold(score['value'])}** ({where}).")
+    for words in best:
+        st.markdown(words)
+
+
+def _in_words(task: str, evaluations: pd.DataFrame) -> tuple[str, int, list[str]]:
+    """The metric that is drawn, the rows of the largest split, and what the student that `select` chose scores."""
+    metric = _main_metric(task, evaluations)
+    best = evaluations[(evaluations["which"] == "best") & (evaluations["metric"] == metric)]
+    said = [
+        f"Student chosen by *select*: {metric_title(metric)} **{hundredfold(score['value'])}** "
+        f"({curves.split_words(score['split'])}, {int(score['rows'])} rows, one seed)."
+        for _, score in best[best["split"] != "select"].iterrows()
+    ]
+    return metric, int(evaluations["rows"].max()), said
+
+
+def _main_metric(task: str, evaluations: pd.DataFrame) -> str:
+    """The task's metric, or the first that was measured."""
+    known, measured = task_of(task), list(dict.fromkeys(evaluations["metric"]))
+    return known.main_metric if known and known.main_metric in measured else str(measured[0])
+
+
+def _scores_figure(evaluations: pd.DataFrame, metric: str, majority: float | None, dark: bool) -> Figure:
+    students = evaluations[evaluations["which"].isin(["last", "best"])]
+    others = of_teachers(evaluations, metric)
+    teachers = dict(zip(others["teacher"], others["value"], strict=True))
+    return curves.scores(students, metric, metric_title(metric), teachers, majority, dark)
 
 
 def _log(run: str) -> None:

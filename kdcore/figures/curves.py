@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,44 @@ class Curve:
     y: NDArray[np.float64]
 
 
+Kind = Literal["raw", "weighted"]
+
+
+class Look(NamedTuple):
+    """How a line is drawn, whatever its points are."""
+
+    name: str
+    color: str
+    dash: str = "solid"
+    width: float = 2.0
+    marker: str | None = None
+    markers: bool = False
+    quiet: bool = False
+    legend: bool = True
+    group: str | None = None
+    hover: str = "%{y:.3g}"
+
+
+class Line(NamedTuple):
+    """A line and its points; x ascending, y may hold NaN; both [points]."""
+
+    look: Look
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+
+Series = Mapping[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Kind and name of a logged quantity, in the order they were logged -> its x, ascending, and its values."""
+
+
+def series(metrics: pd.DataFrame, x: str = "step") -> Series:
+    """The quantities of one run from `Store.metrics`."""
+    return {
+        (str(kind), str(name)): curve(rows, x)
+        for (kind, name), rows in metrics.groupby(["kind", "name"], sort=False)
+    }  # fmt: skip
+
+
 def curve(frame_: pd.DataFrame, x: str, y: str = "value") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The columns `x` and `y` as floats in the order of x; rows without an x are left out."""
     rows = frame_[frame_[x].notna()].sort_values(x, kind="stable")
@@ -50,7 +88,7 @@ def curve(frame_: pd.DataFrame, x: str, y: str = "value") -> tuple[NDArray[np.fl
 
 def terms(
     metrics: pd.DataFrame,
-    kind: Literal["raw", "weighted"],
+    kind: Kind,
     x: X = "step",
     *,
     smoothing: float = 0.0,
@@ -62,29 +100,43 @@ def terms(
     Args:
         metrics: rows of one run from `Store.metrics`.
     """
+    lines = term_lines(series(metrics, x), kind, smoothing=smoothing, log=log, dark=dark)
+    return terms_figure(lines, kind, x, log, dark)
+
+
+def terms_figure(lines: Sequence[Line], kind: Kind, x: X = "step", log: bool = False, dark: bool = False) -> go.Figure:
+    """The figure of `term_lines`."""
     words = "Weighted loss term" if kind == "weighted" else "Raw loss term"
     figure = frame(X_TITLES[x], words, dark=dark, height=330)
-    shown = metrics[metrics["kind"] == kind]
-    drawn = [
-        (plain(name), palette.term_color(index, dark), "solid", shown[shown["name"] == name])
-        for index, name in enumerate(term_names(metrics))
-    ]
-    if kind == "weighted":
-        drawn.append(("sum", palette.teacher(dark).color, "dot", metrics[metrics["kind"] == "loss"]))
-    for name, color, dash, rows in drawn:
-        xs, ys = curve(rows, x)
-        if smoothing:
-            faint = palette.faded(color, 0.2)
-            _line(figure, *thin(xs, ys), name, faint, "solid", width=1, quiet=True, group=name, log=log)
-        _line(figure, *thin(xs, smooth(ys, smoothing)), name, color, dash, group=name, log=log)
+    figure.add_traces([trace(one) for one in lines])
     figure.update_layout(hovermode="x unified")
     _log(figure, log)
     return figure
 
 
-def term_names(metrics: pd.DataFrame) -> list[str]:
-    """The loss terms of a run in the order they were logged; colours follow this order on every page."""
-    return list(dict.fromkeys(metrics.loc[metrics["kind"].isin(["raw", "weighted"]), "name"]))
+def term_lines(
+    found: Series, kind: Kind, *, smoothing: float = 0.0, log: bool = False, dark: bool = False
+) -> list[Line]:
+    """The lines of `terms`, drawn in this order."""
+    none: NDArray[np.float64] = np.empty(0)
+    drawn = [
+        (plain(name), palette.term_color(index, dark), "solid", found.get((kind, name), (none, none)))
+        for index, name in enumerate(term_names(found))
+    ]
+    if kind == "weighted":
+        drawn.append(("sum", palette.teacher(dark).color, "dot", found.get(("loss", "loss"), (none, none))))
+    lines = []
+    for name, color, dash, (xs, ys) in drawn:
+        if smoothing:
+            faint = Look(name, palette.faded(color, 0.2), width=1, quiet=True, group=name)
+            lines.append(line(faint, *thin(xs, ys), log))
+        lines.append(line(Look(name, color, dash, group=name), *thin(xs, smooth(ys, smoothing)), log))
+    return lines
+
+
+def term_names(found: Series) -> list[str]:
+    """The loss terms of a run in the order they were logged; colours follow this order."""
+    return list(dict.fromkeys(name for kind, name in found if kind in ("raw", "weighted")))
 
 
 def scores(
@@ -112,7 +164,7 @@ def scores(
         light, night, dash, marker = looks[index % len(looks)]
         xs, ys = curve(rows, "step")
         color = night if dark else light
-        _line(figure, xs, 100 * ys, split_words(str(split)), color, dash, marker=marker)
+        figure.add_trace(trace(line(Look(split_words(str(split)), color, dash, marker=marker), xs, 100 * ys)))
     levels = [(100 * value, f"teacher {plain(name)}", palette.teacher(dark).color) for name, value in _items(teachers)]
     levels += [] if floor is None else [(100 * floor, "majority class", palette.FAMILIES["none"][dark])]
     known = [level for level, _, _ in levels] + list(100 * student["value"].dropna())
@@ -227,8 +279,8 @@ def _band(
             meta="band",
         )
     )
-    xs, ys = thin(x, scale * mean)
-    _line(figure, xs, ys, name, look.color, look.dash, group=name, width=look.width + 0.5, log=log)
+    middle = Look(name, look.color, look.dash, look.width + 0.5, group=name)
+    figure.add_trace(trace(line(middle, *thin(x, scale * mean), log)))
 
 
 def _single(
@@ -245,71 +297,48 @@ def _single(
     look = palette.style(one.method, dark)
     name = plain(one.label) + (f" (N={count}, each seed)" if count > 1 else f" (seed {one.seed})")
     if smoothing:
-        raw_x, raw_y = thin(one.x, scale * one.y)
-        _line(
-            figure,
-            raw_x,
-            raw_y,
-            name,
-            palette.faded(look.color, 0.25),
-            "solid",
-            width=1,
-            quiet=True,
-            group=one.group,
-            log=log,
-        )
-    x, y = thin(one.x, scale * smooth(one.y, smoothing))
-    width = look.width if count == 1 else look.width * 0.7
-    marker = look.marker if markers else None
-    _line(
-        figure,
-        x,
-        y,
+        faint = Look(name, palette.faded(look.color, 0.25), width=1, quiet=True, group=one.group)
+        figure.add_trace(trace(line(faint, *thin(one.x, scale * one.y), log)))
+    clear = Look(
         name,
         look.color,
         look.dash,
-        width=width,
-        marker=marker,
+        look.width if count == 1 else look.width * 0.7,
+        look.marker if markers else None,
         legend=first,
-        hover=f"{plain(one.run)}<br>seed {one.seed}",
         group=one.group,
-        log=log,
+        hover=f"{plain(one.run)}<br>seed {one.seed}<br>%{{y:.3g}}",
     )
+    figure.add_trace(trace(line(clear, *thin(one.x, scale * smooth(one.y, smoothing)), log)))
 
 
-def _line(
-    figure: go.Figure,
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    name: str,
-    color: str,
-    dash: str,
-    *,
-    group: str | None = None,
-    width: float = 2.0,
-    marker: str | None = None,
-    quiet: bool = False,
-    legend: bool = True,
-    log: bool = False,
-    hover: str = "",
-) -> None:
+def line(look: Look, x: NDArray[np.float64], y: NDArray[np.float64], log: bool = False) -> Line:
+    """A line; one point alone gets a marker, and what a logarithm cannot show becomes a gap."""
     if log:
         y = np.where(np.asarray(y) > 0, y, np.nan)
-    few = np.isfinite(y).sum() < 2
-    figure.add_trace(
-        go.Scatter(
-            x=x,
-            y=y,
-            name=name,
-            mode="lines+markers" if marker or few else "lines",
-            line={"color": color, "dash": dash, "width": width},
-            marker={"symbol": marker or "circle", "size": 7, "color": color},
-            connectgaps=False,
-            legendgroup=group,
-            showlegend=legend and not quiet,
-            hoverinfo="skip" if quiet else None,
-            hovertemplate=None if quiet else f"{hover + '<br>' if hover else ''}%{{y:.3g}}",
-        )
+    return Line(look._replace(markers=look.marker is not None or bool(np.isfinite(y).sum() < 2)), x, y)
+
+
+def bare(look: Look) -> Line:
+    """A line that has no points yet."""
+    return Line(look, np.empty(0), np.empty(0))
+
+
+def trace(one: Line) -> go.Scatter:
+    """The line as plotly draws it."""
+    look = one.look
+    return go.Scatter(
+        x=one.x,
+        y=one.y,
+        name=look.name,
+        mode="lines+markers" if look.markers else "lines",
+        line={"color": look.color, "dash": look.dash, "width": look.width},
+        marker={"symbol": look.marker or "circle", "size": 7, "color": look.color},
+        connectgaps=False,
+        legendgroup=look.group,
+        showlegend=look.legend and not look.quiet,
+        hoverinfo="skip" if look.quiet else None,
+        hovertemplate=None if look.quiet else look.hover,
     )
 
 

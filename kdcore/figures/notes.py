@@ -2,73 +2,97 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Iterable, Sequence
+
 import plotly.graph_objects as go
 
 from kdcore.figures import palette
-from kdcore.figures.curves import X_TITLES, curve
+from kdcore.figures.curves import X_TITLES, Line, Look, Series, line, trace
 from kdcore.figures.smoothing import thin
 from kdcore.figures.template import frame, plain
 
-DRAWS, CHANCE = "draws", "chance"
-_LOOKS = ("solid", "dash", "dashdot", "longdash", "longdashdot", "dot")
+DRAWS, CHANCE, NOTE = "draws", "chance", "note"
+_DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot", "dot")
 
 
-def families(notes: pd.DataFrame) -> dict[str, list[str]]:
+def families(names: Iterable[str]) -> dict[str, list[str]]:
     """`draws/large` and `draws/small` belong together: family -> its names, in the order they were logged.
 
     A teacher's chance of being drawn stands with its draws.
     """
     out: dict[str, list[str]] = {}
-    for name in dict.fromkeys(notes["name"]):
-        family = str(name).partition("/")[0]
-        out.setdefault(DRAWS if family == CHANCE else family, []).append(str(name))
+    for name in dict.fromkeys(names):
+        family = name.partition("/")[0]
+        out.setdefault(DRAWS if family == CHANCE else family, []).append(name)
     return out
 
 
-def draws(notes: pd.DataFrame, dark: bool = False) -> go.Figure:
+def draws(lines: Sequence[Line], dark: bool = False) -> go.Figure:
     """The share of steps that each teacher taught so far, beside the chance it was given (thin).
 
     Args:
-        notes: rows of one run from `Store.metrics` with kind "note".
+        lines: from `draw_lines`.
     """
-    figure = frame(X_TITLES["step"], "Share of steps so far (%)", dark=dark, height=300)
-    names = [name.partition("/")[2] for name in families(notes).get(DRAWS, []) if name.startswith(f"{DRAWS}/")]
+    figure = _figure("Share of steps so far (%)", lines, dark)
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def draw_lines(found: Series, dark: bool = False) -> list[Line]:
+    """The lines of `draws`: for each teacher its chance and its share, in percent.
+
+    Args:
+        found: what one run has logged; its notes are read.
+    """
+    names = [name.partition("/")[2] for kind, name in found if kind == NOTE and name.startswith(f"{DRAWS}/")]
+    lines = []
     for place, name in enumerate(names):
         color = palette.term_color(place, dark)
-        for family, words, width in ((CHANCE, "chance", 1.0), (DRAWS, "drawn", 2.5)):
-            rows = notes[notes["name"] == f"{family}/{name}"]
-            if rows.empty:
+        for family, words, width, dash in ((CHANCE, "chance", 1.0, "dot"), (DRAWS, "drawn", 2.5, _dash(place))):
+            if (NOTE, f"{family}/{name}") not in found:
                 continue
-            xs, ys = thin(*curve(rows, "step"))
-            figure.add_trace(
-                go.Scatter(
-                    x=xs,
-                    y=100 * ys,
-                    mode="lines",
-                    name=f"{plain(name)}, {words}",
-                    legendgroup=name,
-                    showlegend=family == DRAWS,
-                    line={"color": color, "width": width, "dash": "dot" if family == CHANCE else _look(place)},
-                    hovertemplate=f"{plain(name)}, {words} %{{y:.1f}}<extra></extra>",
-                )
-            )
-    figure.update_yaxes(rangemode="tozero")
+            xs, ys = thin(*found[NOTE, f"{family}/{name}"])
+            label = f"{plain(name)}, {words}"
+            hover = f"{label} %{{y:.1f}}<extra></extra>"
+            look = Look(label, color, dash, width, legend=family == DRAWS, group=name, hover=hover)
+            lines.append(line(look, xs, 100 * ys))
+    return lines
+
+
+def readings(lines: Sequence[Line], family: str, dark: bool = False) -> go.Figure:
+    """The read-outs of one family over the steps, one line each.
+
+    Args:
+        lines: from `reading_lines`.
+    """
+    figure = _figure(plain(family.replace("_", " ")).capitalize(), lines, dark)
+    figure.update_layout(showlegend=True)
+    return figure
+
+
+def reading_lines(found: Series, family: str, dark: bool = False) -> list[Line]:
+    """The lines of `readings`."""
+    names = families(name for kind, name in found if kind == NOTE).get(family, [])
+    return [
+        line(
+            Look(
+                plain(name.partition("/")[2] or name),
+                palette.term_color(place, dark),
+                _dash(place),
+                hover="%{y:.4g}",
+            ),
+            *thin(*found[NOTE, name]),
+        )
+        for place, name in enumerate(names)
+    ]
+
+
+def _figure(words: str, lines: Sequence[Line], dark: bool) -> go.Figure:
+    figure = frame(X_TITLES["step"], words, dark=dark, height=300)
+    figure.add_traces([trace(one) for one in lines])
     figure.update_layout(hovermode="x unified")
     return figure
 
 
-def readings(notes: pd.DataFrame, family: str, dark: bool = False) -> go.Figure:
-    """The read-outs of one family over the steps, one line each."""
-    figure = frame(X_TITLES["step"], plain(family.replace("_", " ")).capitalize(), dark=dark, height=300)
-    for place, name in enumerate(families(notes).get(family, [])):
-        xs, ys = thin(*curve(notes[notes["name"] == name], "step"))
-        label = plain(name.partition("/")[2] or name)
-        line = {"color": palette.term_color(place, dark), "width": 2, "dash": _look(place)}
-        figure.add_trace(go.Scatter(x=xs, y=ys, mode="lines", name=label, line=line, hovertemplate="%{y:.4g}"))
-    figure.update_layout(hovermode="x unified", showlegend=True)
-    return figure
-
-
-def _look(place: int) -> str:
-    return _LOOKS[place % len(_LOOKS)]
+def _dash(place: int) -> str:
+    return _DASHES[place % len(_DASHES)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -36,15 +34,15 @@ def thin(x: ArrayLike, y: ArrayLike, limit: int = POINTS) -> tuple[NDArray[np.fl
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if len(xs) <= limit:
         return xs, ys
-    keep = {0, len(xs) - 1}
     edges = np.linspace(0, len(xs), max(1, limit // 3) + 1).astype(int)
-    for start, stop in pairwise(edges):
-        part = ys[start:stop]
-        finite = np.isfinite(part)
-        if finite.any():
-            keep.add(start + int(np.argmin(np.where(finite, part, np.inf))))
-            keep.add(start + int(np.argmax(np.where(finite, part, -np.inf))))
-        if not finite.all():
-            keep.add(start + int(np.argmin(finite)))
-    chosen = np.array(sorted(keep))
-    return xs[chosen], ys[chosen]
+    places = edges[:-1, None] + np.arange(np.diff(edges).max())  # a row a stretch; what lies beyond its end is left out
+    inside = places < edges[1:, None]
+    part = np.where(inside, ys[np.minimum(places, len(ys) - 1)], np.nan)
+    finite = np.isfinite(part)
+    lowest = np.where(finite, part, np.inf).argmin(axis=1)
+    highest = np.where(finite, part, -np.inf).argmax(axis=1)
+    gap = (inside & ~finite).argmax(axis=1)
+    some, hole = finite.any(axis=1), (inside & ~finite).any(axis=1)
+    chosen = [edges[:-1][some] + lowest[some], edges[:-1][some] + highest[some], edges[:-1][hole] + gap[hole]]
+    keep = np.unique(np.concatenate([*chosen, [0, len(xs) - 1]]))
+    return xs[keep], ys[keep]

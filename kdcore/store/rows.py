@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from kdcore.config import RunConfig
 from kdcore.errors import CorruptError
-from kdcore.store.tables import Unreadable
 
 ACTIVE = ("starting", "running", "evaluating")
 """States of a run that a worker holds."""
@@ -94,17 +93,11 @@ def run_row(row: Any) -> RunRow:
     )  # fmt: skip
 
 
-def read_config(value: Any) -> tuple[RunConfig | None, str]:
-    """The settings, or None and what is wrong with them."""
-    if isinstance(value, Unreadable):
-        return None, f"{LOST['problem']}: {value.why}"
-    return _validated(json.dumps(value, sort_keys=True))
-
-
 @lru_cache(maxsize=4096)
-def _validated(text: str) -> tuple[RunConfig | None, str]:
+def read_config(text: object) -> tuple[RunConfig | None, str]:
+    """The settings in a row's cell, or None and what is wrong with them."""
     try:
-        return RunConfig.model_validate_json(text), ""
+        return RunConfig.model_validate_json(str(text)), ""
     except ValidationError as error:
         first = error.errors()[0]
         return None, f"{LOST['problem']}: {'.'.join(map(str, first['loc'])) or 'all'}: {first['msg']}"

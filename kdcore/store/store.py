@@ -98,6 +98,18 @@ class Store:
         with database.read(self.engine) as connection:
             return run_row(find_row(connection, run_id))
 
+    def rows(self, run_ids: Sequence[str]) -> dict[str, RunRow]:
+        """Id -> run, in one query; runs that are not in the store are left out."""
+        with database.read(self.engine) as connection:
+            return {row.id: run_row(row) for row in connection.execute(select(runs).where(runs.c.id.in_(run_ids)))}
+
+    def settings(self, run_ids: Sequence[str]) -> dict[str, RunConfig]:
+        """Id -> settings, in one query; runs without settings that can be read are left out."""
+        query = select(runs.c.id, runs.c.config).where(runs.c.id.in_(run_ids))
+        with database.read(self.engine) as connection:
+            read = {row.id: read_config(row.config)[0] for row in connection.execute(query)}
+        return {run: config for run, config in read.items() if config is not None}
+
     def runs(
         self, states: Sequence[str] | None = None, include_archived: bool = False, sweep: str | None = None
     ) -> pd.DataFrame:
@@ -118,6 +130,11 @@ class Store:
         with database.read(self.engine) as connection:
             return frames.metrics_frame(connection, _ids(run_ids), kinds)
 
+    def points(self, run_id: str, after: int = -1, kinds: Sequence[str] | None = None) -> list[frames.Point]:
+        """What one run logged at later steps than `after`, ordered by step: what a page that follows it lacks."""
+        with database.read(self.engine) as connection:
+            return frames.points(connection, run_id, after, kinds)
+
     def quantities(self, run_ids: str | Sequence[str]) -> list[tuple[str, str]]:
         """Kind and name of what these runs have logged, such as ("weighted", "soft"), by kind and name."""
         with database.read(self.engine) as connection:
@@ -128,12 +145,28 @@ class Store:
         with database.read(self.engine) as connection:
             return frames.evaluations_frame(connection, _ids(run_ids))
 
+    def evaluated(self, run_id: str) -> int:
+        """How many rows `evaluations` has: cheap to ask whether there is anything new."""
+        query = select(func.count()).select_from(evaluations).join(runs, runs.c.number == evaluations.c.run)
+        with database.read(self.engine) as connection:
+            return connection.execute(query.where(runs.c.id == run_id)).scalar_one()
+
     def probes(self, run_id: str) -> dict[str, Any]:
         """Probe name -> data of its latest step."""
         with database.read(self.engine) as connection:
             number = find_row(connection, run_id).number
             query = select(probes.c.name, probes.c.data).where(probes.c.run == number).order_by(probes.c.step)
             return {name: data for name, data in connection.execute(query) if isinstance(data, dict)}
+
+    def probes_of(self, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Id -> `probes`, in one query; runs without any are left out."""
+        query = select(runs.c.id, probes.c.name, probes.c.data).join(runs, runs.c.number == probes.c.run)
+        found: dict[str, dict[str, Any]] = {}
+        with database.read(self.engine) as connection:
+            for row in connection.execute(query.where(runs.c.id.in_(run_ids)).order_by(probes.c.step)):
+                if isinstance(row.data, dict):
+                    found.setdefault(row.id, {})[row.name] = row.data
+        return found
 
     # --- what a run says -----------------------------------------------------------------------------------------
 

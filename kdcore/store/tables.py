@@ -42,6 +42,15 @@ class Json(types.TypeDecorator[Any]):
         return None if value is None else load_json(value)
 
 
+class Settings(Json):
+    """JSON that comes back as text: `rows.read_config` takes each text apart once, not each time it is read."""
+
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return value
+
+
 def dump_json(value: Any) -> str:
     """Compact JSON; numbers of NumPy and torch become plain ones, anything else its words."""
     return json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"))
@@ -75,7 +84,7 @@ runs = Table(
     Column("id", String(80), nullable=False, unique=True),
     Column("name", Text, nullable=False, default=""),
     Column("state", String(16), nullable=False),
-    Column("config", Json, nullable=False),
+    Column("config", Settings, nullable=False),
     Column("config_hash", String(64), nullable=False, default=""),
     Column("protocol", String(16), nullable=False, default=""),
     # the config's main settings, for lists

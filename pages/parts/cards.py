@@ -12,8 +12,8 @@ import streamlit as st
 
 from kdcore.errors import UserError
 from kdcore.figures.race import Replay
-from kdcore.figures.template import Figure, summary
-from pages.parts.plot import Click, OnClick, plot
+from kdcore.figures.template import Figure
+from pages.parts.plot import Click, Drawn, OnClick, drawn, plot
 from pages.parts.text import plain, sentence
 
 _log = logging.getLogger("kdboard.pages")
@@ -61,10 +61,10 @@ def dark() -> bool:
 
 
 def figure(
-    build: Callable[[], Figure],
+    build: Callable[[], Figure | Drawn],
     key: str,
     caption: str = "",
-    data: pd.DataFrame | None = None,
+    data: pd.DataFrame | Callable[[], pd.DataFrame] | None = None,
     what: str = "This plot cannot be drawn",
     follows: str | None = None,
     how: str = "",
@@ -76,14 +76,15 @@ def figure(
     Args:
         key: unique on the page. A figure that raises becomes a card with the reason.
         follows: zoom and hidden lines stay until this word changes.
-        how: how the numbers were computed; stands with them.
+        data: the numbers, or what reads them when they are asked for. how: how they were computed; stands with them.
         on_click, replay: see `plot.plot`. Returns what was clicked since the last run of the page.
     """
     click = None
     with guarded(what):
-        drawn = build()
-        alt = summary(drawn) if replay is None else f"{summary(drawn)}. {replay.said[-1][1]}"
-        click = plot(drawn, key=key, alt=alt, on_click=on_click, follows=follows, replay=replay)
+        made = build()
+        picture = made if isinstance(made, Drawn) else drawn(made)
+        alt = picture.said if replay is None else f"{picture.said}. {replay.said[-1][1]}"
+        click = plot(picture, key=key, alt=alt, on_click=on_click, follows=follows, replay=replay)
         if caption:
             st.caption(caption)
         if data is not None or how:
@@ -91,7 +92,7 @@ def figure(
     return click
 
 
-def numbers(data: pd.DataFrame | None, key: str, how: str = "") -> None:
+def numbers(data: pd.DataFrame | Callable[[], pd.DataFrame] | None, key: str, how: str = "") -> None:
     """The numbers behind a figure and how they were computed, closed until asked for."""
     label = (
         "Numbers" if not how else "How was this computed?" if data is None else "Numbers, and how they were computed"
@@ -103,10 +104,11 @@ def numbers(data: pd.DataFrame | None, key: str, how: str = "") -> None:
                 st.markdown(how)
             if data is None:
                 return
-            st.dataframe(data, hide_index=True, key=f"{key}-table")
+            table = data() if callable(data) else data
+            st.dataframe(table, hide_index=True, key=f"{key}-table")
             st.download_button(
                 "Download these numbers (CSV)",
-                data=lambda: data.to_csv(index=False).encode(),
+                data=lambda: table.to_csv(index=False).encode(),
                 file_name=f"{key}.csv",
                 mime="text/csv",
                 key=f"{key}-csv",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import partial
 
 import pandas as pd
 import streamlit as st
 
-from kdcore.figures.curves import term_names
 from pages.parts.text import plain
+
+COLUMNS = ["term", "raw", "weight", "weighted", "share", "gradient"]
 
 
 def latest_terms(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -18,17 +20,22 @@ def latest_terms(metrics: pd.DataFrame) -> pd.DataFrame:
     Columns: term, raw, weight, weighted, share (of the sum of sizes, 0..1), gradient (share of the student's gradient
     norm when it was last sampled, NaN where it never was). The weight is weighted / raw; where raw is 0 it cannot be
     told.
+
+    Args:
+        metrics: of one run, ordered by step, as `Store.metrics` gives them or the last rows of each quantity only.
     """
-    now = metrics[metrics["stage"] == stage_of(metrics)]
+    now, stages = stage_of(metrics), metrics["stage"].tolist()
+    said = zip(stages, metrics["kind"].tolist(), metrics["name"].tolist(), metrics["value"].tolist(), strict=True)
+    last = {(kind, name): value for stage, kind, name, value in said if stage == now}
+    names = list(dict.fromkeys(name for kind, name in last if kind in ("raw", "weighted")))
+    sizes = [abs(last.get(("weighted", name), math.nan)) for name in names]
+    total = sum(size for size in sizes if not math.isnan(size))
     rows = []
-    for name in term_names(now):
-        raw, weighted, gradient = (_last(now, kind, name) for kind in ("raw", "weighted", "gradient_share"))
-        weight = weighted / raw if raw else float("nan")
-        rows.append({"term": name, "raw": raw, "weight": weight, "weighted": weighted, "gradient": gradient})
-    table = pd.DataFrame(rows, columns=["term", "raw", "weight", "weighted", "gradient"])
-    sizes = table["weighted"].abs()
-    table.insert(4, "share", sizes / sizes.sum() if sizes.sum() else float("nan"))
-    return table
+    for name in names:
+        raw, weighted, gradient = (last.get((kind, name), math.nan) for kind in ("raw", "weighted", "gradient_share"))
+        weight, share = weighted / raw if raw else math.nan, abs(weighted) / total if total else math.nan
+        rows.append((name, raw, weight, weighted, share, gradient))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def stage_of(metrics: pd.DataFrame) -> str:
@@ -56,7 +63,8 @@ def show(metrics: pd.DataFrame, key: str = "live") -> None:
         return
     with st.container(key=f"{key}_equation"):
         st.latex(equation(terms))
-    sampled = metrics.loc[(metrics["kind"] == "gradient_share") & (metrics["stage"] == stage_of(metrics)), "step"]
+    now, step = stage_of(metrics), int(metrics["step"].max())
+    sampled = metrics.loc[(metrics["kind"] == "gradient_share") & (metrics["stage"] == now), "step"]
     bar = partial(st.column_config.ProgressColumn, format="percent", min_value=0, max_value=1)
     st.dataframe(
         terms if len(sampled) else terms.drop(columns="gradient"),
@@ -77,16 +85,11 @@ def show(metrics: pd.DataFrame, key: str = "live") -> None:
         },
     )
     stages = metrics["stage"].nunique()
-    stage = f" of stage {plain(stage_of(metrics))}" if stages > 1 else ""
-    words = f"Values at training step {int(metrics['step'].max())}{stage}, one batch (not smoothed)."
+    stage = f" of stage {plain(now)}" if stages > 1 else ""
+    words = f"Values at training step {step}{stage}, one batch (not smoothed)."
     if len(sampled):
         words += f" Gradients sampled at step {int(sampled.max())}."
     st.caption(words)
-
-
-def _last(metrics: pd.DataFrame, kind: str, name: str) -> float:
-    rows = metrics[(metrics["kind"] == kind) & (metrics["name"] == name)]
-    return float(rows.sort_values("step")["value"].iloc[-1]) if len(rows) else float("nan")
 
 
 def _weight(weight: float) -> str:

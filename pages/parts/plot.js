@@ -2,7 +2,7 @@
 // person did to it (zoom, hidden lines) stays as long as `data.revision` does. See plot.py.
 
 const NARROW = 520 // pixels; below this the legend gets its own lines under the plot
-const kept = new WeakMap() // the plot's element -> { answer, draw, pressed, late, watch, leave }
+const kept = new WeakMap() // the plot's element -> { answer, draw, shown, pressed, late, watch, leave }
 
 const library = () => {
   window.kdPlotly ??= new Promise((done, failed) => {
@@ -27,12 +27,13 @@ export default function ({ data, parentElement, setTriggerValue }) {
   state.draw = async () => {
     if (state.pressed) return void (state.late = true)
     await draw(frame, place, data)
+    state.shown = data
     if (place.isConnected) replay(frame, place, data)
   }
   place.setAttribute("aria-label", data.alt)
-  place.style.height = `${data.height}px`
+  place.style.height ||= `${data.height}px` // until it is drawn; a narrow plot then takes more
   library()
-    .then(() => place.isConnected && state.draw())
+    .then(() => place.isConnected && !same(state.shown, data) && state.draw())
     .then(() => place.isConnected && listen(frame, place, state))
     .catch((error) => { place.textContent = error.message })
   for (const button of frame.querySelectorAll("button")) {
@@ -46,8 +47,19 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
 }
 
+// A page that follows a run says at every look what it shows; mostly nothing of it is new.
+const same = (before, now) =>
+  before && !now.replay && ["figure", "points", "height", "revision", "clicks"].every((name) => before[name] === now[name])
+
+// Traces and layout. On a page that follows a run the figure stays and its points come apart from it.
+function read(data) {
+  const figure = JSON.parse(data.figure)
+  if (data.points) JSON.parse(data.points).forEach((points, at) => Object.assign(figure.data[at], points))
+  return figure
+}
+
 function draw(frame, place, data) {
-  const { data: traces, layout } = JSON.parse(data.figure)
+  const { data: traces, layout } = read(data)
   const touch = matchMedia("(pointer: coarse)").matches
   layout.autosize = true
   layout.uirevision = data.revision
@@ -61,7 +73,8 @@ function draw(frame, place, data) {
 // A long legend above a narrow plot would leave no plot: it goes below, and the element grows by its lines.
 function narrow(place, traces, layout, height) {
   const shown = traces.filter((trace) => trace.showlegend !== false && trace.name && trace.type === "scatter")
-  const lines = layout.showlegend === false || shown.length < 2 ? 0 : rows(shown, place.clientWidth)
+  const legend = layout.showlegend !== false && (shown.length > 1 || shown.some((trace) => trace.showlegend))
+  const lines = legend ? rows(shown, place.clientWidth) : 0
   if (lines) layout.legend = { ...layout.legend, orientation: "h", y: -0.02, yref: "container", yanchor: "bottom" }
   const words = layout.yaxis?.ticktext
   if (Array.isArray(words)) layout.yaxis = { ...layout.yaxis, ticktext: words.map(folded) }
@@ -155,7 +168,7 @@ function reset(place) {
 
 // As a file the picture stands on the page's colour, wide enough for its legend.
 function save(place, data, format) {
-  const { data: traces, layout } = JSON.parse(data.figure)
+  const { data: traces, layout } = read(data)
   const seen = place._fullLayout
   for (const name of axes(seen)) layout[name] = { ...layout[name], range: [...seen[name].range], autorange: false }
   traces.forEach((trace, at) => { trace.visible = place._fullData[at]?.visible ?? trace.visible })

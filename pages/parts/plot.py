@@ -7,18 +7,21 @@ and it tells nothing of a click into a heat map. Here the browser keeps one plot
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from kdcore.figures.race import Replay
-from kdcore.figures.template import CONFIG, PLOTLY_JS, Figure
+from kdcore.figures.template import CONFIG, PLOTLY_JS, Figure, summary
 
 HERE = Path(__file__).resolve().parent
 STATIC = HERE.parents[1] / "static"
@@ -98,11 +101,43 @@ OnClick = Callable[[Click], None] | Literal["ignore", "rerun"]
 """What a click does: nothing, run the page again with the click, or the same after calling a function with it."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A figure as the browser gets it: to make it takes far longer than to send it again.
+
+    figure: plotly's JSON. points: JSON of what replaces x and y of each trace, where a figure is kept and only its
+    points are new; else empty. said: what a screen reader says. axes: changes when the axes mean something else.
+    """
+
+    figure: str
+    height: int
+    said: str
+    axes: str
+    points: str = ""
+
+    def with_points(self, points: Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Drawn:
+        """The same figure over other points; x and y of each trace, in their order."""
+        return replace(self, points=json.dumps([{"x": _packed(x), "y": _packed(y)} for x, y in points]))
+
+    def in_full(self) -> dict[str, Any]:
+        """Traces and layout with their present points."""
+        figure: dict[str, Any] = json.loads(self.figure)
+        for trace, points in zip(figure["data"], json.loads(self.points or "[]"), strict=False):
+            trace.update(points)
+        return figure
+
+
+def drawn(figure: Figure) -> Drawn:
+    """What the browser draws. The figure's traces get their ids."""
+    text = _with_names(figure).to_json()
+    return Drawn(text, int(figure.layout.height), summary(figure), _axes(figure))
+
+
 def plot(
-    figure: Figure,
+    figure: Figure | Drawn,
     *,
     key: str,
-    alt: str,
+    alt: str = "",
     on_click: OnClick = "ignore",
     follows: str | None = None,
     replay: Replay | None = None,
@@ -110,12 +145,13 @@ def plot(
     """Draws the figure; returns what was clicked in it since the last run of the page.
 
     Args:
-        key: unique on the page, without "__". alt: what a screen reader says.
+        key: unique on the page, without "__". alt: what a screen reader says, by default the figure's summary.
         follows: zoom and hidden lines stay until this word changes; by default, until the axes mean something else.
         replay: the figure can be played; a clock and a line of words stand under it.
     """
+    picture = figure if isinstance(figure, Drawn) else drawn(figure)
     if not available():
-        st.plotly_chart(figure, key=key, theme=None, config=CONFIG, alt=alt)
+        st.plotly_chart(picture.in_full(), key=key, theme=None, config=CONFIG, alt=alt or picture.said)
         return None
 
     def clicked() -> None:
@@ -124,10 +160,11 @@ def plot(
             on_click(click)
 
     data = {
-        "figure": _with_names(figure).to_json(),
-        "height": int(figure.layout.height),
-        "alt": alt,
-        "revision": follows if follows is not None else _axes(figure),
+        "figure": picture.figure,
+        "points": picture.points,
+        "height": picture.height,
+        "alt": alt or picture.said,
+        "revision": follows if follows is not None else picture.axes,
         "clicks": on_click != "ignore",
         "file": key.replace("_", "-"),
         "replay": asdict(replay) if replay else None,
@@ -176,6 +213,12 @@ def _with_names(figure: Figure) -> Figure:
         trace.uid = f"{name}|{seen[name]}"
         seen[name] += 1
     return figure
+
+
+def _packed(values: NDArray[np.float64]) -> dict[str, str]:
+    """Numbers as plotly.js reads them fastest; seven digits are more than a screen shows."""
+    with np.errstate(over="ignore"):
+        return {"dtype": "f4", "bdata": base64.b64encode(values.astype("<f4").tobytes()).decode()}
 
 
 def _axes(figure: Figure) -> str:

@@ -16,7 +16,23 @@ from kdcore.store import Store
 
 WORDS = "Read-only: runs can be looked at here, but not started, stopped, changed or deleted."
 REMEDY = "start the program without KD_READ_ONLY to change something"
-READS = frozenset({"get", "runs", "metrics", "quantities", "evaluations", "probes", "find", "stop_requested"})
+READS = frozenset(
+    {
+        "get",
+        "rows",
+        "settings",
+        "runs",
+        "metrics",
+        "points",
+        "quantities",
+        "evaluated",
+        "evaluations",
+        "probes",
+        "probes_of",
+        "find",
+        "stop_requested",
+    }
+)
 """All that `Store` offers and that changes nothing. What is not named here is refused."""
 
 

@@ -29,8 +29,18 @@ def _started() -> Any:
     return held
 
 
+EVERY = 5.0
+"""Seconds between looks while something runs or waits; the strip stands still otherwise."""
+
+
 def strip() -> None:
     """What is running, what waits, and why the queue does not move if it does not."""
+    with guarded("The state of the queue cannot be shown"):
+        busy = not the_store().runs(states=[*ACTIVE, "queued"]).empty
+        st.fragment(_strip, run_every=EVERY if busy else None)()
+
+
+def _strip() -> None:
     try:
         stuck = "" if read_only() else worker().problem
     except Exception as error:

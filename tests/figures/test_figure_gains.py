@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from kdcore.figures import attention, gains, groups, layers, notes, pair
+from kdcore.figures.curves import Series, series
 from kdcore.figures.template import summary
 
 
@@ -70,18 +71,22 @@ def test_a_profile_shows_one_student_layer_and_the_chosen_pair() -> None:
     assert pair.profile(values, "mse", 0, 0).layout.yaxis.rangemode == "tozero"
 
 
-def _notes() -> pd.DataFrame:
+def _notes() -> Series:
     rows = [
         (step, name, value)
         for step in (10, 20)
         for name, value in (("draws/a", 0.7), ("draws/b", 0.3), ("chance/a", 0.5), ("chance/b", 0.5), ("ptp/x", 0.1))
     ]
-    return pd.DataFrame(rows, columns=["step", "name", "value"])
+    frame = pd.DataFrame(rows, columns=["step", "name", "value"])
+    return series(frame.assign(kind="note"))
 
 
 def test_draws_stand_beside_their_chance() -> None:
-    assert notes.families(_notes()) == {"draws": ["draws/a", "draws/b", "chance/a", "chance/b"], "ptp": ["ptp/x"]}
-    figure = notes.draws(_notes())
+    assert notes.families(name for _, name in _notes()) == {
+        "draws": ["draws/a", "draws/b", "chance/a", "chance/b"],
+        "ptp": ["ptp/x"],
+    }
+    figure = notes.draws(notes.draw_lines(_notes()))
     by_name = {trace.name: trace for trace in figure.data}
     assert list(by_name["a, drawn"].y) == [70, 70] and by_name["a, chance"].line.dash == "dot"
     assert by_name["a, drawn"].line.color == by_name["a, chance"].line.color != by_name["b, drawn"].line.color
@@ -89,7 +94,7 @@ def test_draws_stand_beside_their_chance() -> None:
 
 
 def test_other_read_outs_have_a_line_each() -> None:
-    figure = notes.readings(_notes(), "ptp")
+    figure = notes.readings(notes.reading_lines(_notes(), "ptp"), "ptp")
     assert [trace.name for trace in figure.data] == ["x"] and figure.layout.yaxis.title.text == "Ptp"
 
 

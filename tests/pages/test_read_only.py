@@ -56,8 +56,9 @@ def test_what_reads_is_passed_on_and_all_else_refused(store: Any) -> None:
 def test_what_counts_as_reading_writes_nothing(store: Any) -> None:
     run = add(store, run_config("kd"), end="running")
     before = _content(store)
-    asked = {"get": [run], "metrics": [run], "quantities": [run], "evaluations": [run], "probes": [run],
-             "find": [["x"]], "stop_requested": [run], "runs": []}  # fmt: skip
+    of_one = ("get", "metrics", "points", "quantities", "evaluated", "evaluations", "probes", "stop_requested")
+    of_many = ("rows", "settings", "probes_of")
+    asked = {name: [run] for name in of_one} | {name: [[run]] for name in of_many} | {"find": [["x"]], "runs": []}
     assert set(asked) == set(READS)
     for name, words_ in asked.items():
         getattr(store, name)(*words_)

@@ -195,3 +195,17 @@ def test_statements_are_postgresqls_too():
         assert "ON CONFLICT" in words and "DO UPDATE SET" in words
     for table in tables.metadata.sorted_tables:
         assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+
+
+def test_many_runs_are_read_in_one_query(store, settings, step):
+    made = [store.add_run(settings(seed)) for seed in range(3)]
+    store.record(made[0], [Probed("a", 1, {"x": 1}), Probed("a", 2, {"x": 2}), Probed("b", 1, {"y": 3})])
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE runs SET config = '{' WHERE id = ?", (made[2],))
+    asked = []
+    event.listen(store.engine, "before_cursor_execute", lambda *args: asked.append(args[2]))
+    rows, configs, probes = (read([*made, "nope"]) for read in (store.rows, store.settings, store.probes_of))
+    assert len([one for one in asked if one.startswith("SELECT")]) == 3
+    assert {run: row.name for run, row in rows.items()} == {run: store.get(run).name for run in made}
+    assert list(configs) == made[:2] and configs[made[1]] == settings(1) and rows[made[2]].broken
+    assert probes == {made[0]: store.probes(made[0])} == {made[0]: {"a": {"x": 2}, "b": {"y": 3}}}

@@ -1,0 +1,123 @@
+"""Live reads a run once and then only what is new; what it draws is what it would draw from everything."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import streamlit as st
+from written import add, grow, run_config, words
+
+from kdcore.events import Evaluated, RunStarted, StepDone
+from kdcore.figures import curves
+from kdcore.figures.curves import series
+from pages.parts import loss, plot
+from pages.parts.followed import KINDS, Followed, follow
+
+TERMS = {"hard": 0.7, "soft": 0.3}
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session's state without a session."""
+    monkeypatch.setattr(st, "session_state", {})
+
+
+def _values(seen: Followed) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
+    return {key: (x.tolist(), y.tolist()) for key, (x, y) in seen.series().items()}
+
+
+@pytest.mark.usefixtures("session")
+def test_what_is_followed_is_what_the_store_holds(store: Any) -> None:
+    run = add(store, run_config("kd"), end="running")
+    for step in (31, 32):
+        grow(store, run, step, TERMS)
+        seen = follow(store, store.get(run))
+    metrics = store.metrics([run], kinds=KINDS)
+    whole = series(metrics)
+    assert list(seen.series()) == list(whole)
+    assert all(np.array_equal(seen.series()[key], whole[key]) for key in whole)
+    few, full = loss.latest_terms(seen.latest()), loss.latest_terms(metrics)
+    assert few.equals(full) and loss.stage_of(seen.latest()) == loss.stage_of(metrics)
+
+
+@pytest.mark.usefixtures("session")
+def test_only_new_rows_are_read_and_none_where_nothing_is_new(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = add(store, run_config("kd"), end="running")
+    asked: list[int] = []
+    read = store.points
+
+    def noted(run: str, after: int, kinds: Any) -> Any:
+        asked.append(after)
+        return read(run, after, kinds)
+
+    monkeypatch.setattr(store, "points", noted)
+    versions = []
+    for step in (None, None, 31, None):
+        if step is not None:
+            grow(store, run, step, TERMS)
+        versions.append(follow(store, store.get(run)).version)
+    assert asked == [-1, 30] and versions == [1, 1, 2, 2]
+
+
+@pytest.mark.usefixtures("session")
+def test_a_resumed_run_is_read_anew(store: Any) -> None:
+    run = add(store, run_config("kd"), end="running")
+    follow(store, store.get(run))
+    store.record(run, [RunStarted({"resumed_at": 20})])
+    grow(store, run, 21, {"hard": 9.0, "soft": 0.0})
+    seen = _values(follow(store, store.get(run)))
+    assert seen["raw", "hard"][0] == list(range(1, 22)) and seen["raw", "hard"][1][-1] == 9.0
+    grow(store, run, 30, {"hard": 8.0, "soft": 0.0})
+    assert _values(follow(store, store.get(run)))["raw", "hard"][1][-1] == 8.0
+
+
+@pytest.mark.usefixtures("session")
+def test_another_run_in_the_same_session_starts_from_its_own_points(store: Any) -> None:
+    first, second = (add(store, run_config("kd", seed), end="running") for seed in (0, 1))
+    before = follow(store, store.get(first)).version
+    seen = follow(store, store.get(second))
+    whole = series(store.metrics([second], kinds=KINDS))
+    assert np.array_equal(seen.series()["loss", "loss"], whole["loss", "loss"]) and seen.version != before
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_points_put_into_the_kept_figure_are_those_of_the_full_one(store: Any, log: bool) -> None:
+    run = add(store, run_config("pkd"), steps=4000)
+    metrics = store.metrics([run])
+    full = plot.drawn(curves.terms(metrics, "weighted", smoothing=0.8, log=log))
+    lines = curves.term_lines(series(metrics), "weighted", smoothing=0.8, log=log)
+    kept = plot.drawn(curves.terms_figure([curves.bare(line.look) for line in lines], "weighted", log=log))
+    again = kept.with_points((line.x, line.y) for line in lines)
+    assert (again.said, again.axes, again.height) == (full.said, full.axes, full.height)
+    shown, expected = again.in_full(), json.loads(full.figure)
+    assert shown["layout"] == expected["layout"] and len(shown["data"]) == len(expected["data"]) == 8
+    for one, other, line in zip(shown["data"], expected["data"], lines, strict=True):
+        assert {**one, "x": 0, "y": 0} == {**other, "x": 0, "y": 0}
+        assert 990 < len(line.x) <= 1500
+        np.testing.assert_allclose(_numbers(one["x"]), line.x)
+        np.testing.assert_allclose(_numbers(one["y"]), line.y, rtol=1e-6)
+
+
+def _numbers(packed: dict[str, str]) -> Any:
+    return np.frombuffer(base64.b64decode(packed["bdata"]), dtype=packed["dtype"])
+
+
+def test_the_page_shows_new_points_scores_and_the_end(store: Any, visit: Callable[..., Any]) -> None:
+    run = add(store, run_config("kd"), end="running")
+    app = visit("live", job=run)
+    assert "Values at training step 30," in words(app)
+    grow(store, run, 31, TERMS)
+    store.record(run, [Evaluated("distil", 31, "validation", "best", {"accuracy": 0.875}, 1000)])
+    app.run()
+    said = words(app)
+    assert not app.exception and not app.error
+    assert "Values at training step 31," in said and "**87.5** (dev, 1000 rows, one seed)" in said
+    assert r"\text{soft}" in app.get("latex")[0].value and "= \\mathbf{1}" in app.get("latex")[0].value
+    store.record(run, [StepDone("other", 32, 60, 1.0, 2.0, {"rest": 2.0}, {"rest": 2.0}, 1e-3, 900.0, 1.0, 1.0)])
+    app.run()
+    assert "Values at training step 32 of stage other" in words(app)
