@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,22 +22,37 @@ from kdcore.wording import amount, task_title
 
 
 def grouped(store: Store, runs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """`runs` with the columns group and label, and the settings of each run.
+    """`in_groups`, and `labelled`."""
+    kept, configs = in_groups(store, runs)
+    return labelled(kept, configs), configs
 
-    A run whose settings cannot be read is left out; `group` tells runs of one group apart by seed only.
+
+def in_groups(store: Store, runs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """`runs` with the column group, equal for runs that differ in nothing but the seed, and the settings of each run.
+
+    A run whose settings cannot be read is left out.
     """
-    configs: dict[str, dict[str, Any]] = {}
-    for run in runs["id"]:
-        try:
-            configs[run] = store.get(run).config.model_dump(mode="json")
-        except UserError:
-            continue
-    kept = runs[runs["id"].isin(configs)].copy()
-    kept["group"] = [groups.group_of(configs[run]) for run in kept["id"]]
-    short = {row["group"]: f"{palette.style(row['method']).label}, {row['student']}" for _, row in kept.iterrows()}
-    one_of = {row["group"]: configs[row["id"]] for _, row in kept.iterrows()}
-    kept["label"] = kept["group"].map(groups.labels(one_of, short))
-    return kept, configs
+    read = store.settings(list(runs["id"]))
+    configs = {run: config.model_dump(mode="json") for run, config in read.items()}
+    kept = runs[[run in configs for run in runs["id"]]]
+    return kept.assign(group=[groups.group_of(configs[run]) for run in kept["id"]]), configs
+
+
+def labelled(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """`runs` with the column label: one for each of their groups, told apart by no more than these runs ask for."""
+    first = runs.drop_duplicates("group")
+    short = {
+        group: f"{palette.style(method).label}, {student}"
+        for group, method, student in zip(first["group"], first["method"], first["student"], strict=True)
+    }
+    one_of = {group: configs[run] for group, run in zip(first["group"], first["id"], strict=True)}
+    return runs.assign(label=runs["group"].map(groups.labels(one_of, short)))
+
+
+def partial_words(store: Store, runs: Sequence[str]) -> str:
+    """On which part of the data these runs were trained, or empty where all were on the whole."""
+    found = (row.facts.get("partial") for row in store.rows(runs).values())
+    return "; ".join(sorted({str(words) for words in found if words}))
 
 
 def with_rows_seen(points: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

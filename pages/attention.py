@@ -31,6 +31,7 @@ def main() -> None:
     if run is None:
         return
     row = store.get(run)
+    cards.badges(row.task, row.facts.get("partial"))
     with cards.guarded("The moments of this run cannot be read"):
         kept = moments.of_run(run)
         if kept and kept.rows and _source() == SOURCES[1]:

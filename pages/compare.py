@@ -61,7 +61,9 @@ def main() -> None:
             help="Scores of different tasks do not share an axis",
         )
         task = task if task in tasks else tasks[0]
-    runs, configs = compared.grouped(store, chosen[chosen["task"] == task])
+    # all runs of the task: an answer to what a page asks of methods must not hang on which runs are chosen above
+    whole, configs = compared.in_groups(store, everything[everything["task"] == task])
+    runs = compared.labelled(whole[whole["id"].isin(picked)], configs)
     left_out = sorted(set(chosen.loc[chosen["task"] == task, "id"]) - set(runs["id"]))
     if left_out:
         st.warning(f"Left out, their settings cannot be read: {', '.join(map(plain, left_out))}.")
@@ -69,7 +71,7 @@ def main() -> None:
         cards.empty("None of the chosen runs can be read.")
         return
     with st.container(horizontal=True):
-        cards.badges(task, "; ".join(sorted(_partial(store, runs))) or None)
+        cards.badges(task, compared.partial_words(store, list(runs["id"])))
     if runs["group"].nunique() > MOST_METHODS:
         st.info(
             f"{runs['group'].nunique()} groups on one plot are hard to tell apart; choose fewer for a clear picture."
@@ -80,13 +82,10 @@ def main() -> None:
     baseline = compared.baseline_of(runs)
     with cards.guarded("The final scores cannot be shown"):
         baseline = _finals(runs, evaluations, metric)
-    with cards.guarded("Runs of the same methods cannot be read"):
-        # both questions look at all runs of the task: an answer must not hang on what is chosen above
-        whole, settings = compared.grouped(store, everything[everything["task"] == task])
-        with cards.guarded("The verdict cannot be given"):
-            verdicts.show(runs, whole, settings, baseline, metric)
-        with cards.guarded("Where the gain comes from cannot be shown"):
-            gains.show(runs, whole, settings, compared.teacher_score(evaluations, metric))
+    with cards.guarded("The verdict cannot be given"):
+        verdicts.show(runs, whole, configs, baseline, metric)
+    with cards.guarded("Where the gain comes from cannot be shown"):
+        gains.show(runs, whole, configs, compared.teacher_score(evaluations, metric))
     with cards.guarded("The curves cannot be shown"):
         _curves(store, runs, configs, metrics, evaluations, metric)
     with cards.guarded("The race cannot be shown"):
@@ -94,11 +93,6 @@ def main() -> None:
     with cards.guarded("The settings cannot be compared"):
         _settings(runs, configs)
     _report(store, picked, runs, baseline)
-
-
-def _partial(store: Store, runs: pd.DataFrame) -> set[str]:
-    found = (store.get(run).facts.get("partial") for run in runs["id"])
-    return {str(words) for words in found if words}
 
 
 def _by_task(store: Store, chosen: pd.DataFrame) -> None:

@@ -152,17 +152,17 @@ def _actions(store: Store, picked: pd.DataFrame) -> None:
         if action("Delete", key="runs_delete", icon=":material/delete:"):
             _delete(store, ids)
     if one:
-        _facts(picked.iloc[0])
+        _facts(store, picked.iloc[0])
 
 
-def _facts(row: pd.Series) -> None:
+def _facts(store: Store, row: pd.Series) -> None:
     if row["reason"]:
         words = " ".join(plain(sentence(said or ""), 400) for said in (row["reason"], row["remedy"]))
         st.warning(words, icon=":material/info:")
     if row["note"]:
         st.caption("Note")
         st.text(row["note"])
-    cards.badges(row["task"])
+    cards.badges(row["task"], store.get(row["id"]).facts.get("partial"))
     if pd.notna(row["score"]):
         st.caption(
             f"{metric_title(row['metric'])} on the dev split: {hundredfold(row['score'])} (best by select), "

@@ -9,15 +9,17 @@ import pandas as pd
 import streamlit as st
 
 from kdcore import compared
+from kdcore.costs import points as costs
+from kdcore.costs.axes import AXES, Axis
+from kdcore.costs.readings import readings
 from kdcore.figures import pareto
 from kdcore.probes.glue_average import in_words
 from kdcore.store import Store
 from kdcore.tasks import TASKS
-from pages.parts import cards, entry, speed_measure, speed_points
+from pages.parts import cards, entry, speed_measure
 from pages.parts.plot import Click
 from pages.parts.selection import many_runs, the_store
-from pages.parts.speed_readings import readings
-from pages.parts.speed_words import AXES, Axis, answer
+from pages.parts.speed_words import answer
 from pages.parts.text import hundredfold, listed, metric_title, plain, sentence, task_title
 
 AVERAGES = {"glue": "GLUE average", "pocket": "Average of the pocket tasks"}
@@ -101,24 +103,24 @@ def _settings(store: Store, chosen: pd.DataFrame, suite: str) -> tuple[pd.DataFr
         return runs, ()
     lines = compared.over_tasks(runs, configs)
     runs = runs.assign(group=lines["line"], label=lines["line_label"])
-    return runs, speed_points.shared_tasks(runs)
+    return runs, costs.shared_tasks(runs)
 
 
 def _show(store: Store, runs: pd.DataFrame, tasks: tuple[str, ...], average: bool, axis: Axis, corner: Any) -> None:
     with st.container(horizontal=True):
-        cards.badges(tasks[0])
+        cards.badges(tasks[0], compared.partial_words(store, list(runs["id"])))
     everything = readings(store, runs)
-    found, sizes = everything[everything["axis"] == axis.key], speed_points.student_sizes(everything)
-    options = speed_points.conditions(found, whole=not average)
+    found, sizes = everything[everything["axis"] == axis.key], costs.student_sizes(everything)
+    options = costs.conditions(found, whole=not average)
     if options:
         with corner:
             words = _condition(list(options))
         where, tokens = options[words]
         if tokens is None:
-            seen = speed_points.averaged(found, where, runs, sizes, tasks)
+            seen = costs.averaged(found, where, runs, sizes, tasks)
             length = "each task at its mean length"
         else:
-            seen, length = speed_points.of_task(found, where, tokens, runs, sizes), f"{tokens} tokens"
+            seen, length = costs.of_task(found, where, tokens, runs, sizes), f"{tokens} tokens"
         _plot(seen, runs, axis, words, axis.words.format(length=length), _quality(runs, tasks, average))
         _said_of(seen, runs, found, tasks, average)
     else:

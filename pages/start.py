@@ -33,8 +33,10 @@ def main() -> None:
         st.subheader("Last runs", anchor=False)
         if runs.empty:
             cards.empty("**No runs yet.** The demo or a launch makes the first.")
-        for _, row in runs.head(LAST_RUNS).iterrows():
-            _row(row)
+        last = runs.head(LAST_RUNS)
+        said = the_store().rows(list(last["id"]))
+        for _, row in last.iterrows():
+            _row(row, said[row["id"]].facts.get("partial"))
 
 
 def _example() -> None:
@@ -89,7 +91,7 @@ def _learn() -> None:
     st.page_link("pages/learn.py", label="Open the lessons", icon=":material/school:")
 
 
-def _row(row: pd.Series) -> None:
+def _row(row: pd.Series, partial: str | None) -> None:
     run = row["id"]
     score = row["score"]
     with st.container(horizontal=True, vertical_alignment="center", key=f"last_{run}"):
@@ -98,7 +100,7 @@ def _row(row: pd.Series) -> None:
         )
         if score == score:
             st.caption(f"{hundredfold(score)} {metric_title(row['metric'])}, dev, one seed", width="content")
-        cards.badges(row["task"])
+        cards.badges(row["task"], partial)
 
 
 def _queue_demo() -> None:

@@ -23,6 +23,7 @@ FLOORS: list[set[str]] = [
         "bundle",
         "figures",
         "compared",
+        "costs",
         "report",
         "presets",
         "student_file",
@@ -45,7 +46,10 @@ NEIGHBOURS = {
     ("sweep", "compared"),  # one verdict for the command line and the pages
     ("compared", "figures"),
     ("report", "figures"),
+    ("costs", "compared"),
+    ("costs", "figures"),
     ("report", "compared"),
+    ("report", "costs"),
     ("cli", "jobs"),
     ("cli", "sweep"),
     ("pages", "app"),  # a page that was entered without app.py goes through it

@@ -86,10 +86,19 @@ def test_it_holds_what_the_page_shows(store: Store, runs: list[str]) -> None:
     verdict = in_words(compared.verdict(kd, alone, "accuracy"), "KD, 2 x 32", "Fine-tuning alone, 2 x 32")
     assert " ".join(verdict) in page.text
     for words in (
-        "synthetic task", "Where this differs from the paper.", "(1 - alpha) hard + alpha soft", "Test CPU",
+        "synthetic task", "Where this differs from the paper.", "( 1 − α ) hard + α soft", "Test CPU",
         "Settings in which the groups differ", "Made on 2026-01-02", "validation: 1000 rows", f"report {runs[0]}",
     ):  # fmt: skip
         assert words in page.text, words
+
+
+def test_quality_stands_against_latency(store: Store, runs: list[str]) -> None:
+    page = Page(report.html(store, runs))
+    named = [one["aria-label"] or "" for one in page.all("div") if one.get("class") == "plot"]
+    assert any("Latency per row (ms, batch 1, 32 tokens, median)" in one for one in named)
+    assert "Measured on Test CPU (2 cores), fp32, 1 thread, 32 tokens." in page.text
+    untimed = [add(store, run_config(method, 7), end="stopped") for method in ("kd", "fine-tune")]
+    assert "Latency per row" not in Page(report.html(store, untimed)).text
 
 
 def test_it_asks_nobody_for_anything_and_brings_plotly_once(store: Store, runs: list[str]) -> None:

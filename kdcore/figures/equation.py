@@ -57,13 +57,25 @@ def whole(text: str, names: Collection[str] = ()) -> str | None:
     return _tex(tokens) if tokens and covered and _closed(tokens) else None
 
 
-def broken(text: str, names: Collection[str] = (), longest: int = 36) -> str | None:
-    """`whole`, with a line for each term of a sum where the text is longer than `longest` characters."""
+def lines(text: str, names: Collection[str] = (), longest: int = 36) -> list[str]:
+    """`whole`, with a line for each term of a sum where the text is longer than `longest` characters; else one.
+
+    Empty where something in it is no formula.
+    """
     terms = [whole(term, names) for term in _summands(text)]
     known = [term for term in terms if term is not None]
-    if len(text) <= longest or len(terms) < 2 or len(known) < len(terms):
-        return whole(text, names)
-    return r"\begin{aligned} &" + r" \\ &+ ".join(known) + r" \end{aligned}"
+    if len(text) > longest and len(known) == len(terms):
+        return [known[0], *(f"+ {term}" for term in known[1:])]
+    formula = whole(text, names)
+    return [] if formula is None else [formula]
+
+
+def broken(text: str, names: Collection[str] = (), longest: int = 36) -> str | None:
+    """`lines` as one piece of TeX, or None where there are none."""
+    found = lines(text, names, longest)
+    if len(found) < 2:
+        return found[0] if found else None
+    return r"\begin{aligned} &" + r" \\ &".join(found) + r" \end{aligned}"
 
 
 def pieces(text: str, names: Collection[str] = ()) -> list[Piece]:

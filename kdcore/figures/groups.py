@@ -14,6 +14,7 @@ import pandas as pd
 ASIDE = ("name", "train.seed", "train.threads", "probes")
 """Settings that do not make a run another run: its name, its seed, and what is measured beside it."""
 
+_PARTS_ASIDE = tuple(f"{name}." for name in ASIDE)
 _LISTED = re.compile(r"(\w+)\[(\d+)\]\.(.+)")
 _ABSENT = object()
 
@@ -41,7 +42,7 @@ def group_of(config: Mapping[str, Any]) -> str:
 
 def essential(config: Mapping[str, Any]) -> dict[str, Any]:
     """The flat settings that make a run what it is: all but name, seed, threads and probes."""
-    return {key: value for key, value in flat(config).items() if not _aside(key)}
+    return {key: value for key, value in flat(config).items() if key not in ASIDE and not key.startswith(_PARTS_ASIDE)}
 
 
 def differences(configs: Mapping[str, Mapping[str, Any]], every: bool = False) -> pd.DataFrame:
@@ -101,10 +102,6 @@ def in_words(mean: float, std: float, count: int, digits: int = 1, sign: bool = 
     return f"{words} (N=1)" if count == 1 else f"{words} ± {std:.{digits}f} (N={count})"
 
 
-def _aside(key: str) -> bool:
-    return any(key == one or key.startswith(f"{one}.") for one in ASIDE)
-
-
 def _words(value: Any) -> str:
     if value is None or value is _ABSENT:
         return ""
@@ -126,6 +123,10 @@ def labels(configs: Mapping[str, Mapping[str, Any]], words: Mapping[str, str]) -
         keys = sorted({key for one in flats.values() for key in one})
         differing = [key for key in keys if len({_words(one.get(key, "")) for one in flats.values()}) > 1]
         for group in twins:
-            said = [f"{key.rsplit('.', 1)[-1]} {_words(flats[group].get(key, ''))}" for key in differing[:3]]
+            said = [_setting(key.rsplit(".", 1)[-1], _words(flats[group].get(key))) for key in differing[:3]]
             out[group] = f"{label}, {', '.join(said)}" if said else f"{label}, {group[:4]}"
     return out
+
+
+def _setting(name: str, words: str) -> str:
+    return f"{name} {words}" if words else f"without {name}"

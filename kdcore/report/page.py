@@ -16,7 +16,7 @@ from kdcore.figures.template import PLOTLY_JS
 from kdcore.methods import METHODS, words
 from kdcore.probes import verdict
 from kdcore.report import sections
-from kdcore.report.parts import heading, listing, paragraph, prose, said
+from kdcore.report.parts import formula, heading, listing, paragraph, prose, said
 from kdcore.report.sections import Compared
 from kdcore.wording import listed
 
@@ -155,11 +155,11 @@ def _explained(runs: pd.DataFrame) -> Iterator[str]:
         about = words.read(method)
         yield heading(3, method.title)
         yield prose(about.idea)
+        names = {*about.terms, *method.Config.model_fields}
         for line in about.loss:
-            stage = f"{line.stage}: " if line.stage else ""
-            yield f'<p class="formula">{said(stage)}{said(line.formula)}</p>'
+            yield formula(line.formula, names, line.stage)
             yield paragraph(line.aside, "quiet") if line.aside else ""
-        yield listing([*about.terms.items(), *about.more.items()])
+        yield listing([*about.terms.items(), *about.more.items()], names)
         yield prose(about.departs, "Where this differs from the paper.")
         paper = method.paper
         yield paragraph(f"{paper.authors}: {paper.title}. {paper.venue} {paper.year}, arXiv {paper.arxiv}.", "quiet")
@@ -169,7 +169,8 @@ def _again(store: Store, runs: pd.DataFrame, ids: Sequence[str], baseline: str |
     """The versions that trained and those that drew, and the command that makes this file."""
     from kdcore.engine.machine import versions
 
-    facts = [store.get(run).facts for run in runs["id"]]
+    rows = store.rows(list(runs["id"]))
+    facts = [rows[run].facts for run in runs["id"]]
     trained = [
         (f"trained with {name}", listed(dict.fromkeys(str(one[key]) for one in facts if one.get(key)), 6))
         for key, name in (("kdcore", "KDBoard"), ("torch", "torch"), ("python", "Python"))

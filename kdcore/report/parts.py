@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from html import escape
 from typing import Any
 
 import pandas as pd
 
+from kdcore.figures import equation
+from kdcore.figures.mathml import mathml
 from kdcore.figures.template import Figure, summary
 from kdcore.wording import one_line
 
@@ -31,13 +33,32 @@ def prose(text: str, opening: str = "") -> str:
     return f"<p>{f'<strong>{said(opening)}</strong> ' if opening else ''}{''.join(spans)}</p>"
 
 
+def formula(text: str, names: Collection[str], stage: str = "") -> str:
+    """A line of a loss, set by the browser; as it was written where it is no formula. names: words in it."""
+    found = equation.lines(text, names)
+    set_ = "<br>".join(map(mathml, found)) if found else said(text)
+    return f'<p class="formula">{said(stage)}{": " if stage else ""}{set_}</p>'
+
+
+def worded(text: str, names: Collection[str]) -> str:
+    """A line of text with the formulas in it set by the browser."""
+    return "".join(
+        f'<span class="math">{mathml(one.text)}</span>' if one.math else _spaced(one.text)
+        for one in equation.pieces(text, names)
+    )
+
+
 def heading(level: int, words: object, anchor: str = "") -> str:
     return f"<h{level}{_named('id', anchor)}>{said(words)}</h{level}>"
 
 
-def listing(lines: Iterable[tuple[str, object]]) -> str:
-    """Name and words of each line; lines without words are left out."""
-    rows = [f"<dt>{said(name)}</dt><dd>{said(words)}</dd>" for name, words in lines if words not in (None, "")]
+def listing(lines: Iterable[tuple[str, object]], names: Collection[str] = ()) -> str:
+    """Name and words of each line; lines without words are left out. names: words of formulas, where there are some."""
+    rows = [
+        f"<dt>{said(name)}</dt><dd>{worded(str(words), names) if names else said(words)}</dd>"
+        for name, words in lines
+        if words not in (None, "")
+    ]
     return f"<dl>{''.join(rows)}</dl>"
 
 

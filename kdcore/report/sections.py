@@ -11,8 +11,11 @@ import numpy as np
 import pandas as pd
 
 from kdcore import compared
+from kdcore.costs import points as costs
+from kdcore.costs.axes import AXES
+from kdcore.costs.readings import readings
 from kdcore.figures import curves as curve_figures
-from kdcore.figures import groups
+from kdcore.figures import groups, pareto
 from kdcore.figures import layers as layer_figures
 from kdcore.figures import scores as score_figures
 from kdcore.figures.curves import Curve
@@ -25,6 +28,7 @@ from kdcore.wording import amount, duration, listed, metric_title, task_title
 if TYPE_CHECKING:
     from kdcore.store import RunRow, Store
 
+AXIS = AXES["latency-1"]
 MOST_ROWS = 20
 """Of the numbers under a curve; evenly taken."""
 
@@ -69,7 +73,8 @@ class Compared:
         return next((one for one in self.runs["metric"] if isinstance(one, str) and one), "accuracy")
 
     def facts(self) -> list[dict[str, Any]]:
-        return [self.store.get(run).facts for run in self.runs["id"]]
+        rows = self.store.rows(list(self.runs["id"]))
+        return [rows[run].facts for run in self.runs["id"]]
 
     def badges(self) -> list[str]:
         """What kind of numbers these are, where they are no plain benchmark results."""
@@ -171,7 +176,8 @@ def curves(one: Compared) -> Iterator[str]:
 def layers(one: Compared) -> Iterator[str]:
     """CKA of student and teacher layers: one run a group, the first that was measured."""
     for label, members in one.members.items():
-        probes = {run: one.store.probes(run).get("distances", {}) for run in members["id"]}
+        read = one.store.probes_of(list(members["id"]))
+        probes = {run: read.get(run, {}).get("distances", {}) for run in members["id"]}
         run = next((run for run, probe in probes.items() if "cka" in probe), None)
         if run is None:
             continue
@@ -190,7 +196,8 @@ def layers(one: Compared) -> Iterator[str]:
 
 
 def speed(one: Compared) -> Iterator[str]:
-    """Size, training time and measured latency of each group, and of the teachers."""
+    """Quality against latency; size, training time and measured latency of each group, and of the teachers."""
+    yield from _front(one)
     rows, timed = [], []
     for label, members in one.members.items():
         rows.append(
@@ -207,6 +214,32 @@ def speed(one: Compared) -> Iterator[str]:
         yield table(_latencies(pd.DataFrame(timed)), "Latency, median over runs")
 
 
+def _front(one: Compared) -> Iterator[str]:
+    """Quality against the latency of one row, under the condition that most students were measured in."""
+    found = readings(one.store, one.runs)
+    timed = found[found["axis"] == AXIS.key]
+    options = costs.conditions(timed, whole=True)
+    if not options:
+        return
+    where, (place, tokens) = next(iter(options.items()))
+    seen = costs.of_task(timed, place, tokens or 0, one.runs, costs.student_sizes(found))
+    points = pareto.points(seen)
+    known = points.dropna(subset=["cost", "quality"])
+    if len(known) < 2:
+        return
+    title = f"{metric_title(one.metric)}, dev split"
+    draw = partial(pareto.scatter, points, AXIS.words.format(length=f"{tokens} tokens"), title, edges=pareto.band(seen))
+    columns = {"label": "model", "cost": "ms", "quality": "dev score", "quality_spread": "std", "n": "seeds"}
+    numbers = known[list(columns)].rename(columns=columns).round({"ms": 3, "dev score": 2, "std": 2})
+    hollow = " Hollow: timed on a busy machine." if known["busy"].any() else ""
+    yield figure(
+        lambda dark: draw(dark=dark),
+        f"Measured on {where}. Means over seeds, whiskers ± std; students of one size share their times. Faint: "
+        f"another is as fast and better, or as good and faster.{hollow}",
+        numbers,
+    )
+
+
 def settings(one: Compared) -> Iterator[str]:
     """One column a group: only what differs."""
     one_of = {label: groups.essential(_settings(one, label)) for label in one.members}
@@ -217,6 +250,7 @@ def settings(one: Compared) -> Iterator[str]:
 
 def all_runs(store: Store, chosen: pd.DataFrame) -> Iterator[str]:
     """Each run by name and id, with its note."""
+    notes = {run: row.note for run, row in store.rows(list(chosen["id"])).items()}
     rows = [
         {
             "run": row["name"],
@@ -226,7 +260,7 @@ def all_runs(store: Store, chosen: pd.DataFrame) -> Iterator[str]:
             "seed": "" if pd.isna(row["seed"]) else f"{row['seed']:.0f}",
             "state": row["state"],
             "score": "" if pd.isna(row["score"]) else f"{100 * row['score']:.1f}",
-            "note": store.get(row["id"]).note,
+            "note": notes[row["id"]],
         }
         for _, row in chosen.iterrows()
     ]

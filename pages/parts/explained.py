@@ -195,7 +195,8 @@ def _numbers(row: RunRow) -> None:
     if metrics.empty:
         st.caption("This run has logged no step.")
         return
-    st.caption(f"The loss of {plain(row.name, 80)} as it was logged last; the weights are this run's.")
+    cards.badges(row.task, row.facts.get("partial"))
+    st.caption(f"The loss of {plain(row.name, 80)} as it was logged last; the weights are this run's. One seed.")
     stages = list(dict.fromkeys(metrics["stage"]))
     for at, stage in enumerate(stages):
         if len(stages) > 1:

@@ -149,6 +149,7 @@ def show(
         index=list(labels).index(str(means.idxmax())),
         format_func=lambda group: labels.get(group, group),
         key="gains_of",
+        bind="query-params",
     )
     rungs, rows = _found(whole, configs, top)
     metric = next((m for m in whole["metric"] if isinstance(m, str) and m), "accuracy")

@@ -46,6 +46,7 @@ class Step(Settings):
     view: dict[str, str] = Field(default_factory=dict, description="what the address says beside lesson and runs")
     run: str | None = None
     runs: tuple[str, ...] = ()
+    race: tuple[()] | tuple[str, str] = Field((), description="methods whose runs race on Compare")
     probe: Literal["", "distances", "latency"] = ""
     hide: tuple[str, ...] = Field((), description="keys of controls that are not there in this step")
 
@@ -105,6 +106,8 @@ def address(key: str, number: int, found: dict[str, list[str]]) -> tuple[str, di
         query["job"] = found[step.run][0]
     if chosen := [run for method in step.runs for run in found.get(method, [])][:MOST_RUNS]:
         query["runs"] = ",".join(chosen)
+    if step.race and all(map(found.get, step.race)):
+        query["race"] = ",".join(found[method][0] for method in step.race)
     return f"pages/{step.page}.py", query
 
 
@@ -151,7 +154,7 @@ def _bar(key: str, lesson: Lesson, number: int) -> None:
 
 def _choose(query: dict[str, str], known: set[str]) -> None:
     """A link that was handed out names no runs, or those of another store: then the step's runs here are chosen."""
-    for name in ("job", "runs"):
+    for name in ("job", "runs", "race"):
         if name in query and not set(st.query_params.get(name, "").split(",")) <= known:
             st.query_params[name] = query[name]
 

@@ -14,6 +14,7 @@ from pages.parts.text import listed, metric_title, plain
 
 MACHINE = ("hardware", "device", "threads", "precision")
 """What two runs must share for their seconds to be alike."""
+KEYS = ("race_first", "race_second")
 HOW = (
     "The clock is each run's own time in its training loop, evaluations included; fine-tuning a teacher and asking it "
     "beforehand are not counted. A run holds its last score until the next evaluation. Losses of two methods add up "
@@ -31,7 +32,7 @@ def show(
         runs: the comparison's, of one task, with group and label. baseline: the group that the second is taken from.
     """
     st.subheader("Race", anchor=False)
-    ran = runs[runs["id"].isin(metrics.loc[metrics["kind"] == "loss", "run"])]
+    ran = runs[runs["id"].isin(metrics.loc[metrics["kind"] == "loss", "run"].unique())]
     if len(ran) < 2:
         st.caption("Choose two runs that have been trained to see them race.")
         return
@@ -63,20 +64,36 @@ def show(
 
 
 def _pair(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
-    """Two list boxes; at first the best group's first run and the baseline's of the same seed."""
+    """Two list boxes, tied to `?race=first,second`; the runs of `_suggested` until two are chosen."""
+    ids = list(ran["id"])
+    at = tuple(st.query_params.get("race", "").split(","))
+    if len(at) != 2 or not set(at) <= set(ids):
+        st.query_params.pop("race", None)  # of other runs
+        at = _suggested(ran, baseline)
+    words = told_apart({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for _, run in ran.iterrows()})
+    for key, run in zip(KEYS, at, strict=True):
+        st.session_state[key] = run
+    with st.container(horizontal=True):
+        first, second = (
+            st.selectbox(label, ids, format_func=lambda run: words.get(run, run), key=key, on_change=_remember)
+            for label, key in zip(("First", "Second"), KEYS, strict=True)
+        )
+    return first, second
+
+
+def _remember() -> None:
+    """Puts the chosen two into the address."""
+    st.query_params["race"] = ",".join(st.session_state[key] for key in KEYS)
+
+
+def _suggested(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
+    """The best group's first run, and the baseline's of the same seed."""
     others = ran[ran["group"] != baseline]
     best = (others if len(others) else ran).sort_values(["score", "seed"], ascending=[False, True]).iloc[0]
     rivals = ran[(ran["id"] != best["id"]) & ((ran["group"] == baseline) | (len(others) == 0))]
     rivals = rivals if len(rivals) else ran[ran["id"] != best["id"]]
     rival = rivals.loc[(rivals["seed"] - best["seed"]).abs().sort_values(kind="stable").index[0]]
-    ids = list(ran["id"])
-    words = told_apart({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for _, run in ran.iterrows()})
-    with st.container(horizontal=True):
-        first, second = (
-            st.selectbox(label, ids, index=ids.index(at), format_func=lambda run: words.get(run, run), key=key)
-            for label, key, at in (("First", "race_first", best["id"]), ("Second", "race_second", rival["id"]))
-        )
-    return first, second
+    return str(best["id"]), str(rival["id"])
 
 
 def _names(pair: list[pd.Series]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -11,6 +12,9 @@ import streamlit as st
 from kdcore.store import ACTIVE, RunRow, Store, open_store
 from pages.parts.read_only import guarded
 from pages.parts.text import ago, one_line, plain, task_title
+
+Row = pd.Series | Mapping[Hashable, Any]
+"""One of `Store.runs`."""
 
 MOST_RUNS = 60
 """Runs that one address or one comparison may name."""
@@ -21,17 +25,17 @@ def the_store() -> Store:
     return guarded(open_store())
 
 
-def run_words(row: pd.Series) -> str:
+def run_words(row: Row) -> str:
     """One run in a list box: name, task, state."""
     name = one_line(row["name"], 50)
-    seed = "" if pd.isna(row["seed"]) else f" · seed {int(row['seed'])}"
+    seed: str = "" if pd.isna(row["seed"]) else f" · seed {int(row['seed'])}"
     return f"{name} · {task_title(row['task'])}{seed} · {row['state']} · {ago(row['created'])}"
 
 
-def short_words(row: pd.Series, task: bool) -> str:
+def short_words(row: Row, task: bool) -> str:
     """One run as a chip: its name, and what the name may leave out."""
     words = [one_line(row["name"], 36)]
-    seed = "" if pd.isna(row["seed"]) else f"seed {int(row['seed'])}"
+    seed: str = "" if pd.isna(row["seed"]) else f"seed {int(row['seed'])}"
     words += [seed] if seed and seed not in row["name"] else []
     words += [task_title(row["task"])] if task else []
     words += [] if row["state"] == "done" else [row["state"]]
@@ -42,6 +46,11 @@ def told_apart(words: Mapping[str, str]) -> dict[str, str]:
     """Run -> words, with the end of the id where two runs have the same: list boxes know an option by its words."""
     times = Counter(words.values())
     return {run: said if times[said] == 1 else f"{said} · {run[-6:]}" for run, said in words.items()}
+
+
+def _rows(runs: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """What list boxes say of each run. A Series a row would take most of the time of a page over a full store."""
+    return runs[["id", "name", "task", "seed", "state", "created"]].to_dict("records")
 
 
 def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()) -> str | None:
@@ -59,8 +68,8 @@ def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()
         asked = None
     chosen = asked or st.session_state.get("job")
     if chosen not in ids:
-        chosen = next((row["id"] for _, row in runs.iterrows() if row["state"] in prefer), ids[0])
-    words = told_apart({row["id"]: run_words(row) for _, row in runs.iterrows()})
+        chosen = next((run for run, state in zip(ids, runs["state"], strict=True) if state in prefer), ids[0])
+    words = told_apart({row["id"]: run_words(row) for row in _rows(runs)})
     st.session_state[key] = chosen
     picked = st.selectbox(
         label, ids, key=key, format_func=lambda run: words.get(run, run), on_change=_pick, args=(key,)
@@ -95,7 +104,8 @@ def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], 
     if not known and "runs" not in st.query_params:
         known = [run for run in st.session_state.get("runs", default) if run in ids]
     st.session_state[key] = known
-    words = told_apart({row["id"]: short_words(row, runs["task"].nunique() > 1) for _, row in runs.iterrows()})
+    several = runs["task"].nunique() > 1
+    words = told_apart({row["id"]: short_words(row, several) for row in _rows(runs)})
     picked = st.multiselect(
         label,
         ids,

@@ -129,8 +129,9 @@ def rival_orders(store: Store, runs: pd.DataFrame) -> tuple[list[Order], list[st
     """
     orders: dict[tuple[object, ...], Order] = {}
     lost: dict[tuple[object, ...], str] = {}
+    rows = store.rows(list(runs["id"]))
     for _, run in runs.iterrows():
-        row = store.get(run["id"])
+        row = rows[run["id"]]
         teacher = best_teacher(row.facts, [spec.name for spec in row.config.teachers], str(run["metric"]))
         if teacher is None:
             continue
@@ -171,7 +172,7 @@ def show(store: Store, runs: pd.DataFrame, found: pd.DataFrame) -> None:
     """What is known of the rivals, and what can be measured; or, while something is, how far it is.
 
     Args:
-        runs: those that are looked at. found: their `speed_readings.readings`.
+        runs: those that are looked at. found: their `costs.readings.readings`.
     """
     st.caption(WHAT)
     at_work = desk()
@@ -228,8 +229,9 @@ def absent(store: Store, runs: pd.DataFrame) -> list[str]:
     """One line for each rival that no run could measure, with the reason."""
     measured: set[tuple[str, str]] = set()
     lines: dict[tuple[str, str], str] = {}
+    probes = store.probes_of(list(runs["id"]))
     for run in runs["id"]:
-        found = store.probes(run).get("rivals", {})
+        found = probes.get(run, {}).get("rivals", {})
         teacher = str(found.get("teacher"))
         measured |= {(teacher, str(model.get("kind"))) for model in found.get("models", [])}
         for kind, why in found.get("absent", {}).items():

@@ -86,6 +86,7 @@ def _row(row: RunRow, middle: Any, right: Any) -> None:
     if not found:
         cards.empty("This run has kept no teacher's answers.")
         return
+    cards.badges(row.task, row.facts.get("partial"))
     split = next(iter(found))
     said = found[split]
     dev = answered.dev(row.config, split, said)

@@ -42,6 +42,7 @@ def show(
                 index=list(labels).index(at),
                 format_func=lambda group: labels.get(group, group),
                 key=key,
+                bind="query-params",
             )
             for label, key, at in (("First", "verdict_first", best), ("Second", "verdict_second", baseline))
         )

@@ -116,16 +116,20 @@ def test_a_run_goes_on_without_the_page_and_is_found_again(open_page: Callable[.
 
     waits = store.add_run(_run("the waiting one"))
     unwanted = store.add_run(_run("the unwanted one"))
+    hurried = store.add_run(_run("the hurried one"))
     _expect(second.locator(f".st-key-queue_{waits}")).to_be_visible()
     second.locator(f".st-key-cancel_{unwanted}").get_by_role("button").click()
     _until(lambda: store.get(unwanted).state == "cancelled", "the cancelled run")
     _expect(second.locator(f".st-key-queue_{unwanted}")).to_have_count(0)
+    second.locator(f".st-key-up_{hurried}").get_by_role("button").click()
+    _expect(second.locator("[class*='st-key-queue_']").first).to_contain_text("the hurried one")
 
     second.locator(".st-key-live_stop").get_by_role("button").click()
     _until(lambda: store.get(long).state == "stopped", "the stop")
     _expect(second.locator(".st-key-live_head")).to_contain_text("stopped")
     _expect(second.get_by_text("the student was saved")).to_be_visible()
-    _until(lambda: store.get(waits).state == "done", "the next run's turn")
+    _until(lambda: store.get(waits).state == "done", "the next runs' turns")
+    assert (store.get(hurried).started or 0) < (store.get(waits).started or 0)
 
 
 def test_the_stopped_student_is_on_disk(store: Store, server: Any) -> None:

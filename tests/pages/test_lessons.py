@@ -39,6 +39,7 @@ def test_every_step_names_what_there_is(key: str, number: int) -> None:
     one = lessons()[key]
     step = one.steps[number - 1]
     assert set(one.uses) <= set(METHODS) and {*step.runs, *filter(None, [step.run])} <= set(one.uses)
+    assert set(step.race) <= set(step.runs) and (not step.race or step.page == "compare")
     assert (ROOT / "pages" / f"{step.page}.py").is_file()
     assert step.question.endswith("?") and step.answer.endswith(".")
     for control in step.hide:

@@ -15,7 +15,7 @@ from written import add, run_config, words
 from kdcore import compared
 from kdcore.config import RunConfig
 from kdcore.probes.verdict import compare, in_words
-from pages.parts import gains, queued, verdicts
+from pages.parts import gains, queued, raced, verdicts
 from pages.parts.plot import Click, read_click
 
 BASE = {"init": "base", "layers": 3, "width": None, "heads": None}
@@ -285,6 +285,26 @@ def test_two_runs_race_and_the_outcome_is_said(store: Any, visit: Callable[..., 
     app.selectbox(key="race_second").set_value(first.value).run()
     assert not app.exception and "Choose two different runs" in words(app)
     assert "Choose two runs that have been trained" in words(visit("compare", runs=made[0]))
+
+
+def test_the_race_is_kept_in_the_address(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config(method, seed)) for method in ("fine-tune", "kd") for seed in range(2)]
+    app = visit("compare", runs=",".join(made), race=f"{made[1]},{made[0]}")
+    assert [app.selectbox(key=key).value for key in raced.KEYS] == [made[1], made[0]]
+    app.selectbox(key="race_first").set_value(made[3]).run()
+    assert app.query_params["race"] == f"{made[3]},{made[0]}"
+    app = visit("compare", runs=",".join(made), race="../../x,kd")
+    assert not app.exception and not app.error and "race" not in app.query_params
+    assert app.selectbox(key="race_first").value in made[2:]
+
+
+def test_the_questions_pair_is_kept_in_the_address(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config(method)) for method in ("fine-tune", "kd", "pkd")]
+    labels = {"verdict_first": "KD, 2 x 32", "verdict_second": "Patient KD, 2 x 32", "gains_of": "KD, 2 x 32"}
+    app = visit("compare", runs=",".join(made), **labels)
+    assert not app.exception and not app.error
+    for key, label in labels.items():
+        assert app.selectbox(key=key).format_func(app.selectbox(key=key).value) == label, key
 
 
 def test_clocks_of_different_machines_are_not_compared(store: Any, visit: Callable[..., Any]) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kdcore.costs import points, readings
+from kdcore.costs.axes import AXES
 from kdcore.figures import pareto
 from kdcore.models.count import flops, parameters
 from kdcore.records import Shape
-from pages.parts import speed_measure, speed_points, speed_readings, speed_words
-from pages.parts.speed_words import AXES
+from pages.parts import speed_measure, speed_words
 
 SHAPE = {"layers": 2, "width": 16, "heads": 2, "intermediate": 32, "vocabulary": 30, "positions": 32, "labels": 2}
 LARGE = SHAPE | {"layers": 4}
@@ -32,10 +33,8 @@ def _run(run: str = "r", seed: int = 0, score: float = 0.8, group: str = "g", ta
 
 
 def _of_run(run: pd.Series, facts: Any = None, probes: Any = None, **more: Any) -> pd.DataFrame:
-    rows = speed_readings.of_run(
-        run, facts or {}, probes or {}, more.get("scores", {}), more.get("stored", {}), "validation"
-    )
-    return pd.DataFrame(list(rows), columns=list(speed_readings.COLUMNS))
+    rows = readings.of_run(run, facts or {}, probes or {}, more.get("scores", {}), more.get("stored", {}), "validation")
+    return pd.DataFrame(list(rows), columns=list(readings.COLUMNS))
 
 
 def test_sizes_follow_from_the_shape_and_files() -> None:
@@ -98,7 +97,7 @@ def _times(*rows: tuple[str, str, float, bool], place: str = "p", task: str = "m
 
 
 def test_runs_of_one_size_share_the_median_of_quiet_times() -> None:
-    price = speed_points.prices(
+    price = points.prices(
         _times(("a", "s", 1.0, False), ("b", "s", 3.0, False), ("c", "s", 99.0, True), ("d", "t", 7.0, True))
     )
     assert price.loc["s"].to_dict() == {"cost": 2.0, "busy": False}
@@ -111,7 +110,7 @@ def _runs(*runs: pd.Series) -> pd.DataFrame:
 
 def test_a_run_without_a_time_has_that_of_its_size_and_else_none() -> None:
     runs = _runs(_run("a"), _run("b", 1, 0.9), _run("c", group="h"))
-    seen = speed_points.of_task(_times(("a", "s", 1.0, False)), "p", 20, runs, {"a": "s", "b": "s", "c": "t"})
+    seen = points.of_task(_times(("a", "s", 1.0, False)), "p", 20, runs, {"a": "s", "b": "s", "c": "t"})
     assert seen["cost"].tolist()[:2] == [1.0, 1.0] and np.isnan(seen["cost"].iloc[2])
     assert seen["quality"].tolist() == [80, 90, 80] and seen["key"].tolist() == ["g", "g", "h"]
     assert set(seen["condition"]) == {"p, 20 tokens"} and not seen["busy"].any()
@@ -121,9 +120,9 @@ def test_other_places_and_lengths_are_never_mixed_in() -> None:
     times = pd.concat([_times(("a", "s", 1.0, False)), _times(("b", "s", 50.0, False), place="q"),
                        _times(("b", "s", 70.0, False), tokens=40)])  # fmt: skip
     runs, sizes = _runs(_run("a")), {"a": "s"}
-    assert speed_points.of_task(times, "p", 20, runs, sizes)["cost"].tolist() == [1.0]
-    assert set(speed_points.conditions(times, whole=True).values()) == {("p", 20), ("p", 40), ("q", 20)}
-    assert list(speed_points.conditions(times, whole=False)) == ["p", "q"]
+    assert points.of_task(times, "p", 20, runs, sizes)["cost"].tolist() == [1.0]
+    assert set(points.conditions(times, whole=True).values()) == {("p", 20), ("p", 40), ("q", 20)}
+    assert list(points.conditions(times, whole=False)) == ["p", "q"]
 
 
 def test_an_average_is_within_seeds_over_tasks_at_each_ones_length() -> None:
@@ -137,9 +136,9 @@ def test_an_average_is_within_seeds_over_tasks_at_each_ones_length() -> None:
     ]  # fmt: skip
     alone = [teachers[0] | {"label": "teacher y", "size": "teacher y"}]
     found = pd.concat([found, pd.DataFrame([*teachers, *alone])])
-    assert speed_points.shared_tasks(runs) == ("mrpc", "rte")
+    assert points.shared_tasks(runs) == ("mrpc", "rte")
     sizes = dict.fromkeys("abcd", "s")
-    seen = speed_points.averaged(found, "p", runs, sizes, ("mrpc", "rte"))
+    seen = points.averaged(found, "p", runs, sizes, ("mrpc", "rte"))
     students = seen[seen["kind"] == "student"]
     assert students["quality"].tolist() == pytest.approx([70, 70]) and students["cost"].tolist() == [2, 2]
     assert seen[seen["kind"] == "teacher"][["label", "quality", "cost"]].values.tolist() == [["teacher x", 80, 10]]
@@ -215,7 +214,7 @@ def test_weights_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     home = tmp_path / "runs" / "r" / "student-best"
     home.mkdir(parents=True)
     (home / "model.safetensors").write_bytes(b"12345")
-    assert speed_readings.weights_on_disk("r") == {"student": 5}
+    assert readings.weights_on_disk("r") == {"student": 5}
     (home.parent / "teachers.json").write_text("{broken")
-    assert speed_readings.weights_on_disk("r") == {}
-    assert speed_readings.weights_on_disk("another") == {}
+    assert readings.weights_on_disk("r") == {}
+    assert readings.weights_on_disk("another") == {}

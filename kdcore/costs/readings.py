@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from kdcore.compared import of_teachers, timings
+from kdcore.compared import timings
+from kdcore.costs.axes import MIB
 from kdcore.errors import UserError
 from kdcore.models.count import flops, parameters, row_length
 from kdcore.paths import run_dir
@@ -15,7 +16,6 @@ from kdcore.records import Shape
 from kdcore.store import Store
 from kdcore.tasks import TASKS
 
-MIB = 2**20
 COLUMNS = ("run", "task", "kind", "label", "size", "quality", "axis", "place", "tokens", "cost", "busy")
 
 
@@ -30,16 +30,28 @@ def readings(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
     Args:
         runs: rows of `Store.runs` with group and label.
     """
-    evaluations = store.evaluations(list(runs["id"]))
+    ids = list(runs["id"])
+    said, measured = store.rows(ids), store.probes_of(ids)
+    splits = [TASKS[task].splits[0] if task in TASKS else "validation" for task in runs["task"]]
+    scores = _teacher_scores(
+        store.evaluations(ids), dict(zip(ids, zip(runs["metric"], splits, strict=True), strict=True))
+    )
     rows: list[dict[str, Any]] = []
-    for _, run in runs.iterrows():
-        split = TASKS[run["task"]].splits[0] if run["task"] in TASKS else "validation"
-        mine = of_teachers(evaluations[evaluations["run"] == run["id"]], str(run["metric"]))
-        mine = mine[mine["split"] == split]
-        scores = {str(name): float(value) for name, value in zip(mine["teacher"], mine["value"], strict=True)}
-        facts, probes = store.get(run["id"]).facts, store.probes(run["id"])
-        rows += of_run(run, facts, probes, scores, weights_on_disk(run["id"]), split)
+    for (_, run), split in zip(runs.iterrows(), splits, strict=True):
+        facts, probes = said[run["id"]].facts, measured.get(run["id"], {})
+        rows += of_run(run, facts, probes, scores[run["id"]], weights_on_disk(run["id"]), split)
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _teacher_scores(evaluations: pd.DataFrame, wanted: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, float]]:
+    """Run -> teacher -> score. wanted: run -> metric and split."""
+    found: dict[str, dict[str, float]] = {run: {} for run in wanted}
+    rows = evaluations[~evaluations["which"].isin(["last", "best"])]
+    columns = (rows[name] for name in ("run", "which", "metric", "split", "value"))
+    for run, which, metric, split, value in zip(*columns, strict=True):
+        if (metric, split) == wanted[run]:
+            found[run][which.removeprefix("teacher:")] = float(value)
+    return found
 
 
 def of_run(
