@@ -109,6 +109,17 @@ def deltas(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return others.assign(score=others["score"] - others["seed"].map(reference)).dropna(subset=["score"])
 
 
+def over_fine_tuning(runs: pd.DataFrame) -> pd.Series:
+    """Each run's score less that of fine-tuning alone with the same student, training and seed; NaN without one.
+
+    Args:
+        runs: rows of `Store.runs`; fine-tuning alone is looked for among them.
+    """
+    alone = runs[runs["method"] == "fine-tune"].groupby(["protocol", "seed"])["score"].mean()
+    theirs = alone.reindex(pd.MultiIndex.from_frame(runs[["protocol", "seed"]])).to_numpy()
+    return (runs["score"] - theirs).where(runs["method"] != "fine-tune")
+
+
 def over_tasks(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """`runs` with the columns line and line_label: equal for runs that differ in nothing but task and seed.
 

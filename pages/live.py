@@ -72,11 +72,15 @@ def main() -> None:
     if run is None:
         return
     row = store.get(run)
-    # Only an active run needs a clock; a finished page stands still.
-    st.fragment(_watch, run_every=LOOK_SECONDS if active(row) else None)(run, _phase(row))
+    st.fragment(_watch, run_every=LOOK_SECONDS if _followed_now(row) else None)(run, _phase(row))
     st.divider()
     busy = bool(runs["state"].isin(["queued", *ACTIVE]).any())
     st.fragment(_queue, run_every=QUEUE_SECONDS if busy else None)(busy)
+
+
+def _followed_now(row: RunRow) -> bool:
+    """Only an active run needs a clock, and only while somebody wants it: a finished page stands still."""
+    return active(row) and st.toggle("Follow while it trains", value=True, key="live_follow", persist_state="session")
 
 
 def _phase(row: RunRow) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import pandas as pd
 import streamlit as st
 
+from kdcore.compared import over_fine_tuning
 from kdcore.errors import UserError
 from kdcore.store import ACTIVE, Store
 from pages.parts import cards, entry, keep
@@ -28,6 +29,7 @@ def main() -> None:
             "Go to Start",
         )
         return
+    runs = runs.assign(gain=over_fine_tuning(runs))
     shown = _filtered(runs)
     if shown.empty:
         cards.empty("**No run matches.** Clear the search or choose other states.")
@@ -78,6 +80,7 @@ def _table(runs: pd.DataFrame) -> list[str]:
             "student": runs["student"],
             "seed": runs["seed"],
             "score": 100 * runs["score"],
+            "gain": 100 * runs["gain"],
             "metric": runs["metric"].map(lambda metric: metric_title(metric) if metric else ""),
             "parameters": runs["parameters"],
             "latency": runs["latency_ms"],
@@ -99,6 +102,11 @@ def _table(runs: pd.DataFrame) -> list[str]:
         alt="All runs with state, task, method, score and cost",
         column_config={
             "score": number("dev score", format="%.1f", help="Student chosen by `select`, on the dev split"),
+            "gain": number(
+                "Δ fine-tuning",
+                format="%+.1f",
+                help="Points over fine-tuning alone with the same student, training and seed, where that has been run",
+            ),
             "parameters": number("parameters", format="compact"),
             "latency": number(
                 "latency (ms)", format="%.2f", help="Median for one sentence; see Speed for the hardware"

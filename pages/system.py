@@ -32,6 +32,17 @@ VARIABLES = {
 HARMLESS = ("KD_TEACHER_CACHE_GB", "KD_READ_ONLY", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 """Those whose value is shown. Folders and addresses may tell a person's name or a password."""
 
+KEYS = {
+    "Tab, Shift + Tab": "To the next or the last thing that can be used; the one that has the focus wears a ring",
+    "Enter, Space": "Press a button, tick a box, open a list",
+    "Arrow keys": "Move a slider, choose in a list; in a table, from cell to cell",
+    "Page Up, Page Down": "Move a slider in large steps",
+    "Ctrl + F": "Search in the table that has the focus",
+    "Esc": "Close a list, a dialog or a picture that fills the screen",
+    "Tab into a plot": "Its buttons: reset zoom, PNG, SVG. The table under it has every number that the pointer shows",
+}
+"""Key -> what it does."""
+
 
 def main() -> None:
     cards.title("System", "This machine, its disk, its queue, and what was found here.")
@@ -46,6 +57,12 @@ def main() -> None:
     st.subheader("Environment", anchor=False)
     st.dataframe(
         _environment(), hide_index=True, key="system_environment", alt="Environment variables", height="content"
+    )
+    st.subheader("Without a mouse", anchor=False)
+    keys = pd.DataFrame(list(KEYS.items()), columns=["key", "what it does"])
+    st.dataframe(keys, hide_index=True, key="system_keys", alt="Keys and what they do", height="content")
+    st.caption(
+        "Whatever a click in a plot chooses (a run, a cell, a head) can be chosen in a list or table beside it too."
     )
 
 

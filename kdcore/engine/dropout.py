@@ -40,7 +40,7 @@ def drop(x: Tensor, p: float, generator: torch.Generator) -> Tensor:
     cut = min(round(p * _LEVELS), _LEVELS - 1)
     bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
     kept = (bits.view(torch.int16)[: x.numel()] >= cut - _LEVELS // 2).view(x.shape)
-    return x * (kept * (_LEVELS / (_LEVELS - cut))).to(x.dtype)
+    return x * kept.to(x.dtype).mul_(_LEVELS / (_LEVELS - cut))
 
 
 @contextmanager

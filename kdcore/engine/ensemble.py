@@ -136,7 +136,7 @@ class Ensemble:
 
     def _model(self, teacher: Teacher) -> nn.Module:
         if teacher.name not in self._models:
-            self._models[teacher.name] = teacher.load().to(self._where.device)
+            self._models[teacher.name] = self._where.frozen(teacher.load())
         return self._models[teacher.name]
 
     def _identity(self, teacher: Teacher) -> dict[str, Any]:

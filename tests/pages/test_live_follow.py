@@ -121,3 +121,23 @@ def test_the_page_shows_new_points_scores_and_the_end(store: Any, visit: Callabl
     store.record(run, [StepDone("other", 32, 60, 1.0, 2.0, {"rest": 2.0}, {"rest": 2.0}, 1e-3, 900.0, 1.0, 1.0)])
     app.run()
     assert "Values at training step 32 of stage other" in words(app)
+
+
+def test_only_a_run_that_trains_and_is_followed_has_a_clock(
+    store: Any, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paces: list[float | None] = []
+    fragment = st.fragment
+
+    def noted(function: Any, run_every: float | None = None) -> Any:
+        if function.__name__ == "_watch":
+            paces.append(run_every)
+        return fragment(function, run_every=run_every)
+
+    monkeypatch.setattr(st, "fragment", noted)
+    app = visit("live", job=add(store, run_config("kd"), end="running"))
+    assert not app.exception and paces[-1] == 1.0
+    app.toggle(key="live_follow").set_value(False).run()
+    assert not app.exception and paces[-1] is None
+    app = visit("live", job=add(store, run_config("kd")))
+    assert paces[-1] is None and not any(one.key == "live_follow" for one in app.toggle)
