@@ -24,6 +24,8 @@ _WORDS = {
     "data": "prepared data sets",
     "metrics": "working files of the scores",
     "runs.db": "list of runs, their numbers, the queue",
+    "runs.db-shm": "working file of the database",
+    "runs.db-wal": "working file of the database",
 }
 _YOUNG = 3600.0  # a folder this new may belong to a run that is just being added
 

@@ -161,11 +161,16 @@ def _chosen(first: Shown) -> tuple[int, int]:
 
 
 def _layer(label: str, key: str, count: int, first: int) -> int:
-    words = ["0 (embeddings)", *map(str, range(1, count))]
-    if st.session_state.get(key) not in range(count) and st.query_params.get(key) not in words:
-        st.session_state[key] = first  # the first visit, or a layer of a deeper model
+    if st.session_state.get(key) not in (None, *range(count)):
+        st.session_state[key] = first  # of a run with more layers
     chosen = st.selectbox(
-        label, range(count), key=key, bind="query-params", width=180, format_func=lambda layer: words[layer]
+        label,
+        range(count),
+        index=first,
+        key=key,
+        bind="query-params",
+        width=180,
+        format_func=lambda layer: "0 (embeddings)" if layer == 0 else str(layer),
     )
     return chosen if chosen in range(count) else first
 

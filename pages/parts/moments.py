@@ -28,11 +28,12 @@ def slider(words: Sequence[str]) -> str:
     """A slider over moments (steps, perhaps `END` after them), tied to `?moment=`; at first the last."""
     if len(words) < 2:
         return words[-1]
-    if st.session_state.get("moment") not in words and st.query_params.get("moment") not in words:
-        st.session_state["moment"] = words[-1]  # the first visit, or a moment of another run
+    if st.session_state.get("moment") not in (None, *words):
+        st.session_state["moment"] = words[-1]  # of another run
     chosen = st.select_slider(
         "Training step",
         words,
+        value=words[-1],
         key="moment",
         bind="query-params",
         help=f"Moments kept while the student learned. {END.capitalize()}: the weights that the run kept",
