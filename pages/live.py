@@ -80,7 +80,10 @@ def main() -> None:
 
 def _followed_now(row: RunRow) -> bool:
     """Only an active run needs a clock, and only while somebody wants it: a finished page stands still."""
-    return active(row) and st.toggle("Follow while it trains", value=True, key="live_follow", persist_state="session")
+    place = st.container()  # kept when the switch goes, or what stands below it would be drawn twice
+    return active(row) and place.toggle(
+        "Follow while it trains", value=True, key="live_follow", persist_state="session"
+    )
 
 
 def _phase(row: RunRow) -> str:
