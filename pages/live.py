@@ -12,7 +12,7 @@ import streamlit as st
 
 from kdcore.compared import of_teachers
 from kdcore.errors import UserError
-from kdcore.figures import curves
+from kdcore.figures import curves, pair
 from kdcore.figures import notes as figures
 from kdcore.figures.template import Figure
 from kdcore.paths import run_dir
@@ -39,6 +39,8 @@ T = TypeVar("T")
 LOG_LINES = 25
 LOOK_SECONDS = 1.0
 QUEUE_SECONDS = 4.0  # a second clock costs a look's fixed price again; the end of the run that is watched redraws all
+ENOUGH_MOMENTS = 3  # the teacher's file and two of the student's: a line needs two points
+DISTANCES = ("mse", "cka")  # the second where widths differ, so that the first is not defined
 SMOOTHING = 0.8  # one batch of a few dozen rows says little; its raw value stays visible
 NUMBERS = ["stage", "step", "epoch", "seconds", "kind", "name", "value"]
 HOW = (
@@ -112,6 +114,8 @@ def _watch(run: str, phase: str) -> None:
         with cards.guarded("The method's read-outs cannot be shown"):
             _notes(seen, row)
     _scores(store, row)
+    with cards.guarded("The layer distances cannot be shown"):
+        _distances(store, row)
     with cards.guarded("The log cannot be shown"):
         _log(run)
 
@@ -379,6 +383,35 @@ def _scores_figure(evaluations: pd.DataFrame, metric: str, majority: float | Non
     others = of_teachers(evaluations, metric)
     teachers = dict(zip(others["teacher"], others["value"], strict=True))
     return curves.scores(students, metric, metric_title(metric), teachers, majority, dark)
+
+
+def _distances(store: Store, row: RunRow) -> None:
+    """How near the student's layers are to their teacher layers, at the moments kept so far."""
+    moments = len(list((run_dir(row.id) / "probes").glob("snapshots/*.safetensors")))
+    if moments < ENOUGH_MOMENTS:
+        return
+    from pages.parts import course  # reads tensors, which takes seconds to import
+
+    found = _kept("live_course", (life(row), moments), lambda: course.of_run(store, row.id))
+    teacher = next(iter(found.teachers()), None)
+    if teacher is None or len(found.steps(teacher)) < 2:
+        return
+    measure = next(one for one in DISTANCES if found.defined(teacher, one))
+    st.subheader("Layer distances", anchor=False)
+    matches = "the pairs that the method matches" if found.layer_map(teacher) else "pairs evenly spread"
+    dark = cards.dark()
+    cards.figure(
+        lambda: _kept(
+            "live_distances",
+            (life(row), moments, dark),
+            lambda: drawn(pair.course(found.lines(teacher, measure), measure, {}, dark)),
+        ),
+        "live_distances",
+        f"Student ↔ teacher {plain(teacher)}, {matches}, at the moments kept so far. All layers: page Layers.",
+        data=lambda: found.numbers(teacher, measure),
+        follows=row.id,
+        how=f"Over {found.tokens[found.words(teacher)[0]]:,} tokens of dev rows, the same ones at every moment.",
+    )
 
 
 def _log(run: str) -> None:

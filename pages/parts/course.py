@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
 from kdcore.errors import UserError
+from kdcore.figures.pair import Line
 from kdcore.layer_map import spread
 from kdcore.methods import matched_layers
 from kdcore.probes.snapshots import MEASURES, Kept
@@ -66,6 +68,25 @@ class Course:
         """Student layer -> teacher layer to follow: the method's map, or an even one where it matches none."""
         deep, wide = self.every(teacher, "cka")[0].shape
         return self.layer_map(teacher) or spread(wide - 1, deep - 1)
+
+    def defined(self, teacher: str, measure: str) -> bool:
+        """Whether it has a meaning between this teacher and the student."""
+        return bool(np.isfinite(self.every(teacher, measure)[0]).any())
+
+    def lines(self, teacher: str, measure: str) -> list[Line]:
+        """The followed pairs over the training steps, as a plot draws them."""
+        pairs = enumerate(self.pairs(teacher).items())
+        steps = self.steps(teacher)
+        return [Line(f"{s} ↔ {t}", steps, self.line(teacher, measure, s, t), at) for at, (s, t) in pairs]
+
+    def numbers(self, teacher: str, measure: str) -> pd.DataFrame:
+        """The points of `lines`: pair, step and the measure."""
+        points = [
+            (line.name, *point)
+            for line in self.lines(teacher, measure)
+            for point in zip(line.steps, line.values, strict=True)
+        ]
+        return pd.DataFrame(points, columns=["pair", "step", measure])
 
 
 def of_run(store: Store, run: str) -> Course:

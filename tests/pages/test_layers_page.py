@@ -13,6 +13,7 @@ from written import add, run_config, words
 from kdcore.figures import layers, pair
 from kdcore.paths import run_dir
 from kdcore.probes import snapshots
+from pages.parts.course import Course
 
 
 @pytest.fixture
@@ -148,3 +149,21 @@ def test_bad_addresses_and_damage_are_cards(store: Any, visit: Callable[..., Any
     (kept(run).folder / "00000020.safetensors").write_bytes(b"short")
     app = visit("layers", job=run)
     assert not app.exception and "does not read" in words(app).replace("\\", "") and "What to do" in words(app)
+
+
+@pytest.mark.parametrize("measure", ["mse", "cka"])
+def test_live_shows_the_matched_pairs_as_they_move(
+    store: Any, visit: Callable[..., Any], drawn: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch, measure: str
+) -> None:
+    """The second measure stands where the first is not defined."""
+    run = made(store)
+    defined = Course.defined
+    monkeypatch.setattr(Course, "defined", lambda *asked: asked[2] == measure and defined(*asked))
+    app = visit("live", job=run)
+    assert not app.exception and not app.error
+    assert "Layer distances" in [one.value for one in app.subheader]
+    figure, (lines, drawn_as, _, _), _ = drawn["course"][-1]
+    assert drawn_as == measure and [line.name for line in lines] == ["1 ↔ 2"], "the method's map"
+    expected = [kept(run).distances(step)["large"][measure][2, 1] for step in at.STEPS]
+    assert list(figure.data[0].x) == list(at.STEPS) and np.allclose(figure.data[0].y, expected)
+    assert "the pairs that the method matches" in words(app)
