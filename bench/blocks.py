@@ -92,6 +92,15 @@ class Bench:
                 yield kept["block"]
 
 
+def begun(
+    name: str, arguments: list[str] | None, said: argparse.Namespace, packages: Iterable[str] = (), **settings: Any
+) -> Bench:
+    """The measurement that was asked for. settings: what its blocks share beside command, machine, task and rows."""
+    trains = {"task": said.task, "rows": said.rows} if "task" in said else {}
+    about = {"command": command(name, arguments), **machine(said.threads, *packages), **trains, **settings}
+    return Bench(name, said.into, about)
+
+
 def machine(threads: int, *packages: str) -> dict[str, Any]:
     """What figures are measured on: processor, cores, threads, memory, instruction set, versions."""
     import psutil

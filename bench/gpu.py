@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from bench.blocks import Bench, Figures, apart, asked, command, command_line, figures, machine, ratios, spread
+from bench.blocks import Figures, apart, asked, begun, command_line, figures, ratios, spread
 from bench.subject import timed_warm
 from kdcore.config import OwnData, ProbeConfig, RunConfig, StudentSpec, TeacherSpec, TrainConfig
 from kdcore.engine.precision import hardware
@@ -47,12 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
     if device == "cpu" and not said.quick:
         parser.error("there is no GPU here; --quick shows on the CPU that the bench works")
     shape, rows = (TINY, 64) if said.quick else (BASE, said.rows)
-    about = {
-        "command": command("gpu", arguments), **machine(said.threads), "device": hardware(device), "rows": rows,
-        "tokens": TOKENS, "batch": BATCH, "student_layers": shape.layers // 2, "teacher_layers": shape.layers,
-        "width": shape.width,
-    }  # fmt: skip
-    bench = Bench("gpu", said.into, about)
+    bench = begun(
+        "gpu", arguments, said, device=hardware(device), rows=rows, tokens=TOKENS, batch=BATCH,
+        student_layers=shape.layers // 2, teacher_layers=shape.layers, width=shape.width,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         _prepare(home, shape, rows)

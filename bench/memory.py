@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.blocks import Bench, Figures, asked, command, command_line, figures, machine, spread
+from bench.blocks import Figures, asked, begun, command_line, figures, spread
 from bench.subject import Subject
 from kdcore.config import RunConfig
 from kdcore.engine.estimate import predict
@@ -75,11 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, help=f"runs in one process; {RUNS}")
     said = asked(parser, arguments)
     runs, names = said.runs or (QUICK_RUNS if said.quick else RUNS), said.cases or list(CASES)
-    about = {
-        "command": command("memory", arguments), **machine(said.threads), "task": said.task, "rows": said.rows,
-        "seed": 0, "runs": runs,
-    }  # fmt: skip
-    bench = Bench("memory", said.into, about)
+    bench = begun("memory", arguments, said, seed=0, runs=runs)
     with tempfile.TemporaryDirectory() as home:
         subject = Subject(Path(home), said.task, said.rows, said.threads)
         cases = {name: CASES[name].run(subject) for name in names}

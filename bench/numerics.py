@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.blocks import Bench, Figures, apart, asked, command, command_line, machine
+from bench.blocks import Figures, apart, asked, begun, command_line
 from bench.plain import PKD, gold, learn, taught_by
 from bench.subject import BATCH, Subject
 from kdcore.config import RunConfig
@@ -40,11 +40,7 @@ PLAIN = Arithmetic(torch.device("cpu"), "fp32")
 
 def main(arguments: list[str] | None = None) -> None:
     said = asked(command_line(__doc__, rounds=1, rows=1000), arguments, quick_rows=320)
-    about = {
-        "command": command("numerics", arguments), **machine(said.threads), "task": said.task, "rows": said.rows,
-        "seeds": SEEDS, "epochs": EPOCHS,
-    }  # fmt: skip
-    bench = Bench("numerics", said.into, about)
+    bench = begun("numerics", arguments, said, seeds=SEEDS, epochs=EPOCHS)
     with tempfile.TemporaryDirectory() as home:
         subject = Subject(Path(home), said.task, said.rows, said.threads)
         apart(partial(teach, subject))

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from bench.blocks import Arm, Bench, Figures, apart, asked, command, command_line, figures, machine, ratios, spread
+from bench.blocks import Arm, Figures, apart, asked, begun, command_line, figures, ratios, spread
 from bench.subject import Subject, timed_cold, timed_warm
 from kdcore.config import RunConfig
 from kdcore.engine.precision import arithmetic
@@ -34,11 +34,7 @@ AIM = 1.10
 
 def main(arguments: list[str] | None = None) -> None:
     said = asked(command_line(__doc__, rounds=5, rows=4000), arguments)
-    about = {
-        "command": command("overhead", arguments), **machine(said.threads), "task": said.task, "rows": said.rows,
-        "seed": 0, "student_layers": 3, "teachers": TEACHERS,
-    }  # fmt: skip
-    bench = Bench("overhead", said.into, about)
+    bench = begun("overhead", arguments, said, seed=0, student_layers=3, teachers=TEACHERS)
     with tempfile.TemporaryDirectory() as home:
         subject = Subject(Path(home), said.task, said.rows, said.threads)
         for method, layers in TEACHERS.items():  # what an earlier run would have kept

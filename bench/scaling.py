@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.blocks import Arm, Bench, Figures, apart, asked, command, command_line, figures, machine, spread
+from bench.blocks import Arm, Figures, apart, asked, begun, command_line, figures, spread
 from bench.subject import BATCH, Subject, timed_cold, timed_warm
 from kdcore.data.encode import Encoded, collate
 from kdcore.engine.precision import arithmetic
@@ -45,11 +45,7 @@ KEPT: dict[str, Want] = {
 
 def main(arguments: list[str] | None = None) -> None:
     said = asked(command_line(__doc__, rounds=3, rows=2000), arguments)
-    about = {
-        "command": command("scaling", arguments), **machine(said.threads), "task": said.task, "rows": said.rows,
-        "seed": 0, "batch": BATCH,
-    }  # fmt: skip
-    bench = Bench("scaling", said.into, about)
+    bench = begun("scaling", arguments, said, seed=0, batch=BATCH)
     with tempfile.TemporaryDirectory() as home:
         subject = Subject(Path(home), said.task, said.rows, said.threads)
         for layers in ENSEMBLES.values():  # what an earlier run would have kept

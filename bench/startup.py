@@ -15,7 +15,7 @@ import time
 from functools import partial
 from typing import Any
 
-from bench.blocks import Arm, Bench, Figures, asked, command, command_line, figures, machine, ratios, spread
+from bench.blocks import Arm, Figures, asked, begun, command_line, figures, ratios, spread
 
 COMMANDS = {
     "python": ("-c", "pass"), "import kdcore": ("-c", "import kdcore"), "help": ("-m", "kdcore", "--help"),
@@ -27,8 +27,7 @@ PAGES = ("server_s", "first_page_s", "second_page_s")
 
 def main(arguments: list[str] | None = None) -> None:
     said = asked(command_line(__doc__, rounds=7), arguments)
-    about = {"command": command("startup", arguments), **machine(said.threads, "streamlit", "plotly", "playwright")}
-    bench = Bench("startup", said.into, about)
+    bench = begun("startup", arguments, said, ("streamlit", "plotly", "playwright"))
     arms: dict[str, Arm] = {name: partial(started, *words) for name, words in COMMANDS.items()}
     blocks = bench.in_turn({**arms, "dashboard": dashboard}, said.rounds)
     bench.finish(_summary(blocks), blocks)

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bench.blocks import Arm, Bench, Figures, apart, asked, command, command_line, figures, machine, ratios, spread
+from bench.blocks import Arm, Figures, apart, asked, begun, command_line, figures, ratios, spread
 from bench.plain import ALPHA, BETA, PAIRS, PKD, TEMPERATURE, gold, learn, optimised, pkd
 from bench.subject import BATCH, LR, MAX_LENGTH, Subject, timed_cold, timed_warm
 from kdcore.config import RunConfig
@@ -55,12 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
     missing = [package for package in NEEDED if find_spec(package) is None]
     if missing:
         sys.exit(f"not installed: {', '.join(missing)}; the first lines of bench/toolkits.py say how")
-    about = {
-        "command": command("toolkits", arguments), **machine(said.threads, *NEEDED), "task": said.task,
-        "rows": said.rows, "epochs": EPOCHS, "batch": BATCH, "max_length": MAX_LENGTH, "seed": 0,
-        "share_of_steps": SHARE,
-    }  # fmt: skip
-    bench = Bench("toolkits", said.into, about)
+    bench = begun(
+        "toolkits", arguments, said, NEEDED, epochs=EPOCHS, batch=BATCH, max_length=MAX_LENGTH, seed=0,
+        share_of_steps=SHARE,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as home:
         subject = Subject(Path(home), said.task, said.rows, said.threads)
         apart(partial(timed_warm, subject.run("pkd", options=PKD, max_steps=1), subject.home))

@@ -394,9 +394,12 @@ def _distances(store: Store, row: RunRow) -> None:
 
     found = _kept("live_course", (life(row), moments), lambda: course.of_run(store, row.id))
     teacher = next(iter(found.teachers()), None)
-    if teacher is None or len(found.steps(teacher)) < 2:
+    if teacher is None:
         return
     measure = next(one for one in DISTANCES if found.defined(teacher, one))
+    lines = found.lines(teacher, measure, found.pairs(teacher).items())
+    if not lines:
+        return
     st.subheader("Layer distances", anchor=False)
     matches = "the pairs that the method matches" if found.layer_map(teacher) else "pairs evenly spread"
     dark = cards.dark()
@@ -404,11 +407,11 @@ def _distances(store: Store, row: RunRow) -> None:
         lambda: _kept(
             "live_distances",
             (life(row), moments, dark),
-            lambda: drawn(pair.course(found.lines(teacher, measure), measure, {}, dark)),
+            lambda: drawn(pair.course(lines, measure, {}, dark)),
         ),
         "live_distances",
         f"Student ↔ teacher {plain(teacher)}, {matches}, at the moments kept so far. All layers: page Layers.",
-        data=lambda: found.numbers(teacher, measure),
+        data=lambda: pair.points(lines, measure),
         follows=row.id,
         how=f"Over {found.tokens[found.words(teacher)[0]]:,} tokens of dev rows, the same ones at every moment.",
     )

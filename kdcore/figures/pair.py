@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
@@ -90,6 +91,12 @@ class Line:
     values: Sequence[float]
     pair: int
     beside: bool = False
+
+
+def points(lines: Sequence[Line], measure: str) -> pd.DataFrame:
+    """The lines' points: pair, step and the measure."""
+    rows = [(line.name, *point) for line in lines for point in zip(line.steps, line.values, strict=True)]
+    return pd.DataFrame(rows, columns=["pair", "step", measure])
 
 
 def course(lines: Sequence[Line], measure: str, marked: Mapping[str, int], dark: bool = False) -> go.Figure:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
@@ -73,20 +72,21 @@ class Course:
         """Whether it has a meaning between this teacher and the student."""
         return bool(np.isfinite(self.every(teacher, measure)[0]).any())
 
-    def lines(self, teacher: str, measure: str) -> list[Line]:
-        """The followed pairs over the training steps, as a plot draws them."""
-        pairs = enumerate(self.pairs(teacher).items())
-        steps = self.steps(teacher)
-        return [Line(f"{s} ↔ {t}", steps, self.line(teacher, measure, s, t), at) for at, (s, t) in pairs]
+    def lines(
+        self, teacher: str, measure: str, pairs: Iterable[tuple[int, int]], stem: str = "", beside: bool = False
+    ) -> list[Line]:
+        """These pairs of layers over the training steps, as far as both models have them; none with one moment alone.
 
-    def numbers(self, teacher: str, measure: str) -> pd.DataFrame:
-        """The points of `lines`: pair, step and the measure."""
-        points = [
-            (line.name, *point)
-            for line in self.lines(teacher, measure)
-            for point in zip(line.steps, line.values, strict=True)
+        pairs: student and teacher layer. stem: before each name. beside: of the second run in a plot.
+        """
+        steps, (deep, wide) = self.steps(teacher), self.every(teacher, "cka")[0].shape
+        if len(steps) < 2 or not self.defined(teacher, measure):
+            return []
+        return [
+            Line(f"{stem}{s} ↔ {t}", steps, self.line(teacher, measure, s, t), at, beside)
+            for at, (s, t) in enumerate(pairs)
+            if s < wide and t < deep
         ]
-        return pd.DataFrame(points, columns=["pair", "step", measure])
 
 
 def of_run(store: Store, run: str) -> Course:

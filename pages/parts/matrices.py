@@ -129,24 +129,14 @@ def _course(measure: str, shown: Sequence[Shown], student: int, teacher: int) ->
         lambda: pair.course(lines, measure, marked, cards.dark()),
         f"layers_course_{measure}",
         f"{followed}, and the chosen one. Student ↔ teacher{dashed}. {cost}",
-        data=pd.DataFrame(
-            [(line.name, *point) for line in lines for point in zip(line.steps, line.values, strict=True)],
-            columns=["pair", "step", measure],
-        ),
+        data=pair.points(lines, measure),
         follows=f"{first.course.row.id} {first.teacher}",
     )
 
 
 def _lines(one: Shown, measure: str, pairs: Sequence[tuple[int, int]], named: bool) -> list[pair.Line]:
-    steps = one.course.steps(one.teacher)
-    if len(steps) < 2 or not np.isfinite(one.matrices[measure]).any():
-        return []
     stem = f"{one_line(one.name, 24)}: " if named else ""
-    return [
-        pair.Line(f"{stem}{s} ↔ {t}", steps, one.course.line(one.teacher, measure, s, t), at, bool(one.mark))
-        for at, (s, t) in enumerate(pairs)
-        if one.holds(s, t)
-    ]
+    return one.course.lines(one.teacher, measure, pairs, stem, bool(one.mark))
 
 
 def _chosen(first: Shown) -> tuple[int, int]:
