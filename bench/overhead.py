@@ -59,7 +59,7 @@ def pass_alone(subject: Subject, run: RunConfig) -> Figures:
     torch.set_num_threads(subject.threads)
     _, rows, _ = subject.encoded(run)
     where = arithmetic(run.train)
-    teachers = [load_classifier(Path(spec.where)) for spec in run.teachers]
+    teachers = [where.frozen(load_classifier(Path(spec.where))) for spec in run.teachers]
     began = time.perf_counter()
     for teacher in teachers:
         for _ in predict(teacher, rows.train, where, ""):

@@ -16,9 +16,6 @@ from kdcore.records import Batch, Encoding
 if TYPE_CHECKING:
     from torch import Tensor
 
-PAD_TO = 8
-"""Batches are padded to a multiple of this: odd sizes are slow on every device."""
-
 ROWS_AT_ONCE = 8192
 """Rows handed to the tokenizer in one call, which bounds the memory of its Python lists."""
 
@@ -102,20 +99,24 @@ def sorted_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def collate(encoded: Encoded, rows: NDArray[np.int64]) -> Batch:
-    """These rows as tensors, padded on the right to a multiple of 8 of the longest of them."""
+def collate(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Batch:
+    """These rows as tensors, padded on the right: see `pad`."""
     import torch
 
-    encoding = pad(encoded, rows)
+    encoding = pad(encoded, rows, multiple)
     return Batch(torch.from_numpy(encoded.ids[rows]), torch.from_numpy(encoded.labels[rows]), {"": encoding})
 
 
-def pad(encoded: Encoded, rows: NDArray[np.int64]) -> Encoding:
-    """Padded ids, mask and token types of these rows: int64 [batch, tokens]."""
+def pad(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Encoding:
+    """Ids, mask and token types of these rows, padded to a multiple of the longest: int64 [batch, tokens].
+
+    Args:
+        multiple: what the tokens of a row are a multiple of; `Arithmetic.pad_to` says which is fast on a device.
+    """
     import torch
 
     lengths = encoded.lengths[rows]
-    width = -(-int(lengths.max(initial=1)) // PAD_TO) * PAD_TO
+    width = -(-int(lengths.max(initial=1)) // multiple) * multiple
     columns = np.arange(width)
     real = columns < lengths[:, None]
     where = (encoded.offsets[rows][:, None] + columns)[real]

@@ -145,6 +145,7 @@ class Ensemble:
             "teacher": teacher.identity,
             "precision": where.precision,
             "device": where.device.type,
+            "padded to": where.pad_to,
             "torch": torch.__version__,
             **self._data,
         }

@@ -247,7 +247,7 @@ def _batches(job: Job, start: int) -> Iterator[tuple[Batch, float, bool]]:
             epoch, within = divmod(number, per_epoch)
             order = epoch_order(job.rows.lengths, job.train.batch_size, seed, epoch, job.train.bucket)
             for chosen in order[within:]:
-                yield collate(job.rows, chosen)
+                yield collate(job.rows, chosen, job.where.pad_to)
                 number += 1
 
     for number, batch in enumerate(job.method.stream(rows()), start=start + 1):

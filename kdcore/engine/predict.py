@@ -27,7 +27,7 @@ def predict(
     batches = sorted_order(rows.lengths, BATCH)
     found: list[NDArray[Any]] = []
     for done, chosen in enumerate(batches, start=1):
-        encoding = collate(rows, chosen).encoding.to(where.device)
+        encoding = collate(rows, chosen, where.pad_to).encoding.to(where.device)
         with where.autocast():
             logits = observe(model, encoding, want("logits"), grad=False).logits
         found.append(logits.float().cpu().numpy())

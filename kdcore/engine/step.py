@@ -66,9 +66,7 @@ def train_step(
     if job.where.device.type == "cuda":
         torch.cuda.manual_seed(seed_of(seed, "dropout", stage.name, done))
     dropout.manual_seed(seed_of(seed, "dropout", stage.name, done))
-    job.method.train()
-    for role, student in job.students.items():
-        student.train(stage.trains(role))
+    _modes(job, stage)
     sums: dict[str, Tensor] = {}
     weights: dict[str, float] = {}
     shares: dict[str, float] = {}
@@ -102,7 +100,7 @@ def stage_loss(job: Job, stage: Stage, rows: Encoded) -> Generator[Progress, Non
         module.eval()
     batches = sorted_order(rows.lengths, job.train.batch_size)
     for done, chosen in enumerate(batches, start=1):
-        batch = collate(rows, chosen)
+        batch = collate(rows, chosen, job.where.pad_to)
         unknown = Batch(torch.full_like(batch.ids, -1), batch.labels, batch.encodings)
         terms = stage.terms(_look(job, stage, unknown.to(job.where.device), (0, 1, 0.0)))
         total += len(chosen) * sum(float(term.value) * term.weight for term in terms.values())
@@ -129,6 +127,15 @@ def _look(job: Job, stage: Stage, batch: Batch, at: tuple[int, int, float]) -> S
         rows = {name: chosen for name, chosen in rows.items() if name in stage.teachers}
     answers = {name: job.ensemble.answer(name, batch, chosen) for name, chosen in rows.items()}
     return Step(batch, students, answers, rows, stage.name, done + 1, steps, epoch, rng, regression)
+
+
+def _modes(job: Job, stage: Stage) -> None:
+    """Train mode for those that the stage trains, wherever an evaluation left another: setting it walks every module,
+    which took a hundredth of a small student's step."""
+    job.method.train()
+    for role, student in job.students.items():
+        if student.training != stage.trains(role):
+            student.train(stage.trains(role))
 
 
 def _parts(batch: Batch, parts: int) -> list[Batch]:

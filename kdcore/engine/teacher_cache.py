@@ -120,7 +120,7 @@ class TeacherCache:
         wanted = _want(self.tensors)
         model.eval()
         for done, batch in enumerate(batches, start=1):
-            encoding = collate(self.rows, batch).encoding.to(where.device)
+            encoding = collate(self.rows, batch, where.pad_to).encoding.to(where.device)
             with where.autocast():
                 seen = observe(model, encoding, wanted, grad=False)
             for tensor in self.tensors:

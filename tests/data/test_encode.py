@@ -60,7 +60,7 @@ def test_batch_equals_the_tokenizers_own(tokenizer: PreTrainedTokenizerFast) -> 
     batch = collate(encoded, rows)
     reference = tokenizer(
         *([column[i] for i in rows] for column in texts),
-        truncation=True, max_length=24, padding=True, pad_to_multiple_of=8, return_tensors="pt",
+        truncation=True, max_length=24, padding=True, return_tensors="pt",
         return_token_type_ids=True,
     )  # fmt: skip
     assert torch.equal(batch.encoding.input_ids, reference["input_ids"])
@@ -89,16 +89,18 @@ def test_no_rows(tokenizer: PreTrainedTokenizerFast) -> None:
     assert sorted_order(encoded.lengths, 4) == []
 
 
-@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=20), data=st.data())
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=20), multiple=st.sampled_from([1, 8]), data=st.data())
 @settings(deadline=None, max_examples=60)
-def test_padding_is_right_of_the_tokens_and_to_a_multiple_of_eight(lengths: list[int], data: st.DataObject) -> None:
+def test_padding_is_right_of_the_tokens_and_to_the_multiple(
+    lengths: list[int], multiple: int, data: st.DataObject
+) -> None:
     encoded = lengths_only(lengths)
     rows = np.array(data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=8)))
-    encoding = collate(encoded, rows).encoding
+    encoding = collate(encoded, rows, multiple).encoding
     width = encoding.input_ids.shape[1]
     longest = max(lengths[row] for row in rows)
-    assert width % 8 == 0
-    assert longest <= width < longest + 8
+    assert width % multiple == 0
+    assert longest <= width < longest + multiple
     for i, row in enumerate(rows):
         tokens = encoded.input_ids[encoded.offsets[row] : encoded.offsets[row + 1]].tolist()
         assert encoding.input_ids[i].tolist() == tokens + [0] * (width - len(tokens))

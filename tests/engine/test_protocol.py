@@ -400,9 +400,9 @@ def watch_sizes(patch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     collate = loop.collate
 
-    def watched(encoded, rows):
-        sizes.append(collate(encoded, rows).encoding.input_ids.numel())
-        return collate(encoded, rows)
+    def watched(encoded, rows, multiple):
+        sizes.append(collate(encoded, rows, multiple).encoding.input_ids.numel())
+        return collate(encoded, rows, multiple)
 
     patch.setattr(loop, "collate", watched)
     return sizes

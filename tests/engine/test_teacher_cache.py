@@ -24,7 +24,7 @@ from kdcore.engine.precision import Arithmetic, has_fast_bf16
 from kdcore.engine.teacher_cache import TeacherCache, entry_folder, make_room, pinned, tensors_of, used
 from kdcore.engine.teachers import encode_rows, prepare_teacher
 from kdcore.errors import UserError
-from kdcore.events import RunFinished
+from kdcore.events import RunFinished, StepDone
 from kdcore.models.observe import observe
 from kdcore.records import ALL_LAYERS, Batch, want
 
@@ -460,14 +460,15 @@ def test_two_uses_in_one_process_pin_apart(budget):
 
 
 def test_without_room_the_teacher_is_asked_each_time(trained, one_teacher, budget):
-    setting = run("kd", one_teacher, max_steps=4, dropout=0.0)
+    setting = run("kd", one_teacher, max_steps=4, dropout=0.0, precision="fp32", log_every=1)
     kept = trained(setting)
     teacher_cache.shutil.rmtree(paths.room("outputs"))
     budget(100)
     live = trained(setting)
     assert live.of(RunFinished)[0].summary["cache"]["misses"] == 0
-    for name, tensor in kept.weights().items():
-        torch.testing.assert_close(tensor, live.weights()[name], rtol=1e-3, atol=1e-5)
+    losses = [[step.raw["soft"] for step in one.of(StepDone)] for one in (kept, live)]
+    assert len(losses[0]) == 4 and len(set(losses[0])) == 4
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)  # padding differs: so do last bits
 
 
 @pytest.mark.parametrize("text", ["lots", "", "nan", "inf"])
