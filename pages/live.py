@@ -17,13 +17,12 @@ from kdcore.figures import notes as figures
 from kdcore.figures.template import Figure
 from kdcore.paths import run_dir
 from kdcore.store import ACTIVE, RunRow, Store
-from pages.parts import cards, entry, keep, loss
+from pages.parts import cards, entry, keep, loss, waiting
 from pages.parts.followed import Followed, follow, life
 from pages.parts.plot import Drawn, drawn
 from pages.parts.read_only import action
 from pages.parts.selection import active, one_run, the_store
 from pages.parts.text import (
-    ago,
     duration,
     hundredfold,
     listed,
@@ -38,7 +37,6 @@ from pages.parts.text import (
 T = TypeVar("T")
 LOG_LINES = 25
 LOOK_SECONDS = 1.0
-QUEUE_SECONDS = 4.0  # a second clock costs a look's fixed price again; the end of the run that is watched redraws all
 ENOUGH_MOMENTS = 3  # the teacher's file and two of the student's: a line needs two points
 DISTANCES = ("mse", "cka")  # the second where widths differ, so that the first is not defined
 SMOOTHING = 0.8  # one batch of a few dozen rows says little; its raw value stays visible
@@ -76,8 +74,7 @@ def main() -> None:
     row = store.get(run)
     st.fragment(_watch, run_every=LOOK_SECONDS if _followed_now(row) else None)(run, _phase(row))
     st.divider()
-    busy = bool(runs["state"].isin(["queued", *ACTIVE]).any())
-    st.fragment(_queue, run_every=QUEUE_SECONDS if busy else None)(busy)
+    waiting.queue(busy=bool(runs["state"].isin(["queued", *ACTIVE]).any()))
 
 
 def _followed_now(row: RunRow) -> bool:
@@ -146,7 +143,7 @@ def _head(store: Store, row: RunRow) -> None:
             "Resume",
             key="live_resume",
             icon=":material/resume:",
-            on_click=_quietly,
+            on_click=waiting.change,
             args=("requeue", row.id),
             help="Goes on from its last checkpoint, at the end of the queue",
         )
@@ -432,51 +429,6 @@ def _tail(path: Path) -> list[str]:
         file.seek(0, 2)
         file.seek(max(0, file.tell() - 16_384))
         return file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
-
-
-def _queue(busy: bool) -> None:
-    store = the_store()
-    under_way = store.runs(states=["queued", *ACTIVE])
-    if busy and under_way.empty:
-        st.rerun()
-    queued = under_way[under_way["state"] == "queued"].sort_values("position")
-    st.subheader("Queue", anchor=False)
-    if queued.empty:
-        st.caption("The queue is empty.")
-        return
-    last = len(queued) - 1
-    for place, (_, row) in enumerate(queued.iterrows()):
-        with st.container(horizontal=True, vertical_alignment="center", key=f"queue_{row['id']}"):
-            st.markdown(
-                f"{place + 1}. **{plain(row['name'], 60)}** · {task_title(row['task'])} · "
-                f"{plain(row['method'])} · waiting since {ago(row['created'])}"
-            )
-            run = row["id"]
-            action(
-                "Up",
-                key=f"up_{run}",
-                icon=":material/arrow_upward:",
-                disabled=place == 0,
-                on_click=_quietly,
-                args=("move", run, -1),
-            )
-            action(
-                "Down",
-                key=f"down_{run}",
-                icon=":material/arrow_downward:",
-                disabled=place == last,
-                on_click=_quietly,
-                args=("move", run, 1),
-            )
-            action("Cancel", key=f"cancel_{run}", icon=":material/close:", on_click=_quietly, args=("cancel", run))
-
-
-def _quietly(action: str, *args: object) -> None:
-    """A queued run may have started between the drawing and the click: then say so."""
-    try:
-        getattr(the_store(), action)(*args)
-    except UserError as error:
-        st.toast(plain(error.problem))
 
 
 entry.show(main)

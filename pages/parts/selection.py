@@ -134,9 +134,17 @@ def remember_many(runs: Sequence[str]) -> None:
 
 
 def unknown(ids: Sequence[str]) -> None:
-    """Says that a link named runs that are not here."""
-    shown = ", ".join(plain(one, 60) for one in list(ids)[:5])
-    st.warning(f"The link names a run that is not in this store: {shown}. It was left out.", icon=":material/link_off:")
+    """Says which runs of a link this page leaves out: those that are not here, and those that it has nothing of."""
+    asked = list(ids)[:5]
+    here = the_store().rows(asked)
+    for row in here.values():
+        shown = f"{plain(row.name, 60)} ({plain(row.state)})"
+        st.warning(f"This page has nothing to show of the run of the link: {shown}.", icon=":material/link_off:")
+    lost = ", ".join(plain(one, 60) for one in asked if one not in here)
+    if lost:
+        st.warning(
+            f"The link names a run that is not in this store: {lost}. It was left out.", icon=":material/link_off:"
+        )
 
 
 def active(row: RunRow) -> bool:

@@ -134,6 +134,13 @@ def test_a_run_without_moments_says_how_they_come(store: Any, visit: Callable[..
     assert "kept no moments to scrub through" in words(app)
 
 
+def test_a_run_that_has_nothing_yet_is_not_called_lost(store: Any, visit: Callable[..., Any]) -> None:
+    add(store, run_config("kd"))
+    waits = add(store, run_config("kd", 1, name="still waiting"), end="queued")
+    app = visit("layers", job=waits)
+    assert not app.exception and "still waiting (queued)" in words(app) and "not in this store" not in words(app)
+
+
 def test_a_stopped_run_shows_what_it_kept(store: Any, visit: Callable[..., Any]) -> None:
     run = add(store, run_config("kd"), end="stopped")
     assert "ended before its first moment" in words(visit("layers", job=run))
