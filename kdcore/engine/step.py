@@ -66,7 +66,9 @@ def train_step(
     if job.where.device.type == "cuda":
         torch.cuda.manual_seed(seed_of(seed, "dropout", stage.name, done))
     dropout.manual_seed(seed_of(seed, "dropout", stage.name, done))
-    _modes(job, stage)
+    job.method.train()
+    for role, student in job.students.items():
+        student.train(stage.trains(role))
     sums: dict[str, Tensor] = {}
     weights: dict[str, float] = {}
     shares: dict[str, float] = {}
@@ -127,15 +129,6 @@ def _look(job: Job, stage: Stage, batch: Batch, at: tuple[int, int, float]) -> S
         rows = {name: chosen for name, chosen in rows.items() if name in stage.teachers}
     answers = {name: job.ensemble.answer(name, batch, chosen) for name, chosen in rows.items()}
     return Step(batch, students, answers, rows, stage.name, done + 1, steps, epoch, rng, regression)
-
-
-def _modes(job: Job, stage: Stage) -> None:
-    """Train mode for those that the stage trains, wherever an evaluation left another: setting it walks every module,
-    which took a hundredth of a small student's step."""
-    job.method.train()
-    for role, student in job.students.items():
-        if student.training != stage.trains(role):
-            student.train(stage.trains(role))
 
 
 def _parts(batch: Batch, parts: int) -> list[Batch]:

@@ -125,6 +125,12 @@ class Store:
         with database.read(self.engine) as connection:
             return frames.runs_frame(connection, query)
 
+    def busy(self) -> bool:
+        """Whether a run trains or waits: cheaper than their list."""
+        query = select(runs.c.id).where(runs.c.state.in_(["queued", *ACTIVE]), runs.c.archived.is_(False)).limit(1)
+        with database.read(self.engine) as connection:
+            return connection.execute(query).first() is not None
+
     def metrics(self, run_ids: str | Sequence[str], kinds: Sequence[str] | None = None) -> pd.DataFrame:
         """run, stage, step, epoch, seconds, kind, name, value; ordered by run and step."""
         with database.read(self.engine) as connection:

@@ -36,8 +36,7 @@ EVERY = 5.0
 def strip() -> None:
     """What is running, what waits, and why the queue does not move if it does not."""
     with guarded("The state of the queue cannot be shown"):
-        busy = not the_store().runs(states=[*ACTIVE, "queued"]).empty
-        st.fragment(_strip, run_every=EVERY if busy else None)()
+        st.fragment(_strip, run_every=EVERY if the_store().busy() else None)()
 
 
 def _strip() -> None:

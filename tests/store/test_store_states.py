@@ -103,6 +103,16 @@ def test_queue_is_served_in_order_and_can_be_reordered(store, settings):
         store.cancel(d)
 
 
+def test_busy_is_a_run_that_waits_or_trains(store, settings):
+    assert not store.busy()
+    run = store.add_run(settings(0))
+    assert store.busy()
+    store.claim("w", "cpu", run)
+    assert store.busy()
+    store.set_state(run, "failed", "oh", "well", "detail")
+    assert not store.busy()
+
+
 def test_requeued_run_waits_behind_the_others(store, settings):
     first, second = store.add_run(settings(0)), store.add_run(settings(1))
     store.claim("w", "cpu", first)
