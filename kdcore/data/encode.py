@@ -108,10 +108,10 @@ def collate(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Bat
 
 
 def pad(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Encoding:
-    """Ids, mask and token types of these rows, padded to a multiple of the longest: int64 [batch, tokens].
+    """Ids, mask and token types of these rows, padded to the longest of them: int64 [batch, tokens].
 
     Args:
-        multiple: what the tokens of a row are a multiple of; `Arithmetic.pad_to` says which is fast on a device.
+        multiple: tokens are rounded up to a multiple of this; `Arithmetic.pad_to` says which is fast on a device.
     """
     import torch
 

@@ -14,6 +14,7 @@ from small_world import QUIET, SENTIMENT, SIMILARITY, StopAt, run, same, weights
 from kdcore.config import ProbeConfig, RunConfig, StudentSpec
 from kdcore.engine import dropout, loop, results, step
 from kdcore.engine.loop import Job, stage_steps
+from kdcore.engine.precision import Arithmetic
 from kdcore.engine.trainer import train
 from kdcore.events import (
     Checkpointed,
@@ -406,6 +407,11 @@ def watch_sizes(patch: pytest.MonkeyPatch) -> list[int]:
 
     patch.setattr(loop, "collate", watched)
     return sizes
+
+
+def test_padding_is_what_is_fast_on_the_device():
+    assert Arithmetic(torch.device("cpu"), "bf16").pad_to == 1
+    assert Arithmetic(torch.device("cuda"), "bf16").pad_to == 8
 
 
 def test_bucketing_is_a_choice_and_pads_less(trained, monkeypatch):
