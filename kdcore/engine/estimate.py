@@ -30,6 +30,9 @@ START_UP = 4.0
 """Seconds for reading, tokenising and building, measured on small tasks."""
 PROCESS = 700 * 2**20
 """Bytes of the process with its libraries loaded."""
+KERNELS = 6 * 2**20
+"""Bytes of the kernels that bf16 products on a CPU keep for each width of batch; MOST_WIDTHS are kept at the most."""
+MOST_WIDTHS = 100
 SAMPLE_ROWS = 512
 """Rows tokenised to learn how long the task's rows are."""
 
@@ -162,14 +165,17 @@ def _asked_live(stages: list[Stage], teachers: Mapping[str, Shape], cached: bool
 
 
 def _memory(shapes: Mapping[str, Shape], live: Mapping[str, Shape], run: RunConfig, tokens: int) -> int:
-    """All models' weights, live teachers' too; gradients, two moments and a forward pass of the deepest; float32."""
+    """All models' weights, live teachers' too; gradients, two moments and a forward pass of the deepest; kernels."""
     deepest = max(shapes.values(), key=lambda shape: shape.layers)
     weights = _weights(shapes) + _weights(live) + 12 * parameters(deepest).total
     rows = run.train.batch_size // run.train.accumulate
     longest = min(run.train.max_length, 2 * tokens)
     kept = rows * longest * (deepest.layers * (16 * deepest.width + 2 * deepest.intermediate) + deepest.width) * 4
     kept += rows * deepest.layers * deepest.heads * longest * longest * 3 * 4
-    return PROCESS + weights + kept
+    where = arithmetic(run.train)
+    made = where.device.type == "cpu" and where.precision == "bf16"
+    kernels = KERNELS * min(longest // where.pad_to, MOST_WIDTHS) if made else 0
+    return PROCESS + weights + kept + kernels
 
 
 def _disk(shapes: Mapping[str, Shape], run: RunConfig, rows: int) -> int:

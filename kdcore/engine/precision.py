@@ -27,8 +27,11 @@ class Arithmetic:
 
     @property
     def pad_to(self) -> int:
-        """Tokens of a batch are padded to a multiple of this: GPUs are slow at odd sizes, CPUs are not."""
-        return 8 if self.device.type == "cuda" else 1
+        """Tokens of a batch are padded to a multiple of this.
+
+        GPUs are slow at odd sizes. CPUs are not, but each size gets kernels of its own, which are kept (bench/README.md).
+        """
+        return 8 if self.device.type == "cuda" else 2
 
     def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")

@@ -22,6 +22,7 @@ READS = frozenset(
         "rows",
         "settings",
         "runs",
+        "busy",
         "metrics",
         "points",
         "quantities",

@@ -410,7 +410,7 @@ def watch_sizes(patch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_padding_is_what_is_fast_on_the_device():
-    assert Arithmetic(torch.device("cpu"), "bf16").pad_to == 1
+    assert Arithmetic(torch.device("cpu"), "bf16").pad_to == 2
     assert Arithmetic(torch.device("cuda"), "bf16").pad_to == 8
 
 
