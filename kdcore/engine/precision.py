@@ -29,7 +29,7 @@ class Arithmetic:
     def pad_to(self) -> int:
         """Tokens of a batch are padded to a multiple of this.
 
-        GPUs are slow at odd sizes. CPUs are not, but each size gets kernels of its own, which are kept (bench/README.md).
+        GPUs are slow at odd sizes. CPUs are not, but each size gets kernels of its own, which are kept in memory.
         """
         return 8 if self.device.type == "cuda" else 2
 
