@@ -3,9 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Large pages for the heap where glibc and the kernel have them: training on the CPU faults less (bench/README.md).
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
-
 .PHONY: help run demo test lint clean
 
 help:
