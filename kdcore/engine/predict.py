@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from kdcore.data.encode import Encoded, collate, sorted_order
+from kdcore.data.encode import Encoded, pad, sorted_order
 from kdcore.engine.precision import Arithmetic
 from kdcore.events import Progress
 from kdcore.models.observe import observe
@@ -27,7 +27,7 @@ def predict(
     batches = sorted_order(rows.lengths, BATCH)
     found: list[NDArray[Any]] = []
     for done, chosen in enumerate(batches, start=1):
-        encoding = collate(rows, chosen, where.pad_to).encoding.to(where.device)
+        encoding = pad(rows, chosen, where.pad_to).to(where.device)
         with where.autocast():
             logits = observe(model, encoding, want("logits"), grad=False).logits
         found.append(logits.float().cpu().numpy())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kdcore.config import RunConfig
-from kdcore.data.encode import Encoded, collate, sorted_order
+from kdcore.data.encode import Encoded, pad, sorted_order
 from kdcore.engine.ensemble import Teacher
 from kdcore.engine.evaluate import scores
 from kdcore.engine.loop import Job
@@ -107,7 +107,7 @@ def _distance(
     batches = sorted_order(encoded.lengths[chosen], 32)
     student.eval()
     for done, batch in enumerate(batches, start=1):
-        encoding = collate(encoded, chosen[batch], job.where.pad_to).encoding.to(job.where.device)
+        encoding = pad(encoded, chosen[batch], job.where.pad_to).to(job.where.device)
         states = [observe(one, encoding, {"hidden": ALL_LAYERS}, grad=False).hidden for one in (model, student)]
         meter.update(states[0], states[1], encoding.attention_mask)
         yield Progress(f"layer distances to teacher {teacher.name}", done, len(batches))

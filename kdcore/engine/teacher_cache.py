@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kdcore import paths
-from kdcore.data.encode import Encoded, collate, sorted_order
+from kdcore.data.encode import Encoded, pad, sorted_order
 from kdcore.engine.precision import Arithmetic
 from kdcore.engine.predict import BATCH
 from kdcore.errors import UserError
@@ -120,7 +120,7 @@ class TeacherCache:
         wanted = _want(self.tensors)
         model.eval()
         for done, batch in enumerate(batches, start=1):
-            encoding = collate(self.rows, batch, where.pad_to).encoding.to(where.device)
+            encoding = pad(self.rows, batch, where.pad_to).to(where.device)
             with where.autocast():
                 seen = observe(model, encoding, wanted, grad=False)
             for tensor in self.tensors:
