@@ -74,7 +74,7 @@ def main() -> None:
     row = store.get(run)
     st.fragment(_watch, run_every=LOOK_SECONDS if _followed_now(row) else None)(run, _phase(row))
     st.divider()
-    waiting.queue(busy=bool(runs["state"].isin(["queued", *ACTIVE]).any()))
+    waiting.queue()
 
 
 def _followed_now(row: RunRow) -> bool:

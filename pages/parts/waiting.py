@@ -15,8 +15,9 @@ EVERY = 4.0
 watched redraws all of it."""
 
 
-def queue(busy: bool) -> None:
+def queue() -> None:
     """The queue, looked at again and again while something runs or waits."""
+    busy = the_store().busy()
     st.fragment(_queue, run_every=EVERY if busy else None)(busy)
 
 

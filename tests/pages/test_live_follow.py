@@ -141,3 +141,12 @@ def test_only_a_run_that_trains_and_is_followed_has_a_clock(
     assert not app.exception and paces[-1] is None
     app = visit("live", job=add(store, run_config("kd")))
     assert paces[-1] is None and not any(one.key == "live_follow" for one in app.toggle)
+
+
+def test_an_archived_run_that_still_trains_does_not_redraw_the_page_for_ever(
+    store: Any, visit: Callable[..., Any]
+) -> None:
+    run = add(store, run_config("kd"), end="running")
+    store.archive(run)
+    app = visit("live", job=run)
+    assert not app.exception and "The queue is empty." in words(app)
