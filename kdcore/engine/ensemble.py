@@ -83,7 +83,7 @@ class Ensemble:
             return self._caches[name].read(ids, encoding, self._where.device)
         self.live += len(ids)
         with self._where.autocast():
-            return observe(self._model(self.teachers[name]), encoding, self._wanted, grad=False)
+            return observe(self._model(self.teachers[name]), encoding, self._wanted, grad=False, whole=True)
 
     def logits(self, name: str, rows: Encoded, what: str) -> Generator[Progress, None, NDArray[np.float32]]:
         """A teacher's logits over any rows (dev splits, `select`), float32 [rows, outputs]; kept like the others."""

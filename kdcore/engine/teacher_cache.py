@@ -3,7 +3,7 @@
 One folder an entry: a memory-mapped array and a presence mask. The entry's name is a hash of all its values depend on:
 the teacher's weights, the tokenizer, the rows, the length limit, the tensor, its layer and the arithmetic. Rows are
 written before their presence bit, so a killed fill leaves nothing that reads as true. Every fill runs the same
-canonical batches, so it does not matter who filled an entry.
+canonical batches through whole models, so it does not matter who filled an entry.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class TeacherCache:
         for done, batch in enumerate(batches, start=1):
             encoding = pad(self.rows, batch, where.pad_to).to(where.device)
             with where.autocast():
-                seen = observe(model, encoding, wanted, grad=False)
+                seen = observe(model, encoding, wanted, grad=False, whole=True)
             for tensor in self.tensors:
                 self._write(tensor, batch, _pick(seen, tensor).float().cpu().numpy())
             yield Progress(what, done, len(batches))

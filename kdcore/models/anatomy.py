@@ -15,13 +15,20 @@ from kdcore.errors import UserError
 
 @dataclass(frozen=True)
 class LayerParts:
-    """One Transformer layer. queries, keys, values: the three linears; output: the linear after the heads."""
+    """One Transformer layer. queries, keys, values: the three linears; output: the linear after the heads.
+
+    heads: the module that transformers' attention functions are called with. after_heads: (heads side by side, the
+    layer's input) -> the state between attention and feed-forward. feed_forward: that state -> the layer's output.
+    """
 
     module: nn.Module
     queries: nn.Module
     keys: nn.Module
     values: nn.Module
     output: nn.Module
+    heads: Any
+    after_heads: Callable[[Tensor, Tensor], Tensor]
+    feed_forward: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -82,13 +89,22 @@ def anatomy(model: nn.Module) -> Anatomy:
 
 
 def _bert_layer(layer: Any) -> LayerParts:
-    heads = layer.attention.self
-    return LayerParts(layer, heads.query, heads.key, heads.value, layer.attention.output.dense)
+    heads, after = layer.attention.self, layer.attention.output
+    return LayerParts(
+        layer, heads.query, heads.key, heads.value, after.dense, heads, after, layer.feed_forward_chunk
+    )  # fmt: skip
 
 
 def _distilbert_layer(layer: Any) -> LayerParts:
     heads = layer.attention
-    return LayerParts(layer, heads.q_lin, heads.k_lin, heads.v_lin, heads.out_lin)
+
+    def after_heads(context: Tensor, state: Tensor) -> Tensor:
+        return layer.sa_layer_norm(heads.out_lin(context) + state)
+
+    def feed_forward(state: Tensor) -> Tensor:
+        return layer.output_layer_norm(layer.ffn(state) + state)
+
+    return LayerParts(layer, heads.q_lin, heads.k_lin, heads.v_lin, heads.out_lin, heads, after_heads, feed_forward)
 
 
 def _head(whole: Any, base: Any, family: str) -> tuple[nn.Module, Callable[[Tensor], Tensor], nn.Module]:

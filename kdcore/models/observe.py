@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from kdcore.models.anatomy import Anatomy, anatomy
+from kdcore.models.cls_only import cls_only, reads_cls_alone
 from kdcore.records import ALL_LAYERS, TENSORS, Encoding, Outputs, Want
 
 __all__ = ["Anatomy", "anatomy", "evaluating", "observe"]
@@ -25,13 +26,15 @@ _PLAIN = ("logits", "pooled", "embeddings")
 _ATTENTION = ("scores", "attention")
 
 
-def observe(model: nn.Module, encoding: Encoding, wanted: Want, grad: bool = True) -> Outputs:
+def observe(model: nn.Module, encoding: Encoding, wanted: Want, grad: bool = True, whole: bool = False) -> Outputs:
     """One forward pass, and the tensors of `wanted` (name -> layers; (-1,) is every layer).
 
     The model's mode (train or eval), device and autocast are the caller's. Hooks are gone when this returns or raises.
 
     Args:
         grad: False: no graph is kept and every tensor is detached.
+        whole: False: where nothing of the last layer but [CLS] is wanted, nothing else of it is computed. True: all of
+            it is, so that no bit of a tensor depends on what else is wanted.
 
     Raises:
         ValueError: an unknown tensor, or a layer that the model does not have.
@@ -44,7 +47,8 @@ def observe(model: nn.Module, encoding: Encoding, wanted: Want, grad: bool = Tru
         with torch.enable_grad(), _eager(model):
             return _run(model, parts, encoding, layers, inputs_embeds, again)
 
-    with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
+    lean = not whole and reads_cls_alone(layers, len(parts.layers))
+    with torch.set_grad_enabled(grad and torch.is_grad_enabled()), cls_only(parts) if lean else nullcontext():
         return _run(model, parts, encoding, layers, None, again)
 
 

@@ -41,6 +41,10 @@ def timeless(events: list) -> list:
     return steps + world.of(Evaluated, events) + world.of(StageStarted, events) + world.of(Checkpointed, events)
 
 
+MASKS = 1 + 2 * 3 + 1
+"""Dropout's masks in a step of the 2-layer student: embeddings; attention and two states a layer; the classifier's."""
+
+
 class Watch:
     """What each training step was given, recorded without changing it."""
 
@@ -202,12 +206,17 @@ def test_neither_method_nor_its_settings_change_data_order_initial_weights_or_dr
             taken = three_teachers if method in ("skd", "kd") else three_teachers[:1]
             trained(run(method, taken, options, max_steps=3))
             seen.append(watch)
-    first = seen[0]
-    assert len(first.rows) == 3 and first.masks
+    first, states = seen[0], seen[3]
+    assert len(first.rows) == 3 and len(first.masks) == 3 * MASKS
     for other in seen[1:]:
         assert other.rows == first.rows
         assert same(other.first["distil"], first.first["distil"])
-        assert other.masks == first.masks
+        assert other.masks == first.masks or other is states
+    # DistilBERT's loss reads all tokens of the last layer, the others [CLS] alone: up to that layer masks are the same
+    assert len(states.masks) == len(first.masks) and states.masks != first.masks
+    for mask in range(3 * MASKS):
+        if mask % MASKS < 1 + 3:
+            assert states.masks[mask] == first.masks[mask]
 
 
 def test_teachers_drawn_differ_by_seed_and_step_and_change_nothing_else(trained, three_teachers, monkeypatch):
