@@ -23,6 +23,7 @@ from kdcore.engine.teachers import base_shape, needs_training, teacher_folder
 from kdcore.engine.trainer import check_method, planned_setup, shared_tokenizer
 from kdcore.methods import resolve
 from kdcore.methods.words import depths
+from kdcore.models.cls_only import reads_cls_alone
 from kdcore.models.count import flops, parameters
 from kdcore.records import Shape, Stage
 
@@ -60,14 +61,14 @@ class Pace:
     rate: float
     words: int
 
-    def forward(self, shape: Shape, rows: int) -> float:
-        """Seconds of one pass over so many rows."""
-        return flops(shape, self.tokens, rows) / self.rate
+    def forward(self, shape: Shape, rows: int, cls_only: bool = False) -> float:
+        """Seconds of one pass over so many rows. cls_only: nothing else of the last layer is computed."""
+        return flops(shape, self.tokens, rows, cls_only) / self.rate
 
-    def step(self, shape: Shape, rows: int) -> float:
+    def step(self, shape: Shape, rows: int, cls_only: bool = False) -> float:
         """Seconds of forward and backward (3 forwards' worth) and an update that moves seven numbers a weight."""
         unused = max(0, shape.vocabulary - self.words) * (shape.embedding_width or shape.width)
-        return 3 * self.forward(shape, rows) + (parameters(shape).total - unused) * 28 / _bandwidth()
+        return 3 * self.forward(shape, rows, cls_only) + (parameters(shape).total - unused) * 28 / _bandwidth()
 
 
 def predict(run: RunConfig) -> Prediction:
@@ -83,10 +84,10 @@ def predict(run: RunConfig) -> Prediction:
     student, teachers = run_shapes(run, data, len(tokenizer))
     train, select = train_and_select(data, run.train.select_fraction, run.train.max_train_rows)
     sample = _sample(train, tokenizer, run.train.max_length)
-    tokens = _padded_tokens(sample, run.train.batch_size)
-    rate = _rate(
-        student.width, student.heads, student.intermediate, run.train.batch_size, tokens, arithmetic(run.train)
-    )
+    where = arithmetic(run.train)
+    padded = np.ceil(sample.lengths / where.pad_to) * where.pad_to
+    tokens, longest = int(padded.mean()) + 1, int(padded.max())  # a row has a little padding from its neighbours too
+    rate = _rate(student.width, student.heads, student.intermediate, run.train.batch_size, tokens, where)
     pace = Pace(tokens, rate, _words(sample, len(train)))
     built = method(options, planned_setup(run, data, student, teachers))
     shapes = {role: replace(method.deployed(options, student), layers=n) for role, n in depths(built).items()}
@@ -94,7 +95,7 @@ def predict(run: RunConfig) -> Prediction:
     steps = stage_steps(stages, budget)
     scored = len(select) + sum(len(data.splits[name]) for name in data.task.splits)
     every = epoch_steps(run.train, len(train)) if run.train.evaluate_every == "epoch" else run.train.evaluate_every
-    training = 2 * pace.forward(next(iter(shapes.values())), scored)  # the readings at the end
+    training = 2 * pace.forward(next(iter(shapes.values())), scored, cls_only=True)  # the readings at the end
     for stage, count in zip(stages, steps, strict=True):
         judged = len(select) if stage.pilot or stage.judge == "loss" else scored
         training += _stage_seconds(stage, count, -(-count // every) * judged, shapes, run.train.batch_size, pace)
@@ -104,7 +105,7 @@ def predict(run: RunConfig) -> Prediction:
     return Prediction(
         START_UP + training + teaching,
         teaching,
-        _memory(shapes, {name: teachers[name] for name, share in live.items() if share}, run, tokens),
+        _memory(shapes, {name: teachers[name] for name, share in live.items() if share}, run, stages, longest, where),
         _disk(shapes, run, len(train)),
         sum(steps),
         f"one layer of width {student.width} timed here, {tokens} tokens a row",
@@ -114,11 +115,6 @@ def predict(run: RunConfig) -> Prediction:
 def _sample(train: Split, tokenizer: object, max_length: int) -> Encoded:
     chosen = np.linspace(0, len(train) - 1, min(SAMPLE_ROWS, len(train))).astype(np.int64)
     return encode(train.take(chosen), tokenizer, max_length)
-
-
-def _padded_tokens(rows: Encoded, batch_size: int) -> int:
-    """Mean padded length of a bucketed batch: a row's own length, rounded up to 8, and a little for its neighbours."""
-    return int(np.mean(np.ceil(rows.lengths / 8) * 8) + 2)
 
 
 def _words(sample: Encoded, rows: int) -> int:
@@ -136,8 +132,10 @@ def _stage_seconds(stage: Stage, steps: int, judged: int, shapes: Mapping[str, S
     """
     learns = [shape for role, shape in shapes.items() if stage.trains(role)]
     teaches = [shape for role, shape in shapes.items() if stage.runs(role) and not stage.trains(role)]
-    step = sum(pace.step(shape, rows) for shape in learns) + sum(pace.forward(shape, rows) for shape in teaches)
-    return steps * step + sum(pace.forward(shape, judged) for shape in learns[:1])
+    wanted = stage.needs.student
+    step = sum(pace.step(shape, rows, reads_cls_alone(wanted, shape.layers)) for shape in learns)
+    step += sum(pace.forward(shape, rows, reads_cls_alone(wanted, shape.layers)) for shape in teaches)
+    return steps * step + sum(pace.forward(shape, judged, cls_only=True) for shape in learns[:1])
 
 
 def _teacher_seconds(run: RunConfig, index: int, data: TaskData, rows: int, scored: int, pace: Pace) -> float:
@@ -164,15 +162,18 @@ def _asked_live(stages: list[Stage], teachers: Mapping[str, Shape], cached: bool
     return shares
 
 
-def _memory(shapes: Mapping[str, Shape], live: Mapping[str, Shape], run: RunConfig, tokens: int) -> int:
+def _memory(
+    shapes: Mapping[str, Shape], live: Mapping[str, Shape], run: RunConfig, stages: list[Stage], longest: int,
+    where: Arithmetic,
+) -> int:  # fmt: skip
     """All models' weights, live teachers' too; gradients, two moments and a forward pass of the deepest; kernels."""
     deepest = max(shapes.values(), key=lambda shape: shape.layers)
     weights = _weights(shapes) + _weights(live) + 12 * parameters(deepest).total
     rows = run.train.batch_size // run.train.accumulate
-    longest = min(run.train.max_length, 2 * tokens)
-    kept = rows * longest * (deepest.layers * (16 * deepest.width + 2 * deepest.intermediate) + deepest.width) * 4
-    kept += rows * deepest.layers * deepest.heads * longest * longest * 3 * 4
-    where = arithmetic(run.train)
+    lean = all(reads_cls_alone(stage.needs.student, deepest.layers) for stage in stages)
+    layers = deepest.layers - 1 if lean else deepest.layers  # [CLS] alone leaves next to nothing of the last
+    kept = rows * longest * (layers * (16 * deepest.width + 2 * deepest.intermediate) + deepest.width) * 4
+    kept += rows * layers * deepest.heads * longest * longest * 3 * 4
     made = where.device.type == "cpu" and where.precision == "bf16"
     kernels = KERNELS * min(longest // where.pad_to, MOST_WIDTHS) if made else 0
     return PROCESS + weights + kept + kernels

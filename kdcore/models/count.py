@@ -45,21 +45,29 @@ def parameters(shape: Shape) -> Parameters:
     return Parameters(embeddings + encoder + head, embeddings, encoder, head)
 
 
-def flops(shape: Shape, tokens: int, batch: int = 1) -> int:
+def flops(shape: Shape, tokens: int, batch: int = 1, cls_only: bool = False) -> int:
     """Operations of one forward pass over `batch` rows of `tokens` tokens; a multiply-add counts 2.
 
     Matrix products only (projections, Q K^T, attention times V, feed-forward, head): softmax, norms, activations and
     look-ups are left out, as is usual.
+
+    Args:
+        cls_only: of the last layer nothing but [CLS] is computed (`models.cls_only`), which still needs all keys and
+            values.
     """
     width, table = shape.width, shape.embedding_width or shape.width
     projections = 4 * width * width
     attention = 2 * tokens * width
     feed_forward = 2 * width * shape.intermediate
     per_token = shape.layers * (projections + attention + feed_forward)
+    per_row = width * width + width * shape.labels
     if table != width:
         per_token += table * width
-    head = width * width + width * shape.labels
-    return 2 * batch * (tokens * per_token + head)
+    if cls_only:
+        for_one = projections // 2 + attention + feed_forward
+        per_token -= for_one
+        per_row += for_one
+    return 2 * batch * (tokens * per_token + per_row)
 
 
 def _linear(inputs: int, outputs: int) -> int:

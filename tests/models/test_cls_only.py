@@ -69,7 +69,8 @@ def test_only_the_last_layer_and_only_where_it_may(tiny, encoding, family):
 def test_what_needs_the_other_tokens_says_so(name):
     layered = name not in ("logits", "pooled", "embeddings")
     assert reads_cls_alone({name: (2,) if layered else ()}, 3)
-    assert reads_cls_alone({name: (1, 3) if layered else ()}, 3) == (name == "cls" or not layered)
+    for last in ((1, 3), ALL_LAYERS):
+        assert reads_cls_alone({name: last if layered else ()}, 3) == (name == "cls" or not layered)
 
 
 def test_the_layer_is_whole_again_afterwards_even_where_a_pass_breaks(tiny, encoding):

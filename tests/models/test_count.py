@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdcore.engine.dropout import seeded_dropout
 from kdcore.errors import UserError
 from kdcore.models.count import flops, parameters
+from kdcore.models.observe import observe
 from kdcore.models.shapes import bert_config, shape_of
-from kdcore.records import Shape
+from kdcore.records import Shape, want
 
 
 def built(config):
@@ -63,3 +65,16 @@ def test_flops_equal_torchs_counter(tiny, encoding, family):
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(input_ids=encoding.input_ids, attention_mask=encoding.attention_mask)
     assert flops(shape_of(model.config), tokens=7, batch=3) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])
+def test_flops_of_a_lean_last_layer_equal_torchs_counter(tiny, encoding, family):
+    model = tiny(family).train()
+    with (
+        seeded_dropout(model, torch.Generator()),  # its attention is written out in training, so that it is counted
+        torch.no_grad(),
+        FlopCounterMode(display=False) as counter,
+    ):
+        observe(model, encoding, want("logits"))
+    assert flops(shape_of(model.config), tokens=7, batch=3, cls_only=True) == counter.get_total_flops()
+    assert counter.get_total_flops() < flops(shape_of(model.config), tokens=7, batch=3)
