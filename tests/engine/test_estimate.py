@@ -116,7 +116,7 @@ def test_each_assistant_more_costs_its_training_and_its_teaching(priced):
 def test_a_teacher_of_assistants_that_is_not_kept_runs_for_the_first_of_them_alone(priced):
     kept, live = (priced("takd", {"assistants": 2}, teacher_cache=cache) for cache in (True, False))
     tokens = int(live.basis.split()[-4])
-    expected = work(replace(world.SHAPE, layers=9), ROWS * STEPS, tokens)
+    expected = work(replace(world.SHAPE, layers=9), ROWS * STEPS, tokens, cls_only=False)
     assert live.teacher_seconds - kept.teacher_seconds == pytest.approx(expected, rel=1e-6)
 
 
@@ -174,7 +174,7 @@ def test_memory_counts_teachers_that_run_beside_the_student(three_teachers):
 
 
 def test_what_is_read_of_the_last_layer_is_priced(priced):
-    """KD reads logits, DistilBERT's loss all states of the last layer too: of a student of 1 layer that is all of it."""
+    """KD reads logits alone, DistilBERT's loss the states of the last layer too, which is the only one here."""
     lean, whole = priced("kd"), priced("distilbert")
     tokens, student = int(lean.basis.split()[-4]), replace(world.SHAPE, layers=1)
     gap = work(student, 3 * ROWS * STEPS, tokens, cls_only=False) - work(student, 3 * ROWS * STEPS, tokens)
