@@ -31,7 +31,7 @@ START_UP = 4.0
 """Seconds for reading, tokenising and building, measured on small tasks."""
 PROCESS = 700 * 2**20
 """Bytes of the process with its libraries loaded."""
-KERNELS = 6 * 2**20
+KERNELS = 8 * 2**20
 """Bytes of the kernels that bf16 products on a CPU keep for each width of batch; MOST_WIDTHS are kept at the most."""
 MOST_WIDTHS = 100
 SAMPLE_ROWS = 512
