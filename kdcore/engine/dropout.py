@@ -84,7 +84,7 @@ def _attention(
     if not module.training:
         context = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling)
         return context.transpose(1, 2), None
-    scores = query @ key.transpose(-1, -2) * (scaling or query.shape[-1] ** -0.5)
+    scores = _products(query, key) * (scaling or query.shape[-1] ** -0.5)
     if attention_mask is not None:
         blocked = attention_mask.logical_not() if attention_mask.dtype == torch.bool else attention_mask < 0
         scores = scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
@@ -92,7 +92,21 @@ def _attention(
     own = getattr(module, "dropout", None)
     if dropout and isinstance(own, SeededDropout):
         attention = drop(attention, dropout, own.generator)
-    return (attention @ value).transpose(1, 2), None
+    return _mixed(attention, value).transpose(1, 2), None
+
+
+def _products(query: Tensor, key: Tensor) -> Tensor:
+    """Q K^T. One query (`models.cls_only`) takes sums, in float32: oneDNN keeps kernels for each width of batch."""
+    if query.shape[-2] > 1:
+        return query @ key.transpose(-1, -2)
+    return (query.float() * key).sum(-1).unsqueeze(-2)
+
+
+def _mixed(attention: Tensor, value: Tensor) -> Tensor:
+    """Attention times values, summed likewise."""
+    if attention.shape[-2] > 1:
+        return attention @ value
+    return (attention.float().transpose(-1, -2) * value).sum(-2, keepdim=True).to(value.dtype)
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attention)

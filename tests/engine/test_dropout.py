@@ -122,16 +122,20 @@ def family(name: str) -> nn.Module:
 FAMILIES = ("bert", "roberta", "electra", "distilbert")
 
 
+@pytest.mark.parametrize("read", [2, 1], ids=["all tokens", "[CLS] alone"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_attention_that_is_trained_is_that_of_sdpa(name, encoding):
-    """With dropout 0 the steps written out give SDPA's outputs and gradients."""
+def test_the_attention_that_is_trained_is_that_of_sdpa(name, read, encoding):
+    """With dropout 0 the steps written out give SDPA's outputs and gradients.
+
+    read: the last layer whose states are wanted. Where it is not the last there is, that one has a single query.
+    """
     model = family(name).train()
-    asked = want("logits", hidden=(1, 2))
+    asked = want("logits", hidden=(read,))
 
     def look() -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         model.zero_grad()
         seen = observe(model, encoding, asked)
-        states = seen.hidden[2] * encoding.attention_mask[..., None]
+        states = seen.hidden[read] * encoding.attention_mask[..., None]
         (seen.logits.square().sum() + states.square().sum()).backward()
         return seen.logits.detach(), states.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
