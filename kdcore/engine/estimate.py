@@ -5,17 +5,18 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
 
-from kdcore.config import FineTune, RunConfig
+from kdcore.config import FineTune, RunConfig, StudentSpec
 from kdcore.data import load
 from kdcore.data.encode import Encoded, encode
 from kdcore.data.splits import Split, TaskData, train_and_select
 from kdcore.engine import teacher_cache
+from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.loop import epoch_steps, stage_steps, student_steps
 from kdcore.engine.precision import Arithmetic, arithmetic, keep_freed_memory
 from kdcore.engine.preflight import run_shapes
@@ -25,7 +26,9 @@ from kdcore.methods import resolve
 from kdcore.methods.words import depths
 from kdcore.models.cls_only import reads_cls_alone
 from kdcore.models.count import flops, parameters
-from kdcore.records import Shape, Stage
+from kdcore.models.observe import observe
+from kdcore.models.students import build_student
+from kdcore.records import Encoding, Shape, Stage, want
 
 START_UP = 4.0
 """Seconds for reading, tokenising and building, measured on small tasks."""
@@ -194,22 +197,23 @@ def _weights(shapes: Mapping[str, Shape]) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _rate(width: int, heads: int, intermediate: int, rows: int, tokens: int, where: Arithmetic) -> float:
-    """Operations a second of one encoder layer's forward and backward, timed here."""
+    """Operations a second of a student of one whole layer, forward and backward as in a step, timed here."""
     keep_freed_memory()
-    layer = nn.TransformerEncoderLayer(width, heads, intermediate, dropout=0.0, batch_first=True, activation="gelu")
-    layer.to(where.device)
-    states = torch.randn(rows, tokens, width, device=where.device)
-    shape = Shape(1, width, heads, intermediate, vocabulary=1, positions=1, labels=1)
+    shape = Shape(1, width, heads, intermediate, vocabulary=100, positions=tokens, labels=1)
+    model = build_student(shape, 1, StudentSpec(layers=1, init="random"), None, seed=0, dropout=0.1).to(where.device)
+    ids = torch.ones(rows, tokens, dtype=torch.int64, device=where.device)
+    encoding = Encoding(ids, ids, torch.zeros_like(ids))
     times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        with where.autocast():
-            out = layer(states)
-        out.float().sum().backward()
-        if where.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return 3 * flops(shape, tokens, rows) / min(times[1:]) * 0.8  # embeddings, dropout and head cost about a quarter
+    with seeded_dropout(model.train(), torch.Generator()) if where.device.type == "cpu" else nullcontext():
+        for _ in range(6):
+            start = time.perf_counter()
+            with where.autocast():
+                states = observe(model, encoding, want(hidden=(1,))).hidden[1]
+            states.square().mean().backward()
+            if where.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    return 3 * flops(shape, tokens, rows) / min(times[1:])  # the first makes kernels and finds memory
 
 
 @functools.cache

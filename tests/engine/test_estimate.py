@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 import small_world as world
+import torch
 from small_world import run
 
 from kdcore.config import RunConfig, StudentSpec, TeacherSpec
 from kdcore.engine import estimate
 from kdcore.engine.estimate import predict
+from kdcore.engine.precision import arithmetic
 from kdcore.errors import UserError
 from kdcore.events import RunFinished, RunStarted, StepDone
 from kdcore.models.count import flops, parameters
@@ -180,3 +182,15 @@ def test_what_is_read_of_the_last_layer_is_priced(priced):
     gap = work(student, 3 * ROWS * STEPS, tokens, cls_only=False) - work(student, 3 * ROWS * STEPS, tokens)
     assert whole.seconds - lean.seconds == pytest.approx(gap, rel=1e-6) and gap > 0
     assert whole.memory_bytes > lean.memory_bytes
+
+
+def test_the_rate_is_timed_on_a_layer_that_is_really_run(monkeypatch):
+    """A clock that ticks a second a look gives each pass one: the rate is the operations of three forwards."""
+    monkeypatch.undo()
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: float(next(ticks)))
+    where = arithmetic(run("fine-tune").train)
+    state = torch.get_rng_state()
+    rate = estimate._rate.__wrapped__(16, 2, 32, 4, 10, where)
+    assert rate == 3 * flops(Shape(1, 16, 2, 32, vocabulary=100, positions=10, labels=1), 10, 4)
+    assert torch.equal(torch.get_rng_state(), state)
