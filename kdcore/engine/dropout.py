@@ -47,8 +47,11 @@ def drop(x: Tensor, p: float, generator: torch.Generator) -> Tensor:
 def seeded_dropout(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
     """Within the block, every dropout of `model`, attention's too, draws from `generator`; afterwards all is as before.
 
-    Parameters and their names are untouched.
+    Parameters and their names are untouched. A model on a GPU keeps torch's dropout.
     """
+    if next(model.parameters()).device.type != "cpu":
+        yield
+        return
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -204,7 +203,7 @@ def _rate(width: int, heads: int, intermediate: int, rows: int, tokens: int, whe
     ids = torch.ones(rows, tokens, dtype=torch.int64, device=where.device)
     encoding = Encoding(ids, ids, torch.zeros_like(ids))
     times = []
-    with seeded_dropout(model.train(), torch.Generator()) if where.device.type == "cpu" else nullcontext():
+    with seeded_dropout(model.train(), torch.Generator()):
         for _ in range(6):
             start = time.perf_counter()
             with where.autocast():

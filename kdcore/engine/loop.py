@@ -131,9 +131,8 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
         module.to(job.where.device)
     generator = torch.Generator()
     with ExitStack() as inside:
-        if job.where.device.type == "cpu":
-            for student in job.students.values():
-                inside.enter_context(seeded_dropout(student, generator))
+        for student in job.students.values():
+            inside.enter_context(seeded_dropout(student, generator))
         for index in range(job.place.stage, len(stages)):
             stage = stages[index]
             first = job.place.step - job.place.stage_step

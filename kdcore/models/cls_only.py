@@ -19,13 +19,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from kdcore.models.anatomy import Anatomy, LayerParts
 from kdcore.records import ALL_LAYERS, Want
 
-_ALWAYS = ("logits", "pooled", "embeddings", "cls")
-"""Tensors that never read another token of the last layer."""
-
 
 def reads_cls_alone(wanted: Want, depth: int) -> bool:
     """Whether nothing of layer `depth`, the last, is wanted but its [CLS] state."""
-    return all(name in _ALWAYS or not {depth, *ALL_LAYERS}.intersection(layers) for name, layers in wanted.items())
+    return all(name == "cls" or not {depth, *ALL_LAYERS}.intersection(layers) for name, layers in wanted.items())
 
 
 @contextmanager
