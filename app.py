@@ -31,8 +31,8 @@ def main() -> None:
     st.logo(str(HERE / "static" / "logo.svg"), size="large", icon_image=str(HERE / "static" / "icon.svg"))
     page = st.navigation([_page(key) for key in PAGES])
     # Only now what takes seconds to import: until the menu is set, Streamlit shows one of its own.
-    from pages.parts.entry import inside_app
-    from pages.parts.strip import strip
+    from pages.parts.common.shell import inside_app
+    from pages.parts.common.sidebar import strip
 
     _keep_selection(page.url_path)
     with st.sidebar:
@@ -51,10 +51,10 @@ def _page(key: str) -> Any:
 
 def _above() -> None:
     """What stands on top of every page: a lesson's step, and why some buttons are not there."""
-    from pages.parts.read_only import banner
+    from pages.parts.common.read_only import banner
 
     if "lesson" in st.query_params:
-        from pages.parts.lesson import bar  # imports the methods, and with them torch
+        from pages.parts.learn.lesson import bar  # imports the methods, and with them torch
 
         bar()
     banner()

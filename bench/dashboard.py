@@ -25,8 +25,7 @@ import psutil
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests" / "pages"))
-from written import PAGES, add, grow, run_config  # noqa: E402  # runs in a store without training them
+from tests.helpers.store_factory import PAGES, add, grow, run_config  # noqa: E402  # runs in a store without training them
 
 __all__ = ["PAGES", "RESULTS", "add", "browser", "cache", "drawn", "grow", "machine", "run_config", "served"]
 RESULTS = Path(__file__).parent / "results"
@@ -99,7 +98,7 @@ def drawn(page: Any) -> None:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    from kdcore.engine.precision import hardware
+    from kdcore.engine.device import hardware
 
     found = {"hardware": hardware("cpu"), "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
     return {**found, "python": platform.python_version(), **{name: version(name) for name in ("streamlit", "plotly")}}

@@ -21,19 +21,19 @@ from typing import Any
 
 import torch
 
-from bench.blocks import Figures, apart, asked, begun, command_line, figures, ratios, spread
-from bench.subject import timed_warm
+from bench.fixtures import timed_warm
+from bench.timing_blocks import Figures, apart, asked, begun, command_line, figures, ratios, spread
 from kdcore.config import OwnData, ProbeConfig, RunConfig, StudentSpec, TeacherSpec, TrainConfig
-from kdcore.engine.precision import hardware
+from kdcore.engine.device import hardware
 from kdcore.models.count import flops
-from kdcore.models.shapes import bert_config
+from kdcore.models.sizes import bert_config
 from kdcore.models.students import save_student
 from kdcore.models.tokenizers import tokenizer_from_vocabulary
 from kdcore.models.weights import build_classifier
-from kdcore.records import Shape
+from kdcore.records import ModelSize
 
-BASE = Shape(layers=12, width=768, heads=12, intermediate=3072, vocabulary=30_522, positions=512)
-TINY = Shape(layers=4, width=32, heads=2, intermediate=64, vocabulary=200, positions=512)
+BASE = ModelSize(layers=12, width=768, heads=12, intermediate=3072, vocabulary=30_522, positions=512)
+TINY = ModelSize(layers=4, width=32, heads=2, intermediate=64, vocabulary=200, positions=512)
 TOKENS = 128
 BATCH = 32
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -89,7 +89,7 @@ def _finished(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _prepare(home: Path, shape: Shape, rows: int) -> None:
+def _prepare(home: Path, shape: ModelSize, rows: int) -> None:
     """A finished teacher of new weights, and a table of rows of TOKENS tokens each, [CLS] and [SEP] among them."""
     words = [f"w{number}" for number in range(shape.vocabulary - len(SPECIAL))]
     model, _ = build_classifier(bert_config(shape, 2, None), {}, seed=0)
@@ -102,7 +102,7 @@ def _prepare(home: Path, shape: Shape, rows: int) -> None:
             table.writerows([" ".join(draw.choices(words, k=TOKENS - 2)), number % 2] for number in range(count))
 
 
-def _run(home: Path, method: str, shape: Shape, threads: int, **train: Any) -> RunConfig:
+def _run(home: Path, method: str, shape: ModelSize, threads: int, **train: Any) -> RunConfig:
     settings = {
         "epochs": 1, "batch_size": BATCH, "lr": 1e-4, "max_length": TOKENS, "threads": threads,
         "evaluate_every": 10**9, "checkpoint_every": 10**9, **train,
@@ -116,9 +116,9 @@ def _run(home: Path, method: str, shape: Shape, threads: int, **train: Any) -> R
     )  # fmt: skip
 
 
-def _summary(blocks: list[Figures], shape: Shape) -> dict[str, Any]:
+def _summary(blocks: list[Figures], shape: ModelSize) -> dict[str, Any]:
     rate = max(figures(blocks, "rate", "teraflops")) * 1e12
-    student = Shape(**{**vars(shape), "layers": shape.layers // 2})
+    student = ModelSize(**{**vars(shape), "layers": shape.layers // 2})
     operations = 3 * flops(student, TOKENS, BATCH)
     found: dict[str, Any] = {"bf16_teraflops": round(rate / 1e12, 3), "floor_ms": round(1e3 * operations / rate, 3)}
     for method in ("fine-tune", "pkd"):

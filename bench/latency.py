@@ -16,21 +16,21 @@ import torch
 from kdcore.config import TeacherSpec
 from kdcore.data import load
 from kdcore.data.encode import encode
-from kdcore.engine.precision import has_fast_bf16
-from kdcore.models.shapes import bert_config
-from kdcore.models.sources import locate, shape_at
+from kdcore.engine.device import has_fast_bf16
+from kdcore.models.sizes import bert_config
+from kdcore.models.sources import locate, size_at
 from kdcore.models.tokenizers import load_tokenizer
 from kdcore.models.weights import build_classifier
 from kdcore.probes import latency
-from kdcore.records import Shape
+from kdcore.records import ModelSize
 
 
 def main() -> None:
     located = locate(TeacherSpec(name="minilm", source="package", where="minilm"))
-    base, tokenizer = shape_at(located.path, 2), load_tokenizer(located.path)
+    base, tokenizer = size_at(located.path, 2), load_tokenizer(located.path)
     models = {}
     for layers in (6, 4, 3):
-        shape = Shape(**{**vars(base), "layers": layers})
+        shape = ModelSize(**{**vars(base), "layers": layers})
         models[f"{layers} layers"] = build_classifier(bert_config(shape, 2, None), {}, 0)[0]
     found = []
     for task in ("sst2", "cola", "stsb", "mrpc", "rte"):

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.blocks import Figures, asked, begun, command_line, figures, spread
-from bench.subject import Subject
+from bench.fixtures import Subject
+from bench.timing_blocks import Figures, asked, begun, command_line, figures, spread
 from kdcore.config import RunConfig
 from kdcore.engine.estimate import predict
 from kdcore.engine.trainer import train

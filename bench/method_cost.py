@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from kdcore.config import FineTune, ProbeConfig, RunConfig, StudentSpec, TeacherSpec, TrainConfig
-from kdcore.engine.precision import arithmetic, build_facts
+from kdcore.engine.device import build_facts, compute_for
 from kdcore.engine.trainer import train
 from kdcore.events import RunStarted, StepDone
 from kdcore.methods import METHODS
@@ -47,7 +47,7 @@ def main(rounds: int) -> None:
         }
         for key in METHODS
     }  # fmt: skip
-    about = {**build_facts(arithmetic(_run("kd").train)), "threads": torch.get_num_threads(), "rounds": rounds}
+    about = {**build_facts(compute_for(_run("kd").train)), "threads": torch.get_num_threads(), "rounds": rounds}
     target = Path(__file__).parent / "results" / "method-cost.json"
     target.write_text(
         json.dumps({**about, "task": "mrpc", "steps": STEPS, "methods": found}, indent=1, default=str) + "\n"

@@ -4,8 +4,9 @@
 
 A teacher of 6 layers is fine-tuned once on the same SST-2 rows; a student of 3 of its layers then learns by PKD for
 three epochs, from eight seeds (order and dropout), here (bf16 where the processor has it, buckets, kept answers) and in
-the loop of bench/plain.py, which runs the teacher at every step. The loss is compared by tenths of the run: the two
-means over the seeds should differ by no more than one of the two spreads between seeds, and so should the dev scores.
+the loop of bench/reference_loop.py, which runs the teacher at every step. The loss is compared by tenths of the run:
+the two means over the seeds should differ by no more than one of the two spreads between seeds, and so should the dev
+scores.
 Writes bench/results/numerics.json.
 """
 
@@ -21,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.blocks import Figures, apart, asked, begun, command_line
-from bench.plain import PKD, gold, learn, taught_by
-from bench.subject import BATCH, Subject
+from bench.fixtures import BATCH, Subject
+from bench.reference_loop import PKD, gold, learn, taught_by
+from bench.timing_blocks import Figures, apart, asked, begun, command_line
 from kdcore.config import RunConfig
+from kdcore.engine.device import Compute, compute_for
 from kdcore.engine.evaluate import scores
-from kdcore.engine.precision import Arithmetic, arithmetic
 from kdcore.engine.predict import predict
 from kdcore.engine.trainer import train
 from kdcore.events import RunFinished, StepDone
@@ -35,7 +36,7 @@ from kdcore.models.students import save_student
 SEEDS, QUICK_SEEDS = 8, 2
 EPOCHS = 3
 TENTHS = 10
-PLAIN = Arithmetic(torch.device("cpu"), "fp32")
+PLAIN = Compute(torch.device("cpu"), "fp32")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -61,7 +62,7 @@ def teach(subject: Subject) -> Figures:
     _, rows, tokenizer = subject.encoded(run)
     teacher, _ = subject.models(run)
     teacher.requires_grad_(True)
-    learn(teacher, rows.train, _steps(len(rows.train)), gold, arithmetic(run.train), bucket=True)
+    learn(teacher, rows.train, _steps(len(rows.train)), gold, compute_for(run.train), bucket=True)
     save_student(teacher.eval(), tokenizer, Path(run.teachers[0].where))
     return {}
 

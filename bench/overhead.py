@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from bench.blocks import Arm, Figures, apart, asked, begun, command_line, figures, ratios, spread
-from bench.subject import Subject, timed_cold, timed_warm
+from bench.fixtures import Subject, timed_cold, timed_warm
+from bench.timing_blocks import Arm, Figures, apart, asked, begun, command_line, figures, ratios, spread
 from kdcore.config import RunConfig
-from kdcore.engine.precision import arithmetic
+from kdcore.engine.device import compute_for
 from kdcore.engine.predict import predict
 from kdcore.models.students import load_classifier
 
@@ -58,7 +58,7 @@ def pass_alone(subject: Subject, run: RunConfig) -> Figures:
     """Every teacher over all training rows once, in canonical batches, for its logits alone."""
     torch.set_num_threads(subject.threads)
     _, rows, _ = subject.encoded(run)
-    where = arithmetic(run.train)
+    where = compute_for(run.train)
     teachers = [where.frozen(load_classifier(Path(spec.where))) for spec in run.teachers]
     began = time.perf_counter()
     for teacher in teachers:

@@ -16,13 +16,14 @@ from pathlib import Path
 import yaml
 
 from bench.dashboard import cache, machine
-from kdcore import __version__, example
+from kdcore import __version__
 from kdcore.config import RunConfig
-from kdcore.engine.demo import demo_runs
-from kdcore.jobs import Worker
 from kdcore.paths import run_dir
+from kdcore.runs import example
+from kdcore.runs.demo import demo_runs
+from kdcore.runs.sweep import Grid, expand
+from kdcore.runs.worker import Worker
 from kdcore.store import open_store
-from kdcore.sweep import Grid, expand
 
 LESSON = Path(__file__).resolve().parents[1] / "pages" / "lessons" / "patient-layers.yaml"
 SEEDS = (0, 1, 2)

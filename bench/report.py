@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from kdcore.runs.sweep import expand, read_grid
 from kdcore.store import open_store
-from kdcore.sweep import expand, read_grid
 from kdcore.tasks import METRICS, TASKS
 
 RESULTS = Path(__file__).parent / "results"

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.blocks import Arm, Figures, apart, asked, begun, command_line, figures, spread
-from bench.subject import BATCH, Subject, timed_cold, timed_warm
+from bench.fixtures import BATCH, Subject, timed_cold, timed_warm
+from bench.timing_blocks import Arm, Figures, apart, asked, begun, command_line, figures, spread
 from kdcore.data.encode import Encoded, collate
-from kdcore.engine.precision import arithmetic
+from kdcore.engine.device import compute_for
 from kdcore.engine.teacher_cache import TeacherCache, tensors_of
-from kdcore.models.shapes import shape_of
+from kdcore.models.sizes import size_of
 from kdcore.models.students import load_classifier
 from kdcore.records import Want, want
 
@@ -78,14 +78,14 @@ def cached(subject: Subject, kind: str) -> Figures:
         run = subject.run("kd")
         _, rows, _ = subject.encoded(run)
         teacher = load_classifier(Path(run.teachers[0].where))
-        tensors = tensors_of(KEPT[kind], shape_of(teacher.config))
+        tensors = tensors_of(KEPT[kind], size_of(teacher.config))
         assert tensors is not None
 
         def entry() -> TeacherCache:
             return TeacherCache({"bench": kind}, rows.train, tensors)
 
         began = time.perf_counter()
-        for _ in entry().fill(teacher, arithmetic(run.train), ""):
+        for _ in entry().fill(teacher, compute_for(run.train), ""):
             pass
         filled, size = time.perf_counter() - began, sum(tensor.size(rows.train) for tensor in tensors)
         memory, _ = _read(entry(), rows.train)

@@ -15,7 +15,7 @@ import time
 from functools import partial
 from typing import Any
 
-from bench.blocks import Arm, Figures, asked, begun, command_line, figures, ratios, spread
+from bench.timing_blocks import Arm, Figures, asked, begun, command_line, figures, ratios, spread
 
 COMMANDS = {
     "python": ("-c", "pass"), "import kdcore": ("-c", "import kdcore"), "help": ("-m", "kdcore", "--help"),

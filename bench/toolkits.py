@@ -31,12 +31,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bench.blocks import Arm, Figures, apart, asked, begun, command_line, figures, ratios, spread
-from bench.plain import ALPHA, BETA, PAIRS, PKD, TEMPERATURE, gold, learn, optimised, pkd
-from bench.subject import BATCH, LR, MAX_LENGTH, Subject, timed_cold, timed_warm
+from bench.fixtures import BATCH, LR, MAX_LENGTH, Subject, timed_cold, timed_warm
+from bench.reference_loop import ALPHA, BETA, PAIRS, PKD, TEMPERATURE, gold, learn, optimised, pkd
+from bench.timing_blocks import Arm, Figures, apart, asked, begun, command_line, figures, ratios, spread
 from kdcore.config import RunConfig
 from kdcore.data.encode import Encoded
-from kdcore.engine.precision import Arithmetic, arithmetic, has_fast_bf16
+from kdcore.engine.device import Compute, compute_for, has_fast_bf16
 
 PADDED, DYNAMIC = "TextBrewer, padded to 128, fp32", "TextBrewer, dynamic padding, fp32"
 TRAINER, TRAINER_BF16 = "Trainer with teacher, fp32", "Trainer with teacher, bf16"
@@ -121,7 +121,7 @@ def trainer(subject: Subject, run: RunConfig, share: float, taught: bool, bf16: 
     teacher, student = subject.models(run)
     steps = _steps(len(rows.train), share)
     fast = bf16 and has_fast_bf16("cpu")
-    where = Arithmetic(torch.device("cpu"), "bf16" if fast else "fp32")
+    where = Compute(torch.device("cpu"), "bf16" if fast else "fp32")
 
     class Distiller(Trainer):
         def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
@@ -151,7 +151,7 @@ def bare(subject: Subject, run: RunConfig) -> Figures:
     _, student = subject.models(run)
     steps = _steps(len(rows.train), 1)
     began = time.perf_counter()
-    learn(student, rows.train, steps, gold, arithmetic(run.train), bucket=True)
+    learn(student, rows.train, steps, gold, compute_for(run.train), bucket=True)
     return _figures(began, steps)
 
 

@@ -30,7 +30,7 @@ def cache_dir() -> Path:
     return path
 
 
-def room(name: str) -> Path:
+def cache_subdir(name: str) -> Path:
     """A sub-folder of the cache, made if absent."""
     path = cache_dir() / checked_id(name, "cache folder")
     path.mkdir(parents=True, exist_ok=True)
@@ -39,4 +39,4 @@ def room(name: str) -> Path:
 
 def run_dir(run_id: str) -> Path:
     """The folder of one run (not made here)."""
-    return room("runs") / checked_id(run_id, "run")
+    return cache_subdir("runs") / checked_id(run_id, "run")

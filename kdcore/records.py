@@ -258,7 +258,7 @@ class Paper:
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelSize:
     """The size of an encoder. heads divide width."""
 
     layers: int
@@ -282,8 +282,8 @@ class Setup:
 
     kind: Literal["classification", "regression"]
     labels: int
-    student: Shape
-    teachers: Mapping[str, Shape]
+    student: ModelSize
+    teachers: Mapping[str, ModelSize]
     scores: Mapping[str, float | None]
     train_rows: int = 0
     seed: int = 0

@@ -10,10 +10,12 @@ from kdcore.data.splits import IDS_PER_SPLIT
 from kdcore.probes.attention import AttentionMaps
 from kdcore.probes.snapshots import Kept
 from kdcore.store import RunRow
-from pages.parts import cards, course, entry, heads, looked, moments, typed
-from pages.parts.heads import Look
-from pages.parts.selection import one_run, the_store
-from pages.parts.text import one_line
+from pages.parts.attention import cached_maps, heads, sentence_input
+from pages.parts.attention.heads import Look
+from pages.parts.common import cards, shell, snapshot_slider
+from pages.parts.common.run_picker import one_run, the_store
+from pages.parts.common.text import one_line
+from pages.parts.layers import teacher_picker
 
 SOURCES = ("A sentence", "Through the training")
 
@@ -33,7 +35,7 @@ def main() -> None:
     row = store.get(run)
     cards.badges(row.task, row.facts.get("partial"))
     with cards.guarded("The moments of this run cannot be read"):
-        kept = moments.of_run(run)
+        kept = snapshot_slider.of_run(run)
         if kept and kept.rows and _source() == SOURCES[1]:
             heads.show(_through(row, kept))
             return
@@ -60,16 +62,16 @@ def _source() -> str:
 
 def _sentence(row: RunRow) -> Look | None:
     """What the kept student and a teacher see in a sentence; None where none is typed."""
-    when = looked.stamp(row.id)
-    sentence, pair = typed.sentences(row)
+    when = cached_maps.stamp(row.id)
+    sentence, pair = sentence_input.sentences(row)
     if not sentence.strip():
         return None
     with st.spinner("The models read the sentence"):
-        name = _teacher(looked.teacher_names(row.id, when))
+        name = _teacher(cached_maps.teacher_names(row.id, when))
         if name is None and row.config.teachers:
             st.info("The teachers of this run are not on this machine, so its student stands alone.")
-        ours = looked.student_maps(row.id, when, sentence, pair)
-        theirs = looked.teacher_maps(row.id, when, name, sentence, pair) if name else None
+        ours = cached_maps.student_maps(row.id, when, sentence, pair)
+        theirs = cached_maps.teacher_maps(row.id, when, name, sentence, pair) if name else None
     return Look(ours, theirs, name or "", _layer_map(row, theirs))
 
 
@@ -84,20 +86,20 @@ def _through(row: RunRow, kept: Kept) -> Look:
         format_func=lambda number: f"{kept.ids[number] % IDS_PER_SPLIT}: {one_line(' '.join(kept.rows[number]), 100)}",
     )
     at = at if at in range(len(kept.rows)) else 0
-    moment = moments.slider([str(step) for step in kept.steps])
+    moment = snapshot_slider.slider([str(step) for step in kept.steps])
     theirs = kept.teacher(name, at) if name else None
-    note = f"{kept.split.capitalize()} row, kept in half precision at step {moment}. {moments.cost(kept)}"
+    note = f"{kept.split.capitalize()} row, kept in half precision at step {moment}. {snapshot_slider.cost(kept)}"
     ours = kept.student(int(moment), at)
     return Look(ours, theirs, name or "", _layer_map(row, theirs), note)
 
 
 def _teacher(names: list[str]) -> str | None:
     """The teacher that is looked at, tied to `?teacher=` as on Layers."""
-    return course.one_teacher(names) if names else None
+    return teacher_picker.one_teacher(names) if names else None
 
 
 def _layer_map(row: RunRow, teacher: AttentionMaps | None) -> Mapping[int, int]:
-    return course.layer_map(row, len(teacher.maps)) if teacher else {}
+    return teacher_picker.layer_map(row, len(teacher.maps)) if teacher else {}
 
 
-entry.show(main)
+shell.show(main)

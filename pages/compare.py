@@ -7,13 +7,14 @@ from typing import Any, cast
 import pandas as pd
 import streamlit as st
 
-from kdcore import compared
-from kdcore.figures import curves, groups, scores
+from kdcore.analysis import comparison, groups
+from kdcore.figures import curves, scores
 from kdcore.figures.template import plain as figure_plain
 from kdcore.store import Store
-from pages.parts import cards, entry, gains, queued, raced, verdicts
-from pages.parts.selection import many_runs, the_store
-from pages.parts.text import metric_title, plain, size, task_title
+from pages.parts.common import cards, queue_runs, shell
+from pages.parts.common.run_picker import many_runs, the_store
+from pages.parts.common.text import metric_title, plain, size, task_title
+from pages.parts.compare import ablation, race, significance
 
 MOST_METHODS = 6
 REPORT_BYTES = 5_000_000
@@ -45,7 +46,7 @@ def main() -> None:
     if not picked:
         cards.empty("**Choose two or more runs** above, or tick rows on the page Runs.", "runs", "Go to Runs")
         return
-    queued.said()
+    queue_runs.said()
     chosen = everything[everything["id"].isin(picked)]
     tasks = list(dict.fromkeys(chosen["task"]))
     task = tasks[0]
@@ -62,8 +63,8 @@ def main() -> None:
         )
         task = task if task in tasks else tasks[0]
     # all runs of the task: an answer to what a page asks of methods must not hang on which runs are chosen above
-    whole, configs = compared.in_groups(store, everything[everything["task"] == task])
-    runs = compared.labelled(whole[whole["id"].isin(picked)], configs)
+    whole, configs = comparison.in_groups(store, everything[everything["task"] == task])
+    runs = comparison.labelled(whole[whole["id"].isin(picked)], configs)
     left_out = sorted(set(chosen.loc[chosen["task"] == task, "id"]) - set(runs["id"]))
     if left_out:
         st.warning(f"Left out, their settings cannot be read: {', '.join(map(plain, left_out))}.")
@@ -71,7 +72,7 @@ def main() -> None:
         cards.empty("None of the chosen runs can be read.")
         return
     with st.container(horizontal=True):
-        cards.badges(task, compared.partial_words(store, list(runs["id"])))
+        cards.badges(task, comparison.partial_words(store, list(runs["id"])))
     if runs["group"].nunique() > MOST_METHODS:
         st.info(
             f"{runs['group'].nunique()} groups on one plot are hard to tell apart; choose fewer for a clear picture."
@@ -79,17 +80,17 @@ def main() -> None:
     metrics = store.metrics(list(runs["id"]), kinds=["loss"])  # other kinds are read when their curve is asked for
     evaluations = store.evaluations(list(runs["id"]))
     metric = next((m for m in runs["metric"] if isinstance(m, str) and m), "accuracy")
-    baseline = compared.baseline_of(runs)
+    baseline = comparison.baseline_of(runs)
     with cards.guarded("The final scores cannot be shown"):
         baseline = _finals(runs, evaluations, metric)
     with cards.guarded("The verdict cannot be given"):
-        verdicts.show(runs, whole, configs, baseline, metric)
+        significance.show(runs, whole, configs, baseline, metric)
     with cards.guarded("Where the gain comes from cannot be shown"):
-        gains.show(runs, whole, configs, compared.teacher_score(evaluations, metric))
+        ablation.show(runs, whole, configs, comparison.teacher_score(evaluations, metric))
     with cards.guarded("The curves cannot be shown"):
         _curves(store, runs, configs, metrics, evaluations, metric)
     with cards.guarded("The race cannot be shown"):
-        raced.show(store, runs, metrics, evaluations, baseline, metric)
+        race.show(store, runs, metrics, evaluations, baseline, metric)
     with cards.guarded("The settings cannot be compared"):
         _settings(runs, configs)
     _report(store, picked, runs, baseline)
@@ -97,8 +98,8 @@ def main() -> None:
 
 def _by_task(store: Store, chosen: pd.DataFrame) -> None:
     st.subheader("Scores by task", anchor=False)
-    runs, configs = compared.grouped(store, chosen)
-    table, average = compared.by_task(runs, configs)
+    runs, configs = comparison.grouped(store, chosen)
+    table, average = comparison.by_task(runs, configs)
     st.dataframe(table, hide_index=True, key="compare_tasks", alt="Mean and std of each method on each task")
     st.caption(
         "Each task's main metric on its dev split, mean ± sample std over N seeds. **Average**: "
@@ -111,7 +112,7 @@ def _finals(runs: pd.DataFrame, evaluations: pd.DataFrame, metric: str) -> str:
     """Scores and their distance to a marked baseline; returns the baseline's group."""
     st.subheader("Final scores", anchor=False)
     labels = dict(zip(runs["group"], runs["label"], strict=True))
-    default = compared.baseline_of(runs)
+    default = comparison.baseline_of(runs)
     baseline = st.selectbox(
         "Baseline",
         list(labels),
@@ -127,7 +128,7 @@ def _finals(runs: pd.DataFrame, evaluations: pd.DataFrame, metric: str) -> str:
         cards.empty("No run has a score on the dev split yet; scores come with the first evaluation.")
     else:
         _dots(known, evaluations, metric, baseline, labels[baseline])
-    table = compared.table(runs, baseline)
+    table = comparison.table(runs, baseline)
     st.dataframe(table, hide_index=True, key="compare_table", alt="Mean and std of each group over its seeds")
     st.caption(
         f"{metric_title(metric)}, mean ± sample std over N seeds; Δ over the seeds that both have. This table names no "
@@ -141,10 +142,10 @@ def _dots(known: pd.DataFrame, evaluations: pd.DataFrame, metric: str, baseline:
     """Scores on the left, differences to the baseline on the right; a click opens the run."""
     dark = cards.dark()
     columns = ["id", "name", "label", "method", "seed", "score", "select_score", "last_score"]
-    teacher = compared.teacher_score(evaluations, metric)
+    teacher = comparison.teacher_score(evaluations, metric)
     dev = evaluations.loc[evaluations["split"] != "select", "rows"]
     rows = int(dev.max()) if len(dev) else 0
-    gaps = compared.deltas(known, baseline)
+    gaps = comparison.deltas(known, baseline)
     left, right = (st.container(), None) if gaps.empty else st.columns(2)
     with left:
         first = cards.figure(
@@ -241,12 +242,12 @@ def _curves(
     x = x if x in curves.X_TITLES else "step"
     kind, _, name = what.partition(".")
     metrics = store.metrics(list(runs["id"]), kinds=[kind]) if name else losses
-    metrics, evaluations = (compared.with_rows_seen(points, configs) for points in (metrics, evaluations))
+    metrics, evaluations = (comparison.with_rows_seen(points, configs) for points in (metrics, evaluations))
     if what in ("dev", "select"):
-        lines = compared.score_curves(runs, evaluations, metrics, metric, what == "select", x)
+        lines = comparison.score_curves(runs, evaluations, metrics, metric, what == "select", x)
         scale = 100.0
     else:
-        lines = compared.loss_curves(runs, metrics, kind, name or "loss", x)
+        lines = comparison.loss_curves(runs, metrics, kind, name or "loss", x)
         scale = 1.0
     if not lines:
         cards.empty("None of the chosen runs has logged this quantity yet.")
@@ -312,4 +313,4 @@ def _report_html(store: Store, picked: list[str], baseline: str) -> bytes:
     return report.html(store, picked, baseline).encode()
 
 
-entry.show(main)
+shell.show(main)

@@ -11,10 +11,11 @@ from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.probes.examples import mean_answer
 from kdcore.store import Store
-from pages.parts import answered, asked, cards, entry, labelled, scored
-from pages.parts.answered import Answered, Model, Pair
-from pages.parts.selection import many_runs, one_run, short_words, the_store, told_apart
-from pages.parts.text import listed, plain, task_title
+from pages.parts.common import cards, shell
+from pages.parts.common.run_picker import many_runs, one_run, short_words, the_store, told_apart
+from pages.parts.common.text import listed, plain, task_title
+from pages.parts.examples import classification, predictions, regression, try_sentence
+from pages.parts.examples.predictions import Answered, Model, Pair
 
 MOST_SUGGESTED = 6
 BASELINE = "fine-tune"
@@ -68,7 +69,7 @@ def _answers(store: Store, chosen: pd.DataFrame) -> dict[str, dict[str, Answered
     known, without = {}, []
     for run, name in zip(chosen["id"], chosen["name"], strict=True):
         with cards.guarded(f"The answers of {plain(name, 60)} cannot be read"):
-            found = {} if store.get(run).broken else answered.of_run(run)
+            found = {} if store.get(run).broken else predictions.of_run(run)
             if found:
                 known[run] = found
             else:
@@ -90,7 +91,7 @@ def _show(store: Store, run: str, names: Mapping[str, str], known: Known, beside
     row = store.get(run)
     split = _split(list(known[run]))
     answers = known[run][split]
-    dev = answered.dev(row.config, split, answers)
+    dev = predictions.dev(row.config, split, answers)
     with st.container(horizontal=True):
         cards.badges(row.task, row.facts.get("partial"))
     if dev.why:
@@ -103,13 +104,15 @@ def _show(store: Store, run: str, names: Mapping[str, str], known: Known, beside
     if others:
         at = _compared_with(beside, [model.name for model in others])
         student = Model(f"student {names[run]}", row.method, answers.student)
-        view = labelled.show if dev.task.labels else scored.show
+        view = classification.show if dev.task.labels else regression.show
         view(Pair(dev, answers, student, others[at], teachers))
     else:
         cards.empty("This run had **no teacher**. Choose a second run above to set the two students side by side.")
     st.subheader("Your own sentence", anchor=False)
     with cards.guarded("The models cannot be asked"):
-        asked.show(dev.task, {run: names[run]} | {k: names[k] for k in known if k != run}, row.config.train.max_length)
+        try_sentence.show(
+            dev.task, {run: names[run]} | {k: names[k] for k in known if k != run}, row.config.train.max_length
+        )
 
 
 def _others(store: Store, run: str, split: str, names: Mapping[str, str], known: Known) -> list[Model]:
@@ -135,4 +138,4 @@ def _split(splits: list[str]) -> str:
     return split if split in splits else splits[0]
 
 
-entry.show(main)
+shell.show(main)

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from kdcore.config import OwnData, ProbeConfig, RunConfig, StudentSpec, TrainConfig
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, Method
-from kdcore.models.shapes import PRESETS
+from kdcore.models.sizes import PRESETS
 from kdcore.tasks import TASKS, Task
-from pages.parts import cards, ensemble, entry, forms, plan, planned, recipe
-from pages.parts.read_only import read_only
-from pages.parts.selection import the_store
-from pages.parts.text import plain, sentence
+from pages.parts.common import cached, cards, shell
+from pages.parts.common.read_only import read_only
+from pages.parts.common.run_picker import the_store
+from pages.parts.common.text import plain, sentence
+from pages.parts.launch import ensemble, forms, preview, recipe
 
 BASIC = ("epochs", "lr", "seed", "batch_size", "max_length")
 SIZE = ("layers", "width", "heads", "intermediate")
@@ -38,7 +39,7 @@ def main() -> None:
         st.subheader("Before you start", anchor=False)
         run = _checked(settings)
         if run is not None:
-            plan.show(run)
+            preview.show(run)
 
 
 def _form(runs: pd.DataFrame) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def _task() -> tuple[Task, dict[str, Any] | None]:
-    here = planned.tasks_here()
+    here = cached.tasks_here()
     keys = [*sorted(TASKS, key=lambda key: not here[key].ok), "own"]
     if st.session_state.get("launch.task") not in keys:
         st.session_state["launch.task"] = keys[0]
@@ -280,4 +281,4 @@ def _checked(settings: dict[str, Any]) -> RunConfig | None:
         return None
 
 
-entry.show(main)
+shell.show(main)

@@ -9,11 +9,12 @@ import streamlit as st
 
 from kdcore.figures.layers import map_words
 from kdcore.store import RunRow, Store
-from pages.parts import cards, course, entry, matrices, moments
-from pages.parts.course import Course
-from pages.parts.matrices import Shown
-from pages.parts.selection import one_run, run_words, the_store, told_apart, unknown
-from pages.parts.text import plain
+from pages.parts.common import cards, shell, snapshot_slider
+from pages.parts.common.run_picker import one_run, run_words, the_store, told_apart, unknown
+from pages.parts.common.text import plain
+from pages.parts.layers import matrices, teacher_picker
+from pages.parts.layers.matrices import Shown
+from pages.parts.layers.teacher_picker import Course
 
 
 def main() -> None:
@@ -33,14 +34,14 @@ def main() -> None:
     if run is None:
         return
     with cards.guarded("What this run measured cannot be read"):
-        found = course.of_run(store, run)
+        found = teacher_picker.of_run(store, run)
         if not found.moments:
             cards.empty(_why_none(found.row))
             return
         with st.container(horizontal=True):
-            teacher = course.one_teacher(found.teachers())
+            teacher = teacher_picker.one_teacher(found.teachers())
             other = _beside(store, runs, found)
-        moment = moments.slider(found.words(teacher))
+        moment = snapshot_slider.slider(found.words(teacher))
         shown = [Shown(found, teacher, moment, "")]
         if other is not None:
             theirs = teacher if teacher in other.teachers() else other.teachers()[0]
@@ -73,7 +74,7 @@ def _beside(store: Store, runs: pd.DataFrame, found: Course) -> Course | None:
     )
     if picked is None:
         return None
-    other = course.of_run(store, picked)
+    other = teacher_picker.of_run(store, picked)
     if not other.moments:
         st.info(f"Nothing was measured of the layers of {plain(other.row.name, 80)}, so it is not shown beside.")
         return None
@@ -95,7 +96,7 @@ def _about(shown: Sequence[Shown]) -> None:
         cards.badges(row.task, row.facts.get("partial"))
     for one in shown:
         st.markdown(
-            f"Student of **{plain(one.name, 80)}** at **{moments.words_of(one.moment)}**, against teacher "
+            f"Student of **{plain(one.name, 80)}** at **{snapshot_slider.words_of(one.moment)}**, against teacher "
             f"**{plain(one.teacher)}**. {map_words(one.course.layer_map(one.teacher))}"
         )
     if first.course.kept is None:
@@ -113,4 +114,4 @@ def _why_none(row: RunRow) -> str:
     return "The layer distances of this run were **not measured**: it ended before its first moment was kept."
 
 
-entry.show(main)
+shell.show(main)

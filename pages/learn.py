@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import cards, entry, explained, lesson, temperature
+from pages.parts.common import cards, shell
+from pages.parts.learn import lesson, method, temperature
 
-PARTS = {"Methods": explained.show, "Temperature": temperature.show, "Lessons": lesson.catalogue}
+PARTS = {"Methods": method.show, "Temperature": temperature.show, "Lessons": lesson.catalogue}
 
 
 def main() -> None:
@@ -30,4 +31,4 @@ def _turned() -> None:
     st.query_params["part"] = st.session_state["learn_part"]
 
 
-entry.show(main)
+shell.show(main)

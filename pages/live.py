@@ -10,19 +10,18 @@ from typing import TypeVar, cast
 import pandas as pd
 import streamlit as st
 
-from kdcore.compared import of_teachers
+from kdcore.analysis.comparison import of_teachers
 from kdcore.errors import UserError
-from kdcore.figures import curves, pair
-from kdcore.figures import notes as figures
+from kdcore.figures import curves, layer_pair
+from kdcore.figures import method_logs as figures
 from kdcore.figures.template import Figure
 from kdcore.paths import run_dir
 from kdcore.store import ACTIVE, RunRow, Store
-from pages.parts import cards, entry, keep, loss, waiting
-from pages.parts.followed import Followed, follow, life
-from pages.parts.plot import Drawn, drawn
-from pages.parts.read_only import action
-from pages.parts.selection import active, one_run, the_store
-from pages.parts.text import (
+from pages.parts.common import cards, loss_equation, shell, student_download
+from pages.parts.common.plot import Drawn, drawn
+from pages.parts.common.read_only import action
+from pages.parts.common.run_picker import active, one_run, the_store
+from pages.parts.common.text import (
     duration,
     hundredfold,
     listed,
@@ -33,6 +32,8 @@ from pages.parts.text import (
     task_of,
     task_title,
 )
+from pages.parts.live import queue
+from pages.parts.live.point_cache import Followed, follow, life
 
 T = TypeVar("T")
 LOG_LINES = 25
@@ -74,7 +75,7 @@ def main() -> None:
     row = store.get(run)
     st.fragment(_watch, run_every=LOOK_SECONDS if _followed_now(row) else None)(run, _phase(row))
     st.divider()
-    waiting.queue()
+    queue.queue()
 
 
 def _followed_now(row: RunRow) -> bool:
@@ -104,7 +105,7 @@ def _watch(run: str, phase: str) -> None:
     else:
         st.subheader("Loss", anchor=False)
         with cards.guarded("The loss cannot be written as an equation"):
-            loss.show(seen.latest())
+            loss_equation.show(seen.latest())
             if not row.broken and not row.config.probes.gradient_share_every:
                 st.caption("Gradient shares are not sampled in this run (setting *probes.gradient_share_every*).")
         _curves(seen, row)
@@ -137,13 +138,13 @@ def _head(store: Store, row: RunRow) -> None:
             with st.expander("Last lines of the error"):
                 st.code(row.detail[-4000:], language=None)
     if not row.active:
-        keep.student(store, row.id, "live_student")
+        student_download.student(store, row.id, "live_student")
     if row.state in RESUMABLE and not row.broken:
         action(
             "Resume",
             key="live_resume",
             icon=":material/resume:",
-            on_click=waiting.change,
+            on_click=queue.change,
             args=("requeue", row.id),
             help="Goes on from its last checkpoint, at the end of the queue",
         )
@@ -387,9 +388,9 @@ def _distances(store: Store, row: RunRow) -> None:
     moments = len(list((run_dir(row.id) / "probes").glob("snapshots/*.safetensors")))
     if moments < ENOUGH_MOMENTS:
         return
-    from pages.parts import course  # reads tensors, which takes seconds to import
+    from pages.parts.layers import teacher_picker  # reads tensors, which takes seconds to import
 
-    found = _kept("live_course", (life(row), moments), lambda: course.of_run(store, row.id))
+    found = _kept("live_course", (life(row), moments), lambda: teacher_picker.of_run(store, row.id))
     teacher = next(iter(found.teachers()), None)
     if teacher is None:
         return
@@ -404,11 +405,11 @@ def _distances(store: Store, row: RunRow) -> None:
         lambda: _kept(
             "live_distances",
             (life(row), moments, dark),
-            lambda: drawn(pair.course(lines, measure, {}, dark)),
+            lambda: drawn(layer_pair.course(lines, measure, {}, dark)),
         ),
         "live_distances",
         f"Student ↔ teacher {plain(teacher)}, {matches}, at the moments kept so far. All layers: page Layers.",
-        data=lambda: pair.points(lines, measure),
+        data=lambda: layer_pair.points(lines, measure),
         follows=row.id,
         how=f"Over {found.tokens[found.words(teacher)[0]]:,} tokens of dev rows, the same ones at every moment.",
     )
@@ -431,4 +432,4 @@ def _tail(path: Path) -> list[str]:
         return file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
 
 
-entry.show(main)
+shell.show(main)

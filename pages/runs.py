@@ -7,13 +7,13 @@ import hashlib
 import pandas as pd
 import streamlit as st
 
-from kdcore.compared import over_fine_tuning
+from kdcore.analysis.comparison import over_fine_tuning
 from kdcore.errors import UserError
 from kdcore.store import ACTIVE, Store
-from pages.parts import cards, entry, keep
-from pages.parts.read_only import action
-from pages.parts.selection import remember, remember_many, the_store
-from pages.parts.text import hundredfold, listed, metric_title, one_line, plain, sentence, task_title
+from pages.parts.common import cards, shell, student_download
+from pages.parts.common.read_only import action
+from pages.parts.common.run_picker import remember, remember_many, the_store
+from pages.parts.common.text import hundredfold, listed, metric_title, one_line, plain, sentence, task_title
 
 RESUMABLE = ("stopped", "failed", "interrupted", "cancelled")
 
@@ -152,7 +152,7 @@ def _actions(store: Store, picked: pd.DataFrame) -> None:
         if action("Rename, note, tags", key="runs_edit", icon=":material/edit:", disabled=one is None):
             _edit(store, ids[0])
         if one:
-            keep.student(store, one, "runs_student")
+            student_download.student(store, one, "runs_student")
         if action("Archive", key="runs_archive", icon=":material/archive:"):
             for run in ids:
                 store.archive(run, not store.get(run).archived)
@@ -221,4 +221,4 @@ def _deleted(store: Store, ids: list[str]) -> str:
     return ""
 
 
-entry.show(main)
+shell.show(main)

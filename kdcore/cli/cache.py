@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdcore.cli.parts import new_app, table
-from kdcore.paths import cache_dir, room
+from kdcore.cli.console import new_app, table
+from kdcore.paths import cache_dir, cache_subdir
 
 if TYPE_CHECKING:
     from kdcore.store import Store
@@ -114,7 +114,7 @@ def garbage(store: Store) -> Iterator[Garbage]:
     """What no run needs: folders without a run, checkpoints of runs that are done. Never follows a link."""
     frame = store.runs(include_archived=True)
     states = dict(zip(frame.id, frame.state, strict=True))
-    for folder in sorted(room("runs").iterdir()):
+    for folder in sorted(cache_subdir("runs").iterdir()):
         if folder.is_symlink() or not folder.is_dir():
             continue
         if folder.name not in states:

@@ -27,9 +27,9 @@ def report(
         raise UserError("--output", f"{output} names no file in an existing folder", "name a file, such as report.html")
     if output.exists() and not force:  # said before the work, not after it
         raise _taken(output)
+    from kdcore.formatting import size
     from kdcore.report import html
     from kdcore.store import open_store
-    from kdcore.wording import size
 
     page = html(open_store(), run, baseline).encode()
     _write(page, output, force)

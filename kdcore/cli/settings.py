@@ -28,7 +28,7 @@ def build(
     Raises:
         UserError: naming the flag or field.
     """
-    from kdcore.sweep import checked, merged, read_settings
+    from kdcore.runs.sweep import checked, merged, read_settings
 
     settings = read_settings(file) if file is not None else {}
     if not isinstance(settings, dict):
@@ -54,7 +54,7 @@ def build(
 
 def _recipe(key: str, asked: dict[str, Any]) -> dict[str, Any]:
     """The settings of a paper's recipe on the task that is asked for."""
-    from kdcore.presets import find_preset
+    from kdcore.runs.recipes import find_preset
 
     preset = find_preset(key)
     if asked.get("method", preset.method) != preset.method:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdcore.cli import settings
-from kdcore.cli.look import print_comparison, print_recipe
-from kdcore.cli.parts import Bars, console, percent, plain, table
+from kdcore.cli.console import Bars, console, percent, plain, table
+from kdcore.cli.inspect import print_comparison, print_recipe
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
 
@@ -106,7 +106,7 @@ def sweep(
     queue: Queue = False,
 ) -> None:
     """Train a grid of runs, skipping what is done, and print one table. Start it again to go on."""
-    from kdcore import sweep as grid
+    from kdcore.runs import sweep as grid
     from kdcore.store import open_store
 
     plan = grid.read_grid(file)
@@ -143,9 +143,9 @@ def demo(
     task: Annotated[str, typer.Option(help="A pocket task.")] = "pocket-entailment",
 ) -> None:
     """Build a pocket task's teachers, distil two methods and the baseline into a small student, print a table."""
-    from kdcore.engine.demo import demo_runs
+    from kdcore.runs.demo import demo_runs
+    from kdcore.runs.sweep import labelled
     from kdcore.store import open_store
-    from kdcore.sweep import labelled
 
     started = time.monotonic()
     store = open_store()
@@ -194,7 +194,7 @@ def _check(run: RunConfig, refuse: bool) -> dict[str, Any]:
 
 def _train(store: Store, run_id: str) -> str:
     """Trains a queued run here; where another process took it meanwhile, waits for that one. Returns the last state."""
-    from kdcore.jobs import Worker
+    from kdcore.runs.worker import Worker
 
     worker = Worker(store, "auto")
     if worker.take(run_id) is None:

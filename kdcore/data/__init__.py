@@ -32,7 +32,7 @@ def load(task: str, own: OwnData | None = None) -> TaskData:
     if task == "own":
         if own is None:
             raise UserError("own", "task 'own' has no table", "give own.path, own.text and own.label")
-        from kdcore.data import own as own_table
+        from kdcore.data import custom as own_table
 
         return own_table.load(own)
     found = find_task(task)

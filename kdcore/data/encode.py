@@ -111,7 +111,7 @@ def pad(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Encodin
     """Ids, mask and token types of these rows, padded to the longest of them: int64 [batch, tokens].
 
     Args:
-        multiple: tokens are rounded up to a multiple of this; `Arithmetic.pad_to` says which is fast on a device.
+        multiple: tokens are rounded up to a multiple of this; `Compute.pad_to` says which is fast on a device.
     """
     import torch
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from kdcore.data.encode import Encoded
 from kdcore.engine import teacher_cache
-from kdcore.engine.precision import Arithmetic
+from kdcore.engine.device import Compute
 from kdcore.engine.teacher_cache import CachedTensor, TeacherCache
 from kdcore.events import Progress
 from kdcore.models.anatomy import anatomy
 from kdcore.models.observe import observe
 from kdcore.models.students import load_classifier
-from kdcore.records import Batch, Outputs, Shape, Want
+from kdcore.records import Batch, ModelSize, Outputs, Want
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Teacher:
 
     name: str
     folder: Path
-    shape: Shape
+    shape: ModelSize
     identity: str
     words: str
 
@@ -49,7 +49,7 @@ class Ensemble:
     """
 
     def __init__(
-        self, teachers: Iterable[Teacher], rows: Encoded, data: Mapping[str, Any], where: Arithmetic, cached: bool
+        self, teachers: Iterable[Teacher], rows: Encoded, data: Mapping[str, Any], where: Compute, cached: bool
     ) -> None:
         self.teachers = {teacher.name: teacher for teacher in teachers}
         self._rows, self._data, self._where, self._cached = rows, data, where, cached

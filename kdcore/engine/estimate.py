@@ -15,19 +15,19 @@ from kdcore.data import load
 from kdcore.data.encode import Encoded, encode
 from kdcore.data.splits import Split, TaskData, train_and_select
 from kdcore.engine import teacher_cache
+from kdcore.engine.device import Compute, compute_for, keep_freed_memory
 from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.loop import epoch_steps, stage_steps, student_steps
-from kdcore.engine.precision import Arithmetic, arithmetic, keep_freed_memory
-from kdcore.engine.preflight import run_shapes
-from kdcore.engine.teachers import base_shape, needs_training, teacher_folder
+from kdcore.engine.preflight import run_sizes
+from kdcore.engine.teachers import base_size, needs_training, teacher_folder
 from kdcore.engine.trainer import check_method, planned_setup, shared_tokenizer
 from kdcore.methods import resolve
-from kdcore.methods.words import depths
+from kdcore.methods.docs import depths
 from kdcore.models.cls_only import reads_cls_alone
 from kdcore.models.count import flops, parameters
 from kdcore.models.observe import observe
 from kdcore.models.students import build_student
-from kdcore.records import Encoding, Shape, Stage, want
+from kdcore.records import Encoding, ModelSize, Stage, want
 
 START_UP = 4.0
 """Seconds for reading, tokenising and building, measured on small tasks."""
@@ -63,11 +63,11 @@ class Pace:
     rate: float
     words: int
 
-    def forward(self, shape: Shape, rows: int, cls_only: bool = False) -> float:
+    def forward(self, shape: ModelSize, rows: int, cls_only: bool = False) -> float:
         """Seconds of one pass over so many rows. cls_only: nothing else of the last layer is computed."""
         return flops(shape, self.tokens, rows, cls_only) / self.rate
 
-    def step(self, shape: Shape, rows: int, cls_only: bool = False) -> float:
+    def step(self, shape: ModelSize, rows: int, cls_only: bool = False) -> float:
         """Seconds of forward and backward (3 forwards' worth) and an update that moves seven numbers a weight."""
         unused = max(0, shape.vocabulary - self.words) * (shape.embedding_width or shape.width)
         return 3 * self.forward(shape, rows, cls_only) + (parameters(shape).total - unused) * 28 / _bandwidth()
@@ -83,10 +83,10 @@ def predict(run: RunConfig) -> Prediction:
     method, options = resolve(run.method, run.options)
     check_method(method, run, data)
     tokenizer = shared_tokenizer(run, data)
-    student, teachers = run_shapes(run, data, len(tokenizer))
+    student, teachers = run_sizes(run, data, len(tokenizer))
     train, select = train_and_select(data, run.train.select_fraction, run.train.max_train_rows)
     sample = _sample(train, tokenizer, run.train.max_length)
-    where = arithmetic(run.train)
+    where = compute_for(run.train)
     padded = np.ceil(sample.lengths / where.pad_to) * where.pad_to
     tokens, longest = int(padded.mean()) + 1, int(padded.max())  # a row has a little padding from its neighbours too
     rate = _rate(student.width, student.heads, student.intermediate, run.train.batch_size, tokens, where)
@@ -127,7 +127,9 @@ def _words(sample: Encoded, rows: int) -> int:
     return round(len(np.unique(sample.input_ids)) * (rows / len(sample)) ** 0.5)
 
 
-def _stage_seconds(stage: Stage, steps: int, judged: int, shapes: Mapping[str, Shape], rows: int, pace: Pace) -> float:
+def _stage_seconds(
+    stage: Stage, steps: int, judged: int, shapes: Mapping[str, ModelSize], rows: int, pace: Pace
+) -> float:
     """Each role at its own depth: who learns, who is run to teach, and the passes that judge the learner.
 
     judged: rows of all the stage's evaluations together. rows: of a batch.
@@ -143,7 +145,7 @@ def _stage_seconds(stage: Stage, steps: int, judged: int, shapes: Mapping[str, S
 def _teacher_seconds(run: RunConfig, index: int, data: TaskData, rows: int, scored: int, pace: Pace) -> float:
     """Training a teacher that is not there yet, and one pass of it over all rows."""
     spec = run.teachers[index]
-    shape = base_shape(spec, data)
+    shape = base_size(spec, data)
     seconds = pace.forward(shape, rows + scored)
     if needs_training(spec) and not (teacher_folder(spec, data, run.train) / "teacher.json").exists():
         from kdcore.data.pocket.ladder import rung
@@ -153,7 +155,7 @@ def _teacher_seconds(run: RunConfig, index: int, data: TaskData, rows: int, scor
     return seconds
 
 
-def _asked_live(stages: list[Stage], teachers: Mapping[str, Shape], cached: bool) -> dict[str, float]:
+def _asked_live(stages: list[Stage], teachers: Mapping[str, ModelSize], cached: bool) -> dict[str, float]:
     """Teacher -> share of the student's steps in which it runs, since what is asked of it is not kept."""
     shares = dict.fromkeys(teachers, 0.0)
     for stage in stages:
@@ -165,8 +167,8 @@ def _asked_live(stages: list[Stage], teachers: Mapping[str, Shape], cached: bool
 
 
 def _memory(
-    shapes: Mapping[str, Shape], live: Mapping[str, Shape], run: RunConfig, stages: list[Stage], longest: int,
-    where: Arithmetic,
+    shapes: Mapping[str, ModelSize], live: Mapping[str, ModelSize], run: RunConfig, stages: list[Stage], longest: int,
+    where: Compute,
 ) -> int:  # fmt: skip
     """All models' weights, live teachers' too; gradients, two moments and a forward pass of the deepest; kernels."""
     deepest = max(shapes.values(), key=lambda shape: shape.layers)
@@ -181,7 +183,7 @@ def _memory(
     return PROCESS + weights + kept + kernels
 
 
-def _disk(shapes: Mapping[str, Shape], run: RunConfig, rows: int) -> int:
+def _disk(shapes: Mapping[str, ModelSize], run: RunConfig, rows: int) -> int:
     """Best and last student; two checkpoints while it runs, with the moments of who learns; teachers' outputs."""
     student = next(iter(shapes.values()))
     moments = 8 * max(parameters(shape).total for shape in shapes.values())
@@ -189,16 +191,16 @@ def _disk(shapes: Mapping[str, Shape], run: RunConfig, rows: int) -> int:
     return 8 * parameters(student).total + 2 * (_weights(shapes) + moments) + min(outputs, teacher_cache.budget())
 
 
-def _weights(shapes: Mapping[str, Shape]) -> int:
+def _weights(shapes: Mapping[str, ModelSize]) -> int:
     """Bytes of all models in float32."""
     return 4 * sum(parameters(shape).total for shape in shapes.values())
 
 
 @functools.lru_cache(maxsize=64)
-def _rate(width: int, heads: int, intermediate: int, rows: int, tokens: int, where: Arithmetic) -> float:
+def _rate(width: int, heads: int, intermediate: int, rows: int, tokens: int, where: Compute) -> float:
     """Operations a second of a student of one whole layer, forward and backward as in a step, timed here."""
     keep_freed_memory()
-    shape = Shape(1, width, heads, intermediate, vocabulary=100, positions=tokens, labels=1)
+    shape = ModelSize(1, width, heads, intermediate, vocabulary=100, positions=tokens, labels=1)
     model = build_student(shape, 1, StudentSpec(layers=1, init="random"), None, seed=0, dropout=0.1).to(where.device)
     ids = torch.ones(rows, tokens, dtype=torch.int64, device=where.device)
     encoding = Encoding(ids, ids, torch.zeros_like(ids))

@@ -113,4 +113,4 @@ def _metric(kind: Kind, names: tuple[str, ...], classes: int) -> evaluate.Metric
             predicted, truth = np.asarray(predictions), np.asarray(references)
             return {name: SCORERS[name](predicted, truth, classes) for name in names}
 
-    return GlueScores(keep_in_memory=True, cache_dir=str(paths.room("metrics")), seed=0)
+    return GlueScores(keep_in_memory=True, cache_dir=str(paths.cache_subdir("metrics")), seed=0)

@@ -19,14 +19,14 @@ from kdcore.data.encode import Encoded, collate, epoch_order
 from kdcore.engine import checkpoint
 from kdcore.engine.checkpoint import Place
 from kdcore.engine.control import Control, Stop
+from kdcore.engine.device import Compute
 from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.ensemble import Ensemble
 from kdcore.engine.evaluate import scores
-from kdcore.engine.precision import Arithmetic
 from kdcore.engine.predict import predict
 from kdcore.engine.seeds import seed_of
+from kdcore.engine.sparse_embedding import UsedWords, used_words
 from kdcore.engine.step import stage_loss, train_step
-from kdcore.engine.used_words import UsedWords, used_words
 from kdcore.errors import UserError
 from kdcore.events import Checkpointed, Evaluated, Event, StageStarted
 from kdcore.methods.base import Method
@@ -52,7 +52,7 @@ class Job:
     students: dict[str, nn.Module]
     fresh: Callable[[], dict[str, nn.Module]]
     ensemble: Ensemble
-    where: Arithmetic
+    where: Compute
     facts: Mapping[str, Any]
     gradient_share_every: int = 0
     snapshots: Snapshots | None = None

@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from kdcore import __version__
-from kdcore.engine.precision import hardware, has_fast_bf16
+from kdcore.engine.device import hardware, has_fast_bf16
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "scikit-learn", "pandas", "streamlit", "plotly")
 """Those whose version decides how a run or a page behaves."""
@@ -40,7 +40,7 @@ def device() -> dict[str, str]:
     else:
         said["GPU"] = "none found: runs are trained on the processor"
     where = "cuda" if torch.cuda.is_available() else "cpu"
-    said["Arithmetic"] = "bf16 forward passes, float32 weights" if has_fast_bf16(where) else "float32"
+    said["Compute"] = "bf16 forward passes, float32 weights" if has_fast_bf16(where) else "float32"
     return said
 
 

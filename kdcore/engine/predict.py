@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kdcore.data.encode import Encoded, pad, sorted_order
-from kdcore.engine.precision import Arithmetic
+from kdcore.engine.device import Compute
 from kdcore.events import Progress
 from kdcore.models.observe import observe
 from kdcore.records import want
@@ -20,7 +20,7 @@ BATCH = 64
 
 
 def predict(
-    model: nn.Module, rows: Encoded, where: Arithmetic, what: str
+    model: nn.Module, rows: Encoded, where: Compute, what: str
 ) -> Generator[Progress, None, NDArray[np.float32]]:
     """Yields progress, returns float32 logits [rows, outputs] in the order of `rows`. Leaves the model in eval mode."""
     model.eval()

@@ -18,19 +18,19 @@ from kdcore.config import RunConfig, TeacherSpec
 from kdcore.data import load
 from kdcore.data.splits import TaskData, train_and_select
 from kdcore.engine import teacher_cache
+from kdcore.engine.device import compute_for, hardware
 from kdcore.engine.evaluate import scores
 from kdcore.engine.loop import stage_steps, student_steps
-from kdcore.engine.precision import arithmetic, hardware
-from kdcore.engine.teachers import base_shape, check_has_base, needs_training, teacher_folder
-from kdcore.engine.trainer import check_length, check_method, first_shape, planned_setup, shared_tokenizer
+from kdcore.engine.teachers import base_size, check_has_base, needs_training, teacher_folder
+from kdcore.engine.trainer import check_length, check_method, planned_setup, reference_size, shared_tokenizer
 from kdcore.errors import UserError
 from kdcore.methods import Method, resolve
-from kdcore.methods.words import thin
+from kdcore.methods.docs import thin
 from kdcore.models.count import parameters
-from kdcore.models.shapes import shape_of, student_shape
+from kdcore.models.sizes import size_of, student_size
 from kdcore.models.sources import locate, read_config
 from kdcore.models.weights import stored_names
-from kdcore.records import Shape, Stage
+from kdcore.records import ModelSize, Stage
 from kdcore.tasks import METRICS
 
 Level = Literal["ok", "warn", "block"]
@@ -66,11 +66,11 @@ def _checks(run: RunConfig) -> list[Line]:
     before = len(lines)
     _try(lines, lambda: check_method(method[0], run, data))
     suits = len(lines) == before
-    _try(lines, lambda: arithmetic(run.train))
+    _try(lines, lambda: compute_for(run.train))
     _try(lines, lambda: check_length(run, data))
     tokenizer = _try(lines, lambda: shared_tokenizer(run, data))
     if tokenizer is not None:
-        shapes = _try(lines, lambda: run_shapes(run, data, len(tokenizer)))
+        shapes = _try(lines, lambda: run_sizes(run, data, len(tokenizer)))
         if shapes is not None:
             student, teachers = shapes
             setup = planned_setup(run, data, student, teachers)
@@ -86,10 +86,10 @@ def _checks(run: RunConfig) -> list[Line]:
     return lines
 
 
-def run_shapes(run: RunConfig, data: TaskData, vocabulary: int) -> tuple[Shape, dict[str, Shape]]:
+def run_sizes(run: RunConfig, data: TaskData, vocabulary: int) -> tuple[ModelSize, dict[str, ModelSize]]:
     """The student's size and each teacher's, without building anything."""
-    student = student_shape(run.student, first_shape(run, data, vocabulary), data.task.outputs)
-    return student, {spec.name: base_shape(spec, data) for spec in run.teachers}
+    student = student_size(run.student, reference_size(run, data, vocabulary), data.task.outputs)
+    return student, {spec.name: base_size(spec, data) for spec in run.teachers}
 
 
 def blind_guess(data: TaskData) -> dict[str, float]:
@@ -169,8 +169,8 @@ def _check_steps(run: RunConfig, data: TaskData, stages: list[Stage]) -> None:
     stage_steps(stages, student_steps(run.train, len(train)))
 
 
-def _check_initial_weights(run: RunConfig, data: TaskData, student: Shape) -> None:
-    source = _initial_shape(run, data)
+def _check_initial_weights(run: RunConfig, data: TaskData, student: ModelSize) -> None:
+    source = _initial_size(run, data)
     if source is None:
         return
     fields = {"width": "width", "intermediate": "feed-forward size", "vocabulary": "vocabulary"}
@@ -193,7 +193,7 @@ def _check_initial_weights(run: RunConfig, data: TaskData, student: Shape) -> No
 
 def _check_other_depths(run: RunConfig, data: TaskData, method: Method) -> None:
     """Raises UserError where a model that the method builds beside the student wants more layers than fill it."""
-    source = _initial_shape(run, data)
+    source = _initial_size(run, data)
     if source is None or run.student.init_layers not in ("first", "last"):  # skip repeats layers, and so does a list
         return
 
@@ -210,23 +210,23 @@ def _check_other_depths(run: RunConfig, data: TaskData, method: Method) -> None:
     method.build_students(build)
 
 
-def _initial_shape(run: RunConfig, data: TaskData) -> Shape | None:
+def _initial_size(run: RunConfig, data: TaskData) -> ModelSize | None:
     """The size of the model that fills the student; None where its weights are new."""
     if run.student.init == "random":
         return None
     if run.student.init == "checkpoint":
         folder = Path(run.student.checkpoint or "").expanduser()
         stored_names(folder, "student.checkpoint")  # raises where there are no weights
-        return shape_of(read_config(folder, "student.checkpoint"))
+        return size_of(read_config(folder, "student.checkpoint"))
     if run.student.init == "teacher":
         if not run.teachers:
             raise UserError("student.init", "there is no teacher to start from", "add a teacher or choose init=base")
-        return base_shape(run.teachers[0], data)
+        return base_size(run.teachers[0], data)
     source = run.base or (run.teachers[0] if run.teachers else None)
     if source is None:
         raise UserError("student.init", "there is no base to start from", "name a base, or choose init=random")
     check_has_base(source)
-    return base_shape(source.model_copy(update={"layers": None}), data)
+    return base_size(source.model_copy(update={"layers": None}), data)
 
 
 def _about_machine(run: RunConfig, data: TaskData) -> Iterator[Line]:
@@ -240,7 +240,7 @@ def _about_machine(run: RunConfig, data: TaskData) -> Iterator[Line]:
             "free space, or move the cache with KD_CACHE_DIR",
         )  # fmt: skip
     memory = psutil.virtual_memory().available
-    where = arithmetic(run.train)
+    where = compute_for(run.train)
     if where.device.type == "cuda":
         import torch
 
@@ -254,7 +254,7 @@ def _about_machine(run: RunConfig, data: TaskData) -> Iterator[Line]:
     name = hardware(where.device.type)
     yield Line("ok", "device", f"{name}, {where.precision}; teacher outputs take up to {_gb(teacher_cache.budget())}")
     for spec in run.teachers:
-        shape = base_shape(spec, data)
+        shape = base_size(spec, data)
         yield Line("ok", f"teachers.{spec.name}.size", f"{parameters(shape).total / 1e6:.1f} M parameters")
 
 

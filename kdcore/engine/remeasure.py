@@ -17,17 +17,17 @@ from kdcore.data import load
 from kdcore.data.encode import Encoded, encode
 from kdcore.data.splits import TaskData
 from kdcore.engine import results
+from kdcore.engine.device import Compute, compute_for
 from kdcore.engine.evaluate import scores
-from kdcore.engine.precision import Arithmetic, arithmetic
 from kdcore.engine.predict import predict
 from kdcore.errors import UserError
 from kdcore.events import Event, Progress
 from kdcore.models.anatomy import anatomy
 from kdcore.models.count import row_length
 from kdcore.models.tokenizers import load_tokenizer
-from kdcore.probes import latency, rivals
+from kdcore.probes import compression_baselines, latency
+from kdcore.probes.compression_baselines import Rival
 from kdcore.probes.latency import Precision
-from kdcore.probes.rivals import Rival
 
 REPEATS = 20
 SECONDS = 15.0
@@ -89,11 +89,11 @@ def measure(
         yield results.keep_probe(folder, "rivals", step, data)
 
 
-def _here(train: TrainConfig) -> Arithmetic:
+def _here(train: TrainConfig) -> Compute:
     """The run's device and precision where this machine has them, else what it has."""
     device = "cpu" if train.device == "cpu" else "auto"
     precision = "fp32" if train.precision == "fp32" else "auto"
-    return arithmetic(train.model_copy(update={"device": device, "precision": precision}))
+    return compute_for(train.model_copy(update={"device": device, "precision": precision}))
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def _threads(wanted: Any) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _models(folder: Path, where: Arithmetic) -> tuple[dict[str, nn.Module], dict[str, Precision]]:
+def _models(folder: Path, where: Compute) -> tuple[dict[str, nn.Module], dict[str, Precision]]:
     found = {"student": results.student(folder)[0]}
     found |= {name: model for name, (model, _) in results.teachers(folder).items()}
     precision: Precision = where.precision
@@ -124,7 +124,7 @@ def _tokens(facts: Mapping[str, Any]) -> int:
 
 
 def _rivals(
-    run: RunConfig, models: Mapping[str, nn.Module], teacher: str | None, where: Arithmetic
+    run: RunConfig, models: Mapping[str, nn.Module], teacher: str | None, where: Compute
 ) -> tuple[dict[str, Rival], dict[str, str], list[int]]:
     """The rivals under names that no teacher can have, why others are absent, and the layers of the cut one."""
     if teacher is None:
@@ -134,8 +134,8 @@ def _rivals(
             "teacher", f"{teacher} is no longer where the run found it", "train it again with a clone of the run"
         )
     student, whole = (len(anatomy(models[name]).layers) for name in ("student", teacher))
-    kept = rivals.kept_layers(run.student, student, whole)
-    built, absent = rivals.build(models[teacher], kept, where.precision)
+    kept = compression_baselines.kept_layers(run.student, student, whole)
+    built, absent = compression_baselines.build(models[teacher], kept, where.precision)
     return {f"{teacher}:{rival.kind}": rival for rival in built}, absent, kept
 
 
@@ -154,13 +154,13 @@ def _dev_rows(run: RunConfig, folder: Path, teacher: str) -> tuple[TaskData, Enc
 
 
 def _described(
-    rival: Rival, dev: tuple[TaskData, Encoded], where: Arithmetic, tokens: int
+    rival: Rival, dev: tuple[TaskData, Encoded], where: Compute, tokens: int
 ) -> Generator[Event, None, dict[str, Any]]:
     """What a rival is, costs and scores; its arithmetic is its own, only the cut one runs as the run did."""
     data, rows = dev
-    own = where if rival.kind == "cut" else Arithmetic(where.device, "fp32")
+    own = where if rival.kind == "cut" else Compute(where.device, "fp32")
     logits = yield from predict(rival.model, rows, own, f"scoring the teacher, {rival.words}")
-    size = rivals.size_of(rival, tokens).data()
+    size = compression_baselines.footprint_of(rival, tokens).data()
     return {
         "kind": rival.kind,
         "words": rival.words,

@@ -29,12 +29,12 @@ from torch import nn
 
 from kdcore import paths
 from kdcore.data.encode import Encoded, pad, sorted_order
-from kdcore.engine.precision import Arithmetic
+from kdcore.engine.device import Compute
 from kdcore.engine.predict import BATCH
 from kdcore.errors import UserError
 from kdcore.events import Progress
 from kdcore.models.observe import observe
-from kdcore.records import ALL_LAYERS, Encoding, Outputs, Shape, Want
+from kdcore.records import ALL_LAYERS, Encoding, ModelSize, Outputs, Want
 
 CACHEABLE = frozenset({"logits", "cls", "hidden"})
 """Tensors that are stored; attentions and projections are made anew each time."""
@@ -68,7 +68,7 @@ class CachedTensor:
         return self.length(rows) * self.width * _DTYPE[self.name].itemsize + len(rows)
 
 
-def tensors_of(wanted: Want, shape: Shape) -> list[CachedTensor] | None:
+def tensors_of(wanted: Want, shape: ModelSize) -> list[CachedTensor] | None:
     """What to store for these wants, or None where one of them is not stored at all."""
     if not set(wanted) <= CACHEABLE:
         return None
@@ -111,7 +111,7 @@ class TeacherCache:
             lacking |= present == 0
         return lacking
 
-    def fill(self, model: nn.Module, where: Arithmetic, what: str) -> Generator[Progress, None, float]:
+    def fill(self, model: nn.Module, where: Compute, what: str) -> Generator[Progress, None, float]:
         """Runs the teacher over every canonical batch with a row that is not stored. Returns the seconds it took."""
         start = time.perf_counter()
         lacking = self.missing()
@@ -198,7 +198,7 @@ class TeacherCache:
 def entry_folder(identity: dict[str, Any], rows: Encoded) -> Path:
     """Where the outputs of this teacher over these rows are, or will be."""
     text = json.dumps({**identity, "rows": _digest(rows)}, sort_keys=True)
-    return paths.room("outputs") / hashlib.sha256(text.encode()).hexdigest()[:32]
+    return paths.cache_subdir("outputs") / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def budget() -> int:
@@ -260,7 +260,7 @@ def _pinned(entry: Path) -> bool:
 
 def _entries() -> list[Path]:
     """All entries, least recently used first."""
-    used = {entry: _stat(entry) for entry in paths.room("outputs").iterdir() if entry.is_dir()}
+    used = {entry: _stat(entry) for entry in paths.cache_subdir("outputs").iterdir() if entry.is_dir()}
     return sorted((entry for entry in used if used[entry]), key=lambda entry: used[entry].st_mtime)
 
 

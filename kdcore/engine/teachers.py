@@ -23,17 +23,17 @@ from kdcore.data.encode import Encoded, encode
 from kdcore.data.pocket.ladder import LADDER, Rung, rung
 from kdcore.data.splits import TaskData, train_and_select
 from kdcore.engine.control import Control, NoControl
+from kdcore.engine.device import Compute
 from kdcore.engine.ensemble import Ensemble, Teacher
 from kdcore.engine.loop import Job, run_stages
-from kdcore.engine.precision import Arithmetic
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import Event, Progress, StepDone
 from kdcore.methods.fine_tune import FineTuneAlone
-from kdcore.models.shapes import bert_config, shape_of
-from kdcore.models.sources import load_encoder, locate, shape_at
+from kdcore.models.sizes import bert_config, size_of
+from kdcore.models.sources import load_encoder, locate, size_at
 from kdcore.models.tokenizers import load_tokenizer, tokenizer_from_vocabulary
 from kdcore.models.weights import build_classifier
-from kdcore.records import Setup, Shape
+from kdcore.records import ModelSize, Setup
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def tokenizer_of(spec: TeacherSpec, data: TaskData) -> Any:
     return load_tokenizer(locate(spec).path)
 
 
-def base_shape(spec: TeacherSpec, data: TaskData) -> Shape:
+def base_size(spec: TeacherSpec, data: TaskData) -> ModelSize:
     """The size of a teacher, from its config or the ladder.
 
     Raises:
@@ -76,8 +76,8 @@ def base_shape(spec: TeacherSpec, data: TaskData) -> Shape:
             "leave layers empty, or fine-tune it",
         )
     if spec.source == "pocket":
-        return _pocket_shape(spec, data)
-    shape = shape_at(locate(spec).path, data.task.outputs)
+        return _pocket_size(spec, data)
+    shape = size_at(locate(spec).path, data.task.outputs)
     if spec.layers is None:
         return shape
     if spec.layers > shape.layers:
@@ -125,11 +125,11 @@ def teacher_folder(spec: TeacherSpec, data: TaskData, train: TrainConfig) -> Pat
     }
     name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     key = data.task.key if data.task.suite != "own" else "own"
-    return paths.room("teachers") / f"{key}-{spec.name}-{name}"
+    return paths.cache_subdir("teachers") / f"{key}-{spec.name}-{name}"
 
 
 def prepare_teacher(
-    spec: TeacherSpec, data: TaskData, train: TrainConfig, where: Arithmetic, control: Control | None = None
+    spec: TeacherSpec, data: TaskData, train: TrainConfig, where: Compute, control: Control | None = None
 ) -> Generator[Event, None, Teacher | None]:
     """Finds the teacher, or trains and keeps it. Returns None if a stop was asked for meanwhile.
 
@@ -137,7 +137,7 @@ def prepare_teacher(
         UserError: not there, another label count, a vocabulary that does not fit.
     """
     if not needs_training(spec):
-        located, shape = locate(spec), base_shape(spec, data)
+        located, shape = locate(spec), base_size(spec, data)
         load_encoder(located, data.task.outputs)  # checks label count and weights, in words a person can act on
         return Teacher(spec.name, located.path, shape, _folder_hash(located.path), located.words)
     folder = teacher_folder(spec, data, train)
@@ -161,7 +161,7 @@ def prepare_teacher(
             return None
     try:
         facts = json.loads((folder / "teacher.json").read_text())
-        shape = shape_at(folder)
+        shape = size_at(folder)
     except (OSError, ValueError, UserError) as error:
         raise CorruptError(
             f"teachers.{spec.name}",
@@ -172,7 +172,7 @@ def prepare_teacher(
 
 
 def _train(
-    spec: TeacherSpec, data: TaskData, train: TrainConfig, where: Arithmetic, folder: Path, control: Control
+    spec: TeacherSpec, data: TaskData, train: TrainConfig, where: Compute, folder: Path, control: Control
 ) -> Generator[Event, None, bool]:
     """Trains a teacher into `folder`. An interrupted training goes on where it was."""
     work = folder.with_name(folder.name + ".work")
@@ -186,7 +186,7 @@ def _train(
     tokenizer = tokenizer_of(spec, data)
     rows = encode_rows(data, tokenizer, settings)
     model = _untrained(spec, data, recipe.seed)
-    shape = shape_of(model.config)
+    shape = size_of(model.config)
     setup = Setup(data.task.kind, data.task.outputs, shape, {}, {}, len(rows.train), recipe.seed)
     job = Job(
         settings, data.task, work, rows.train, rows.splits, tokenizer, FineTuneAlone(FineTuneAlone.Config(), setup),
@@ -221,7 +221,7 @@ def _train(
 
 def _untrained(spec: TeacherSpec, data: TaskData, seed: int) -> nn.Module:
     if spec.source == "pocket":
-        config = bert_config(_pocket_shape(spec, data), data.task.outputs, _rung(spec, data).dropout)
+        config = bert_config(_pocket_size(spec, data), data.task.outputs, _rung(spec, data).dropout)
         return build_classifier(config, {}, seed)[0]
     located = locate(spec)
     return load_encoder(located, data.task.outputs, spec.layers, seed, new_head=not located.pretrained_only)
@@ -241,9 +241,9 @@ def _rung(spec: TeacherSpec, data: TaskData) -> Rung:
     return rung(data.task.key, spec.where)
 
 
-def _pocket_shape(spec: TeacherSpec, data: TaskData) -> Shape:
+def _pocket_size(spec: TeacherSpec, data: TaskData) -> ModelSize:
     size, vocabulary = _rung(spec, data), len(_vocabulary(data, spec))
-    return Shape(size.layers, size.width, size.heads, size.intermediate, vocabulary, 128, data.task.outputs)
+    return ModelSize(size.layers, size.width, size.heads, size.intermediate, vocabulary, 128, data.task.outputs)
 
 
 def _vocabulary(data: TaskData, spec: TeacherSpec) -> tuple[str, ...]:

@@ -19,22 +19,22 @@ from kdcore import __version__
 from kdcore.config import RunConfig, StudentSpec
 from kdcore.data import load
 from kdcore.data.splits import TaskData
-from kdcore.engine import checkpoint, readings
+from kdcore.engine import checkpoint, final_metrics
 from kdcore.engine.control import Control, NoControl, Stop
+from kdcore.engine.device import Compute, build_facts, compute_for, give_back_memory, keep_freed_memory
 from kdcore.engine.ensemble import Ensemble, Teacher
 from kdcore.engine.loop import Job, run_stages, stage_steps
-from kdcore.engine.precision import Arithmetic, arithmetic, build_facts, give_back_memory, keep_freed_memory
 from kdcore.engine.seeds import seed_of
-from kdcore.engine.teachers import Rows, base_shape, encode_rows, load_base, prepare_teacher, tokenizer_of
+from kdcore.engine.teachers import Rows, base_size, encode_rows, load_base, prepare_teacher, tokenizer_of
 from kdcore.errors import UserError
 from kdcore.events import Evaluated, Event, RunFinished, RunStarted, RunStopped
 from kdcore.methods import Method, resolve
 from kdcore.models.count import flops, parameters
-from kdcore.models.shapes import ROBERTA_OFFSET, shape_of, student_shape
+from kdcore.models.sizes import ROBERTA_OFFSET, size_of, student_size
 from kdcore.models.students import build_student, save_student
 from kdcore.models.tokenizers import same_vocabulary, tokenizer_from_vocabulary
 from kdcore.probes.snapshots import Snapshots
-from kdcore.records import Setup, Shape
+from kdcore.records import ModelSize, Setup
 
 __all__ = ["Control", "NoControl", "train"]
 
@@ -54,7 +54,7 @@ def train(run: RunConfig, folder: Path, control: Control | None = None) -> Itera
     if run.train.threads:
         torch.set_num_threads(run.train.threads)
     try:
-        where = arithmetic(run.train)
+        where = compute_for(run.train)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(run.model_dump_json(indent=1))
         yield from _train(run, folder, control, where, started=time.perf_counter())
@@ -67,7 +67,7 @@ def train(run: RunConfig, folder: Path, control: Control | None = None) -> Itera
         give_back_memory()
 
 
-def _train(run: RunConfig, folder: Path, control: Control, where: Arithmetic, started: float) -> Iterator[Event]:
+def _train(run: RunConfig, folder: Path, control: Control, where: Compute, started: float) -> Iterator[Event]:
     data = load(run.task, run.own)
     method_class, options = resolve(run.method, run.options)
     check_method(method_class, run, data)
@@ -87,8 +87,8 @@ def _train(run: RunConfig, folder: Path, control: Control, where: Arithmetic, st
         if len(said) < len(teachers):
             yield RunStopped(0, kept=False)
             return
-        base = first_shape(run, data, len(tokenizer))
-        shape = student_shape(run.student, base, data.task.outputs)
+        base = reference_size(run, data, len(tokenizer))
+        shape = student_size(run.student, base, data.task.outputs)
         setup = Setup(
             data.task.kind, data.task.outputs, shape, {t.name: t.shape for t in teachers},
             {name: scores["select"][data.task.main_metric] for name, scores in said.items()},
@@ -109,7 +109,7 @@ def _train(run: RunConfig, folder: Path, control: Control, where: Arithmetic, st
             return
         save_student(job.main, tokenizer, folder / "student-last")
         trained = time.perf_counter()
-        summary = yield from readings.final(run, job, teachers, rows)
+        summary = yield from final_metrics.final(run, job, teachers, rows)
         seconds = {
             "total": time.perf_counter() - started,
             "teachers": ready - started,
@@ -139,7 +139,7 @@ def check_method(method: type[Method], run: RunConfig, data: TaskData) -> None:
 def check_length(run: RunConfig, data: TaskData) -> None:
     """Raises UserError where rows may be longer than a teacher or the base can read."""
     for spec in (*run.teachers, *([run.base] if run.base else [])):
-        shape = base_shape(spec, data)
+        shape = base_size(spec, data)
         longest = shape.positions - (ROBERTA_OFFSET if shape.model_type == "roberta" else 0)
         if run.train.max_length > longest:
             raise UserError(
@@ -172,21 +172,21 @@ def shared_tokenizer(run: RunConfig, data: TaskData) -> Any:
     return first
 
 
-def first_shape(run: RunConfig, data: TaskData, vocabulary: int) -> Shape:
+def reference_size(run: RunConfig, data: TaskData, vocabulary: int) -> ModelSize:
     """The size that fills what the student's settings leave empty: the base's, or the first teacher's."""
     source = run.base or (run.teachers[0] if run.teachers else None)
     if source is not None:
-        return base_shape(source, data)
+        return base_size(source, data)
     spec = run.student
     if spec.init != "random" or spec.width is None or spec.heads is None:
         raise UserError(
             "student", "without a teacher or base the student needs width and heads, and init=random",
             "fill them in, or name a base",
         )  # fmt: skip
-    return Shape(spec.layers, spec.width, spec.heads, spec.intermediate or 4 * spec.width, vocabulary)
+    return ModelSize(spec.layers, spec.width, spec.heads, spec.intermediate or 4 * spec.width, vocabulary)
 
 
-def planned_setup(run: RunConfig, data: TaskData, student: Shape, teachers: Mapping[str, Shape]) -> Setup:
+def planned_setup(run: RunConfig, data: TaskData, student: ModelSize, teachers: Mapping[str, ModelSize]) -> Setup:
     """What a method may know, before anything is trained: with made-up scores, and all rows as training rows."""
     scores = dict.fromkeys(teachers, 0.5)
     return Setup(
@@ -196,7 +196,7 @@ def planned_setup(run: RunConfig, data: TaskData, student: Shape, teachers: Mapp
 
 def _job(
     run: RunConfig, folder: Path, data: TaskData, tokenizer: Any, rows: Rows, teachers: list[Teacher],
-    ensemble: Ensemble, method: Method, shape: Shape, where: Arithmetic,
+    ensemble: Ensemble, method: Method, shape: ModelSize, where: Compute,
 ) -> Job:  # fmt: skip
     def build(layers: int | None = None) -> nn.Module:
         source = _source(run, data, teachers)
@@ -222,12 +222,12 @@ def _snapshots(job: Job, teachers: list[Teacher]) -> Snapshots | None:
         return None
     split = job.task.splits[0]
     return Snapshots(
-        job.folder, split, job.splits[split], job.tokenizer.convert_ids_to_tokens, shape_of(job.main.config),
+        job.folder, split, job.splits[split], job.tokenizer.convert_ids_to_tokens, size_of(job.main.config),
         {teacher.name: (teacher.shape, teacher.load) for teacher in teachers}, learning, job.where.device,
     )  # fmt: skip
 
 
-def of_depth(shape: Shape, spec: StudentSpec, layers: int | None) -> tuple[Shape, StudentSpec]:
+def of_depth(shape: ModelSize, spec: StudentSpec, layers: int | None) -> tuple[ModelSize, StudentSpec]:
     """The student's size and settings with another number of layers. Layers listed one by one become evenly spread."""
     if layers is None or layers == shape.layers:
         return shape, spec
@@ -277,7 +277,7 @@ def _facts(
     """What stands beside every number of this run."""
     found = checkpoint.newest(job.folder / "checkpoint")
     before = checkpoint.read_place(found).facts if found else None
-    shape = shape_of(job.main.config)
+    shape = size_of(job.main.config)
     steps = stage_steps(job.method.stages(), job.budget)
     lengths = rows.train.lengths
     return {
@@ -325,5 +325,5 @@ def _stopped(job: Job, folder: Path, stop: Stop) -> Generator[Event, None, None]
         yield RunStopped(job.place.step, kept=False, why_not=why)
         return
     save_student(job.main, job.tokenizer, folder / "student-last")
-    summary = yield from readings.kept(job)
+    summary = yield from final_metrics.kept(job)
     yield RunStopped(job.place.step, kept=True, summary=summary)

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike, NDArray
 
 from kdcore.figures import palette
-from kdcore.figures.pair import CHOSEN
+from kdcore.figures.layer_pair import CHOSEN
 from kdcore.figures.template import INK, frame, plain
 
 GAP = 1

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from kdcore.figures import palette
 from kdcore.figures.template import INK, PAGE, QUIET, frame
-from kdcore.methods.words import TENSOR_WORDS
+from kdcore.methods.docs import TENSOR_WORDS
 from kdcore.records import ALL_LAYERS, Needs, Want
 
 TOP, BOTTOM = -1, 0

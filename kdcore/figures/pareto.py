@@ -9,7 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike, NDArray
 
-from kdcore.figures import groups, palette
+from kdcore.analysis import groups
+from kdcore.figures import palette
 from kdcore.figures.template import INK, QUIET, frame, plain
 
 Better = Literal["less", "more"]

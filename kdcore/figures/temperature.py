@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from kdcore.figures import palette
 from kdcore.figures.template import INK, PAGE, QUIET, frame, plain
-from kdcore.probes.soft_targets import Softened, limit, soften
+from kdcore.probes.temperature import Softened, limit, soften
 
 COLDEST, HOTTEST = 0.5, 20.0
 """Temperatures that are drawn."""

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdcore.errors import UserError
+from kdcore.methods.averaged_kd import WKD
 from kdcore.methods.base import Method, MethodConfig
 from kdcore.methods.distilbert import DistilBERT
 from kdcore.methods.fine_tune import FineTuneAlone
@@ -20,8 +21,7 @@ from kdcore.methods.pkd import PKD
 from kdcore.methods.skd import SKD
 from kdcore.methods.takd import TAKD
 from kdcore.methods.tinybert import TinyBERT
-from kdcore.methods.wkd import WKD
-from kdcore.records import Shape
+from kdcore.records import ModelSize
 
 METHODS: dict[str, type[Method]] = {
     method.key: method
@@ -66,5 +66,5 @@ def matched_layers(key: str, options: dict[str, Any], student: int, teacher: int
         UserError: as `resolve`, or the map does not fit these depths.
     """
     method, config = resolve(key, options)
-    thin = Shape(layers=student, width=64, heads=4, intermediate=128)
+    thin = ModelSize(layers=student, width=64, heads=4, intermediate=128)
     return method.layer_map(config, thin, replace(thin, layers=teacher))

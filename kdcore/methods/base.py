@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.records import Batch, Needs, Paper, Setup, Shape, Stage, Step, TeacherAnswers, Term
+from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term
 
 
 class Build(Protocol):
@@ -118,12 +118,12 @@ class Method(nn.Module):
     # --- for the pages, before anything is built -------------------------------------------------------------------
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: Shape, teacher: Shape) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
         """Student layer -> teacher layer that the method matches; empty where it matches none."""
         return {}
 
     @classmethod
-    def deployed(cls, config: MethodConfig, student: Shape) -> Shape:
+    def deployed(cls, config: MethodConfig, student: ModelSize) -> ModelSize:
         """The size of the model that the method makes of a student of this size: what is run, timed and exported."""
         return student
 

@@ -18,7 +18,7 @@ from kdcore.losses.vocabulary import NOT_ASKED, hidden_words, soft_words
 from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft, same_width
 from kdcore.models import masked_lm
 from kdcore.models.masked_lm import MaskedLM, WordHead
-from kdcore.records import Batch, Needs, Paper, Setup, Shape, Stage, Step, TeacherAnswers, Term, want
+from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
 MASKED, DISTIL = "masked", "distil"
 
@@ -121,7 +121,7 @@ class DistilBERT(Method):
                 self.projection = _projection(setup.student.width, width, setup.seed)
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: Shape, teacher: Shape) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
         """The last layers, unless their weight is 0."""
         assert isinstance(config, cls.Config)
         return {student.layers: teacher.layers} if config.cosine_weight else {}

@@ -7,7 +7,7 @@ from pydantic import Field
 from kdcore.errors import UserError
 from kdcore.losses.relation import attention_divergence, merge_heads, token_relations
 from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft
-from kdcore.records import Needs, Paper, Setup, Shape, Stage, Step, Term, want
+from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
 class MiniLM(Method):
@@ -64,7 +64,7 @@ class MiniLM(Method):
         _same_heads(setup)
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: Shape, teacher: Shape) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
         """The last layers."""
         return {student.layers: teacher.layers}
 

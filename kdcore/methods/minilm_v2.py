@@ -9,7 +9,7 @@ from pydantic import Field
 from kdcore.errors import UserError
 from kdcore.losses.relation import merge_heads, token_relations
 from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft
-from kdcore.records import Needs, Paper, Setup, Shape, Stage, Step, Term, want
+from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 BLOCK = 16
 """Width of a teacher's block where the number of relation heads is automatic: 48 heads for 768, 64 for 1024."""
@@ -88,7 +88,7 @@ class MiniLMv2(Method):
             )
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: Shape, teacher: Shape) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
         """The student's last layer -> the chosen layer of the teacher.
 
         Raises:

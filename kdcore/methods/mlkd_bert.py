@@ -19,7 +19,7 @@ from kdcore.losses.precision import full
 from kdcore.losses.relation import token_relations
 from kdcore.losses.soft_targets import teacher_signal
 from kdcore.methods.base import Method, MethodConfig, answered
-from kdcore.records import Needs, Paper, Setup, Shape, Stage, Step, Term, want
+from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
 class MLKDBERT(Method):
@@ -122,7 +122,7 @@ class MLKDBERT(Method):
         self.projections = _linears(names, setup.student.width, self.teacher.width, setup.seed)
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: Shape, teacher: Shape) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
         """Student layers 1..M (and 0, where the embedding output is matched) -> teacher layers, in the first stage.
 
         Raises:

@@ -17,7 +17,7 @@ from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import entropy, hard_labels
 from kdcore.methods.base import Build, Method, MethodConfig, answered, hard_and_soft, listed, same_width
 from kdcore.models.shared_layers import run_again
-from kdcore.records import Needs, Paper, Setup, Shape, Stage, Step, TeacherAnswers, Term, want
+from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
 LABELS = ("confidently right", "unsurely right", "confidently wrong", "unsurely wrong")
 """What PTP predicts of the teacher, in the order of its four classes."""
@@ -107,7 +107,7 @@ class PeaKD(Method):
     # --- the student ------------------------------------------------------------------------------------------------
 
     @classmethod
-    def deployed(cls, config: MethodConfig, student: Shape) -> Shape:
+    def deployed(cls, config: MethodConfig, student: ModelSize) -> ModelSize:
         assert isinstance(config, cls.Config)
         return replace(student, layers=student.layers + len(repeated(config, student.layers)))
 
@@ -116,7 +116,7 @@ class PeaKD(Method):
         return {"student": run_again(build(), again, swap=self.config.sharing == "shuffle")}
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: Shape, teacher: Shape) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
         """Layers of the student as it runs -> teacher layers, the student's last left to the soft targets."""
         assert isinstance(config, cls.Config)
         if not config.beta:

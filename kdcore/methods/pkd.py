@@ -11,7 +11,7 @@ from kdcore import layer_map
 from kdcore.errors import UserError
 from kdcore.losses.hidden import patience, token_patience
 from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft, listed, same_width
-from kdcore.records import Needs, Paper, Setup, Shape, Stage, Step, Term, want
+from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
 class PKD(Method):
@@ -73,7 +73,7 @@ class PKD(Method):
             same_width(setup, "PKD compares states directly")
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: Shape, teacher: Shape) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
         """Student layers 1..k-1 -> teacher layers; the last is left to the soft targets. beta = 0 matches none.
 
         Raises:

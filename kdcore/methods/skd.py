@@ -12,8 +12,8 @@ from torch import Tensor
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
 from kdcore.methods.base import Method, MethodConfig, answered
+from kdcore.methods.teacher_weights import by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
-from kdcore.shares import by_rank, by_softmax
 
 FINAL = "distil"
 

@@ -22,7 +22,7 @@ from kdcore.methods.base import Method, MethodConfig, answered, listed
 from kdcore.models import masked_lm
 from kdcore.models.word_neighbours import WordNeighbours
 from kdcore.models.word_proposals import WordProposals
-from kdcore.records import Batch, Needs, Paper, Setup, Shape, Stage, Step, TeacherAnswers, Term, want
+from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
 INTERMEDIATE, PREDICT = "intermediate", "predict"
 
@@ -140,7 +140,7 @@ class TinyBERT(Method):
         self._steps = 0
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: Shape, teacher: Shape) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
         """Student layer -> teacher layer, 0 -> 0 for the embedding output; empty without an intermediate stage.
 
         Raises:
@@ -290,7 +290,7 @@ def _wanted(hidden: Iterable[int], scores: Iterable[int]) -> dict[str, tuple[int
     return want(**{name: chosen for name, chosen in layers.items() if chosen})
 
 
-def _same_heads(student: Shape, teacher: Shape, name: str) -> None:
+def _same_heads(student: ModelSize, teacher: ModelSize, name: str) -> None:
     if student.heads != teacher.heads:
         raise UserError(
             "student.heads",
@@ -300,7 +300,7 @@ def _same_heads(student: Shape, teacher: Shape, name: str) -> None:
         )
 
 
-def _marks_words(teacher: Shape, name: str) -> None:
+def _marks_words(teacher: ModelSize, name: str) -> None:
     if teacher.model_type == "roberta":
         raise UserError(
             "options.augment",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kdcore.errors import UserError
-from kdcore.records import Shape
+from kdcore.records import ModelSize
 
 TOKEN_TYPES: dict[str, int] = {"bert": 2, "roberta": 1, "distilbert": 0, "electra": 2}
 """Rows of each family's token type table."""
@@ -21,7 +21,7 @@ class Parameters:
     head: int
 
 
-def parameters(shape: Shape) -> Parameters:
+def parameters(shape: ModelSize) -> Parameters:
     """The weights of an encoder with a classifier, pooler included.
 
     Raises:
@@ -45,7 +45,7 @@ def parameters(shape: Shape) -> Parameters:
     return Parameters(embeddings + encoder + head, embeddings, encoder, head)
 
 
-def flops(shape: Shape, tokens: int, batch: int = 1, cls_only: bool = False) -> int:
+def flops(shape: ModelSize, tokens: int, batch: int = 1, cls_only: bool = False) -> int:
     """Operations of one forward pass over `batch` rows of `tokens` tokens; a multiply-add counts 2.
 
     Matrix products only (projections, Q K^T, attention times V, feed-forward, head): softmax, norms, activations and

@@ -19,13 +19,13 @@ from kdcore.config import TeacherSpec
 from kdcore.errors import UserError
 from kdcore.losses.vocabulary import NOT_ASKED
 from kdcore.models.anatomy import anatomy
+from kdcore.models.convert_weights import bert_settings
 from kdcore.models.observe import observe
-from kdcore.models.shapes import shape_of
+from kdcore.models.sizes import size_of
 from kdcore.models.sources import Located, load_encoder, locate, read_config
 from kdcore.models.tokenizers import load_tokenizer
-from kdcore.models.translate import bert_settings
 from kdcore.models.weights import read_weights, stored_names
-from kdcore.records import Encoding, Shape
+from kdcore.records import Encoding, ModelSize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -143,7 +143,7 @@ def _named() -> Iterator[None]:
 
 
 @_named()
-def find(source: str, student: Shape) -> Located:
+def find(source: str, student: ModelSize) -> Located:
     """The folder of a masked language model that fits this student, from its config and the names of its weights alone.
 
     Raises:
@@ -169,7 +169,7 @@ def find(source: str, student: Shape) -> Located:
             f"{located.words} has no head for masked words: it lacks {min(missing)}",
             "choose a model saved as BertForMaskedLM, BertForPreTraining or DistilBertForMaskedLM",
         )
-    shape = shape_of(config)
+    shape = size_of(config)
     if shape.vocabulary != student.vocabulary:
         raise UserError(
             FIELD,
@@ -200,7 +200,7 @@ def read_head(located: Located) -> WordHead:
     settings = bert_settings(config)
     try:
         with torch.device("meta"):
-            shape = shape_of(config)
+            shape = size_of(config)
             head = WordHead(
                 shape.width, shape.vocabulary, ACT2FN[settings["hidden_act"]], float(settings["layer_norm_eps"])
             )

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from kdcore.config import TeacherSpec
 from kdcore.errors import UserError
-from kdcore.models.shapes import shape_of
+from kdcore.models.sizes import size_of
 from kdcore.models.weights import build_classifier, read_weights, stored_names, weights_hash
 from kdcore.paths import run_dir
-from kdcore.records import Shape
+from kdcore.records import ModelSize
 
 __all__ = [
     "FAMILIES",
@@ -28,7 +28,7 @@ __all__ = [
     "load_encoder",
     "locate",
     "read_config",
-    "shape_at",
+    "size_at",
     "weights_hash",
 ]
 
@@ -128,9 +128,9 @@ def read_config(folder: Path, field: str = "teachers.where") -> Any:
     return config
 
 
-def shape_at(folder: Path, labels: int | None = None) -> Shape:
+def size_at(folder: Path, labels: int | None = None) -> ModelSize:
     """The size of the model in a folder, from its config alone."""
-    return shape_of(read_config(folder), labels)
+    return size_of(read_config(folder), labels)
 
 
 def load_encoder(

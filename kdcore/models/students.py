@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from kdcore import layer_map
 from kdcore.config import StudentSpec
 from kdcore.errors import CorruptError, UserError
-from kdcore.models.shapes import bert_config, shape_of, usable_positions
+from kdcore.models.convert_weights import bert_settings, bert_weights
+from kdcore.models.sizes import bert_config, size_of, usable_positions
 from kdcore.models.sources import Located, load_encoder, read_config
 from kdcore.models.tokenizers import save_tokenizer
-from kdcore.models.translate import bert_settings, bert_weights
 from kdcore.models.weights import build_classifier, read_weights, write_model
-from kdcore.records import Shape
+from kdcore.records import ModelSize
 
 
 def build_student(
-    shape: Shape,
+    shape: ModelSize,
     labels: int,
     spec: StudentSpec,
     source: nn.Module | None,
@@ -52,9 +52,9 @@ def build_student(
     if source is None:
         raise UserError("student.init", f"init={spec.init} needs a source of weights", "choose init=random")
     _check_fits(shape, source.config)
-    layers = source_layers(spec, shape_of(source.config).layers)
+    layers = source_layers(spec, size_of(source.config).layers)
     state = _chosen_weights(source, layers, shape, keep_classifier=spec.init == "teacher")
-    if shape_of(source.config).labels != labels:
+    if size_of(source.config).labels != labels:
         state = {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
     for name, value in bert_settings(source.config).items():
         if dropout is None or "dropout" not in name:
@@ -119,9 +119,9 @@ def _checkpoint(folder: str) -> nn.Module:
         raise UserError("student.checkpoint", error.problem, error.remedy) from error
 
 
-def _check_fits(shape: Shape, config: Any) -> None:
+def _check_fits(shape: ModelSize, config: Any) -> None:
     """Copied weights need the same sizes; depth and heads may differ."""
-    source = shape_of(config)
+    source = size_of(config)
     pairs = {
         "student.width": (shape.width, source.width),
         "student.intermediate": (shape.intermediate, source.intermediate),
@@ -166,7 +166,9 @@ def source_layers(spec: StudentSpec, depth: int) -> list[int]:
     return list(choose(spec.layers, depth).values())
 
 
-def _chosen_weights(source: nn.Module, layers: list[int], shape: Shape, keep_classifier: bool) -> Mapping[str, Tensor]:
+def _chosen_weights(
+    source: nn.Module, layers: list[int], shape: ModelSize, keep_classifier: bool
+) -> Mapping[str, Tensor]:
     """The source's weights under the student's names."""
     stored = bert_weights(source)
     chosen = {name: tensor for name, tensor in stored.items() if ".embeddings." in name or ".pooler." in name}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdcore.errors import UserError
-from kdcore.models.shapes import usable_positions
+from kdcore.models.sizes import usable_positions
 from kdcore.records import Encoding
 
 if TYPE_CHECKING:

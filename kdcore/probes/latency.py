@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from kdcore.models.anatomy import anatomy
 from kdcore.models.observe import evaluating
-from kdcore.models.shapes import usable_positions
+from kdcore.models.sizes import usable_positions
 
 Precision = Literal["fp32", "bf16", "bf16 weights", "int8"]
 """bf16: float32 weights under autocast, as runs compute. bf16 weights, int8: what the model itself was turned into."""

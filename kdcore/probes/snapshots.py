@@ -30,7 +30,7 @@ from kdcore.events import Probed
 from kdcore.models.observe import evaluating, observe
 from kdcore.probes.attention import AttentionMaps, Maps
 from kdcore.probes.distances import DistanceMeter
-from kdcore.records import ALL_LAYERS, Encoding, Shape
+from kdcore.records import ALL_LAYERS, Encoding, ModelSize
 
 FOLDER = "snapshots"
 """Inside a run's `probes`."""
@@ -57,7 +57,7 @@ class Plan:
     moments: int
 
 
-def plan(lengths: NDArray[np.int64], student: Shape, teachers: Sequence[Shape]) -> Plan:
+def plan(lengths: NDArray[np.int64], student: ModelSize, teachers: Sequence[ModelSize]) -> Plan:
     """The largest plan within `MAX_BYTES`: rows are given up first, then moments, then attention altogether.
 
     Args:
@@ -72,7 +72,7 @@ def plan(lengths: NDArray[np.int64], student: Shape, teachers: Sequence[Shape]) 
     return Plan(near[:0], MOMENTS)
 
 
-def size(lengths: NDArray[np.int64], moments: int, student: Shape, teachers: Sequence[Shape]) -> int:
+def size(lengths: NDArray[np.int64], moments: int, student: ModelSize, teachers: Sequence[ModelSize]) -> int:
     """Bytes on disk, a little more than it will be: attention in float16, matrices in float32.
 
     Args:
@@ -113,8 +113,8 @@ class Snapshots:
         split: str,
         rows: Encoded,
         words: Callable[[list[int]], list[str]],
-        student: Shape,
-        teachers: Mapping[str, tuple[Shape, Callable[[], nn.Module]]],
+        student: ModelSize,
+        teachers: Mapping[str, tuple[ModelSize, Callable[[], nn.Module]]],
         stages: Mapping[int, int],
         device: torch.device,
     ) -> None:

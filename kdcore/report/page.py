@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kdcore import compared
+from kdcore.analysis import comparison, significance
 from kdcore.errors import UserError
 from kdcore.figures.template import PLOTLY_JS
-from kdcore.methods import METHODS, words
-from kdcore.probes import verdict
+from kdcore.formatting import listed
+from kdcore.methods import METHODS, docs
 from kdcore.report import sections
 from kdcore.report.parts import formula, heading, listing, paragraph, prose, said
 from kdcore.report.sections import Compared
-from kdcore.wording import listed
 
 if TYPE_CHECKING:
     from kdcore.store import Store
@@ -33,7 +32,7 @@ HOW = (
     ("Scores", "A run trains one student. The student with the best score on select, training rows kept aside, is "
      "scored on the dev split, which decides nothing. Std is the sample's (N - 1). A difference is over the seeds that "
      "both have: runs of one seed share data order and initial weights."),
-    ("Is the difference real?", verdict.HOW),
+    ("Is the difference real?", significance.HOW),
     ("Curves", "A line is the mean over a group's seeds at each point that any of them logged, each seed interpolated "
      "only inside its own range. Losses are the values of single steps, without smoothing; those of two methods add up "
      "different terms."),
@@ -65,7 +64,7 @@ def html(store: Store, run_ids: Sequence[str], baseline: str | None = None, made
         raise UserError("baseline", f"{baseline[:80]} is not among the runs", "name one of the runs that are compared")
     everything = store.runs(include_archived=True)
     chosen = everything[everything["id"].isin(ids)]
-    runs, configs = compared.grouped(store, chosen)
+    runs, configs = comparison.grouped(store, chosen)
     if runs.empty:
         raise UserError("runs", "the settings of none of them can be read", "name other runs")
     readable = chosen[chosen["id"].isin(runs["id"])]
@@ -152,7 +151,7 @@ def _explained(runs: pd.DataFrame) -> Iterator[str]:
             yield paragraph(f"{key}: this program does not know the method.")
             continue
         method = METHODS[key]
-        about = words.read(method)
+        about = docs.read(method)
         yield heading(3, method.title)
         yield prose(about.idea)
         names = {*about.terms, *method.Config.model_fields}

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from kdcore.figures import equation
-from kdcore.figures.mathml import mathml
 from kdcore.figures.template import Figure, summary
-from kdcore.wording import one_line
+from kdcore.formatting import one_line
+from kdcore.report import latex
+from kdcore.report.mathml import mathml
 
 Build = Callable[[bool], Figure]
 """Draws a figure for a light page (False) or a dark one (True)."""
@@ -35,7 +35,7 @@ def prose(text: str, opening: str = "") -> str:
 
 def formula(text: str, names: Collection[str], stage: str = "") -> str:
     """A line of a loss, set by the browser; as it was written where it is no formula. names: words in it."""
-    found = equation.lines(text, names)
+    found = latex.lines(text, names)
     set_ = "<br>".join(map(mathml, found)) if found else said(text)
     return f'<p class="formula">{said(stage)}{": " if stage else ""}{set_}</p>'
 
@@ -44,7 +44,7 @@ def worded(text: str, names: Collection[str]) -> str:
     """A line of text with the formulas in it set by the browser."""
     return "".join(
         f'<span class="math">{mathml(one.text)}</span>' if one.math else _spaced(one.text)
-        for one in equation.pieces(text, names)
+        for one in latex.pieces(text, names)
     )
 
 

@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from kdcore import compared
-from kdcore.costs import points as costs
-from kdcore.costs.axes import AXES
-from kdcore.costs.readings import readings
+from kdcore.analysis import comparison, groups, significance
+from kdcore.analysis import cost_points as costs
+from kdcore.analysis.cost_axes import AXES
+from kdcore.analysis.cost_table import readings
 from kdcore.figures import curves as curve_figures
-from kdcore.figures import groups, pareto
 from kdcore.figures import layers as layer_figures
+from kdcore.figures import pareto
 from kdcore.figures import scores as score_figures
 from kdcore.figures.curves import Curve
+from kdcore.formatting import amount, duration, listed, metric_title, task_title
 from kdcore.methods import matched_layers
-from kdcore.probes import verdict
 from kdcore.report.parts import figure, listing, paragraph, said, table
 from kdcore.tasks import TASKS
-from kdcore.wording import amount, duration, listed, metric_title, task_title
 
 if TYPE_CHECKING:
     from kdcore.store import RunRow, Store
@@ -52,8 +51,8 @@ class Compared:
     @classmethod
     def of(cls, store: Store, chosen: pd.DataFrame, wanted: str | None) -> Compared:
         """chosen: the task's runs, as the store lists them. wanted: a run of the baseline."""
-        runs, configs = compared.grouped(store, chosen)
-        others = runs["group"] != compared.baseline_of(runs, wanted)
+        runs, configs = comparison.grouped(store, chosen)
+        others = runs["group"] != comparison.baseline_of(runs, wanted)
         runs = runs.assign(other=others).sort_values(["other", "seed"], kind="stable").drop(columns="other")
         members = {str(label): rows for label, rows in runs.groupby("label", sort=False)}
         ids = list(runs["id"])
@@ -86,7 +85,7 @@ class Compared:
 
 def by_task(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Methods down, tasks across, and their average."""
-    found, average = compared.by_task(runs, configs)
+    found, average = comparison.by_task(runs, configs)
     yield table(found, "Main metric on each task's dev split, mean ± std over seeds")
     yield paragraph(f"The average is the {average}.", "quiet")
 
@@ -128,13 +127,13 @@ def scores(one: Compared) -> Iterator[str]:
     title = f"{metric_title(one.metric)}, dev split"
     if len(known):
         shown = known.assign(score=(100 * known["score"]).round(2), select=(100 * known["select_score"]).round(2))
-        draw = partial(score_figures.dots, known, title, teacher=compared.teacher_score(one.evaluations, one.metric))
+        draw = partial(score_figures.dots, known, title, teacher=comparison.teacher_score(one.evaluations, one.metric))
         yield figure(
             lambda dark: draw(dark=dark),
             f"{title}. One dot a seed; the bar is the mean, the whisker ± std over seeds.",
             shown[["label", "seed", "score", "select", "name"]],
         )
-    rows = compared.table(one.runs, str(one.runs["group"].iloc[0]))
+    rows = comparison.table(one.runs, str(one.runs["group"].iloc[0]))
     yield table(rows, f"{title}: mean ± sample std over N seeds")
 
 
@@ -147,9 +146,9 @@ def verdicts(one: Compared) -> Iterator[str]:
         if any(_settings(one, label).get(key) != _settings(one, one.baseline).get(key) for key in ("own", "student")):
             yield paragraph(f"{label}: its student or data differ from the baseline's, so their runs do not pair.")
             continue
-        found = compared.verdict(members, done[one.baseline], one.metric)
-        headline, sentence = verdict.in_words(found, label, one.baseline)
-        rest = f'<br><span class="quiet">{said(verdict.basis(found))}</span>' if found.seeds else ""
+        found = comparison.verdict(members, done[one.baseline], one.metric)
+        headline, sentence = significance.in_words(found, label, one.baseline)
+        rest = f'<br><span class="quiet">{said(significance.basis(found))}</span>' if found.seeds else ""
         pair = f'<span class="quiet">{said(label)} against {said(one.baseline)}</span><br>'
         yield f'<p class="verdict">{pair}<strong>{said(headline)}</strong> {said(sentence)}{rest}</p>'
 
@@ -158,8 +157,13 @@ def curves(one: Compared) -> Iterator[str]:
     """Dev score and loss over the steps."""
     title = f"{metric_title(one.metric)}, dev split"
     tracks = (
-        (title, compared.score_curves(one.runs, one.evaluations, one.metrics, one.metric, False, "step"), 100.0, False),
-        ("Loss (weighted sum)", compared.loss_curves(one.runs, one.metrics, "loss", "loss", "step"), 1.0, True),
+        (
+            title,
+            comparison.score_curves(one.runs, one.evaluations, one.metrics, one.metric, False, "step"),
+            100.0,
+            False,
+        ),
+        ("Loss (weighted sum)", comparison.loss_curves(one.runs, one.metrics, "loss", "loss", "step"), 1.0, True),
     )
     for words, lines, scale, log in tracks:
         if lines:
@@ -208,7 +212,7 @@ def speed(one: Compared) -> Iterator[str]:
             }
         )
         for run in members["id"]:
-            timed += [{"model": label, **record} for record in compared.timings(one.store.probes(run), "latency")]
+            timed += [{"model": label, **record} for record in comparison.timings(one.store.probes(run), "latency")]
     yield table(pd.DataFrame(rows), "Size, and median time of a whole run")
     if timed:
         yield table(_latencies(pd.DataFrame(timed)), "Latency, median over runs")

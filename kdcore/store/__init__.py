@@ -6,8 +6,8 @@ import os
 import threading
 
 from kdcore.store import database
-from kdcore.store.recording import init_words, student_words
-from kdcore.store.rows import ACTIVE, STATES, RunRow, config_hash
+from kdcore.store.event_writer import init_words, student_words
+from kdcore.store.run_row import ACTIVE, STATES, RunRow, config_hash
 from kdcore.store.store import LEASE_SECONDS, LeaseLostError, Store
 
 __all__ = [

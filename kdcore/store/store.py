@@ -14,10 +14,10 @@ from sqlalchemy.exc import IntegrityError
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
 from kdcore.events import Event
-from kdcore.paths import checked_id, room
-from kdcore.store import database, frames, recording
+from kdcore.paths import cache_subdir, checked_id
+from kdcore.store import database, event_writer, queries
 from kdcore.store.process import Process, is_alive, this_process
-from kdcore.store.rows import (
+from kdcore.store.run_row import (
     ACTIVE,
     MOVES,
     STATES,
@@ -123,7 +123,7 @@ class Store:
         if sweep is not None:
             query = query.where(runs.c.sweep == sweep)
         with database.read(self.engine) as connection:
-            return frames.runs_frame(connection, query)
+            return queries.runs_frame(connection, query)
 
     def busy(self) -> bool:
         """Whether a run trains or waits: cheaper than their list."""
@@ -134,22 +134,22 @@ class Store:
     def metrics(self, run_ids: str | Sequence[str], kinds: Sequence[str] | None = None) -> pd.DataFrame:
         """run, stage, step, epoch, seconds, kind, name, value; ordered by run and step."""
         with database.read(self.engine) as connection:
-            return frames.metrics_frame(connection, _ids(run_ids), kinds)
+            return queries.metrics_frame(connection, _ids(run_ids), kinds)
 
-    def points(self, run_id: str, after: int = -1, kinds: Sequence[str] | None = None) -> list[frames.Point]:
+    def points(self, run_id: str, after: int = -1, kinds: Sequence[str] | None = None) -> list[queries.Point]:
         """What one run logged at later steps than `after`, ordered by step: what a page that follows it lacks."""
         with database.read(self.engine) as connection:
-            return frames.points(connection, run_id, after, kinds)
+            return queries.points(connection, run_id, after, kinds)
 
     def quantities(self, run_ids: str | Sequence[str]) -> list[tuple[str, str]]:
         """Kind and name of what these runs have logged, such as ("weighted", "soft"), by kind and name."""
         with database.read(self.engine) as connection:
-            return frames.quantities(connection, _ids(run_ids))
+            return queries.quantities(connection, _ids(run_ids))
 
     def evaluations(self, run_ids: str | Sequence[str]) -> pd.DataFrame:
         """run, stage, step, split, which, metric, value (fractions), rows; ordered by run and step."""
         with database.read(self.engine) as connection:
-            return frames.evaluations_frame(connection, _ids(run_ids))
+            return queries.evaluations_frame(connection, _ids(run_ids))
 
     def evaluated(self, run_id: str) -> int:
         """How many rows `evaluations` has: cheap to ask whether there is anything new."""
@@ -189,7 +189,7 @@ class Store:
             if worker is not None and row.worker != worker:
                 raise LeaseLostError(run_id)
             config, _ = read_config(row.config)
-            batch = recording.gather(events, row.number, config.train.batch_size if config else None)
+            batch = event_writer.gather(events, row.number, config.train.batch_size if config else None)
             for table, rows in ((metrics, batch.metrics), (evaluations, batch.evaluations), (probes, batch.probes)):
                 if rows:
                     connection.execute(upsert(self.engine, table), list(rows.values()))
@@ -197,7 +197,7 @@ class Store:
             if batch.evaluations:
                 of_run = select(evaluations).where(evaluations.c.run == row.number)
                 stages = changes.get("facts", row.facts if isinstance(row.facts, dict) else {}).get("stages", [])
-                changes |= recording.score_columns(row.task, connection.execute(of_run).all(), stages)
+                changes |= event_writer.score_columns(row.task, connection.execute(of_run).all(), stages)
             if changes.get("state", row.state) not in (*ACTIVE, "queued"):
                 changes |= _NO_LEASE | {"stop": None}
             if changes:
@@ -367,7 +367,7 @@ def add_row(
     row = {
         "name": run.name, "state": "queued", "config": run, "config_hash": config_hash(run),
         "protocol": protocol_hash(run), "task": run.task, "method": run.method, "options": option_words(run),
-        "student": recording.student_words(run), "init": recording.init_words(run), "seed": run.train.seed,
+        "student": event_writer.student_words(run), "init": event_writer.init_words(run), "seed": run.train.seed,
         "teachers": ", ".join(teacher.name for teacher in run.teachers), "created": time.time(),
         "position": _last(), "parent": parent, "sweep": sweep, "tags": [], "facts": dict(facts or {}),
     }  # fmt: skip
@@ -407,7 +407,7 @@ def find_row(connection: Connection, run_id: str) -> Any:
     return row
 
 
-def _merged(row: Any, batch: recording.Batch) -> dict[str, Any]:
+def _merged(row: Any, batch: event_writer.Batch) -> dict[str, Any]:
     """facts and progress as they are after this flush; stages keep their first order, replayed ones are replaced."""
     changes: dict[str, Any] = {}
     facts = row.facts if isinstance(row.facts, dict) else {}
@@ -432,7 +432,7 @@ def _ids(run_ids: str | Sequence[str]) -> list[str]:
 def _remove_folder(run_id: str) -> None:
     """Only ever a folder right under `runs/`; a link there is removed, what it points at is not."""
     try:
-        folder = room("runs") / checked_id(run_id, "run")
+        folder = cache_subdir("runs") / checked_id(run_id, "run")
     except UserError:  # a row that was not written by this program; it has no folder of ours
         return
     if folder.is_symlink():

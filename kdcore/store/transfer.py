@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from kdcore.config import RunConfig
 from kdcore.errors import CorruptError, UserError
 from kdcore.store import database
-from kdcore.store.rows import ACTIVE, config_hash, run_row
+from kdcore.store.run_row import ACTIVE, config_hash, run_row
 from kdcore.store.store import Store, add_row, find_row
 from kdcore.store.tables import evaluations, metrics, probes, runs
 

@@ -118,7 +118,7 @@ def test_same_rows_and_vocabulary_in_every_process(tasks: dict[str, TaskData], t
 def test_damaged_file_is_made_anew(damage: str, tasks: dict[str, TaskData]) -> None:
     key = "pocket-entailment"
     data.load(key)
-    (path,) = paths.room("data").glob(f"{key}-*.parquet")
+    (path,) = paths.cache_subdir("data").glob(f"{key}-*.parquet")
     if damage == "changed":
         table = pq.read_table(path)
         about = table.schema.metadata
@@ -128,7 +128,7 @@ def test_damaged_file_is_made_anew(damage: str, tasks: dict[str, TaskData]) -> N
         path.write_bytes({"cut": path.read_bytes()[:5000], "empty": b"", "other": b"no parquet"}[damage])
     assert data.load(key).fingerprint == tasks[key].fingerprint
     assert data.load(key).train.texts == tasks[key].train.texts
-    assert not list(paths.room("data").glob("*.tmp"))
+    assert not list(paths.cache_subdir("data").glob("*.tmp"))
 
 
 def test_second_load_reads_the_file(monkeypatch: pytest.MonkeyPatch, tasks: dict[str, TaskData]) -> None:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kdcore.store import open_store
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "pages"))
-import looked_at as at
-from written import add, run_config
+from tests.helpers import model_factory as at
+from tests.helpers.store_factory import add, run_config
 
 PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
 pytestmark = pytest.mark.timeout(15 * PATIENCE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -17,9 +16,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from kdcore.store import Store, open_store
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "pages"))
-from written import add, grow, run_config
+from tests.helpers.store_factory import add, grow, run_config
 
 PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
 pytestmark = pytest.mark.timeout(15 * PATIENCE)
@@ -100,7 +97,7 @@ def test_a_run_is_stopped_by_keyboard_alone(open_page: Callable[..., Any], store
 
 
 def test_a_page_left_open_does_not_grow(open_page: Callable[..., Any], server: Any, store: Store) -> None:
-    """A short soak; the long one is bench/soak.py."""
+    """A short soak; the long one is bench/leak_check.py."""
     run = add(store, run_config("pkd", 5, "left open"), end="running", steps=600)
     page = open_page(f"live?job={run}")
     page.wait_for_selector(".kd-plot-figure .main-svg")

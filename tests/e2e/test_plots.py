@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,7 @@ import pytest
 
 from kdcore.events import Probed, StepDone
 from kdcore.store import Store, open_store
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "pages"))
-from written import add, run_config
+from tests.helpers.store_factory import add, run_config
 
 PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
 pytestmark = pytest.mark.timeout(15 * PATIENCE)

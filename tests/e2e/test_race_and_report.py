@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,7 @@ from typing import Any
 import pytest
 
 from kdcore.store import open_store
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "pages"))
-from written import add, run_config
+from tests.helpers.store_factory import add, run_config
 
 PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
 pytestmark = pytest.mark.timeout(10 * PATIENCE)

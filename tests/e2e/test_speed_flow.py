@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kdcore.data import load
 from kdcore.events import RunStarted
-from kdcore.models.shapes import bert_config
+from kdcore.models.sizes import bert_config
 from kdcore.models.students import save_student
 from kdcore.models.tokenizers import tokenizer_from_vocabulary
 from kdcore.models.weights import build_classifier
-from kdcore.records import Shape
+from kdcore.records import ModelSize
 from kdcore.store import open_store
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "pages"))
-from written import add, run_config
+from tests.helpers.store_factory import add, run_config
 
 PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
 pytestmark = pytest.mark.timeout(15 * PATIENCE)
@@ -38,7 +34,9 @@ def run(server: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     assert data.vocabulary is not None
     store, tokenizer = open_store(f"sqlite:///{server.cache / 'runs.db'}"), tokenizer_from_vocabulary(data.vocabulary)
     made = add(store, run_config("kd", task=TASK))
-    shapes = {name: Shape(layers, 16, 2, 32, len(tokenizer), 64, 2) for name, layers in (("student", 1), ("large", 2))}
+    shapes = {
+        name: ModelSize(layers, 16, 2, 32, len(tokenizer), 64, 2) for name, layers in (("student", 1), ("large", 2))
+    }
     folder = server.cache / "runs" / made
     homes = {"student": folder / "student-best", "large": tmp_path_factory.mktemp("teacher") / "large"}
     for name, shape in shapes.items():

@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import small_world
 import torch
 
 from kdcore.config import RunConfig, TeacherSpec
 from kdcore.engine.trainer import train
 from kdcore.events import Event
+from tests.helpers import tiny_task
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     from kdcore.data import pocket
 
-    monkeypatch.setattr(pocket, "load", small_world.data)
+    monkeypatch.setattr(pocket, "load", tiny_task.data)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -38,12 +38,12 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def one_teacher(shelf: Path) -> tuple[TeacherSpec, ...]:
-    return small_world.teachers(shelf, 1)
+    return tiny_task.teachers(shelf, 1)
 
 
 @pytest.fixture(scope="session")
 def three_teachers(shelf: Path) -> tuple[TeacherSpec, ...]:
-    return small_world.teachers(shelf, 3)
+    return tiny_task.teachers(shelf, 3)
 
 
 class Trained:
@@ -54,14 +54,14 @@ class Trained:
         self.events: list[Event] = []
         for event in train(run, folder, control):
             self.events.append(event)
-            if isinstance(control, small_world.StopAt):
+            if isinstance(control, tiny_task.StopAt):
                 control.see(event)
 
     def of(self, kind: type) -> list:
-        return small_world.of(kind, self.events)
+        return tiny_task.of(kind, self.events)
 
     def weights(self, which: str = "last") -> dict[str, torch.Tensor]:
-        return small_world.weights(self.folder / f"student-{which}")
+        return tiny_task.weights(self.folder / f"student-{which}")
 
 
 @pytest.fixture

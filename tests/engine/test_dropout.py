@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import small_world as world
 import torch
 from torch import nn
 
@@ -15,6 +14,7 @@ from kdcore.models.observe import observe
 from kdcore.models.students import save_student
 from kdcore.models.weights import build_classifier
 from kdcore.records import Encoding, want
+from tests.helpers import tiny_task as world
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -6,18 +6,18 @@ import math
 from dataclasses import replace
 
 import pytest
-import small_world as world
 import torch
-from small_world import run
 
 from kdcore.config import RunConfig, StudentSpec, TeacherSpec
 from kdcore.engine import estimate
+from kdcore.engine.device import compute_for
 from kdcore.engine.estimate import predict
-from kdcore.engine.precision import arithmetic
 from kdcore.errors import UserError
 from kdcore.events import RunFinished, RunStarted, StepDone
 from kdcore.models.count import flops, parameters
-from kdcore.records import Shape
+from kdcore.records import ModelSize
+from tests.helpers import tiny_task as world
+from tests.helpers.tiny_task import run
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def priced(shelf, monkeypatch):
     return lambda method, options=None, **changes: predict(run(method, deep, options, student=student, **changes))
 
 
-def work(shape: Shape, rows: float, tokens: int, cls_only: bool = True) -> float:
+def work(shape: ModelSize, rows: float, tokens: int, cls_only: bool = True) -> float:
     return flops(shape, tokens, cls_only=cls_only) * rows / 1e8
 
 
@@ -165,7 +165,7 @@ def test_bad_settings_are_user_errors(one_teacher):
 
 def test_words_that_no_row_holds_cost_no_update():
     """A step without them: seven float32 numbers fewer for each weight of their vectors, at 1e9 bytes a second."""
-    shape = Shape(layers=1, width=16, heads=2, intermediate=32, vocabulary=1000, positions=64)
+    shape = ModelSize(layers=1, width=16, heads=2, intermediate=32, vocabulary=1000, positions=64)
     all_words, some = (estimate.Pace(8, 1e8, words).step(shape, 4) for words in (1000, 400))
     assert all_words - some == pytest.approx(600 * 16 * 28 / 1e9)
     assert estimate.Pace(8, 1e8, 5000).step(shape, 4) == all_words
@@ -190,8 +190,8 @@ def test_the_rate_is_timed_on_a_layer_that_is_really_run(monkeypatch):
     monkeypatch.undo()
     ticks = iter(range(10**6))
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: float(next(ticks)))
-    where = arithmetic(run("fine-tune").train)
+    where = compute_for(run("fine-tune").train)
     state = torch.get_rng_state()
     rate = estimate._rate.__wrapped__(16, 2, 32, 4, 10, where)
-    assert rate == 3 * flops(Shape(1, 16, 2, 32, vocabulary=100, positions=10, labels=1), 10, 4)
+    assert rate == 3 * flops(ModelSize(1, 16, 2, 32, vocabulary=100, positions=10, labels=1), 10, 4)
     assert torch.equal(torch.get_rng_state(), state)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 
 import pytest
-import small_world as world
 import torch
 
-from kdcore.engine.precision import Arithmetic
+from kdcore.engine.device import Compute
 from kdcore.models.observe import observe
 from kdcore.records import Encoding, want
+from tests.helpers import tiny_task as world
 
 WANTED = want("logits", "pooled", hidden=(-1,), scores=(-1,), values=(-1,))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_no_output_changes_a_bit(precision):
-    where = Arithmetic(torch.device("cpu"), precision)
+    where = Compute(torch.device("cpu"), precision)
     plain = world.model(seed=3).eval()
     frozen = where.frozen(copy.deepcopy(plain).train())
     mask = (torch.arange(12)[None] < torch.tensor([12, 9, 5, 2])[:, None]).long()

@@ -7,20 +7,20 @@ import json
 
 import numpy as np
 import pytest
-import small_world as world
 import torch
 from safetensors import SafetensorError
-from small_world import run, same
 
 from kdcore import paths
 from kdcore.config import StudentSpec
 from kdcore.engine import checkpoint, loop, results
-from kdcore.engine.precision import arithmetic, build_facts, has_fast_bf16
+from kdcore.engine.device import build_facts, compute_for, has_fast_bf16
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import RunFinished, StepDone
-from kdcore.jobs import Worker, explain
 from kdcore.models.students import save_student
+from kdcore.runs.worker import Worker, explain
 from kdcore.store import open_store
+from tests.helpers import tiny_task as world
+from tests.helpers.tiny_task import run, same
 
 
 def test_a_gpu_where_there_is_none(trained, monkeypatch):
@@ -31,11 +31,11 @@ def test_a_gpu_where_there_is_none(trained, monkeypatch):
 
 
 def test_bf16_where_it_would_be_emulated(monkeypatch):
-    monkeypatch.setattr("kdcore.engine.precision.has_fast_bf16", lambda device: False)
+    monkeypatch.setattr("kdcore.engine.device.has_fast_bf16", lambda device: False)
     with pytest.raises(UserError) as said:
-        arithmetic(run(precision="bf16").train)
+        compute_for(run(precision="bf16").train)
     assert said.value.field == "train.precision"
-    assert arithmetic(run(precision="auto").train).precision == "fp32"
+    assert compute_for(run(precision="auto").train).precision == "fp32"
 
 
 @pytest.mark.skipif(not has_fast_bf16("cpu"), reason="this processor has no AVX512-BF16 or AMX")
@@ -239,7 +239,7 @@ def test_a_best_student_that_is_damaged_before_the_readings(trained, monkeypatch
 
 
 def test_facts_name_what_bits_depend_on():
-    facts = build_facts(arithmetic(run().train))
+    facts = build_facts(compute_for(run().train))
     assert {"torch", "capability", "threads", "device", "precision", "hardware"} <= set(facts)
     assert json.loads(json.dumps(facts)) == facts
 

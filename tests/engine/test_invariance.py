@@ -8,24 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small_world as world
 import torch
 from torch import nn
 
 from kdcore.config import TrainConfig
 from kdcore.data.encode import collate
 from kdcore.engine import step
+from kdcore.engine.device import Compute
 from kdcore.engine.ensemble import Ensemble, Teacher
 from kdcore.engine.loop import Job
-from kdcore.engine.precision import Arithmetic
 from kdcore.engine.step import train_step
 from kdcore.engine.teachers import encode_rows
 from kdcore.methods import METHODS, resolve
-from kdcore.models.shapes import shape_of
+from kdcore.models.sizes import size_of
 from kdcore.models.students import save_student
 from kdcore.records import Batch, Encoding, Setup
+from tests.helpers import tiny_task as world
 
-CPU = Arithmetic(torch.device("cpu"), "fp32")
+CPU = Compute(torch.device("cpu"), "fp32")
 ROWS = np.arange(12)
 
 
@@ -52,7 +52,7 @@ class Bench:
             if not home.exists():
                 save_student(world.model(layers=4, seed=20 + i), world.tokenizer(), home)
             teachers.append(Teacher(f"t{i}", home, replace(world.SHAPE, layers=4), f"identity {i}", "made for tests"))
-        shape = shape_of(world.model().config)
+        shape = size_of(world.model().config)
         scores: dict[str, float | None] = {teacher.name: 0.5 for teacher in teachers}
         setup = Setup("classification", 2, shape, {t.name: t.shape for t in teachers}, scores)
         method = resolve(key, {})[0](resolve(key, {})[1], setup)

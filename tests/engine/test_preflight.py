@@ -8,21 +8,21 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
-import small_world as world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from small_world import run
 
 from kdcore.config import FineTune, OwnData, RunConfig, StudentSpec, TeacherSpec, TrainConfig
 from kdcore.data.splits import make_split
 from kdcore.engine import preflight
-from kdcore.engine.demo import demo_runs
 from kdcore.engine.preflight import Line, blind_guess, check
 from kdcore.engine.teachers import teacher_folder
 from kdcore.methods import METHODS
 from kdcore.models.students import save_student
+from kdcore.runs.demo import demo_runs
 from kdcore.tasks import TASKS
+from tests.helpers import tiny_task as world
+from tests.helpers.tiny_task import run
 
 Usage = namedtuple("Usage", "total used free")
 Memory = namedtuple("Memory", "available")

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_world as world
 import torch
-from small_world import QUIET, SENTIMENT, SIMILARITY, StopAt, run, same, weights
 
 from kdcore.config import ProbeConfig, RunConfig, StudentSpec
 from kdcore.engine import dropout, loop, results, step
+from kdcore.engine.device import Compute
 from kdcore.engine.loop import Job, stage_steps
-from kdcore.engine.precision import Arithmetic
 from kdcore.engine.trainer import train
 from kdcore.events import (
     Checkpointed,
@@ -30,6 +28,8 @@ from kdcore.events import (
 from kdcore.models.students import load_classifier
 from kdcore.records import Needs, Stage
 from kdcore.store import open_store
+from tests.helpers import tiny_task as world
+from tests.helpers.tiny_task import QUIET, SENTIMENT, SIMILARITY, StopAt, run, same, weights
 
 TIMES = ("seconds", "examples_per_second")
 STUDENT_RANK = {"sampling": "student-rank"}
@@ -419,8 +419,8 @@ def watch_sizes(patch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_padding_is_what_is_fast_on_the_device():
-    assert Arithmetic(torch.device("cpu"), "bf16").pad_to == 2
-    assert Arithmetic(torch.device("cuda"), "bf16").pad_to == 8
+    assert Compute(torch.device("cpu"), "bf16").pad_to == 2
+    assert Compute(torch.device("cuda"), "bf16").pad_to == 8
 
 
 def test_bucketing_is_a_choice_and_pads_less(trained, monkeypatch):

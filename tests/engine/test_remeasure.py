@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from small_world import STUDENT, run
 
-from kdcore.engine import own_process, remeasure
-from kdcore.engine.own_process import OwnProcess
+from kdcore.engine import measure_process, remeasure
+from kdcore.engine.measure_process import OwnProcess
 from kdcore.errors import UserError
 from kdcore.events import Probed, Progress, RunStarted
+from tests.helpers.tiny_task import STUDENT, run
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_child_answers_orders_asks_back_and_tells_errors(finished: Any) -> N
     order = {"run": settings.model_dump(mode="json"), "folder": str(folder), "facts": facts, "known": {}}
     lines = [order | {"rivals_of": None}, {"beside": False}, {"beside": True}, order | {"rivals_of": "nobody"}]
     answers = io.StringIO()
-    own_process.serve(io.StringIO("".join(f"{json.dumps(line)}\n" for line in lines)), answers)
+    measure_process.serve(io.StringIO("".join(f"{json.dumps(line)}\n" for line in lines)), answers)
     said = [json.loads(line) for line in answers.getvalue().splitlines()]
     assert [next(iter(one)) for one in said] == ["progress", "ask", "ask", "probed", "end", "error"]
     assert all(record["busy"] for record in said[3]["probed"][2]["records"])

@@ -7,19 +7,19 @@ import random
 import shutil
 from pathlib import Path
 
-import killed
 import pytest
-import small_world as world
 import torch
 from safetensors.torch import load_file
-from small_world import StopAt, run, same
 from torch import nn
 
 from kdcore.engine import checkpoint
 from kdcore.engine.checkpoint import Place
-from kdcore.engine.precision import has_fast_bf16
+from kdcore.engine.device import has_fast_bf16
 from kdcore.errors import CorruptError
 from kdcore.events import Evaluated, RunStarted, StepDone
+from tests.helpers import kill_process
+from tests.helpers import tiny_task as world
+from tests.helpers.tiny_task import StopAt, run, same
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def test_killed_at_random_moments_ends_the_same_bit_for_bit(trained, three_teach
     chance = random.Random(case)
     # after the first checkpoint, and again soon after it was resumed
     for moment in (chance.randrange(steps[5], steps[-1]), chance.randrange(1, 8)):
-        assert killed.in_a_process(killed.train_disturbed, settings, folder, other, moment) == -9
+        assert kill_process.in_a_process(kill_process.train_disturbed, settings, folder, other, moment) == -9
         assert checkpoint.newest(folder / "checkpoint") is not None
-    assert killed.in_a_process(killed.train_disturbed, settings, folder, other, None) == 0
+    assert kill_process.in_a_process(kill_process.train_disturbed, settings, folder, other, None) == 0
     for which in ("last", "best"):
         assert same(world.weights(folder / f"student-{which}"), whole.weights(which)), which
 
@@ -77,7 +77,7 @@ def test_killed_while_a_checkpoint_is_written(trained, one_teacher, tmp_path, sa
     """The half-written one is passed over, the one before is still there."""
     setting = run("kd", one_teacher)
     whole, folder = trained(setting), tmp_path / "killed"
-    assert killed.in_a_process(killed.train_and_die_writing, setting.model_dump_json(), folder, saves) == -9
+    assert kill_process.in_a_process(kill_process.train_and_die_writing, setting.model_dump_json(), folder, saves) == -9
     found = sorted(path.name for path in (folder / "checkpoint").iterdir())
     assert [name for name in found if name.endswith(".partial")] and len(found) == min(saves, 2)
     on = trained(setting, folder)
@@ -90,7 +90,9 @@ def test_killed_after_training_before_its_readings(trained, one_teacher, tmp_pat
     setting = run("kd", one_teacher)
     whole, folder = trained(setting), tmp_path / "killed"
     events = next(i for i, e in enumerate(whole.events, 1) if isinstance(e, Evaluated) and e.stage == "end")
-    assert killed.in_a_process(killed.train_disturbed, setting.model_dump_json(), folder, None, events) == -9
+    assert (
+        kill_process.in_a_process(kill_process.train_disturbed, setting.model_dump_json(), folder, None, events) == -9
+    )
     on = trained(setting, folder)
     assert not on.of(StepDone) and on.of(RunStarted)[0].facts["resumed_at"] == 12
     assert same(on.weights("last"), whole.weights("last")) and same(on.weights("best"), whole.weights("best"))

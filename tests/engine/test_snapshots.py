@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import killed
 import numpy as np
 import pytest
-import small_world as world
 import torch
-from small_world import StopAt, run, same
 
 from kdcore.config import ProbeConfig
-from kdcore.engine import readings, results
+from kdcore.engine import final_metrics, results
 from kdcore.engine.checkpoint import newest
 from kdcore.events import Evaluated, Probed, StageStarted, StepDone
 from kdcore.models.observe import observe
@@ -20,6 +17,9 @@ from kdcore.probes import snapshots
 from kdcore.probes.attention import head_divergences
 from kdcore.probes.distances import layer_distances
 from kdcore.records import ALL_LAYERS, Encoding
+from tests.helpers import kill_process
+from tests.helpers import tiny_task as world
+from tests.helpers.tiny_task import StopAt, run, same
 
 WATCHED = ProbeConfig(fidelity=False, latency=False, distances=True)
 TIMES = ("seconds", "examples_per_second")
@@ -28,7 +28,7 @@ TIMES = ("seconds", "examples_per_second")
 @pytest.fixture(autouse=True)
 def without_the_last_reading(monkeypatch):
     """The distances at the end are another probe's."""
-    monkeypatch.setattr(readings, "_distances", lambda *_: iter(()))
+    monkeypatch.setattr(final_metrics, "_distances", lambda *_: iter(()))
 
 
 def watched(method, teachers=(), **changes):
@@ -191,7 +191,9 @@ def test_a_killed_training_forgets_what_came_after_its_checkpoint(trained, tmp_p
     setting = watched("fine-tune", checkpoint_every=5)
     whole, folder = trained(setting), tmp_path / "killed"
     moment = next(i for i, e in enumerate(whole.events, 1) if isinstance(e, StepDone) and e.step == 9)
-    assert killed.in_a_process(killed.train_disturbed, setting.model_dump_json(), folder, None, moment) == -9
+    assert (
+        kill_process.in_a_process(kill_process.train_disturbed, setting.model_dump_json(), folder, None, moment) == -9
+    )
     assert newest(folder / "checkpoint").name.endswith("5") and max(snapshots.read(folder).steps) > 5
     on = trained(setting, folder)
     assert min(event.step for event in on.of(Probed)) > 5

@@ -1,7 +1,6 @@
 """Stages in the engine: judged by their own loss, begun from the best weights, with models of another depth."""
 
 import pytest
-import small_world as small
 import torch
 
 from kdcore.engine import preflight
@@ -9,6 +8,7 @@ from kdcore.engine.trainer import train
 from kdcore.errors import UserError
 from kdcore.events import Evaluated, RunFinished, RunStarted, RunStopped, StepDone
 from kdcore.models.students import load_classifier
+from tests.helpers import tiny_task as small
 
 
 def trained(folder, method="pea-kd", options=None, **changes):

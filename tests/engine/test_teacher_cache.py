@@ -9,26 +9,26 @@ import os
 import threading
 from pathlib import Path
 
-import killed
 import numpy as np
 import pytest
-import small_world as world
 import torch
-from small_world import run, same
 
 from kdcore import paths
 from kdcore.data.encode import collate, encode
 from kdcore.engine import teacher_cache
+from kdcore.engine.device import Compute, has_fast_bf16
 from kdcore.engine.ensemble import Ensemble
-from kdcore.engine.precision import Arithmetic, has_fast_bf16
 from kdcore.engine.teacher_cache import TeacherCache, entry_folder, make_room, pinned, tensors_of, used
 from kdcore.engine.teachers import encode_rows, prepare_teacher
 from kdcore.errors import UserError
 from kdcore.events import RunFinished, StepDone
 from kdcore.models.observe import observe
 from kdcore.records import ALL_LAYERS, Batch, want
+from tests.helpers import kill_process
+from tests.helpers import tiny_task as world
+from tests.helpers.tiny_task import run, same
 
-CPU = Arithmetic(torch.device("cpu"), "fp32")
+CPU = Compute(torch.device("cpu"), "fp32")
 EVERYTHING = want("logits", cls=ALL_LAYERS, hidden=(0, 2))
 CLOSE = {"logits": 1e-5, "cls": 2e-3, "hidden": 2e-3}
 """Largest difference of a stored value: float32 batches differ in their last digits, float16 keeps 11 bits."""
@@ -258,12 +258,12 @@ def test_several_that_open_and_fill_one_entry_at_once_agree(cache, model, rows):
 def test_a_killed_fill_leaves_nothing_that_reads_as_true(trained, one_teacher, tmp_path):
     setting = run("pkd", one_teacher, epochs=1)
     whole = trained(setting, tmp_path / "whole")
-    filled = {path: path.read_bytes() for path in paths.room("outputs").glob("*/*.values")}
-    teacher_cache.shutil.rmtree(paths.room("outputs"))
+    filled = {path: path.read_bytes() for path in paths.cache_subdir("outputs").glob("*/*.values")}
+    teacher_cache.shutil.rmtree(paths.cache_subdir("outputs"))
     folder = tmp_path / "killed"
     # dev and `select` take one write each, the training rows come in two batches of two tensors: die in the last
-    assert killed.in_a_process(killed.train_and_die_filling, setting.model_dump_json(), folder, 6) == -9
-    found = {path: path.read_bytes() for path in paths.room("outputs").glob("*/*.values")}
+    assert kill_process.in_a_process(kill_process.train_and_die_filling, setting.model_dump_json(), folder, 6) == -9
+    found = {path: path.read_bytes() for path in paths.cache_subdir("outputs").glob("*/*.values")}
     assert found.keys() == filled.keys() and found != filled, "killed too late: nothing was missing"
     present = {path: path.with_suffix(".present").read_bytes() for path in found}
     assert any(0 in bits for bits in present.values()) and any(1 in bits for bits in present.values())
@@ -288,7 +288,7 @@ def ensemble(spec, key=world.SENTIMENT, where=CPU, cached=True, **train) -> tupl
 
 
 def entries() -> set[str]:
-    return {path.name for path in paths.room("outputs").iterdir() if path.is_dir()}
+    return {path.name for path in paths.cache_subdir("outputs").iterdir() if path.is_dir()}
 
 
 def fill(spec, **settings) -> set[str]:
@@ -310,7 +310,7 @@ def test_an_entry_serves_the_same_question_only(one_teacher, shelf):
     assert len(fill(spec, max_train_rows=32)) == 1
     assert len(fill(spec, key=world.PARAPHRASE)) == 1
     if has_fast_bf16("cpu"):
-        assert len(fill(spec, where=Arithmetic(torch.device("cpu"), "bf16"))) == 1
+        assert len(fill(spec, where=Compute(torch.device("cpu"), "bf16"))) == 1
 
 
 def test_other_ids_under_other_rows(rows):
@@ -399,7 +399,7 @@ def test_the_second_run_finds_everything(trained, one_teacher, monkeypatch):
 
 
 def entry(name: str, size: int, age: float, pin: str | None = None) -> Path:
-    folder = paths.room("outputs") / name
+    folder = paths.cache_subdir("outputs") / name
     folder.mkdir()
     (folder / "logits.values").write_bytes(b"x" * size)
     if pin:
@@ -410,7 +410,7 @@ def entry(name: str, size: int, age: float, pin: str | None = None) -> Path:
 
 def dead() -> int:
     """The id of a process that has ended."""
-    child = killed.start(killed.die)
+    child = kill_process.start(kill_process.die)
     child.join()
     return child.pid
 
@@ -464,7 +464,7 @@ def test_two_uses_in_one_process_pin_apart(budget):
 def test_without_room_the_teacher_is_asked_each_time(trained, one_teacher, budget):
     setting = run("kd", one_teacher, max_steps=4, dropout=0.0, precision="fp32", log_every=1)
     kept = trained(setting)
-    teacher_cache.shutil.rmtree(paths.room("outputs"))
+    teacher_cache.shutil.rmtree(paths.cache_subdir("outputs"))
     budget(100)
     live = trained(setting)
     assert live.of(RunFinished)[0].summary["cache"]["misses"] == 0

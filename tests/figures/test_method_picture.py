@@ -7,7 +7,7 @@ import pytest
 from kdcore.figures import method_picture, palette
 from kdcore.figures.method_picture import BOTTOM, TOP, Match
 from kdcore.figures.template import summary
-from kdcore.methods import METHODS, words
+from kdcore.methods import METHODS, docs
 from kdcore.records import ALL_LAYERS, Needs, want
 
 
@@ -79,7 +79,7 @@ def test_without_a_teacher_nothing_is_joined() -> None:
 @pytest.mark.parametrize("key", METHODS)
 def test_every_method_has_a_picture(key: str) -> None:
     method = METHODS[key]
-    for part in words.parts(method, method.Config(), words.example(method)):
+    for part in docs.parts(method, method.Config(), docs.example(method)):
         found = method_picture.matches(part.needs, part.layer_map, part.depth, part.teacher_depth)
         assert bool(found) == bool(part.needs.teacher), "what is read of a teacher is compared with something"
         figure = method_picture.picture(

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from kdcore.methods import Method, resolve
-from kdcore.records import ALL_LAYERS, Batch, Encoding, Outputs, Setup, Shape, Stage, Step, Want
+from kdcore.records import ALL_LAYERS, Batch, Encoding, ModelSize, Outputs, Setup, Stage, Step, Want
 
 ROWS, TOKENS, CLASSES, WIDTH = 6, 5, 3, 8
 WITH_LAYER_ZERO = ("cls", "hidden")
 
 
-def shape(layers: int, width: int = WIDTH, labels: int = CLASSES) -> Shape:
-    return Shape(layers, width, heads=2, intermediate=2 * width, vocabulary=50, positions=32, labels=labels)
+def shape(layers: int, width: int = WIDTH, labels: int = CLASSES) -> ModelSize:
+    return ModelSize(layers, width, heads=2, intermediate=2 * width, vocabulary=50, positions=32, labels=labels)
 
 
 def attention_mask(rows: int = ROWS) -> torch.Tensor:
@@ -22,7 +22,7 @@ def attention_mask(rows: int = ROWS) -> torch.Tensor:
     return (torch.arange(TOKENS)[None] < lengths[:, None]).long()
 
 
-def outputs(wanted: Want, size: Shape, seed: int, classes: int = CLASSES, trained: bool = False) -> Outputs:
+def outputs(wanted: Want, size: ModelSize, seed: int, classes: int = CLASSES, trained: bool = False) -> Outputs:
     """Random values in the shapes of the wanted tensors; float64, with a gradient where the model is trained."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -66,8 +66,8 @@ class World:
         key: str,
         options: Mapping[str, object] | None = None,
         *,
-        student: Shape | None = None,
-        teachers: Mapping[str, Shape] | Sequence[str] | None = None,
+        student: ModelSize | None = None,
+        teachers: Mapping[str, ModelSize] | Sequence[str] | None = None,
         scores: Mapping[str, float | None] | None = None,
         regression: bool = False,
     ) -> None:
@@ -146,7 +146,7 @@ def world() -> type[World]:
 
 
 @pytest.fixture(name="shape")
-def _shape() -> Callable[..., Shape]:
+def _shape() -> Callable[..., ModelSize]:
     return shape
 
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 
-import masked_folder
 import pytest
 import torch
 from torch import nn
@@ -13,12 +12,13 @@ from kdcore.config import StudentSpec
 from kdcore.errors import UndeclaredTensorError, UserError
 from kdcore.methods import METHODS, resolve
 from kdcore.models.observe import observe
-from kdcore.models.shapes import shape_of
+from kdcore.models.sizes import size_of
 from kdcore.models.students import build_student
-from kdcore.records import TENSORS, Batch, Encoding, Outputs, Setup, Shape, Stage, Step
+from kdcore.records import TENSORS, Batch, Encoding, ModelSize, Outputs, Setup, Stage, Step
+from tests.helpers import masked_lm_folder
 
-STUDENT = Shape(layers=2, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
-TEACHER = Shape(layers=4, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
+STUDENT = ModelSize(layers=2, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
+TEACHER = ModelSize(layers=4, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(5, STUDENT.vocabulary))]
 MASKED_LM = "folder:masked-lm"
@@ -125,7 +125,7 @@ class Bench:
         )
         self.rng = torch.Generator().manual_seed(seed)
 
-    def _model(self, shape: Shape, seed: int) -> nn.Module:
+    def _model(self, shape: ModelSize, seed: int) -> nn.Module:
         model = build_student(shape, self.classes, StudentSpec(layers=shape.layers, init="random"), None, seed, 0.0)
         with torch.no_grad():  # larger than BERT's 0.02, or all models would say nearly the same
             for parameter in model.parameters():
@@ -202,7 +202,7 @@ def part(batch: Batch, rows: torch.Tensor) -> Batch:
 @pytest.fixture(autouse=True, scope="module")
 def masked_lm_at_hand(tmp_path_factory) -> Iterator[None]:
     home = tmp_path_factory.mktemp("home")
-    masked_folder.write(home / "masked-lm", VOCABULARY)
+    masked_lm_folder.write(home / "masked-lm", VOCABULARY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         yield
@@ -477,4 +477,4 @@ def test_the_deployed_model_has_the_size_that_was_announced(bench):
     """Time, memory and export are told from this size before anything is built."""
     deployed = bench.method.deployed(bench.config, STUDENT)
     main = next(iter(bench.students.values()))
-    assert shape_of(main.config) == replace(deployed, labels=bench.classes)
+    assert size_of(main.config) == replace(deployed, labels=bench.classes)

@@ -6,7 +6,6 @@ The card's invariant 10 (initial layers) is the student builder's, not a loss's.
 import math
 from dataclasses import replace
 
-import masked_folder
 import pytest
 import torch
 
@@ -16,6 +15,7 @@ from kdcore.methods import METHODS, resolve
 from kdcore.methods.distilbert import HIDDEN_WORDS, TOKENS_AT_ONCE
 from kdcore.models.observe import observe
 from kdcore.records import Batch, Encoding, Outputs, Step
+from tests.helpers import masked_lm_folder
 
 
 def hidden(step):
@@ -132,7 +132,7 @@ def rows(number: int, count: int = 6, tokens: int = 8) -> Batch:
 
 @pytest.fixture
 def source(tmp_path) -> str:
-    return masked_folder.write(tmp_path / "lm", VOCABULARY, hidden_size=8, intermediate_size=16)
+    return masked_lm_folder.write(tmp_path / "lm", VOCABULARY, hidden_size=8, intermediate_size=16)
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_the_masked_stage_comes_first_and_leaves_the_other_as_it_is(world, sourc
 
 @pytest.mark.parametrize("width", [8, 16])
 def test_the_three_terms_equal_the_equations(world, tmp_path, width):
-    source = masked_folder.write(tmp_path / "wide", VOCABULARY, hidden_size=width)
+    source = masked_lm_folder.write(tmp_path / "wide", VOCABULARY, hidden_size=width)
     weights = {"vocabulary_weight": 3.0, "words_weight": 0.5, "states_weight": 7.0}
     made = world("distilbert", {"masked_lm": source, "temperature": 3.0, "masked_chance": 0.4, **weights})
     made.method.before_stage("masked", Answers())
@@ -333,7 +333,7 @@ def test_a_resumed_run_hides_the_same_words(made, stopped):
 
 
 def test_the_head_starts_as_the_models_own_and_the_projection_from_the_seed(world, tmp_path, shape):
-    source = masked_folder.write(tmp_path / "wide", VOCABULARY, hidden_size=64, num_attention_heads=4)
+    source = masked_lm_folder.write(tmp_path / "wide", VOCABULARY, hidden_size=64, num_attention_heads=4)
     wide = shape(3, width=96)
     one, two = (world("distilbert", {"masked_lm": source}, student=wide, teachers={"big": wide}) for _ in range(2))
     one.method.before_stage("masked", Answers())
@@ -350,17 +350,17 @@ def test_the_head_starts_as_the_models_own_and_the_projection_from_the_seed(worl
 def test_models_that_do_not_fit_are_refused_before_the_run(world, source, tmp_path):
     with pytest.raises(UserError, match=r"options\.masked_lm.*is no folder"):
         world("distilbert", {"masked_lm": "folder:/nowhere"})
-    small = masked_folder.write(tmp_path / "small", VOCABULARY[:30])
+    small = masked_lm_folder.write(tmp_path / "small", VOCABULARY[:30])
     with pytest.raises(UserError, match=r"options\.masked_lm.*30 tokens.*50"):
         world("distilbert", {"masked_lm": small})
-    other = masked_folder.write(tmp_path / "other", VOCABULARY[::-1])
+    other = masked_lm_folder.write(tmp_path / "other", VOCABULARY[::-1])
     built = world("distilbert", {"masked_lm": other})
     with pytest.raises(UserError, match=r"options\.masked_lm.*differs from the student's"):
         built.method.before_stage("masked", Answers())
 
 
 def test_a_distilbert_can_be_the_masked_language_model(world, tmp_path):
-    source = masked_folder.write(tmp_path / "lm", VOCABULARY, "distilbert", hidden_size=8)
+    source = masked_lm_folder.write(tmp_path / "lm", VOCABULARY, "distilbert", hidden_size=8)
     made = world("distilbert", {"masked_lm": source})
     made.method.before_stage("masked", Answers())
     exactly(made)

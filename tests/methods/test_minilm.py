@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from test_contract import Bench
 
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, resolve
 from kdcore.records import Outputs
+from tests.methods.test_contract import Bench
 
 UNTRAINED = (
     "bert.encoder.layer.1.attention.output",

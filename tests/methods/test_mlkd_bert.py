@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_contract import Bench
 
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, resolve
 from kdcore.models.count import parameters
-from kdcore.models.shapes import PRESETS
-from kdcore.records import Outputs, Shape, Step
+from kdcore.models.sizes import PRESETS
+from kdcore.records import ModelSize, Outputs, Step
+from tests.methods.test_contract import Bench
 
 FIRST = ("embedding", "attention", "hidden")
 SECOND = ("sample", "contrast", "soft")
@@ -252,7 +252,7 @@ def test_9_fewer_heads_are_as_many_parameters():
     small, half = PRESETS["narrow-312"], PRESETS["six-layers"]
     assert (small.layers, small.width, small.heads, small.intermediate) == (4, 312, 12, 1200)
     assert (half.layers, half.width, half.heads, half.intermediate) == (6, None, None, None)
-    for size, millions in ((Shape(4, 312, 12, 1200), 14.35), (Shape(6, 768, 12, 3072), 66.96)):
+    for size, millions in ((ModelSize(4, 312, 12, 1200), 14.35), (ModelSize(6, 768, 12, 3072), 66.96)):
         counted = {parameters(replace(size, heads=heads)).total for heads in (12, 6, 3)}
         assert len(counted) == 1 and counted.pop() / 1e6 == pytest.approx(millions, abs=0.01)
 

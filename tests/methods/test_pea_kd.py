@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from kdcore.errors import UserError
 from kdcore.methods import resolve
 from kdcore.methods.pea_kd import LABELS, PeaKD, median_thresholds, ptp_labels, repeated
-from kdcore.records import Outputs, Setup, Shape
+from kdcore.records import ModelSize, Outputs, Setup
 
 
-def size(layers: int, width: int = 768) -> Shape:
-    return Shape(layers, width, 12, 4 * width)
+def size(layers: int, width: int = 768) -> ModelSize:
+    return ModelSize(layers, width, 12, 4 * width)
 
 
 def config(**options) -> PeaKD.Config:
@@ -162,7 +162,7 @@ def test_wrong_thresholds_are_named():
 
 
 def test_ptp_loss_is_the_cross_entropy_of_the_head(world, replaced):
-    made = world("pea-kd", {"thresholds": (0.5, 0.4)}, student=Shape(3, 8, 2, 16))
+    made = world("pea-kd", {"thresholds": (0.5, 0.4)}, student=ModelSize(3, 8, 2, 16))
     method = made.method.double()
     method.before_stage("ptp", Said(*answers()))
     step = made.step()
@@ -186,7 +186,7 @@ def test_ptp_loss_is_the_cross_entropy_of_the_head(world, replaced):
 
 
 def test_the_final_loss_is_pkds_on_the_depth_that_runs(world):
-    made = world("pea-kd", {"alpha": 0.3, "temperature": 2, "beta": 50}, student=Shape(3, 8, 2, 16))
+    made = world("pea-kd", {"alpha": 0.3, "temperature": 2, "beta": 50}, student=ModelSize(3, 8, 2, 16))
     step = made.step()
     s, t, y = step.student.logits, step.teacher.logits, step.batch.labels
     slow = 0.0
@@ -203,7 +203,7 @@ def test_the_final_loss_is_pkds_on_the_depth_that_runs(world):
 
 def test_everything_off_is_plain_fine_tuning(world):
     options = {"sharing": "none", "ptp": False, "alpha": 0.0, "beta": 0.0}
-    made = world("pea-kd", options, student=Shape(12, 8, 2, 16))
+    made = world("pea-kd", options, student=ModelSize(12, 8, 2, 16))
     step = made.step()
     assert [stage.name for stage in made.method.stages()] == ["distil"]
     assert float(made.loss(step)) == pytest.approx(float(F.cross_entropy(step.student.logits, step.batch.labels)))

@@ -8,7 +8,7 @@ import torch
 
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, resolve
-from kdcore.shares import by_rank, by_softmax
+from kdcore.methods.teacher_weights import by_rank, by_softmax
 
 NAMES = ["small", "medium", "large"]
 SCORES = {"small": 0.70, "medium": 0.75, "large": 0.90}

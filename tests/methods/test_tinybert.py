@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import masked_folder
 import pytest
 import torch
-from test_contract import Bench
 
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, resolve
 from kdcore.models.count import parameters
 from kdcore.models.word_neighbours import STOP_WORDS
-from kdcore.records import Batch, Encoding, Outputs, Shape
+from kdcore.records import Batch, Encoding, ModelSize, Outputs
+from tests.helpers import masked_lm_folder
+from tests.methods.test_contract import Bench
 
 STATES = ("embedding", "hidden")
 
@@ -303,7 +303,7 @@ def test_projections_are_no_part_of_the_student():
     shape = made.setup.student
     assert made.method.deployed(made.config, shape) == shape
     assert sum(p.numel() for p in made.students["student"].parameters()) == parameters(replace(shape, labels=3)).total
-    assert parameters(Shape(4, 312, 12, 1200)).total / 1e6 == pytest.approx(14.35, abs=0.005)
+    assert parameters(ModelSize(4, 312, 12, 1200)).total / 1e6 == pytest.approx(14.35, abs=0.005)
 
 
 # --- stages (10) ----------------------------------------------------------------------------------------------------
@@ -471,7 +471,7 @@ def test_words_say_that_neighbours_are_not_the_papers():
 @pytest.fixture
 def proposing(tmp_path, shape) -> dict[str, object]:
     """Options, and shapes of the vocabulary above."""
-    source = masked_folder.write(tmp_path / "lm", VOCABULARY)
+    source = masked_lm_folder.write(tmp_path / "lm", VOCABULARY)
     known = replace(shape(3), vocabulary=len(VOCABULARY))
     options = {"augment": "masked-lm", "masked_lm": source, "augment_words": 3}
     return {"options": options, "student": known, "teachers": {"big": replace(shape(6), vocabulary=len(VOCABULARY))}}
@@ -524,7 +524,7 @@ def test_a_masked_language_model_must_be_named_and_fit(world, proposing, tmp_pat
         asked(world, proposing, masked_lm="")
     with pytest.raises(UserError, match=r"options\.masked_lm.*is no folder"):
         asked(world, proposing, masked_lm="folder:/nowhere")
-    other = masked_folder.write(tmp_path / "other", VOCABULARY[::-1])
+    other = masked_lm_folder.write(tmp_path / "other", VOCABULARY[::-1])
     made = asked(world, proposing, masked_lm=other)
     with pytest.raises(UserError, match=r"options\.masked_lm.*differs from the student's"):
         made.method.before_stage("intermediate", Answers())

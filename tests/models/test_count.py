@@ -10,8 +10,8 @@ from kdcore.engine.dropout import seeded_dropout
 from kdcore.errors import UserError
 from kdcore.models.count import flops, parameters
 from kdcore.models.observe import observe
-from kdcore.models.shapes import bert_config, shape_of
-from kdcore.records import Shape, want
+from kdcore.models.sizes import bert_config, size_of
+from kdcore.records import ModelSize, want
 
 
 def built(config):
@@ -30,14 +30,14 @@ def distinct(module):
     ("layers", "millions"), [(1, 31.52), (2, 38.60), (3, 45.69), (4, 52.78), (6, 66.96), (12, 109.48)]
 )
 def test_published_counts_of_bert(layers, millions):
-    assert parameters(Shape(layers, 768, 12, 3072)).total / 1e6 == pytest.approx(millions, abs=0.006)
+    assert parameters(ModelSize(layers, 768, 12, 3072)).total / 1e6 == pytest.approx(millions, abs=0.006)
 
 
 def test_published_count_of_tinybert():
-    assert parameters(Shape(4, 312, 12, 1200)).total / 1e6 == pytest.approx(14.35, abs=0.006)
+    assert parameters(ModelSize(4, 312, 12, 1200)).total / 1e6 == pytest.approx(14.35, abs=0.006)
 
 
-@pytest.mark.parametrize("shape", [Shape(3, 32, 4, 48, 100, 64, 3), Shape(1, 16, 1, 64, 50, 512, 1)])
+@pytest.mark.parametrize("shape", [ModelSize(3, 32, 4, 48, 100, 64, 3), ModelSize(1, 16, 1, 64, 50, 512, 1)])
 def test_bert_counts_part_by_part(shape):
     model = built(bert_config(shape, shape.labels, None))
     count = parameters(shape)
@@ -50,12 +50,12 @@ def test_bert_counts_part_by_part(shape):
 @pytest.mark.parametrize("family", ["roberta", "distilbert", "electra"])
 def test_other_families_counts(tiny, family):
     model = tiny(family)
-    assert parameters(shape_of(model.config)).total == distinct(model)
+    assert parameters(size_of(model.config)).total == distinct(model)
 
 
 def test_unknown_family_is_refused():
     with pytest.raises(UserError, match="gpt2"):
-        parameters(Shape(1, 8, 1, 8, model_type="gpt2"))
+        parameters(ModelSize(1, 8, 1, 8, model_type="gpt2"))
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])
@@ -64,7 +64,7 @@ def test_flops_equal_torchs_counter(tiny, encoding, family):
     model.set_attn_implementation("eager")  # the counter reads SDPA's operands only on some devices
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(input_ids=encoding.input_ids, attention_mask=encoding.attention_mask)
-    assert flops(shape_of(model.config), tokens=7, batch=3) == counter.get_total_flops()
+    assert flops(size_of(model.config), tokens=7, batch=3) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])
@@ -77,5 +77,5 @@ def test_flops_of_a_lean_last_layer_equal_torchs_counter(tiny, encoding, family)
     ):
         observe(model, encoding, want("logits"))
     sums = 2 * 3 * 2 * 7 * 16  # one query's scores and mix: a multiply-add a number, and no product of matrices
-    assert flops(shape_of(model.config), tokens=7, batch=3, cls_only=True) == counter.get_total_flops() + sums
-    assert counter.get_total_flops() < flops(shape_of(model.config), tokens=7, batch=3)
+    assert flops(size_of(model.config), tokens=7, batch=3, cls_only=True) == counter.get_total_flops() + sums
+    assert counter.get_total_flops() < flops(size_of(model.config), tokens=7, batch=3)

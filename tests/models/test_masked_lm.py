@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import masked_folder
 import numpy as np
 import pytest
 import torch
@@ -16,10 +15,11 @@ from kdcore.models import masked_lm
 from kdcore.models.masked_lm import find, load, read_head
 from kdcore.models.students import save_student
 from kdcore.models.tokenizers import save_tokenizer, tokenizer_from_vocabulary
-from kdcore.records import Encoding, Shape
+from kdcore.records import Encoding, ModelSize
+from tests.helpers import masked_lm_folder
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!", "##s", *(f"w{chr(97 + i)}" for i in range(13))]
-STUDENT = Shape(layers=2, width=16, heads=2, intermediate=32, vocabulary=len(VOCABULARY), positions=32)
+STUDENT = ModelSize(layers=2, width=16, heads=2, intermediate=32, vocabulary=len(VOCABULARY), positions=32)
 FAMILIES = ["bert", "distilbert"]
 
 
@@ -57,8 +57,8 @@ def edit(folder, change) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_are_those_of_transformers_own_class(tmp_path, family):
-    lm = loaded(masked_folder.write(tmp_path / "lm", VOCABULARY, family, seed=3))
-    theirs, encoding = masked_folder.model(len(VOCABULARY), family, seed=3), rows()
+    lm = loaded(masked_lm_folder.write(tmp_path / "lm", VOCABULARY, family, seed=3))
+    theirs, encoding = masked_lm_folder.model(len(VOCABULARY), family, seed=3), rows()
     inputs = {"input_ids": encoding.input_ids, "attention_mask": encoding.attention_mask}
     if family == "bert":
         inputs["token_type_ids"] = encoding.token_type_ids
@@ -73,7 +73,7 @@ def test_scores_are_those_of_transformers_own_class(tmp_path, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_table_of_output_words_of_its_own_is_read(tmp_path, family):
     folder = tmp_path / "lm"
-    source = masked_folder.write(folder, VOCABULARY, family)
+    source = masked_lm_folder.write(folder, VOCABULARY, family)
     table = torch.randn(len(VOCABULARY), 16, generator=torch.Generator().manual_seed(1))
     name = "cls.predictions.decoder.weight" if family == "bert" else "vocab_projector.weight"
     edit(folder, lambda state: state | {name: table})
@@ -84,7 +84,7 @@ def test_a_table_of_output_words_of_its_own_is_read(tmp_path, family):
 
 def test_names_of_checkpoints_from_tensorflow_are_read(tmp_path):
     folder = tmp_path / "lm"
-    source = masked_folder.write(folder, VOCABULARY)
+    source = masked_lm_folder.write(folder, VOCABULARY)
     expected = read_head(find(source, STUDENT)).state_dict()
     old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 
@@ -98,7 +98,7 @@ def test_names_of_checkpoints_from_tensorflow_are_read(tmp_path):
 
 
 def test_it_is_frozen_and_no_module(tmp_path):
-    lm = loaded(masked_folder.write(tmp_path / "lm", VOCABULARY))
+    lm = loaded(masked_lm_folder.write(tmp_path / "lm", VOCABULARY))
     assert not isinstance(lm, torch.nn.Module) and not lm.encoder.training
     states = lm.states(rows())
     assert not states.requires_grad and not lm.scores(states.requires_grad_()).requires_grad
@@ -106,7 +106,7 @@ def test_it_is_frozen_and_no_module(tmp_path):
 
 
 def test_a_head_that_is_read_again_is_a_copy_that_learns(tmp_path):
-    found = find(masked_folder.write(tmp_path / "lm", VOCABULARY), STUDENT)
+    found = find(masked_lm_folder.write(tmp_path / "lm", VOCABULARY), STUDENT)
     one, two = read_head(found), read_head(found)
     assert all(p.requires_grad for p in one.parameters())
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_a_head_that_is_read_again_is_a_copy_that_learns(tmp_path):
 
 
 def test_nothing_here_uses_global_randomness(tmp_path):
-    source = masked_folder.write(tmp_path / "lm", VOCABULARY)
+    source = masked_lm_folder.write(tmp_path / "lm", VOCABULARY)
     before = torch.get_rng_state()
     loaded(source).hide(rows(), 0.5, np.random.default_rng(0))
     assert torch.equal(torch.get_rng_state(), before)
@@ -129,7 +129,7 @@ def test_nothing_here_uses_global_randomness(tmp_path):
 
 @pytest.fixture
 def lm(tmp_path):
-    return loaded(masked_folder.write(tmp_path / "lm", VOCABULARY))
+    return loaded(masked_lm_folder.write(tmp_path / "lm", VOCABULARY))
 
 
 def test_words_are_hidden_in_the_shares_of_the_paper(lm):
@@ -196,53 +196,53 @@ def test_a_family_without_the_marks_of_pieces(tiny, tmp_path):
 
 def test_weights_that_could_run_code(tmp_path):
     folder = tmp_path / "lm"
-    source = masked_folder.write(folder, VOCABULARY)
+    source = masked_lm_folder.write(folder, VOCABULARY)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert "can run code" in problem(source).problem
 
 
 def test_another_size_of_vocabulary(tmp_path):
-    source = masked_folder.write(tmp_path / "lm", [*VOCABULARY, "more"])
+    source = masked_lm_folder.write(tmp_path / "lm", [*VOCABULARY, "more"])
     assert problem(source).problem == "its vocabulary has 21 tokens, the student's 20"
 
 
 def test_another_vocabulary_of_the_same_size(tmp_path):
-    source = masked_folder.write(tmp_path / "lm", [*VOCABULARY[:-2], VOCABULARY[-1], VOCABULARY[-2]])
+    source = masked_lm_folder.write(tmp_path / "lm", [*VOCABULARY[:-2], VOCABULARY[-1], VOCABULARY[-2]])
     assert "id 18 is 'wm', the student's 'wl'" in problem(source).problem
     find(source, STUDENT)  # only the whole tokenizer tells
 
 
 def test_no_vocabulary_in_the_folder(tmp_path):
     folder = tmp_path / "lm"
-    source = masked_folder.write(folder, VOCABULARY)
+    source = masked_lm_folder.write(folder, VOCABULARY)
     for file in folder.glob("*token*"):
         file.unlink()
     assert "holds no vocabulary" in problem(source).problem
 
 
 def test_fewer_positions_than_the_student(tmp_path):
-    source = masked_folder.write(tmp_path / "lm", VOCABULARY, max_position_embeddings=16)
+    source = masked_lm_folder.write(tmp_path / "lm", VOCABULARY, max_position_embeddings=16)
     assert "reads 16 tokens, the student 32" in problem(source).problem
 
 
 @pytest.mark.parametrize("name", ["cls.predictions.bias", "bert.encoder.layer.1.output.dense.weight"])
 def test_weights_that_are_missing(tmp_path, name):
     folder = tmp_path / "lm"
-    source = masked_folder.write(folder, VOCABULARY)
+    source = masked_lm_folder.write(folder, VOCABULARY)
     edit(folder, lambda state: {known: tensor for known, tensor in state.items() if known != name})
     assert name in problem(source).problem
 
 
 def test_a_head_that_does_not_fit_its_config(tmp_path):
     folder = tmp_path / "lm"
-    source = masked_folder.write(folder, VOCABULARY)
+    source = masked_lm_folder.write(folder, VOCABULARY)
     edit(folder, lambda state: state | {"cls.predictions.bias": torch.zeros(3)})
     assert "does not fit its config" in problem(source).problem
 
 
 def test_an_activation_that_does_not_exist(tmp_path):
     folder = tmp_path / "lm"
-    source = masked_folder.write(folder, VOCABULARY)
+    source = masked_lm_folder.write(folder, VOCABULARY)
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_act": "no-such"}))
     problem(source)
@@ -256,7 +256,7 @@ def test_the_tokenizer_alone_decides_which_ids_are_special(tmp_path, lm):
     tokenizer = tokenizer_from_vocabulary(VOCABULARY)
     tokenizer.mask_token = None
     folder = tmp_path / "blind"
-    source = masked_folder.write(folder, VOCABULARY)
+    source = masked_lm_folder.write(folder, VOCABULARY)
     save_tokenizer(tokenizer, folder)
     assert "no [MASK]" in problem(source).problem
     assert masked_lm.FIELD == "options.masked_lm"

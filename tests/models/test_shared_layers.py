@@ -8,13 +8,13 @@ from kdcore.engine.checkpoint import Place
 from kdcore.models.observe import observe
 from kdcore.models.shared_layers import run_again
 from kdcore.models.students import build_student, load_classifier, save_student
-from kdcore.records import Encoding, Shape
+from kdcore.records import Encoding, ModelSize
 
-SHAPE = Shape(layers=2, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
+SHAPE = ModelSize(layers=2, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
 
 
 def plain(layers: int = 2, seed: int = 0) -> torch.nn.Module:
-    shape = Shape(**{**vars(SHAPE), "layers": layers})
+    shape = ModelSize(**{**vars(SHAPE), "layers": layers})
     model = build_student(shape, 3, StudentSpec(layers=layers, init="random"), None, seed, 0.0)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -309,7 +309,7 @@ def test_the_real_package_where_it_is_installed():
 
 def test_listing_packages_imports_neither_torch_nor_them():
     code = (
-        "import sys; from kdcore.models.shapes import PRESETS; from kdcore.models.count import parameters;"
+        "import sys; from kdcore.models.sizes import PRESETS; from kdcore.models.count import parameters;"
         "assert PRESETS; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

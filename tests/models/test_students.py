@@ -10,7 +10,7 @@ import torch
 from kdcore.config import StudentSpec
 from kdcore.errors import CorruptError, UserError
 from kdcore.models.observe import observe
-from kdcore.models.shapes import shape_of, student_shape
+from kdcore.models.sizes import size_of, student_size
 from kdcore.models.sources import weights_hash
 from kdcore.models.students import build_student, load_classifier, save_student
 from kdcore.models.tokenizers import load_tokenizer, tokenizer_from_vocabulary
@@ -20,8 +20,8 @@ TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog"]
 
 
 def build(spec, source, labels=3, seed=0, dropout=None):
-    base = shape_of(source.config)
-    return build_student(student_shape(spec, base, labels), labels, spec, source, seed, dropout)
+    base = size_of(source.config)
+    return build_student(student_size(spec, base, labels), labels, spec, source, seed, dropout)
 
 
 def same(first, second):
@@ -156,11 +156,11 @@ def test_what_does_not_fit_names_its_field(tiny, spec, field):
 
 def test_another_vocabulary_or_no_source_is_refused(tiny):
     source, spec = tiny(), StudentSpec(layers=1)
-    other = shape_of(source.config).__class__(1, 16, 4, 24, vocabulary=50, positions=20)
+    other = size_of(source.config).__class__(1, 16, 4, 24, vocabulary=50, positions=20)
     with pytest.raises(UserError, match="vocabulary 50 differs from 40"):
         build_student(other, 2, spec, source, 0, None)
     with pytest.raises(UserError, match="needs a source"):
-        build_student(shape_of(source.config), 2, spec, None, 0, None)
+        build_student(size_of(source.config), 2, spec, None, 0, None)
 
 
 def test_other_head_counts_may_take_the_layers(tiny):
@@ -194,7 +194,7 @@ def test_a_checkpoint_fills_the_student(tiny, tmp_path):
     saved = tiny(layers=3, seed=9)
     save_student(saved, None, tmp_path / "c")
     spec = StudentSpec(layers=2, init="checkpoint", checkpoint=str(tmp_path / "c"), init_layers="last")
-    student = build_student(student_shape(spec, shape_of(saved.config), 2), 2, spec, None, 0, None)
+    student = build_student(student_size(spec, size_of(saved.config), 2), 2, spec, None, 0, None)
     assert same(student.bert.encoder.layer[1], saved.bert.encoder.layer[2])
     assert same(student.bert.embeddings, saved.bert.embeddings)
 

@@ -1,23 +1,23 @@
 """Words that a masked language model proposes for those of a row: which, and what a replacement leaves alone."""
 
-import masked_folder
 import numpy as np
 import pytest
 import torch
 
 from kdcore.models import masked_lm
 from kdcore.models.word_proposals import WordProposals
-from kdcore.records import Encoding, Shape
+from kdcore.records import Encoding, ModelSize
+from tests.helpers import masked_lm_folder
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!", "7", "the", "x", "film", "movie", "plot", "good",
               "fine", "bad", "##s", "##y", "##7"]  # fmt: skip
-STUDENT = Shape(2, 16, 2, 32, vocabulary=len(VOCABULARY), positions=32)
+STUDENT = ModelSize(2, 16, 2, 32, vocabulary=len(VOCABULARY), positions=32)
 BEGINS = {token for token in VOCABULARY if token[0] not in "[#"}
 
 
 @pytest.fixture(scope="module")
 def lm(tmp_path_factory):
-    source = masked_folder.write(tmp_path_factory.mktemp("lm") / "lm", VOCABULARY)
+    source = masked_lm_folder.write(tmp_path_factory.mktemp("lm") / "lm", VOCABULARY)
     return masked_lm.load(masked_lm.find(source, STUDENT), VOCABULARY)
 
 

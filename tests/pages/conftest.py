@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(path) for path in (ROOT, Path(__file__).parent) if str(path) not in sys.path]
 
 
 class NoWorker:
@@ -38,7 +36,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A store in a folder of its own, and a worker that does nothing."""
     import streamlit as st
 
-    import kdcore.jobs
+    import kdcore.runs.worker
     from kdcore.store import open_store
 
     monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path))
@@ -47,7 +45,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     st.cache_resource.clear()
     st.cache_data.clear()
     held = NoWorker(open_store())
-    monkeypatch.setattr(kdcore.jobs, "jobs", lambda: held)
+    monkeypatch.setattr(kdcore.runs.worker, "jobs", lambda: held)
     yield open_store()
     st.cache_resource.clear()
     st.cache_data.clear()

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from written import add, run_config, words
 
 from kdcore.config import RunConfig
-from kdcore.presets import find_preset
-from pages.parts import planned, recipe
+from kdcore.runs.recipes import find_preset
+from pages.parts.common import cached
+from pages.parts.launch import recipe
+from tests.helpers.store_factory import add, run_config, words
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +22,8 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> None:
     guess = SimpleNamespace(
         seconds=61.0, teacher_seconds=9.0, memory_bytes=3e8, disk_bytes=1e6, steps=700, basis="one layer timed"
     )
-    monkeypatch.setattr(planned, "checks", lambda settings: [])
-    monkeypatch.setattr(planned, "prediction", lambda settings: guess)
+    monkeypatch.setattr(cached, "checks", lambda settings: [])
+    monkeypatch.setattr(cached, "prediction", lambda settings: guess)
 
 
 @pytest.fixture

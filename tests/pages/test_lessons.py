@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from written import add, fill, run_config, words
 
 from kdcore.methods import METHODS
-from pages.parts import lesson
-from pages.parts.lesson import Lesson, lessons
+from pages.parts.learn import lesson
+from pages.parts.learn.lesson import Lesson, lessons
+from tests.helpers.store_factory import add, fill, run_config, words
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "\n".join(path.read_text() for path in (ROOT / "pages").rglob("*.py"))

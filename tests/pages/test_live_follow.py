@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import streamlit as st
-from written import add, grow, run_config, words
 
 from kdcore.events import Evaluated, RunStarted, StepDone
 from kdcore.figures import curves
 from kdcore.figures.curves import series
-from pages.parts import loss, plot
-from pages.parts.followed import KINDS, Followed, follow
+from pages.parts.common import loss_equation, plot
+from pages.parts.live.point_cache import KINDS, Followed, follow
+from tests.helpers.store_factory import add, grow, run_config, words
 
 TERMS = {"hard": 0.7, "soft": 0.3}
 
@@ -41,8 +41,8 @@ def test_what_is_followed_is_what_the_store_holds(store: Any) -> None:
     whole = series(metrics)
     assert list(seen.series()) == list(whole)
     assert all(np.array_equal(seen.series()[key], whole[key]) for key in whole)
-    few, full = loss.latest_terms(seen.latest()), loss.latest_terms(metrics)
-    assert few.equals(full) and loss.stage_of(seen.latest()) == loss.stage_of(metrics)
+    few, full = loss_equation.latest_terms(seen.latest()), loss_equation.latest_terms(metrics)
+    assert few.equals(full) and loss_equation.stage_of(seen.latest()) == loss_equation.stage_of(metrics)
 
 
 @pytest.mark.usefixtures("session")

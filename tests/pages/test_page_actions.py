@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from written import add, fill, run_config, words
 
-from kdcore import example
+from kdcore.runs import example
+from tests.helpers.store_factory import add, fill, run_config, words
 
 
 def test_live_writes_the_loss_as_an_equation_with_its_numbers(store: Any, visit: Callable[..., Any]) -> None:
@@ -90,11 +90,11 @@ def test_launch_shows_sizes_and_the_layer_map(store: Any, visit: Callable[..., A
 def test_launch_draws_the_layer_map_of_the_model_that_runs(
     store: Any, visit: Callable[..., Any], monkeypatch: Any, method: str, drawn: tuple[int, int] | None
 ) -> None:
-    from pages.parts import plan
+    from pages.parts.launch import preview
 
     _ready_engine(monkeypatch)
-    asked, real = [], plan.map_figure
-    monkeypatch.setattr(plan, "map_figure", lambda *sizes: asked.append(sizes) or real(*sizes))
+    asked, real = [], preview.map_figure
+    monkeypatch.setattr(preview, "map_figure", lambda *sizes: asked.append(sizes) or real(*sizes))
     app = visit("launch")
     app.selectbox(key="launch.method").set_value(method).run()
     app.selectbox(key="launch.preset").set_value("two-layers").run()
@@ -196,9 +196,9 @@ def test_start_queues_the_demo(store: Any, visit: Callable[..., Any], monkeypatc
     import sys
     import types
 
-    demo = types.ModuleType("kdcore.engine.demo")
+    demo = types.ModuleType("kdcore.runs.demo")
     demo.demo_runs = lambda *_: [run_config("fine-tune"), run_config("kd")]  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "kdcore.engine.demo", demo)
+    monkeypatch.setitem(sys.modules, "kdcore.runs.demo", demo)
     app = visit("start")
     app.button(key="start_demo").click().run()
     assert not app.exception
@@ -207,14 +207,14 @@ def test_start_queues_the_demo(store: Any, visit: Callable[..., Any], monkeypatc
 
 def _ready_engine(monkeypatch: Any, level: str = "ok") -> None:
     """Checks and forecast without reading any model."""
-    from pages.parts import planned
+    from pages.parts.common import cached
 
     line = SimpleNamespace(level=level, field="teachers", words="no such teacher", remedy="choose one")
     guess = SimpleNamespace(
         seconds=61.0, teacher_seconds=9.0, memory_bytes=3e8, disk_bytes=1e6, steps=700, basis="one layer timed"
     )
-    monkeypatch.setattr(planned, "checks", lambda settings: [line])
-    monkeypatch.setattr(planned, "prediction", lambda settings: guess)
+    monkeypatch.setattr(cached, "checks", lambda settings: [line])
+    monkeypatch.setattr(cached, "prediction", lambda settings: guess)
 
 
 def test_live_shows_draws_gradients_and_how_the_prediction_held(store: Any, visit: Callable[..., Any]) -> None:

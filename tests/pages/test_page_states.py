@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from written import PAGES, add, fill, run_config, words
+
+from tests.helpers.store_factory import PAGES, add, fill, run_config, words
 
 HOSTILE = "<script>alert(1)</script> [x](javascript:alert(1)) :red[r] $e^x$ **b** `c` ![i](http://e.org/i.png)\n# head"
 

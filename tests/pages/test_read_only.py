@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from written import PAGES, add, fill, run_config, words
 
 from kdcore.errors import UserError
 from kdcore.store import Store
 from kdcore.store.tables import metadata
-from pages.parts.read_only import READS, WORDS, Reading, guarded, read_only
+from pages.parts.common.read_only import READS, WORDS, Reading, guarded, read_only
+from tests.helpers.store_factory import PAGES, add, fill, run_config, words
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFERS = [name for name, _ in inspect.getmembers(Store, inspect.isfunction) if not name.startswith("_")]
@@ -69,7 +69,7 @@ def test_what_counts_as_reading_writes_nothing(store: Any) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_button_of_any_page_changes_anything(page: str, store: Any, visit: Callable[..., Any]) -> None:
-    from kdcore.jobs import jobs
+    from kdcore.runs.worker import jobs
 
     made = fill(store, seeds=1)
     running = add(store, run_config("kd", 7), end="running")
@@ -135,8 +135,8 @@ def _calls(path: Path) -> Iterator[str]:
 
 def test_there_is_one_door_to_the_store_and_one_to_the_worker() -> None:
     """What does not come through them would not be guarded."""
-    doors = {"kdcore.store.open_store": "selection.py", "kdcore.jobs.jobs": "strip.py"}
+    doors = {"kdcore.store.open_store": "selection.py", "kdcore.runs.worker.jobs": "strip.py"}
     for path in [ROOT / "app.py", *(ROOT / "pages").rglob("*.py")]:
         for name in _calls(path):
             assert doors.get(name, path.name) == path.name, f"{path.name} imports {name}"
-            assert not name.startswith(("kdcore.store.store", "kdcore.store.database", "kdcore.bundle")), path.name
+            assert not name.startswith(("kdcore.store.store", "kdcore.store.database", "kdcore.runs.bundle")), path.name

@@ -7,17 +7,17 @@ import json
 import pytest
 import torch
 
-from kdcore.models.shapes import bert_config
+from kdcore.models.sizes import bert_config
 from kdcore.models.weights import build_classifier
 from kdcore.probes import latency
 from kdcore.probes.latency import hardware_name, measure
-from kdcore.records import Shape
+from kdcore.records import ModelSize
 
 
 @pytest.fixture
 def models():
     return {
-        name: build_classifier(bert_config(Shape(layers, 16, 2, 24, 30, 16, 2), 2, None), {}, 0)[0]
+        name: build_classifier(bert_config(ModelSize(layers, 16, 2, 24, 30, 16, 2), 2, None), {}, 0)[0]
         for name, layers in (("teacher", 2), ("student", 1))
     }
 

@@ -10,14 +10,14 @@ import torch
 
 from kdcore.data.encode import Encoded
 from kdcore.errors import CorruptError
-from kdcore.models.shapes import bert_config
+from kdcore.models.sizes import bert_config
 from kdcore.models.weights import build_classifier
 from kdcore.probes import snapshots
 from kdcore.probes.snapshots import MOMENTS, ROWS, Snapshots, moments, plan, size
-from kdcore.records import Shape
+from kdcore.records import ModelSize
 
-SMALL = Shape(layers=2, width=16, heads=4, intermediate=24, vocabulary=20, positions=64)
-LARGE = Shape(layers=24, width=1024, heads=16, intermediate=4096)
+SMALL = ModelSize(layers=2, width=16, heads=4, intermediate=24, vocabulary=20, positions=64)
+LARGE = ModelSize(layers=24, width=1024, heads=16, intermediate=4096)
 
 
 def rows_of(*lengths):
@@ -68,7 +68,7 @@ def test_large_models_keep_fewer_rows_then_fewer_moments_then_no_attention():
     assert kept[512] == (0, MOMENTS)
     for length, (rows, count) in kept.items():
         assert size(np.full(rows, length), count, LARGE, [LARGE]) <= snapshots.MAX_BYTES
-    deepest = Shape(layers=48, width=64, heads=64, intermediate=64)
+    deepest = ModelSize(layers=48, width=64, heads=64, intermediate=64)
     assert size(np.empty(0, np.int64), MOMENTS, deepest, [deepest] * 12) < snapshots.MAX_BYTES
 
 
@@ -137,7 +137,7 @@ def test_nothing_kept_is_none_and_damage_is_told(tmp_path):
 
 def test_they_travel_with_their_run(tmp_path):
     """A bundle takes the files that are named and made as these are."""
-    from kdcore.bundle import _belongs
+    from kdcore.runs.bundle import _belongs
 
     taker(tmp_path, rows_of(8), {0: 5}).take(model(), 0)
     names = [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()]

@@ -37,7 +37,7 @@ def load(task: Task) -> TaskData:
 
 
 def _path(task: Task) -> Path:
-    return paths.room("data") / f"{task.key}-{_recipe()}.parquet"
+    return paths.cache_subdir("data") / f"{task.key}-{_recipe()}.parquet"
 
 
 @cache

@@ -1,0 +1,59 @@
+"""Commands that change what is kept: stop, export, import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from kdcore.cli.console import plain
+from kdcore.errors import UserError
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(stop)
+    app.command()(export)
+    app.command("import")(import_)
+
+
+def stop(
+    run: Annotated[str, typer.Argument(help="The run's id.")],
+    discard: Annotated[bool, typer.Option("--discard", help="Do not save the student.")] = False,
+) -> None:
+    """Ask a run to stop after its present step; the student is saved. A queued run is cancelled."""
+    from kdcore.store import open_store
+
+    store = open_store()
+    store.mark_interrupted()
+    store.request_stop(run, keep=not discard)
+    typer.echo(f"{run}: {'cancelled' if store.get(run).state == 'cancelled' else 'asked to stop'}")
+
+
+def export(
+    run: Annotated[list[str], typer.Argument(help="The run's id; several for a bundle.")],
+    to: Annotated[Path, typer.Option(help="A new folder for the model, or a new file for a bundle.")],
+    which: Annotated[Literal["best", "last"], typer.Option(help="Which student.")] = "best",
+    bundle: Annotated[bool, typer.Option("--bundle", help="One file with runs, scores and students.")] = False,
+) -> None:
+    """Write a student as a Hugging Face folder, or runs as one file that `import` reads elsewhere."""
+    from kdcore.runs import bundle as bundles
+    from kdcore.store import open_store
+
+    store = open_store()
+    if bundle:
+        bundles.export_runs(store, run, to)
+    elif len(run) > 1:
+        raise UserError("run", "a model folder holds one run", "name one run, or add --bundle")
+    else:
+        bundles.export_model(store, run[0], to, which)
+    typer.echo(f"wrote {to}")
+
+
+def import_(file: Annotated[Path, typer.Argument(help="A bundle that `export --bundle` wrote.")]) -> None:
+    """Read runs from a bundle."""
+    from kdcore.runs import bundle as bundles
+    from kdcore.store import open_store
+
+    for old, new in bundles.import_runs(open_store(), file).items():
+        typer.echo(new if new == old else f"{new} (there: {plain(old)})")

@@ -1,0 +1,261 @@
+"""Commands that only look: methods, tasks, teachers, runs, show, compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kdcore.cli.console import console, percent, plain, print_json, records, table
+from kdcore.errors import UserError
+from kdcore.paths import cache_subdir, run_dir
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def register(app: typer.Typer) -> None:
+    for command in (methods, presets, tasks, teachers, runs, show, compare):
+        app.command()(command)
+
+
+def methods(key: Annotated[str | None, typer.Argument(help="A method: print all about it.")] = None) -> None:
+    """List the distillation methods, or explain one with its options."""
+    from inspect import getdoc
+
+    from kdcore.methods import METHODS, find_method
+    from kdcore.runs.recipes import presets_of
+
+    if key is None:
+        rows = (
+            (m.key, m.title, f"{m.paper.authors.split(',')[0]} {m.paper.year}", _teachers_taken(m), m.paper.family)
+            for m in METHODS.values()
+        )
+        table("", ("method", "title", "paper", "teachers", "matches"), rows)
+        return
+    method = find_method(key)
+    paper = method.paper
+    typer.echo(f"{method.title} ({method.key})\n\n{getdoc(method)}\n")
+    typer.echo(f"{paper.authors}: {paper.title}. {paper.venue} {paper.year}. arXiv {paper.arxiv}\n")
+    fields = method.Config.model_fields
+    options = (
+        (name, plain(field.default), _type_words(field), field.description or "") for name, field in fields.items()
+    )
+    table("options (--option name=value)", ("name", "default", "type", "what it does"), options)
+    if found := presets_of(key):
+        typer.echo(f"recipes of the paper (distil --preset, see `presets`): {', '.join(found)}")
+
+
+def presets(key: Annotated[str | None, typer.Argument(help="A recipe: print all about it.")] = None) -> None:
+    """List the papers' own recipes, or show one as settings."""
+    import yaml
+
+    from kdcore.runs import recipes
+
+    if key is None:
+        rows = ((name, one.method, one.title, one.source) for name, one in recipes.presets().items())
+        table("", ("recipe", "method", "title", "source"), rows)
+        return
+    one = recipes.find_preset(key)
+    asked = one.model_dump(include={"method", "options", "student", "train"}, mode="json")
+    typer.echo(f"{one.title}\n\n{yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)}")
+    tasks = ((task, recipes.in_words(part.model_dump())) for task, part in one.tasks.items())
+    table("on a task", ("task", "what differs"), tasks)
+    print_recipe(key)
+
+
+def print_recipe(key: str) -> None:
+    """Where a recipe comes from, and how far it can be trusted."""
+    from kdcore.runs.recipes import find_preset
+
+    one = find_preset(key)
+    typer.echo(f"recipe {key}: {one.source}\n  teacher of the paper: {one.teacher}")
+    for words in one.departs:
+        typer.echo(f"  note: {words}")
+    for words in one.unverified:
+        typer.echo(f"  unverified: {words}")
+
+
+def tasks() -> None:
+    """List the tasks and whether their data is here."""
+    from kdcore.data import availability
+    from kdcore.tasks import TASKS
+
+    rows = []
+    for key, found in availability().items():
+        task = TASKS[key]
+        rows.append((key, task.title, task.kind, task.main_metric, task.train_rows, found.source or found.remedy))
+    table("", ("task", "title", "kind", "metric", "rows", "data"), rows)
+    typer.echo("own: your own table (CSV, TSV, JSONL, Parquet); see `distil --file`")
+
+
+def teachers(
+    look_up: Annotated[
+        str | None, typer.Option(help="Fetch this model from the hub: org/name. Uses the network.")
+    ] = None,
+) -> None:
+    """List the teachers that are here: the pocket ladder, installed packages, those fine-tuned before."""
+    if look_up is not None:
+        from kdcore.models.sources import download
+
+        folder = download(look_up)
+        typer.echo(f"{look_up} is here now: {folder}\nuse it with --teacher name=hub:{look_up}")
+        return
+    from kdcore.data.pocket.ladder import LADDER
+    from kdcore.models.sources import installed_packages
+
+    rows: list[tuple[Any, ...]] = [
+        (
+            f"pocket:{name}",
+            f"{rung.layers} layers, {rung.width} wide",
+            "made on first use, for pocket tasks (synthetic)",
+        )
+        for name, rung in LADDER.items()
+    ]
+    rows += [(f"package:{name}", "pretrained base", str(path)) for name, path in installed_packages().items()]
+    rows += [(f"folder:{folder}", _kept_teacher(folder), "trained here before") for folder in _kept_teachers()]
+    table("", ("--teacher NAME=", "what", "where from"), rows)
+
+
+def runs(
+    state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; may be given again.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Only runs of this sweep.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Archived runs too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the runs, newest first."""
+    from kdcore.store import STATES, open_store
+
+    unknown = [word for word in state or () if word not in STATES]
+    if unknown:
+        raise UserError("--state", f"no state {unknown[0]!r}", f"states are {', '.join(STATES)}")
+    store = open_store()
+    store.mark_interrupted()
+    frame = store.runs(state, include_archived=all_, sweep=sweep)
+    if as_json:
+        print_json(records(frame))
+        return
+    if frame.empty:
+        typer.echo("no runs")
+        return
+    rows = (
+        (r.id, "" if str(r.name) == str(r.id) else r.name, r.state, r.task, r.method, r.student, r.init, r.seed,
+         percent(r.score), r.metric, _share(r.progress) if r.state in ("running", "evaluating") else plain(r.reason))
+        for r in frame.itertuples()
+    )  # fmt: skip
+    columns = ("run", "name", "state", "task", "method", "student", "init", "seed", "score", "metric", "")
+    table("", columns, rows)
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="The run's id.")],
+    log: Annotated[int, typer.Option(min=0, help="Print so many last lines of the log.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Show one run: settings, state, scores, cost."""
+    from kdcore.store import open_store
+
+    store = open_store()
+    store.mark_interrupted()
+    row = store.get(run)
+    scores = store.evaluations(run)
+    settings = json.loads(row.config.model_dump_json(exclude_defaults=True)) if not row.broken else None
+    about = {
+        "id": row.id, "name": row.name, "state": row.state, "reason": row.reason, "remedy": row.remedy,
+        "note": row.note, "tags": row.tags, "device": row.device, "settings": settings, "facts": row.facts,
+        "summary": row.summary, "progress": row.progress,
+    }  # fmt: skip
+    if as_json:
+        print_json(about | {"evaluations": records(scores), "detail": row.detail})
+        return
+    for key in ("id", "name", "state", "reason", "remedy", "note", "tags", "device"):
+        if about[key]:
+            typer.echo(f"{key:9}{plain(about[key])}")
+    typer.echo(f"settings {json.dumps(settings)}")
+    last = scores.groupby(["split", "which", "metric"], sort=False).last().reset_index()
+    table("", ("split", "model", "metric", "value", "rows"),
+          ((r.split, r.which, r.metric, percent(r.value), r.rows) for r in last.itertuples()))  # fmt: skip
+    if row.detail:
+        typer.echo(row.detail)
+    if log:
+        typer.echo("\n".join(_last_lines(run_dir(run) / "log.txt", log)))
+
+
+def compare(
+    run: Annotated[
+        list[str] | None, typer.Argument(help="Ids of the runs to compare; none: all finished ones.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Only this sweep.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare finished runs: mean and spread over seeds, and whether a difference is shown."""
+    from kdcore.runs import sweep as grid
+    from kdcore.store import open_store
+
+    store = open_store()
+    frame = store.runs(["done"], include_archived=bool(run), sweep=sweep)
+    for run_id in run or ():
+        if run_id not in set(frame.id):
+            raise UserError("run", f"{plain(run_id)} is not a finished run", "`runs --state done` lists them")
+    frame = frame[frame.id.isin(run)] if run else frame
+    frame = frame[frame.task == task] if task else frame
+    if frame.empty:
+        raise UserError("runs", "there is no finished run to compare", "train one with `distil` or `demo`")
+    frame = grid.labelled(frame)
+    if as_json:
+        print_json({"groups": records(grid.summary(frame)), "verdicts": grid.verdicts(frame)})
+        return
+    print_comparison(frame)
+
+
+def print_comparison(frame: Any) -> None:
+    """The table of a comparison, and a sentence for each group."""
+    from kdcore.runs import sweep as grid
+
+    rows = (
+        (r.task, r.student, r.init, r.label, r.metric, r.n, percent(r.mean), percent(r.std), plain(r.latency_ms),
+         r.parameters, plain(r.seconds))
+        for r in grid.summary(frame).itertuples()
+    )  # fmt: skip
+    columns = ("task", "student", "init", "method", "metric", "seeds", "mean", "std", "ms", "parameters", "seconds")
+    table("", columns, rows)
+    for sentence in grid.verdicts(frame):
+        console().print(sentence)
+
+
+def _teachers_taken(method: Any) -> str:
+    fewest, most = method.teachers
+    return str(fewest) if fewest == most else f"{fewest} to {most}"
+
+
+def _type_words(field: Any) -> str:
+    if isinstance(field.annotation, type):
+        return field.annotation.__name__
+    return str(field.annotation).replace("typing.", "").replace("Literal", "one of ").replace("'", "")
+
+
+def _share(value: Any) -> str:
+    return "" if value is None or value != value else f"{100 * value:.0f} %"
+
+
+def _kept_teachers() -> list[Path]:
+    return sorted(folder for folder in cache_subdir("teachers").iterdir() if (folder / "teacher.json").is_file())
+
+
+def _kept_teacher(folder: Path) -> str:
+    try:
+        facts = json.loads((folder / "teacher.json").read_text())
+        return plain(facts.get("words", ""))
+    except (OSError, ValueError, AttributeError):
+        return "damaged; delete this folder"
+
+
+def _last_lines(path: Path, count: int) -> list[str]:
+    if not path.is_file():
+        return ["(no log)"]
+    from collections import deque
+
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return [plain(line.rstrip("\n")) for line in deque(file, maxlen=count)]

@@ -1,0 +1,326 @@
+"""A grid of runs: methods x students x initialisations x tasks x seeds, from one YAML file.
+
+    name: pairs
+    common: {train: {epochs: 3}}          # any settings of a run, shared by all
+    teachers: [{name: big, source: package, where: minilm, fine_tune: {}}]
+    methods: [fine-tune, {method: pkd, label: PKD-Last, options: {layers: last}, teachers: [big]}]
+    students: [{layers: 3}]
+    inits: [{init: base, init_layers: first}, {init: teacher, init_layers: skip}]
+    tasks: [mrpc, {task: sst2, seeds: [0], common: {train: {epochs: 1}}}]
+    seeds: [0, 1, 2]
+
+A run is recognised by the hash of its settings, so a sweep that is started again skips what is done and goes on with
+what is not, and two sweeps share the runs they have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from kdcore.config import OwnData, RunConfig, Settings, TeacherSpec
+from kdcore.errors import UserError
+from kdcore.events import Event
+from kdcore.tasks import find_task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kdcore.runs.worker import Train
+    from kdcore.store import Store
+
+_LARGEST_FILE = 1_000_000
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class MethodEntry(Settings):
+    """A method of the grid; label tells two settings of one method apart. teachers: names out of the grid's list."""
+
+    method: str
+    label: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+    teachers: tuple[str, ...] | None = None
+    common: dict[str, Any] = Field(default_factory=dict)
+
+
+class TaskEntry(Settings):
+    """A task of the grid, with what differs there."""
+
+    task: str
+    own: OwnData | None = None
+    seeds: tuple[int, ...] | None = None
+    students: tuple[dict[str, Any], ...] | None = None
+    teachers: tuple[TeacherSpec, ...] | None = None
+    common: dict[str, Any] = Field(default_factory=dict)
+
+
+class Grid(Settings):
+    """The file's schema."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,59}$")
+    common: dict[str, Any] = Field(default_factory=dict)
+    teachers: tuple[TeacherSpec, ...] = ()
+    methods: tuple[MethodEntry, ...] = Field(min_length=1)
+    tasks: tuple[TaskEntry, ...] = Field(min_length=1)
+    students: tuple[dict[str, Any], ...] = Field(({},), min_length=1)
+    inits: tuple[dict[str, Any], ...] = Field(({},), min_length=1)
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _method_words(cls, value: Any) -> Any:
+        return _spelled_out(value, "method")
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _task_words(cls, value: Any) -> Any:
+        return _spelled_out(value, "task")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid. label: the method's name in the table."""
+
+    label: str
+    run: RunConfig
+
+    @property
+    def hash(self) -> str:
+        from kdcore.store import config_hash
+
+        return config_hash(self.run)
+
+
+def checked(model: type[Model], data: Any, where: str = "") -> Model:
+    """`data` as this model.
+
+    Raises:
+        UserError: the first problem, with the field's path (`methods[1].options`).
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+        remedy = f"fields are {', '.join(model.model_fields)}" if len(first["loc"]) < 2 else "give a value that fits"
+        words = first["msg"].removeprefix("Value error, ")
+        raise UserError(path.lstrip(".") or "settings", words, remedy) from None
+
+
+def read_settings(path: Path) -> Any:
+    """The content of a YAML or JSON file.
+
+    Raises:
+        UserError: absent, too large, not text, or no YAML.
+    """
+    import yaml
+
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise UserError("file", f"{path} is larger than 1 MB", "give a file of settings, not of data")
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("file", f"{path} cannot be read ({error})", "give a YAML or JSON file in UTF-8") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        words = " ".join(str(error).split())
+        raise UserError("file", f"{path} is no YAML ({words[:200]})", "mend the line named there") from None
+
+
+def _loader() -> Any:
+    """YAML without aliases: a few lines of them can grow into gigabytes."""
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.events.AliasEvent):
+                raise yaml.YAMLError("aliases (*name) are not taken here")
+            return super().compose_node(parent, index)
+
+    return Plain
+
+
+def read_grid(path: Path) -> Grid:
+    """The grid in a file.
+
+    Raises:
+        UserError: naming the field.
+    """
+    return checked(Grid, read_settings(path))
+
+
+def expand(grid: Grid) -> list[Cell]:
+    """All runs: task by task, and within a task seed by seed, so that an early end leaves whole comparisons.
+
+    Raises:
+        UserError: a cell's settings are not valid, the field named; or two cells are the same run.
+    """
+    from kdcore.methods import resolve
+
+    for task in grid.tasks:
+        if task.own is None:
+            find_task(task.task)
+    for m, method in enumerate(grid.methods):
+        try:
+            resolve(method.method, method.options)
+        except UserError as error:
+            raise UserError(f"methods[{m}].{error.field}", error.problem, error.remedy) from None
+    cells = list(_cells(grid))
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        if (twin := seen.setdefault(cell.hash, cell)) is not cell:
+            raise UserError(
+                "sweep", f"{twin.label} and {cell.label} on {cell.run.task} are the same run", "remove one of them"
+            )
+    return cells
+
+
+def _cells(grid: Grid) -> Iterator[Cell]:
+    from kdcore.methods import resolve
+
+    for t, task in enumerate(grid.tasks):
+        for seed in task.seeds or grid.seeds:
+            for student in task.students or grid.students:
+                for init in grid.inits:
+                    for m, method in enumerate(grid.methods):
+                        label = method.label or method.method
+                        options = resolve(method.method, method.options)[1].model_dump(mode="json")
+                        settings = merged(grid.common, task.common, method.common)
+                        settings = merged(
+                            settings, {"student": student}, {"student": init}, {"train": {"seed": seed}}
+                        ) | {"name": label, "task": task.task, "own": task.own, "method": method.method,
+                             "options": options, "teachers": _teachers(grid, task, method, m)}  # fmt: skip
+                        yield Cell(label, checked(RunConfig, settings, f"sweep(tasks[{t}], methods[{m}])"))
+
+
+def _teachers(grid: Grid, task: TaskEntry, method: MethodEntry, index: int) -> tuple[TeacherSpec, ...]:
+    """Those named; else as many of the list, from its front, as the method takes."""
+    there = {teacher.name: teacher for teacher in task.teachers or grid.teachers}
+    if method.teachers is None:
+        from kdcore.methods import find_method
+
+        return tuple(there.values())[: find_method(method.method).teachers[1]]
+    unknown = [name for name in method.teachers if name not in there]
+    if unknown:
+        known = ", ".join(there) or "none"
+        raise UserError(f"methods[{index}].teachers", f"no teacher {unknown[0]!r} in the list", f"there are: {known}")
+    return tuple(there[name] for name in method.teachers)
+
+
+def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings, later ones over earlier ones."""
+    result: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            old = result.get(key)
+            result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return result
+
+
+def states(store: Store, cells: list[Cell]) -> dict[str, str]:
+    """Hash -> state of the run with these settings; "new" where there is none."""
+    found = store.find([cell.hash for cell in cells])
+    return {cell.hash: found[cell.hash][1] if cell.hash in found else "new" for cell in cells}
+
+
+def found_ids(store: Store, cells: list[Cell]) -> list[str]:
+    """Ids of the runs that are in the store, in the order of the cells."""
+    found = store.find([cell.hash for cell in cells])
+    return [found[cell.hash][0] for cell in cells if cell.hash in found]
+
+
+def queue(store: Store, cells: list[Cell], name: str) -> list[str]:
+    """Queues what is not done; returns the ids of all cells' runs, in their order."""
+    store.mark_interrupted()
+    return [store.ensure(cell.run, sweep=name)[0] for cell in cells]
+
+
+def run_here(
+    store: Store,
+    cells: list[Cell],
+    name: str,
+    train: Train | None = None,
+    on_run: Callable[[int, Cell, str], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> dict[str, str]:
+    """Trains one run after another in this thread; returns hash -> state. A failed run does not end the sweep.
+
+    on_run(index, cell, run id) is called before each run that is trained here. Runs that another process trains
+    meanwhile are left to it.
+    """
+    from kdcore.runs.worker import Worker
+
+    store.mark_interrupted()
+    worker = Worker(store, "auto", train)
+    ended: dict[str, str] = {}
+    for index, cell in enumerate(cells):
+        run_id, state = store.ensure(cell.run, sweep=name)
+        if state == "queued" and worker.take(run_id):
+            if on_run is not None:
+                on_run(index, cell, run_id)
+            state = worker.drive(run_id, on_event)
+        ended[cell.hash] = state
+    return ended
+
+
+def results(store: Store, cells: list[Cell]) -> pd.DataFrame:
+    """One row a finished cell: label, task, student, init, seed, metric, score, seconds, latency_ms, parameters, id."""
+    frame = store.runs(include_archived=True)
+    labels = {cell.hash: cell.label for cell in cells}
+    frame = frame[frame.config_hash.isin(list(labels)) & (frame.state == "done")].drop_duplicates("config_hash")
+    return frame.assign(label=frame.config_hash.map(labels)).reset_index(drop=True)
+
+
+_GROUP = ["task", "student", "init", "protocol"]
+
+
+def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Store rows with a `label` each: the run's name, or its method; with options, and then teachers, where runs of one
+    label differ in them. Of runs with equal settings the newest stays."""
+    frame = frame.drop_duplicates("config_hash")
+    frame = frame.assign(label=frame.name.where(frame.name != frame.id, frame.method))
+    for column in ("method", "options", "teachers"):
+        differ = frame.groupby([*_GROUP, "label"])[column].transform("nunique") > 1
+        words = frame.label + " (" + frame[column].where(frame[column] != "", "none") + ")"
+        frame = frame.assign(label=frame.label.where(~differ, words))
+    return frame
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean, standard deviation (of the sample; empty for one seed) and number of seeds of each label in each group."""
+    grouped = frame.groupby([*_GROUP, "label", "metric"], sort=False, dropna=False)
+    table = grouped.agg(
+        n=("score", "count"), mean=("score", "mean"), std=("score", "std"), latency_ms=("latency_ms", "median"),
+        parameters=("parameters", "first"), seconds=("seconds", "mean"),
+    )  # fmt: skip
+    order = [True] * len(_GROUP) + [False]
+    return table.reset_index().sort_values([*_GROUP, "mean"], ascending=order, ignore_index=True)
+
+
+def verdicts(frame: pd.DataFrame) -> list[str]:
+    """For each group one sentence: whether its best label beats the next, by the test that the page Compare uses.
+
+    Args:
+        frame: rows of `results`, or of `labelled`.
+    """
+    from kdcore.analysis.comparison import verdict
+    from kdcore.analysis.significance import basis, in_words
+
+    sentences = []
+    for key, group in frame.groupby(_GROUP, sort=True):
+        means = group.groupby("label")["score"].mean().sort_values(ascending=False)
+        if len(means) < 2:
+            continue
+        first, second = means.index[:2]
+        found = verdict(group[group.label == first], group[group.label == second], group.metric.iloc[0])
+        said = " ".join(in_words(found, first, second))
+        sentences.append(f"{', '.join(map(str, key[:3]))}: {said}{f' ({basis(found)})' if found.seeds else ''}")
+    return sentences
+
+
+def _spelled_out(value: Any, key: str) -> Any:
+    return [{key: entry} if isinstance(entry, str) else entry for entry in value] if isinstance(value, list) else value

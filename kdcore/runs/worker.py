@@ -1,0 +1,399 @@
+"""Training in the background: one worker thread per device takes runs from the store's queue and drives the engine."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import gc
+import logging
+import os
+import secrets
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from kdcore import events as said
+from kdcore.config import RunConfig
+from kdcore.errors import CorruptError, UserError
+from kdcore.events import Event
+from kdcore.paths import run_dir
+
+if TYPE_CHECKING:
+    from kdcore.store import Store
+
+Train = Callable[[RunConfig, Path, Any], Iterator[Event]]
+"""`engine.trainer.train`, or a script of events in tests."""
+
+FLUSH_SECONDS = 0.5
+"""Events are written, and the stop request is read, at most twice a second."""
+RENEW_SECONDS = 10.0
+IDLE_SECONDS = 1.0
+_TURNING_POINTS = (said.RunStarted, said.StageStarted, said.RunFinished, said.RunStopped, said.RunFailed)
+_ENDINGS = (said.RunFinished, said.RunStopped, said.RunFailed)
+_HOLDER = "_kdboard_jobs"
+
+log = logging.getLogger("kdcore.runs.worker")
+
+
+class StopNow(BaseException):
+    """Leaves the training loop at once. No Exception, so that no handler on the way takes it for a failure."""
+
+
+class LeasedRun:
+    """A run under this worker's lease: collects its events, keeps the lease, and is the engine's `Control`."""
+
+    def __init__(self, store: Store, run_id: str, worker: str, closing: threading.Event) -> None:
+        self.store, self.run_id, self.worker, self.closing = store, run_id, worker, closing
+        self.lost = False
+        self._pending: list[Event] = []
+        self._lock = threading.Lock()
+        self._flushed = self._renewed = time.monotonic()
+        self._asked = 0.0
+        self._stop: Literal["keep", "discard"] | None = None
+
+    def stop_requested(self) -> Literal["keep", "discard"] | None:
+        """What was asked for, from any process. The engine calls this each step, so it looks at most twice a second.
+
+        Raises:
+            StopNow: the program is closing, or the lease is lost.
+        """
+        if self.lost or self.closing.is_set():
+            raise StopNow
+        now = time.monotonic()
+        if self._stop is None and now - self._asked >= FLUSH_SECONDS:
+            self._asked = now
+            with contextlib.suppress(UserError):  # a busy database delays the stop, it does not end the run
+                self._stop = cast(Any, self.store.stop_requested(self.run_id))
+        return self._stop
+
+    def say(self, event: Event) -> None:
+        """Takes an event; turning points are written at once."""
+        with self._lock:
+            self._pending.append(event)
+        if isinstance(event, _TURNING_POINTS) or time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is pending; what a busy or full database does not take now stays for the next time."""
+        from kdcore.store import LeaseLostError
+
+        with self._lock:
+            self._flushed = time.monotonic()
+            if not self._pending or self.lost:
+                return
+            try:
+                self.store.record(self.run_id, self._pending, worker=self.worker)
+                self._pending = []
+            except LeaseLostError:
+                self.lost = True
+            except CorruptError:
+                raise
+            except UserError as error:
+                log.warning("%s: %s", self.run_id, error)
+
+    def finish(self, patience: float = 60.0) -> None:
+        """Writes the last words; without them the run would look interrupted."""
+        until = time.monotonic() + patience
+        self.flush()
+        while self._pending and not self.lost and time.monotonic() < until:
+            time.sleep(1.0)
+            self.flush()
+
+    def tick(self) -> None:
+        """Called by the timer: events of a slow run are not kept waiting, and the lease is renewed in long passes."""
+        now = time.monotonic()
+        try:
+            if self._pending and now - self._flushed >= FLUSH_SECONDS:
+                self.flush()
+            if now - self._renewed >= RENEW_SECONDS:
+                self._renewed = now
+                self.lost = self.lost or not self.store.renew(self.run_id, self.worker)
+        except UserError as error:  # busy or full: the next tick tries again, the lease outlives several
+            log.warning("%s: %s", self.run_id, error)
+
+
+class Worker:
+    """Drives claimed runs, one at a time, in the thread that calls it."""
+
+    def __init__(self, store: Store, device: str, train: Train | None = None, closing: Any = None) -> None:
+        self.store, self.device, self.train = store, device, train or _engine
+        self.name = f"{device}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.closing: threading.Event = closing or threading.Event()
+        self.running: str | None = None
+
+    def take(self, run_id: str | None = None) -> str | None:
+        """Claims the next queued run, or just this one; None where there is nothing to take."""
+        return self.store.claim(self.name, self.device, run_id)
+
+    def drive(self, run_id: str, on_event: Callable[[Event], None] | None = None) -> str:
+        """Trains a claimed run to its end; returns the state it ended in. Failures end the run, never the worker.
+
+        Raises:
+            KeyboardInterrupt: after the run was released, so that it can be resumed.
+        """
+        self.running = run_id
+        held = LeasedRun(self.store, run_id, self.name, self.closing)
+        over = threading.Event()
+        timer = threading.Thread(target=_keep, args=(held, over), name=f"lease-{run_id}", daemon=True)
+        timer.start()
+        try:
+            with run_log(run_id) as write:
+                self._follow(held, on_event, write)
+            held.finish()
+        except (StopNow, KeyboardInterrupt) as left:
+            with contextlib.suppress(UserError):
+                held.flush()
+                self.store.release(run_id, self.name)
+            if isinstance(left, KeyboardInterrupt):
+                raise
+        finally:
+            over.set()
+            timer.join(timeout=30)
+            self.running = None
+            free_memory()
+        return self.store.get(run_id).state
+
+    def _follow(self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]) -> None:
+        try:
+            for event in self._events(held):
+                held.say(event)
+                if words := in_words(event):
+                    write(words)
+                if on_event is not None:
+                    on_event(event)
+                if isinstance(event, _ENDINGS):
+                    return
+                if held.lost or self.closing.is_set():
+                    raise StopNow
+            raise RuntimeError("training ended without a result")
+        except Exception as error:
+            failed = explain(error)
+            write(in_words(failed) + "\n" + failed.detail)
+            held.say(failed)
+            if on_event is not None:
+                on_event(failed)
+
+    def _events(self, held: LeasedRun) -> Iterator[Event]:
+        run = self.store.get(held.run_id).config
+        folder = run_dir(held.run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        training = self.train(run, folder, held)
+        try:
+            yield from training
+        finally:
+            if hasattr(training, "close"):
+                training.close()
+
+
+class Jobs:
+    """The background workers of one process on one store. Get it with `jobs()`."""
+
+    def __init__(
+        self, store: Store | None = None, train: Train | None = None, devices: Sequence[str] = ("auto",)
+    ) -> None:
+        """devices: one worker thread each; "auto" is the device that each run's own settings choose."""
+        if store is None:
+            from kdcore.store import open_store
+
+            store = open_store()
+        self.store = store
+        self.problem = ""
+        """Why the queue does not move (a full disk, a damaged database); empty when all is well."""
+        self._train = train
+        self._devices = tuple(dict.fromkeys(devices))
+        self._closing = threading.Event()
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._threads: dict[str, threading.Thread] = {}
+        self._workers: dict[str, Worker] = {}
+
+    def start(self) -> Jobs:
+        """Starts the workers that are not yet there. Runs that a dead process left are marked interrupted."""
+        with self._lock:
+            self.store.mark_interrupted()
+            self._closing.clear()
+            for device in self._devices:
+                thread = self._threads.get(device)
+                if thread is None or not thread.is_alive():
+                    worker = Worker(self.store, device, self._train, self._closing)
+                    thread = threading.Thread(target=self._work, args=(worker,), name=f"kdboard-{device}", daemon=True)
+                    self._workers[device], self._threads[device] = worker, thread
+                    thread.start()
+        return self
+
+    def submit(
+        self,
+        run: RunConfig,
+        *,
+        parent: str | None = None,
+        sweep: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Queues a run and sees that a worker is there; returns its id. The words are those of `Store.add_run`."""
+        run_id = self.store.add_run(run, parent=parent, sweep=sweep, facts=facts)
+        self._go()
+        return run_id
+
+    def resume(self, run_id: str) -> None:
+        """Queues an interrupted, failed, stopped or cancelled run again; it goes on from its checkpoint."""
+        self.store.requeue(run_id)
+        self._go()
+
+    def stop(self, run_id: str, keep: bool = True) -> None:
+        """Asks for a stop; keep: the student is saved."""
+        self.store.request_stop(run_id, keep)
+
+    @property
+    def running(self) -> list[str]:
+        """Ids of the runs that this process trains now."""
+        return [worker.running for worker in self._workers.values() if worker.running]
+
+    def shutdown(self, timeout: float = 30.0) -> None:
+        """Ends the workers. A run under way is released as interrupted and can be resumed."""
+        self._closing.set()
+        self._wake.set()
+        for thread in list(self._threads.values()):
+            thread.join(timeout)
+        for worker in list(self._workers.values()):
+            if (run_id := worker.running) is not None:  # deep in a long computation: let others see the truth
+                with contextlib.suppress(Exception):
+                    self.store.release(run_id, worker.name)
+
+    def _go(self) -> None:
+        self.start()
+        self._wake.set()
+
+    def _work(self, worker: Worker) -> None:
+        looked = time.monotonic()
+        while not self._closing.is_set():
+            try:
+                if time.monotonic() - looked > 30:
+                    looked = time.monotonic()
+                    self.store.mark_interrupted()
+                run_id = worker.take()
+                self.problem = ""
+                if run_id is not None:
+                    worker.drive(run_id)
+                    continue
+            except Exception as error:
+                self.problem = str(error)
+                log.exception("the queue of %s", worker.device)
+            self._wake.wait(IDLE_SECONDS)
+            self._wake.clear()
+
+
+def jobs() -> Jobs:
+    """The one Jobs of this process (and store). It is kept beside `sys`'s own things, so a reload keeps its threads."""
+    from kdcore.store import open_store
+
+    store = open_store()
+    lock, kept = sys.__dict__.setdefault(_HOLDER, (threading.Lock(), {}))
+    key = (os.getpid(), store.engine.url.render_as_string())
+    with lock:
+        if key not in kept:
+            kept[key] = Jobs(store)
+            atexit.register(kept[key].shutdown, 5.0)
+        return kept[key]
+
+
+def free_memory() -> None:
+    """Gives memory of an ended run back, to the device and to the system."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def explain(error: Exception) -> said.RunFailed:
+    """An error as the words that a person sees: one sentence, what to do, and the last lines of the traceback."""
+    lines = "".join(traceback.format_exception(error)).strip().splitlines()
+    detail = "\n".join(lines[-20:])
+    if isinstance(error, UserError):
+        return said.RunFailed(f"{error.field}: {error.problem}", error.remedy, detail)
+    words = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else repr(error)
+    if _out_of_memory(error):
+        remedy = "lower train.batch_size or train.max_length, or raise train.accumulate, and resume"
+        return said.RunFailed(f"out of memory ({words[:200]})", remedy, detail)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return said.RunFailed("the disk is full", "free some space (kdcore cache gc) and resume", detail)
+    return said.RunFailed(words[:500], "the detail and the run's log say where; resume after mending the cause", detail)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+    )
+
+
+def in_words(event: Event) -> str:
+    """One line of the log."""
+    match event:
+        case said.RunStarted():
+            return "started " + ", ".join(f"{k}={v}" for k, v in event.facts.items() if not isinstance(v, (dict, list)))
+        case said.StageStarted():
+            return f"stage {event.stage}: {event.steps} steps"
+        case said.StepDone():
+            terms = ", ".join(f"{name} {value:.4g}" for name, value in event.raw.items())
+            return f"step {event.step}/{event.steps} loss {event.loss:.4g} ({terms}) {event.examples_per_second:.0f}/s"
+        case said.Evaluated():
+            scores = ", ".join(f"{name} {value:.4f}" for name, value in event.scores.items())
+            return f"{event.which} on {event.split} at step {event.step}: {scores}"
+        case said.Progress():
+            return f"{event.what} {event.done}/{event.total}" if event.done in (0, event.total) else ""
+        case said.Probed():
+            return f"measured {event.name}"
+        case said.Checkpointed():
+            return f"checkpoint at step {event.step}"
+        case said.RunFinished():
+            return "finished"
+        case said.RunStopped():
+            return f"stopped at step {event.step}, {'kept' if event.kept else event.why_not or 'discarded'}"
+        case said.RunFailed():
+            return f"failed: {event.reason}; {event.remedy}"
+    return ""
+
+
+@contextlib.contextmanager
+def run_log(run_id: str) -> Iterator[Callable[[str], None]]:
+    """`log.txt` in the run's folder: lines said here, and what kdcore's loggers say in this thread meanwhile."""
+    folder = run_dir(run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    here = threading.get_ident()
+    with (folder / "log.txt").open("a", encoding="utf-8", buffering=1) as file:
+        handler = logging.StreamHandler(file)
+        handler.addFilter(lambda record: record.thread == here)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        logging.getLogger("kdcore").addHandler(handler)
+        try:
+            yield lambda line: print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=file)
+        finally:
+            logging.getLogger("kdcore").removeHandler(handler)
+
+
+def _keep(held: LeasedRun, over: threading.Event) -> None:
+    while not over.wait(FLUSH_SECONDS):
+        held.tick()
+
+
+def _engine(run: RunConfig, folder: Path, control: Any) -> Iterator[Event]:
+    from kdcore.engine.trainer import train  # heavy, and only the one who trains needs it
+
+    # Streamlit collects garbage after every tick of a page that watches. Walking the libraries' million objects each
+    # time holds the interpreter for a good part of a second, and the training thread waits; frozen, they are left out.
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
+
+    return train(run, folder, control)

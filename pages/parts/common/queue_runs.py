@@ -1,0 +1,44 @@
+"""Runs that a page proposes and a person queues with one click."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from kdcore.config import RunConfig
+from pages.parts.common import cards
+from pages.parts.common.read_only import action
+from pages.parts.common.run_picker import MOST_RUNS, remember_many, the_store
+from pages.parts.launch.preview import check_room
+
+
+def with_seed(run: RunConfig, seed: int) -> RunConfig:
+    """The same run with another seed; a name that tells the seed tells the new one."""
+    old = f"seed {run.train.seed}"
+    name = run.name.replace(old, f"seed {seed}") if run.name.endswith(old) else run.name
+    return run.model_copy(update={"name": name, "train": run.train.model_copy(update={"seed": seed})})
+
+
+def offer(label: str, runs: Sequence[RunConfig], key: str, help: str | None = None) -> None:
+    """A button that queues these runs and adds them to the comparison."""
+    if action(label, key=key, icon=":material/playlist_add:", help=help):
+        with cards.guarded("The runs could not be queued"):
+            ids = _queue(runs)
+            kept = list(st.session_state.get("runs", []))
+            remember_many([*kept, *(run for run in ids if run not in kept)][:MOST_RUNS])
+            st.session_state["queued_here"] = len(ids)
+            st.rerun()
+
+
+def said() -> None:
+    """Confirms, once, what the last click queued."""
+    if count := st.session_state.pop("queued_here", 0):
+        st.toast(f"{count} run{'s' if count > 1 else ''} queued. Results appear here when they are done.")
+
+
+def _queue(runs: Sequence[RunConfig]) -> list[str]:
+    """Queues what is not there yet; a run that is queued, under way or done already is not queued twice."""
+    check_room(len(runs))
+    store = the_store()
+    return [store.ensure(run)[0] for run in runs]

@@ -1,0 +1,47 @@
+"""Words on the screen. Text that a person typed passes through `plain` before it meets anything that reads Markdown."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from kdcore.formatting import (
+    amount,
+    duration,
+    hundredfold,
+    listed,
+    metric_title,
+    one_line,
+    sentence,
+    size,
+    task_title,
+)
+from kdcore.tasks import TASKS, Task
+
+_MARKS = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
+
+__all__ = [
+    "ago", "amount", "duration", "hundredfold", "listed", "metric_title", "one_line", "plain", "sentence", "size",
+    "task_of", "task_title",
+]  # fmt: skip
+
+
+def plain(text: object, longest: int = 200) -> str:
+    """Text that Markdown shows letter by letter: no link, colour, formula, icon, line break or direction change."""
+    return _MARKS.sub(r"\\\1", one_line(text, longest))
+
+
+def ago(moment: datetime | float | str | None) -> str:
+    """How long ago a moment was (a datetime, ISO text or seconds since 1970, UTC)."""
+    if moment is None or moment != moment:
+        return "–"
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    if isinstance(moment, datetime):
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    past = datetime.now(UTC).timestamp() - float(moment)
+    return "just now" if past < 5 else f"{duration(past)} ago"
+
+
+def task_of(key: str) -> Task | None:
+    return TASKS.get(key)

@@ -1,0 +1,115 @@
+"""Two runs replayed on one clock: their curves grow together, and a line says who leads."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from kdcore.analysis.comparison import racer
+from kdcore.figures import palette, race
+from kdcore.store import Store
+from pages.parts.common import cards
+from pages.parts.common.run_picker import told_apart
+from pages.parts.common.text import listed, metric_title, plain
+
+MACHINE = ("hardware", "device", "threads", "precision")
+"""What two runs must share for their seconds to be alike."""
+KEYS = ("race_first", "race_second")
+HOW = (
+    "The clock is each run's own time in its training loop, evaluations included; fine-tuning a teacher and asking it "
+    "beforehand are not counted. A run holds its last score until the next evaluation. Losses of two methods add up "
+    "different terms, so only scores say who leads. One pair of runs shows how training went, not which method is "
+    "better: that takes the test above."
+)
+
+
+def show(
+    store: Store, runs: pd.DataFrame, metrics: pd.DataFrame, evaluations: pd.DataFrame, baseline: str, metric: str
+) -> None:
+    """The race of two runs that a person chooses.
+
+    Args:
+        runs: the comparison's, of one task, with group and label. baseline: the group that the second is taken from.
+    """
+    st.subheader("Race", anchor=False)
+    ran = runs[runs["id"].isin(metrics.loc[metrics["kind"] == "loss", "run"].unique())]
+    if len(ran) < 2:
+        st.caption("Choose two runs that have been trained to see them race.")
+        return
+    first, second = _pair(ran, baseline)
+    if first == second:
+        st.caption("Choose two different runs.")
+        return
+    pair = [ran[ran["id"] == run].iloc[0] for run in (first, second)]
+    names = _names(pair)
+    one, other = (
+        racer(run["id"], run["method"], name, evaluations, metrics, metric)
+        for run, name in zip(pair, names, strict=True)
+    )
+    if one is None or other is None:
+        cards.empty("One of the two has not noted its times, so it cannot race.")
+        return
+    table = race.moments(one, other)
+    replay = race.replay(table)
+    dark = cards.dark()
+    cards.figure(
+        lambda: race.figure(one, other, f"{metric_title(metric)}, dev split", dark),
+        "compare_race",
+        _machine(store, first, second),
+        data=table.rename(columns=dict(zip(("first", "second"), names, strict=True))),
+        follows=f"{first} {second}",
+        how=HOW,
+        replay=replay,
+    )
+
+
+def _pair(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
+    """Two list boxes, tied to `?race=first,second`; the runs of `_suggested` until two are chosen."""
+    ids = list(ran["id"])
+    at = tuple(st.query_params.get("race", "").split(","))
+    if len(at) != 2 or not set(at) <= set(ids):
+        st.query_params.pop("race", None)  # of other runs
+        at = _suggested(ran, baseline)
+    words = told_apart({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for _, run in ran.iterrows()})
+    for key, run in zip(KEYS, at, strict=True):
+        st.session_state[key] = run
+    with st.container(horizontal=True):
+        first, second = (
+            st.selectbox(label, ids, format_func=lambda run: words.get(run, run), key=key, on_change=_remember)
+            for label, key in zip(("First", "Second"), KEYS, strict=True)
+        )
+    return first, second
+
+
+def _remember() -> None:
+    """Puts the chosen two into the address."""
+    st.query_params["race"] = ",".join(st.session_state[key] for key in KEYS)
+
+
+def _suggested(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
+    """The best group's first run, and the baseline's of the same seed."""
+    others = ran[ran["group"] != baseline]
+    best = (others if len(others) else ran).sort_values(["score", "seed"], ascending=[False, True]).iloc[0]
+    rivals = ran[(ran["id"] != best["id"]) & ((ran["group"] == baseline) | (len(others) == 0))]
+    rivals = rivals if len(rivals) else ran[ran["id"] != best["id"]]
+    rival = rivals.loc[(rivals["seed"] - best["seed"]).abs().sort_values(kind="stable").index[0]]
+    return str(best["id"]), str(rival["id"])
+
+
+def _names(pair: list[pd.Series]) -> list[str]:
+    """As short as tells the two apart: the methods, else all that the label says, and the seed."""
+    for names in ([palette.style(run["method"]).label for run in pair], [run["label"] for run in pair]):
+        if names[0] != names[1]:
+            return names
+    return list(told_apart({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for run in pair}).values())
+
+
+def _machine(store: Store, first: str, second: str) -> str:
+    """Where the two were timed, or in what their machines differ."""
+    facts = [store.get(run).facts for run in (first, second)]
+    unlike = [name for name in MACHINE if facts[0].get(name) != facts[1].get(name)]
+    if not unlike:
+        where = listed(plain(facts[0][name]) for name in MACHINE[:1] if facts[0].get(name))
+        return f"Both on {where or 'one machine'}, each by its own clock. Drag the clock, or let it run."
+    said = "; ".join(f"{name} {plain(facts[0].get(name))} and {plain(facts[1].get(name))}" for name in unlike)
+    return f"**Their clocks do not compare**: they differ in {said}."

@@ -1,0 +1,114 @@
+"""The part of the launch form where teachers are chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from kdcore.config import TeacherSpec
+from kdcore.data.pocket.ladder import LADDER
+from kdcore.tasks import Task
+from pages.parts.common import cached
+from pages.parts.common.text import one_line, plain
+
+KEY = "launch.teachers"
+EXTRA = "launch.extra"
+SOURCES = ("folder", "hub", "package", "run")
+RUNS_OFFERED = 20
+
+
+def choose(task: Task, runs: pd.DataFrame, fewest: int, most: int) -> tuple[TeacherSpec, ...]:
+    """Draws the choice and returns the ensemble."""
+    if most == 0:
+        st.caption("This method learns from the gold labels alone: no teacher.")
+        return ()
+    known = offered(task, runs)
+    words = {spec.name: said for spec, said in known}
+    specs = {spec.name: spec for spec, _ in known}
+    chosen = [name for name in st.session_state.get(KEY, []) if name in specs]
+    if not chosen and not st.session_state.get(EXTRA) and not (fewest == 0 and task.suite == "pocket"):
+        chosen = list(specs)[: max(1, fewest)]
+    st.session_state[KEY] = chosen
+    if fewest == 0:
+        st.caption("This method does not listen to teachers. One named here is made and scored beside the student.")
+    wanted = "one teacher" if fewest == most == 1 else f"{fewest} to {most} teachers"
+    picked = st.multiselect(
+        f"Teachers ({wanted})",
+        list(specs),
+        key=KEY,
+        persist_state="session",
+        format_func=lambda name: one_line(words.get(name, name), 70),
+        help="A pretrained model without a classifier is first fine-tuned here on the task",
+    )
+    extra = [spec for spec in _extra() if spec.name not in picked]
+    for spec in extra:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{plain(spec.name)}**: {plain(spec.source)} {plain(spec.where, 80)}")
+            st.button("Remove", key=f"launch.drop.{spec.name}", on_click=_drop, args=(spec.name,))
+    _by_hand()
+    return tuple(specs[name] for name in picked if name in specs) + tuple(extra)
+
+
+def offered(task: Task, runs: pd.DataFrame) -> list[tuple[TeacherSpec, str]]:
+    """Teachers that are here for this task, with words: the pocket ladder, packages, students of earlier runs."""
+    found = []
+    if task.suite == "pocket":
+        for name, rung in reversed(LADDER.items()):
+            said = f"pocket {name}: {rung.layers} layers of {rung.width}, trained here once"
+            found.append((TeacherSpec(name=name, source="pocket", where=name), said))
+    else:
+        for name in cached.packages():
+            said = f"{name}: installed package, pretrained, fine-tuned here on the task"
+            found.append((TeacherSpec(name=name, source="package", where=name), said))
+    kept = runs[(runs["task"] == task.key) & (runs["state"] == "done") & runs["score"].notna()]
+    best = kept.sort_values("score", ascending=False).head(RUNS_OFFERED)
+    for _, row in best.iterrows():
+        name = f"run-{row['id'][-6:]}"
+        said = f"student of {row['name']}: {100 * row['score']:.1f} on dev"
+        found.append((TeacherSpec(name=name, source="run", where=row["id"]), said))
+    return found
+
+
+def put(specs: tuple[TeacherSpec, ...], task: Task | None, runs: pd.DataFrame) -> None:
+    """Fills the choice with the teachers of a cloned run."""
+    known = {spec: spec.name for spec, _ in offered(task, runs)} if task else {}
+    st.session_state[KEY] = [known[spec] for spec in specs if spec in known]
+    st.session_state[EXTRA] = [spec.model_dump(mode="json") for spec in specs if spec not in known]
+
+
+def _extra() -> list[TeacherSpec]:
+    return [TeacherSpec.model_validate(one) for one in st.session_state.get(EXTRA, [])]
+
+
+def _drop(name: str) -> None:
+    st.session_state[EXTRA] = [one for one in st.session_state.get(EXTRA, []) if one["name"] != name]
+
+
+def _by_hand() -> None:
+    with st.expander("Add a teacher by hand: a folder, a hub model in the local cache, fewer layers"):
+        left, right = st.columns(2)
+        name = left.text_input("Name", key="launch.hand.name", max_chars=40, help=_help("name"))
+        source = left.selectbox("Source", SOURCES, key="launch.hand.source", help=_help("source"))
+        where = right.text_input("Where", key="launch.hand.where", max_chars=500, help=_help("where"))
+        layers = right.number_input(
+            "Layers kept", 1, 64, value=None, step=1, key="launch.hand.layers", placeholder="all", help=_help("layers")
+        )
+        if st.button("Add", key="launch.hand.add", icon=":material/add:"):
+            try:
+                spec = TeacherSpec(name=name, source=source, where=where, layers=layers)
+            except ValueError as error:
+                st.error(plain(_first(error), 300))
+                return
+            st.session_state[EXTRA] = [*st.session_state.get(EXTRA, []), spec.model_dump(mode="json")]
+            st.rerun()
+
+
+def _help(name: str) -> str | None:
+    return TeacherSpec.model_fields[name].description
+
+
+def _first(error: ValueError) -> str:
+    found: list[Any] = getattr(error, "errors", list)()
+    return f"{'.'.join(map(str, found[0]['loc']))}: {found[0]['msg']}" if found else str(error)

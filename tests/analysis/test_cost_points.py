@@ -1,0 +1,222 @@
+"""From what runs say to the points of the page Speed, by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdcore.analysis import cost_points, cost_table
+from kdcore.analysis.cost_axes import AXES
+from kdcore.figures import pareto
+from kdcore.models.count import flops, parameters
+from kdcore.records import ModelSize
+from pages.parts.speed import budget_answer, remeasure
+
+SHAPE = {"layers": 2, "width": 16, "heads": 2, "intermediate": 32, "vocabulary": 30, "positions": 32, "labels": 2}
+LARGE = SHAPE | {"layers": 4}
+
+
+def _record(name: str, batch: int = 1, ms: float = 2.0, busy: bool = False, **more: Any) -> dict[str, Any]:
+    about = {"hardware": "CPU", "precision": "bf16", "threads": 1, "tokens": 20, "per_second": 1000 * batch / ms}
+    return {"name": name, "batch": batch, "median_ms": ms, "busy": busy, **about, **more}
+
+
+def _run(run: str = "r", seed: int = 0, score: float = 0.8, group: str = "g", task: str = "mrpc") -> pd.Series:
+    return pd.Series(
+        {"id": run, "task": task, "group": group, "label": f"label {group}", "method": "kd", "seed": seed,
+         "score": score, "metric": "accuracy", "parameters": 99, "teachers": "large"}
+    )  # fmt: skip
+
+
+def _of_run(run: pd.Series, facts: Any = None, probes: Any = None, **more: Any) -> pd.DataFrame:
+    rows = cost_table.of_run(
+        run, facts or {}, probes or {}, more.get("scores", {}), more.get("stored", {}), "validation"
+    )
+    return pd.DataFrame(list(rows), columns=list(cost_table.COLUMNS))
+
+
+def test_sizes_follow_from_the_shape_and_files() -> None:
+    facts = {"mean_tokens": 19.6, "student": SHAPE, "teachers": {"large": {"shape": LARGE}}}
+    found = _of_run(_run(), facts, scores={"large": 0.9}, stored={"student": 2**20, "large": 3 * 2**20})
+    costs = found.set_index(["label", "axis"])["cost"]
+    assert costs["label g", "parameters"] == parameters(ModelSize(**SHAPE)).total
+    assert costs["teacher large", "flops"] == flops(ModelSize(**LARGE), 20)
+    assert (costs["label g", "disk"], costs["teacher large", "disk"]) == (1, 3)
+    assert set(found.loc[found["axis"] == "flops", "tokens"]) == {20}
+    assert found.set_index("label").loc["teacher large", "quality"].tolist() == [90.0] * 3
+
+
+def test_a_run_that_says_nothing_has_its_parameters_alone() -> None:
+    found = _of_run(_run())
+    assert found["axis"].tolist() == ["parameters"] and found["cost"].tolist() == [99]
+    assert _of_run(_run(), {"student": {"unknown": 1}, "mean_tokens": 20})["cost"].tolist() == [99]
+
+
+def test_times_keep_their_conditions_apart() -> None:
+    records = [
+        _record("student"),
+        _record("student", 32, 8.0),
+        _record("large", precision="fp32"),
+        _record("student", 4),
+    ]
+    found = _of_run(_run(), {}, {"latency": {"records": records}}, scores={"large": 0.9})
+    timed = found[found["axis"].isin(["latency-1", "latency-32", "throughput"])]
+    assert timed["axis"].tolist() == ["latency-1", "latency-32", "throughput", "latency-1"]
+    assert timed["cost"].tolist() == [2, 8, 4000, 2]
+    assert timed["place"].tolist() == ["CPU, bf16, 1 thread"] * 3 + ["CPU, fp32, 1 thread"]
+
+
+def _rivals() -> dict[str, Any]:
+    scores = {"validation": {"accuracy": 0.85}}
+    models = [
+        {"name": f"large:{kind}", "kind": kind, "words": kind, "parameters": 5, "flops": 7, "bytes": 2**20,
+         "scores": scores}
+        for kind in ("int8", "cut")
+    ]  # fmt: skip
+    records = [_record("large:int8", precision="int8", ms=3.0), _record("large:cut", ms=1.0)]
+    return {"teacher": "large", "tokens": 20, "models": models, "records": records, "absent": {}}
+
+
+def test_a_rival_stands_beside_the_models_that_it_was_timed_with() -> None:
+    probes = {"latency": {"records": [_record("student")]}, "rivals": _rivals()}
+    found = _of_run(_run(), {}, probes)
+    here = found[(found["axis"] == "latency-1") & (found["place"] == "CPU, bf16, 1 thread")].set_index("kind")
+    assert here["cost"].to_dict() == {"student": 2.0, "int8": 3.0, "cut": 1.0}
+    assert here.loc["int8", "label"] == "teacher large, int8" and here.loc["int8", "quality"] == 85
+    elsewhere = {"latency": {"records": [_record("student", threads=2)]}, "rivals": _rivals()}
+    found = _of_run(_run(), {}, elsewhere)
+    assert found.loc[(found["kind"] == "int8") & (found["axis"] == "latency-1"), "place"].empty
+
+
+def _times(*rows: tuple[str, str, float, bool], place: str = "p", task: str = "mrpc", tokens: int = 20) -> pd.DataFrame:
+    """run, size, cost, busy of students."""
+    table = pd.DataFrame(rows, columns=["run", "size", "cost", "busy"])
+    return table.assign(task=task, kind="student", label="x", quality=0.0, axis="latency-1", place=place, tokens=tokens)
+
+
+def test_runs_of_one_size_share_the_median_of_quiet_times() -> None:
+    price = cost_points.prices(
+        _times(("a", "s", 1.0, False), ("b", "s", 3.0, False), ("c", "s", 99.0, True), ("d", "t", 7.0, True))
+    )
+    assert price.loc["s"].to_dict() == {"cost": 2.0, "busy": False}
+    assert price.loc["t"].to_dict() == {"cost": 7.0, "busy": True}
+
+
+def _runs(*runs: pd.Series) -> pd.DataFrame:
+    return pd.DataFrame(list(runs)).reset_index(drop=True)
+
+
+def test_a_run_without_a_time_has_that_of_its_size_and_else_none() -> None:
+    runs = _runs(_run("a"), _run("b", 1, 0.9), _run("c", group="h"))
+    seen = cost_points.of_task(_times(("a", "s", 1.0, False)), "p", 20, runs, {"a": "s", "b": "s", "c": "t"})
+    assert seen["cost"].tolist()[:2] == [1.0, 1.0] and np.isnan(seen["cost"].iloc[2])
+    assert seen["quality"].tolist() == [80, 90, 80] and seen["key"].tolist() == ["g", "g", "h"]
+    assert set(seen["condition"]) == {"p, 20 tokens"} and not seen["busy"].any()
+
+
+def test_other_places_and_lengths_are_never_mixed_in() -> None:
+    times = pd.concat([_times(("a", "s", 1.0, False)), _times(("b", "s", 50.0, False), place="q"),
+                       _times(("b", "s", 70.0, False), tokens=40)])  # fmt: skip
+    runs, sizes = _runs(_run("a")), {"a": "s"}
+    assert cost_points.of_task(times, "p", 20, runs, sizes)["cost"].tolist() == [1.0]
+    assert set(cost_points.conditions(times, whole=True).values()) == {("p", 20), ("p", 40), ("q", 20)}
+    assert list(cost_points.conditions(times, whole=False)) == ["p", "q"]
+
+
+def test_an_average_is_within_seeds_over_tasks_at_each_ones_length() -> None:
+    runs = _runs(_run("a", 0, 0.8), _run("b", 1, 0.6), _run("c", 0, 0.6, task="rte"), _run("d", 1, 0.8, task="rte"))
+    found = pd.concat([_times(("a", "s", 1.0, False), ("b", "s", 1.0, False)),
+                       _times(("c", "s", 3.0, False), ("d", "s", 3.0, True), task="rte", tokens=60)])  # fmt: skip
+    teachers = [
+        {"run": run, "task": task, "kind": "teacher", "label": "teacher x", "size": "teacher x", "quality": quality,
+         "axis": "latency-1", "place": "p", "tokens": tokens, "cost": 10.0, "busy": False}
+        for run, task, quality, tokens in (("a", "mrpc", 90.0, 20), ("c", "rte", 70.0, 60))
+    ]  # fmt: skip
+    alone = [teachers[0] | {"label": "teacher y", "size": "teacher y"}]
+    found = pd.concat([found, pd.DataFrame([*teachers, *alone])])
+    assert cost_points.shared_tasks(runs) == ("mrpc", "rte")
+    sizes = dict.fromkeys("abcd", "s")
+    seen = cost_points.averaged(found, "p", runs, sizes, ("mrpc", "rte"))
+    students = seen[seen["kind"] == "student"]
+    assert students["quality"].tolist() == pytest.approx([70, 70]) and students["cost"].tolist() == [2, 2]
+    assert seen[seen["kind"] == "teacher"][["label", "quality", "cost"]].values.tolist() == [["teacher x", 80, 10]]
+    assert not seen["busy"].any()
+
+
+def _points(rows: list[tuple[str, str, float, float]]) -> pd.DataFrame:
+    seen = pd.DataFrame(rows, columns=["kind", "label", "cost", "quality"])
+    return pareto.points(seen.assign(key=seen["label"], method="kd", condition="", busy=False))
+
+
+TABLE = [
+    ("student", "small", 1.0, 80.0), ("student", "mid", 2.0, 91.0), ("student", "mid", 2.0, 93.0),
+    ("teacher", "teacher x", 8.0, 100.0),
+]  # fmt: skip
+
+
+def test_the_answer_names_the_fastest_that_is_left_with_its_seeds() -> None:
+    axis = AXES["latency-1"]
+    words = budget_answer.answer(_points(TABLE), 0.9, axis).replace("\\", "")
+    assert "fastest student with at least 90 % of teacher x (100.0) is **mid**: 92.0 ± 1.4 (2 seeds)" in words
+    assert "2 ms a row, 4.0 times as fast" in words
+    assert "**small**: 80.0 (1 seed)" in budget_answer.answer(_points(TABLE), 0.8, axis).replace("\\", "")
+
+
+def test_where_none_is_left_the_nearest_is_named() -> None:
+    words = budget_answer.answer(_points(TABLE), 0.95, AXES["disk"]).replace("\\", "")
+    assert "No student reaches 95 % of teacher x (100.0); **mid** comes nearest with 92.0%." in words
+    rival = [("bf16", "teacher x, bf16", 4.0, 99.0), ("int8", "teacher x, int8", 9.0, 99.0)]
+    words = budget_answer.answer(_points(TABLE + rival), 0.95, AXES["disk"]).replace("\\", "")
+    assert "No student reaches" in words and "**teacher x, bf16** does it for less: 99.0, 4 MiB." in words
+    assert "No student was measured" in budget_answer.answer(_points(TABLE[3:]), 0.9, AXES["disk"])
+
+
+def test_an_undistilled_rival_that_does_as_well_for_less_is_told() -> None:
+    rival = [("int8", "teacher x, int8", 1.5, 99.0), ("cut", "teacher x, cut", 0.5, 40.0)]
+    words = budget_answer.answer(_points(TABLE + rival), 0.9, AXES["latency-1"]).replace("\\", "")
+    assert "Without any distillation, **teacher x, int8** does it for less: 99.0, 1.5 ms a row." in words
+    assert "Without" not in budget_answer.answer(_points(TABLE + rival), 0.8, AXES["latency-1"])
+
+
+def test_more_is_better_for_throughput_and_smaller_for_size() -> None:
+    fast = [("student", "a", 500.0, 95.0), ("student", "b", 900.0, 94.0), ("teacher", "t", 100.0, 100.0)]
+    words = budget_answer.answer(_points(fast), 0.9, AXES["throughput"]).replace("\\", "")
+    assert "**b**" in words and "900 rows a second, 9.0 times as fast" in words
+    words = budget_answer.answer(_points(TABLE), 0.9, AXES["parameters"])
+    assert "smallest" in words and "25% of that teacher's" in words
+
+
+def test_ties_in_cost_go_to_the_better_student() -> None:
+    table = _points([("student", "a", 1.0, 92.0), ("student", "b", 1.0, 95.0), ("student", "c", np.nan, 99.0)])
+    best = budget_answer.best_left(table, 90.0, "less")
+    assert best is not None and best["label"] == "b"
+    assert budget_answer.best_left(table, 96.0, "less") is None
+
+
+def test_hostile_names_are_no_markup() -> None:
+    rows = [("student", "**b** [x](y)", 1.0, 95.0), ("teacher", ":red[t]", 2.0, 100.0)]
+    words = budget_answer.answer(_points(rows), 0.9, AXES["latency-1"])
+    assert "[x](y)" not in words and ":red[t]" not in words
+
+
+def test_the_best_teacher_is_that_of_the_dev_split() -> None:
+    facts = {"teachers": {"a": {"scores": {"validation": {"accuracy": 0.8}, "select": {"accuracy": 0.99}}},
+                          "b": {"scores": {"validation": {"accuracy": 0.9}}}}}  # fmt: skip
+    assert remeasure.best_teacher(facts, ["a", "b"], "accuracy") == "b"
+    assert remeasure.best_teacher({}, ["a", "b"], "accuracy") == "a"
+    assert remeasure.best_teacher(facts, [], "accuracy") is None
+
+
+def test_weights_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path))
+    home = tmp_path / "runs" / "r" / "student-best"
+    home.mkdir(parents=True)
+    (home / "model.safetensors").write_bytes(b"12345")
+    assert cost_table.weights_on_disk("r") == {"student": 5}
+    (home.parent / "teachers.json").write_text("{broken")
+    assert cost_table.weights_on_disk("r") == {}
+    assert cost_table.weights_on_disk("another") == {}

@@ -1,0 +1,358 @@
+"""Compare: distances to a baseline, the verdict, where the gain comes from; and the small parts behind the pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdcore.analysis import comparison
+from kdcore.analysis.significance import compare, in_words
+from kdcore.config import RunConfig
+from pages.parts.common import queue_runs
+from pages.parts.common.plot import Click, read_click
+from pages.parts.compare import ablation, race, significance
+from tests.helpers.store_factory import add, run_config, words
+
+BASE = {"init": "base", "layers": 3, "width": None, "heads": None}
+
+
+def _mean(table: pd.DataFrame, label: str) -> float:
+    return float(table.set_index("label")["mean"][label])
+
+
+# --- clicks --------------------------------------------------------------------------------------------------------
+
+
+def test_a_click_is_read_from_what_the_browser_sent() -> None:
+    cell = {"curve": 0, "name": "", "point": None, "row": 2, "column": 5, "x": 5, "y": 2, "value": 0.25, "custom": []}
+    assert read_click(cell) == Click(0, "", None, 2, 5, 5, 2, 0.25, ())
+    point = {"curve": 1, "name": "KD", "point": 3, "x": 1.5, "y": 90.0, "custom": [3, "group"]}
+    assert read_click(point) == Click(1, "KD", 3, None, None, 1.5, 90.0, None, (3, "group"))
+
+
+@pytest.mark.parametrize("raw", [None, "click", 3, []])
+def test_nonsense_is_no_click(raw: object) -> None:
+    assert read_click(raw) is None
+
+
+def test_wrong_types_in_a_click_do_no_harm() -> None:
+    click = read_click({"curve": "x", "row": "2", "column": True, "value": "high", "custom": "a"})
+    assert click == Click(0, "", None, None, None, None, None, None, ())
+
+
+# --- seeds and verdicts --------------------------------------------------------------------------------------------
+
+
+def test_seeds_that_one_side_has_come_first() -> None:
+    assert significance.seeds_to_run(({0, 1, 2}, {0, 1})) == [2, 3, 4, 5]
+    assert significance.seeds_to_run((set(), set())) == [0, 1, 2, 3, 4, 5]
+    assert significance.seeds_to_run(({7, 8}, {7, 8})) == [0, 1, 2, 3]
+    assert significance.seeds_to_run((set(range(6)), set(range(9)))) == []
+
+
+def test_the_answer_in_words() -> None:
+    better = compare({seed: 0.80 + 0.002 * seed for seed in range(6)}, dict.fromkeys(range(6), 0.78))
+    sentence = "KD is better than alone by 2.5 points (95% interval +2.1 to +2.9)."
+    assert in_words(better, "KD", "alone") == ("Yes.", sentence)
+    worse = compare(dict.fromkeys(range(6), 0.78), {seed: 0.80 + 0.002 * seed for seed in range(6)})
+    assert in_words(worse, "alone", "KD") == ("Yes.", sentence)
+    chance = compare({seed: 0.8 + 0.1 * (-1) ** seed for seed in range(6)}, dict.fromkeys(range(6), 0.79))
+    assert in_words(chance, "KD", "alone")[0] == "Not shown."
+    few = compare({0: 0.9, 1: 0.8}, {0: 0.5, 1: 0.6})
+    headline, said = in_words(few, "KD", "alone")
+    assert headline == "Not enough seeds." and "2 paired seeds, a verdict needs 6" in said and "KD is ahead" in said
+    assert "the two score the same" in in_words(compare({0: 0.5}, {0: 0.5}), "KD", "alone")[1]
+
+
+def test_a_seeded_copy_changes_seed_and_name_only() -> None:
+    run = run_config("kd", 3)
+    copy = queue_runs.with_seed(run, 8)
+    assert copy.name == "kd seed 8" and copy.train.seed == 8
+    assert copy.model_copy(update={"name": run.name, "train": run.train}) == run
+    assert queue_runs.with_seed(run.model_copy(update={"name": "mine"}), 8).name == "mine"
+
+
+def test_too_few_seeds_offer_the_missing_ones(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config(method, seed)) for method in ("fine-tune", "kd") for seed in range(2)]
+    made.append(add(store, run_config("kd", 2)))
+    app = visit("compare", runs=",".join(made))
+    assert not app.exception and "Not enough seeds" in words(app)
+    button = app.button(key="verdict_queue")
+    assert "(7 runs)" in button.label
+    button.click().run()
+    assert not app.exception
+    waiting = store.runs(states=["queued"])
+    assert sorted(zip(waiting["method"], waiting["seed"], strict=True)) == [
+        *(("fine-tune", seed) for seed in (2, 3, 4, 5)),
+        *(("kd", seed) for seed in (3, 4, 5)),
+    ]
+    assert len(app.query_params["runs"].split(",")) == 12, "what was queued joins the comparison"
+    again = visit("compare", runs=",".join(made))
+    again.button(key="verdict_queue").click().run()
+    assert len(store.runs(states=["queued"])) == 7, "nothing is queued twice"
+
+
+def test_six_paired_seeds_give_a_verdict(store: Any, visit: Callable[..., Any]) -> None:
+    made = [
+        add(store, run_config(method, seed), score=score + 0.002 * seed)
+        for method, score in (("fine-tune", 0.70), ("kd", 0.75))
+        for seed in range(6)
+    ]
+    said = words(visit("compare", runs=",".join(made))).replace("\\", "")
+    assert "**Yes.** KD, 2 x 32 is better than Fine-tuning alone, 2 x 32 by 5.0 points" in said
+    assert "paired t-test over seeds" in said and "scores only" in said
+
+
+def test_kept_predictions_count_the_rows_too(store: Any, visit: Callable[..., Any], tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    labels = chance.integers(0, 2, 300)
+    made = []
+    for method, skill in (("fine-tune", 0.6), ("kd", 0.9)):
+        for seed in range(6):
+            right = chance.random(300) < skill
+            logits = np.eye(2)[np.where(right, labels, 1 - labels)]
+            run = add(store, run_config(method, seed), score=float(right.mean()))
+            folder = tmp_path / "runs" / run / "predictions"
+            folder.mkdir(parents=True)
+            np.savez(folder / "validation.student.npz", logits=logits, labels=labels, ids=np.arange(300))
+            made.append(run)
+    said = words(visit("compare", runs=",".join(made)))
+    assert "300 dev rows" in said and "Dorfman" in said and "**Yes.**" in said
+
+
+def test_different_students_do_not_pair(store: Any, visit: Callable[..., Any]) -> None:
+    wide = {"layers": 2, "width": 64, "heads": 2, "init": "random"}
+    made = [add(store, run_config("fine-tune")), add(store, run_config("kd", student=wide))]
+    assert "so their runs do not pair" in words(visit("compare", runs=",".join(made)))
+
+
+def test_read_only_offers_nothing_to_queue(
+    store: Any, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [add(store, run_config(method)) for method in ("fine-tune", "skd")]
+    monkeypatch.setenv("KD_READ_ONLY", "1")
+    app = visit("compare", runs=",".join(made))
+    assert not app.exception and "Not enough seeds" in words(app) and "No run yet" in words(app)
+    assert not [button for button in app.button if button.label.startswith("Queue")]
+
+
+# --- distances -----------------------------------------------------------------------------------------------------
+
+
+def _frame(rows: list[tuple[str, int, float]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["group", "seed", "score"])
+
+
+def test_deltas_are_to_the_same_seed() -> None:
+    runs = _frame([("base", 0, 0.5), ("base", 1, 0.7), ("kd", 0, 0.6), ("kd", 1, 0.6), ("kd", 2, 0.9)])
+    gaps = comparison.deltas(runs, "base")
+    assert gaps["seed"].tolist() == [0, 1]
+    assert gaps["score"].tolist() == pytest.approx([0.1, -0.1])
+
+
+def test_the_table_shows_paired_differences(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config("fine-tune", seed), score=0.5 + 0.1 * seed) for seed in range(2)]
+    made += [add(store, run_config("kd", seed), score=0.52 + 0.1 * seed) for seed in range(3)]
+    table = visit("compare", runs=",".join(made)).dataframe[0].value.set_index("method and student")
+    assert table.loc["KD, 2 x 32", "Δ to baseline"] == "+2.0 ± 0.0 (N=2)"
+    assert table.loc["Fine-tuning alone, 2 x 32", "Δ to baseline"] == "baseline"
+
+
+def test_tasks_stand_side_by_side_with_an_average(store: Any) -> None:
+    made = {}
+    for method, task, epochs, score in (
+        ("kd", "pocket-sentiment", 1, 0.8),
+        ("kd", "pocket-entailment", 2, 0.6),  # epochs belong to the task here, so they tell no rows apart
+        ("fine-tune", "pocket-sentiment", 1, 0.7),
+    ):
+        train = {"epochs": epochs, "seed": 0, "max_length": 32}
+        made[method, task] = add(store, run_config(method, task=task, train=train), score=score)
+    runs, configs = comparison.grouped(store, store.runs())
+    table, average = comparison.by_task(runs, configs)
+    table = table.set_index("method and student")
+    assert table.loc["KD, 2 x 32", "Pocket entailment"] == "60.0 (N=1)"
+    assert table.loc["Fine-tuning alone, 2 x 32", "Pocket entailment"] == "–"
+    assert set(table["average"]) == {"–"} and average == "no two tasks were run by all"
+    train = {"epochs": 2, "seed": 0, "max_length": 32}
+    add(store, run_config("fine-tune", task="pocket-entailment", train=train), score=0.5)
+    add(store, run_config("kd", task="pocket-paraphrase"), score=0.9)
+    runs, configs = comparison.grouped(store, store.runs())
+    table, average = comparison.by_task(runs, configs)
+    assert table["method and student"].tolist() == ["KD, 2 x 32", "Fine-tuning alone, 2 x 32"]
+    assert table["average"].tolist() == ["70.0 (N=1)", "60.0 (N=1)"], "over the two tasks that both have"
+    assert average == "mean over Pocket sentiment and Pocket entailment (synthetic, no GLUE average)"
+
+
+def test_rows_seen_are_steps_times_rows_a_step() -> None:
+    points = pd.DataFrame({"run": ["a", "b"], "step": [10, 10]})
+    seen = comparison.with_rows_seen(points, {"a": {"train": {"batch_size": 32}}, "b": {"train": {"batch_size": 8}}})
+    assert seen["examples"].tolist() == [320, 80]
+
+
+# --- where the gain comes from -------------------------------------------------------------------------------------
+
+
+def _glue(method: str, init: str, **more: Any) -> RunConfig:
+    teacher = {"name": "big", "source": "package", "where": "minilm", "fine_tune": {}}
+    settings = {"student": BASE | {"init": init}, "teachers": [teacher], "task": "mrpc"}
+    return run_config(method, **(settings | more))
+
+
+def test_the_ladder_changes_one_thing_a_step() -> None:
+    rungs = ablation.ladder(_glue("pkd", "teacher", options={"temperature": 7.0, "alpha": 0.3}))
+    assert [(rung.run.method, rung.run.student.init, rung.kind) for rung in rungs] == [
+        ("fine-tune", "random", "start"),
+        ("fine-tune", "base", "initialisation"),
+        ("fine-tune", "teacher", "initialisation"),
+        ("kd", "teacher", "teacher"),
+        ("pkd", "teacher", "method"),
+    ]
+    assert rungs[3].run.options["temperature"] == 7.0 and rungs[3].run.options["alpha"] == 0.3
+    assert [rung.run.student.init for rung in ablation.ladder(_glue("kd", "base"))] == ["random", "base", "base"]
+    assert [rung.run.method for rung in ablation.ladder(run_config("kd"))] == ["fine-tune", "kd"]
+
+
+def test_steps_are_found_by_their_settings() -> None:
+    top, alone = _glue("pkd", "base"), _glue("fine-tune", "base")
+    other = alone.model_copy(update={"train": alone.train.model_copy(update={"lr": 0.5})})
+    groups = {"t": (top, ("top",)), "a": (alone, ("a0", "a1")), "o": (other, ("o0",))}
+    rungs = ablation.climbed(ablation.ladder(top), groups, "t")
+    assert [rung.ids for rung in rungs] == [(), ("a0", "a1"), (), ("top",)]
+
+
+def test_kd_from_fewer_teachers_is_said() -> None:
+    pocket = [{"name": name, "source": "pocket", "where": name} for name in ("large", "small")]
+    top, one = run_config("skd", teachers=pocket), run_config("kd", teachers=pocket[:1])
+    rungs = ablation.climbed(ablation.ladder(top), {"t": (top, ("t",)), "k": (one, ("k",))}, "t")
+    assert rungs[1].ids == ("k",) and rungs[1].label == "+ the teacher's answers (KD from large)"
+
+
+def test_gains_are_over_shared_seeds_and_the_last_step_that_was_run() -> None:
+    top = _glue("pkd", "base")
+    rungs = [
+        ablation.Rung("start", "alone", top, ("a0", "a1")),
+        ablation.Rung("teacher", "+ kd", top, ()),
+        ablation.Rung("method", "+ pkd", top, ("p1", "p2")),
+    ]
+    scores = {"a0": 0.1, "a1": 0.5, "p1": 0.8, "p2": 0.9}
+    rows = ablation.table(rungs, scores, {"a0": 0, "a1": 1, "p1": 1, "p2": 2})
+    assert _mean(rows, "alone") == 0.5 and math.isnan(_mean(rows, "+ kd")) and _mean(rows, "+ pkd") == 0.8
+    assert rows["gain"].iloc[2] == pytest.approx(0.3) and rows["over"].iloc[2] == "alone"
+    assert ablation.summary(rows) == "+30.0 points over alone without a teacher."
+
+
+def test_the_summary_names_each_part() -> None:
+    rows = pd.DataFrame(
+        [
+            ("Gold labels, random initial weights", "start", 0.70, 3, np.nan, ""),
+            ("+ base", "initialisation", 0.74, 3, 0.04, "Gold labels, random initial weights"),
+            ("+ kd", "teacher", 0.75, 3, 0.01, "+ base"),
+            ("+ pkd", "method", 0.748, 3, -0.002, "+ kd"),
+        ],
+        columns=["label", "kind", "mean", "n", "gain", "over"],
+    )
+    assert ablation.summary(rows) == (
+        "+4.8 points over random initial weights without a teacher: the initial weights +4.0, the teacher +1.0, "
+        "the method -0.2."
+    )
+
+
+def test_a_missing_step_is_one_click_away(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config(method, seed)) for method in ("fine-tune", "skd") for seed in range(2)]
+    app = visit("compare", runs=",".join(made))
+    assert "No run yet: **the teacher" in words(app)
+    app.button(key="gains_queue_1").click().run()
+    assert not app.exception
+    waiting = store.runs(states=["queued"])
+    assert sorted(waiting["seed"]) == [0, 1] and set(waiting["method"]) == {"kd"}
+
+
+# --- race and report -----------------------------------------------------------------------------------------------
+
+
+def test_two_runs_race_and_the_outcome_is_said(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config(method, seed)) for method in ("fine-tune", "kd") for seed in range(2)]
+    app = visit("compare", runs=",".join(made))
+    assert not app.exception and not app.error
+    first, second = (app.selectbox(key=key) for key in ("race_first", "race_second"))
+    seeds = {run: int(seed) for run, seed in zip(store.runs()["id"], store.runs()["seed"], strict=True)}
+    assert first.value in made[2:] and second.value in made[:2] and seeds[first.value] == seeds[second.value]
+    app.selectbox(key="race_second").set_value(first.value).run()
+    assert not app.exception and "Choose two different runs" in words(app)
+    assert "Choose two runs that have been trained" in words(visit("compare", runs=made[0]))
+
+
+def test_the_race_is_kept_in_the_address(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config(method, seed)) for method in ("fine-tune", "kd") for seed in range(2)]
+    app = visit("compare", runs=",".join(made), race=f"{made[1]},{made[0]}")
+    assert [app.selectbox(key=key).value for key in race.KEYS] == [made[1], made[0]]
+    app.selectbox(key="race_first").set_value(made[3]).run()
+    assert app.query_params["race"] == f"{made[3]},{made[0]}"
+    app = visit("compare", runs=",".join(made), race="../../x,kd")
+    assert not app.exception and not app.error and "race" not in app.query_params
+    assert app.selectbox(key="race_first").value in made[2:]
+
+
+def test_the_questions_pair_is_kept_in_the_address(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config(method)) for method in ("fine-tune", "kd", "pkd")]
+    labels = {"verdict_first": "KD, 2 x 32", "verdict_second": "Patient KD, 2 x 32", "gains_of": "KD, 2 x 32"}
+    app = visit("compare", runs=",".join(made), **labels)
+    assert not app.exception and not app.error
+    for key, label in labels.items():
+        assert app.selectbox(key=key).format_func(app.selectbox(key=key).value) == label, key
+
+
+def test_clocks_of_different_machines_are_not_compared(store: Any, visit: Callable[..., Any]) -> None:
+    from kdcore.events import RunStarted
+
+    made = [add(store, run_config("fine-tune")), add(store, run_config("kd"), end="running")]
+    store.record(made[1], [RunStarted({"device": "cuda", "threads": 1, "precision": "fp32"})])
+    said = words(visit("compare", runs=",".join(made)))
+    assert "Their clocks do not compare" in said and "device cuda and cpu" in said
+
+
+def test_the_race_has_scores_and_losses_on_one_clock(store: Any) -> None:
+    run = add(store, run_config("kd"), score=0.8)
+    runner = comparison.racer(run, "kd", "KD", store.evaluations(run), store.metrics(run, ["loss"]), "accuracy")
+    assert runner is not None and runner.end == pytest.approx(0.6)
+    assert runner.scores.steps.tolist() == [20, 40, 60] and len(runner.losses.values) == 60
+    assert runner.scores.seconds.tolist() == pytest.approx([0.2, 0.4, 0.6])
+    assert comparison.racer(run, "kd", "KD", store.evaluations(run), store.metrics([]), "accuracy") is None
+
+
+def test_the_report_is_put_together_only_when_asked_for(
+    store: Any, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kdcore import report
+
+    def never(*_: Any) -> str:
+        raise AssertionError("the report was made before anybody asked for it")
+
+    made = [add(store, run_config(method)) for method in ("fine-tune", "kd")]
+    monkeypatch.setattr(report, "html", never)
+    app = visit("compare", runs=",".join(made))
+    assert not app.exception and not app.error
+    assert "Report (HTML)" in [button.label for button in app.get("download_button")]
+
+
+def test_axes_smoothing_and_band_are_kept_in_the_address(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config("kd", seed)) for seed in range(3)]
+    address = {"x": "Training rows seen", "band": "± standard error", "logx": "true", "logy": "true", "sm": "0.5"}
+    app = visit("compare", runs=",".join(made), what="Loss (weighted sum)", **address)
+    assert not app.exception and not app.error
+    assert app.segmented_control(key="x").value == "examples" and app.selectbox(key="band").value == "sem"
+    assert app.toggle(key="logx").value and app.toggle(key="logy").value and app.slider(key="sm").value == 0.5
+
+
+def test_numbers_name_the_command_that_draws_them_again(store: Any, visit: Callable[..., Any]) -> None:
+    runs = [add(store, run_config(method)) for method in ("kd", "fine-tune")]
+    app = visit("compare", runs=",".join(runs))
+    app.session_state["compare_curves-numbers"] = True
+    app.run()
+    assert f"python -m kdcore report {' '.join(runs)} -o report.html" in [code.value for code in app.code]

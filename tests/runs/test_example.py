@@ -1,0 +1,96 @@
+"""The study that comes with the program: it opens, stands on every page, and needs no training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdcore.data import load
+from kdcore.engine.results import teacher_folders
+from kdcore.engine.teachers import teacher_folder
+from kdcore.errors import CorruptError, UserError
+from kdcore.paths import cache_subdir, run_dir
+from kdcore.runs import example
+from kdcore.runs.export import student_folder
+from kdcore.store import Store, open_store
+from pages.parts.common.read_only import Reading
+from pages.parts.learn.lesson import cast, lessons
+
+
+@pytest.fixture
+def store() -> Store:
+    return open_store()
+
+
+def test_it_opens_once(store: Store) -> None:
+    assert example.opened(store) == []
+    ids = example.open_study(store)
+    assert example.opened(store) == ids and len(ids) == 9
+    runs = store.runs()
+    assert example.open_study(store) == ids and len(store.runs()) == len(runs)
+    assert set(runs["state"]) == {"done"} and all(example.TAG in tags for tags in runs["tags"])
+
+
+def test_what_is_compared_differs_in_method_and_seed_only(store: Store) -> None:
+    example.open_study(store)
+    runs = store.runs()
+    compared = runs[runs["id"].isin(example.opened(store))]
+    assert compared["protocol"].nunique() == 1
+    assert dict(compared.groupby("method")["seed"].nunique()) == {"fine-tune": 3, "kd": 3, "skd": 3}
+
+
+def test_every_run_says_who_recorded_it(store: Store) -> None:
+    example.open_study(store)
+    said = example.about()
+    for run in store.runs()["id"]:
+        row = store.get(run)
+        assert said["kdcore"] in row.note and said["hardware"] in row.note
+        assert row.facts["hardware"] == said["hardware"]
+
+
+def test_students_and_teachers_are_there_so_nothing_is_trained(store: Store) -> None:
+    example.open_study(store)
+    shipped = {folder.name for folder in cache_subdir("teachers").iterdir()}
+    for run in store.runs()["id"]:
+        assert (student_folder(store, run) / "model.safetensors").is_file()
+        config = store.get(run).config
+        for spec in config.teachers:
+            assert teacher_folders(run_dir(run))[spec.name].name in shipped
+            assert teacher_folder(spec, load(config.task), config.train).name in shipped, (
+                "the recipe of a teacher has changed: record the study again"
+            )
+
+
+def test_every_lesson_finds_its_runs(store: Store) -> None:
+    example.open_study(store)
+    for lesson in lessons().values():
+        assert all(cast(lesson, store.runs(include_archived=True)).values()), lesson.title
+
+
+def test_it_holds_snapshots_and_answers(store: Store) -> None:
+    example.open_study(store)
+    for run in store.runs()["id"]:
+        probes = store.probes(run)
+        assert {"distances", "fidelity", "latency"} <= set(probes) or store.get(run).method == "fine-tune"
+
+
+def test_a_read_only_dashboard_refuses_it(store: Store) -> None:
+    with pytest.raises(UserError, match="ead-only"):
+        example.open_study(Reading(store))
+    assert not list(cache_subdir("teachers").iterdir()) and store.runs().empty
+
+
+def test_it_is_a_few_megabytes() -> None:
+    size = sum(path.stat().st_size for path in example.FOLDER.rglob("*") if path.is_file())
+    assert size < 8e6
+
+
+def test_a_damaged_study_says_so(store: Store, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "teachers").mkdir()
+    (tmp_path / "about.json").write_text('{"compared": [], "teachers": {}}')
+    (tmp_path / "runs.zip").write_bytes(b"no zip")
+    monkeypatch.setattr(example, "FOLDER", tmp_path)
+    with pytest.raises(CorruptError, match="no readable bundle"):
+        example.open_study(store)
