@@ -263,6 +263,11 @@ class Paper:
         who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
         return f"{who} {self.year}"
 
+    @property
+    def reference(self) -> str:
+        """Authors, title, venue, year and arXiv number in one line."""
+        return f"{self.authors}: {self.title}. {self.venue} {self.year}, arXiv {self.arxiv}"
+
 
 @dataclass(frozen=True)
 class ModelSize:
