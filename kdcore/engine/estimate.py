@@ -22,7 +22,7 @@ from kdcore.engine.preflight import run_sizes
 from kdcore.engine.teachers import base_size, needs_training, teacher_folder
 from kdcore.engine.trainer import check_method, planned_setup, shared_tokenizer
 from kdcore.methods import resolve
-from kdcore.methods.docs import depths
+from kdcore.methods.introspect import depths
 from kdcore.models.cls_only import reads_cls_alone
 from kdcore.models.count import flops, parameters
 from kdcore.models.observe import observe

@@ -25,7 +25,7 @@ from kdcore.engine.teachers import base_size, check_has_base, needs_training, te
 from kdcore.engine.trainer import check_length, check_method, planned_setup, reference_size, shared_tokenizer
 from kdcore.errors import UserError
 from kdcore.methods import Method, resolve
-from kdcore.methods.docs import thin
+from kdcore.methods.introspect import thin
 from kdcore.models.count import parameters
 from kdcore.models.sizes import size_of, student_size
 from kdcore.models.sources import locate, read_config

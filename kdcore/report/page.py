@@ -16,7 +16,7 @@ from kdcore.figures.template import PLOTLY_JS
 from kdcore.formatting import listed
 from kdcore.methods import METHODS, docs
 from kdcore.report import sections
-from kdcore.report.parts import formula, heading, listing, paragraph, prose, said
+from kdcore.report.parts import bullets, formula, heading, listing, paragraph, prose, said
 from kdcore.report.sections import Compared
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ def _explained(runs: pd.DataFrame) -> Iterator[str]:
             yield formula(line.formula, names, line.stage)
             yield paragraph(line.aside, "quiet") if line.aside else ""
         yield listing([*about.terms.items(), *about.more.items()], names)
-        yield prose(about.departs, "Where this differs from the paper.")
+        yield prose("", "Where this differs from the paper.")
+        yield bullets((departure.topic, departure.text) for departure in about.departs)
         yield paragraph(f"{method.paper.reference}.", "quiet")
 
 

@@ -29,8 +29,13 @@ def paragraph(text: object, kind: str = "") -> str:
 
 def prose(text: str, opening: str = "") -> str:
     """A paragraph of a docstring: what stands between backticks is code."""
-    spans = [f"<code>{said(one)}</code>" if at % 2 else _spaced(one) for at, one in enumerate(text.split("`"))]
-    return f"<p>{f'<strong>{said(opening)}</strong> ' if opening else ''}{''.join(spans)}</p>"
+    return f"<p>{f'<strong>{said(opening)}</strong> ' if opening else ''}{_code_spans(text)}</p>"
+
+
+def bullets(items: Iterable[tuple[str, str]]) -> str:
+    """A list of topics, each with its sentences from a docstring."""
+    lines = (f"<li><strong>{said(topic)}</strong>: {_code_spans(text)}</li>" for topic, text in items)
+    return f'<ul class="topics">{"".join(lines)}</ul>'
 
 
 def formula(text: str, names: Collection[str], stage: str = "") -> str:
@@ -93,6 +98,12 @@ def figure(build: Build, caption: str, numbers: pd.DataFrame) -> str:
 def inert(data: Any) -> str:
     """JSON that no HTML parser takes for markup."""
     return json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _code_spans(text: str) -> str:
+    """Text in which what stands between backticks is code."""
+    pieces = text.split("`")
+    return "".join(f"<code>{said(piece)}</code>" if index % 2 else _spaced(piece) for index, piece in enumerate(pieces))
 
 
 def _spaced(text: str) -> str:
