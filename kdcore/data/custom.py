@@ -89,7 +89,7 @@ def _texts(table: Columns, name: str, field: str, path: Path) -> list[str]:
         if not isinstance(cell, str):
             raise UserError(
                 field,
-                f"row {row} of column {name!r} in {path.name} is no text but {_short(cell)}",
+                f"row {row} of column {name!r} in {path.name} is not text but {_short(cell)}",
                 "choose a column of text",
             )
         if len(cell) > MAX_CHARACTERS:

@@ -95,7 +95,7 @@ def _separated(text: str, path: Path, field: str, **dialect: Any) -> Columns:
                 columns[name].append(cell)
     except csv.Error as error:
         raise UserError(
-            field, f"line {lines.line_num} of {path.name} does not read ({error})", "check its quotation marks"
+            field, f"line {lines.line_num} of {path.name} cannot be read ({error})", "check its quotation marks"
         ) from error
     return columns
 
@@ -109,10 +109,10 @@ def _jsonl(path: Path, field: str) -> Columns:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(
-                field, f"line {number} of {path.name} is no JSON ({error})", "write one object a line"
+                field, f"line {number} of {path.name} is not JSON ({error})", "write one object a line"
             ) from None
         if not isinstance(row, dict):
-            raise UserError(field, f"line {number} of {path.name} is no JSON object", 'write {"column": value, ...}')
+            raise UserError(field, f"line {number} of {path.name} is not a JSON object", 'write {"column": value, ...}')
         rows.append(row)
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
@@ -127,7 +127,7 @@ def _parquet(path: Path, field: str) -> Columns:
         _no_twins(table.column_names, path, field)
         return {name: table[name].to_pylist() for name in table.column_names}
     except (pa.ArrowException, ValueError) as error:
-        raise UserError(field, f"{path.name} is no Parquet file that reads ({error})", "write it again") from error
+        raise UserError(field, f"{path.name} cannot be read as Parquet ({error})", "write it again") from error
 
 
 def _no_twins(names: list[str], path: Path, field: str) -> None:

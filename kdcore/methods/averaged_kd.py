@@ -70,8 +70,8 @@ class WKD(Method):
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, logits = self.config, step.student.logits
-        said = [step.teachers[name].logits for name in self.weights]
-        soft = ensemble_signal(logits, said, config.temperature, list(self.weights.values()), step.regression)
+        answers = [step.teachers[name].logits for name in self.weights]
+        soft = ensemble_signal(logits, answers, config.temperature, list(self.weights.values()), step.regression)
         hard = hard_labels(logits, step.batch.labels, step.regression)
         return {"soft": Term(soft, 1 - config.hard_label_weight), "hard": Term(hard, config.hard_label_weight)}
 

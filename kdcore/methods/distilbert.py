@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from kdcore.losses.hidden import cosine
 from kdcore.losses.precision import full
 from kdcore.losses.vocabulary import NOT_ASKED, hidden_words, soft_words
-from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft, same_width
+from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher, same_width
 from kdcore.models import masked_lm
 from kdcore.models.masked_lm import MaskedLM, WordHead
 from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
@@ -70,7 +70,8 @@ class DistilBERT(Method):
         words, which does not; theirs are tied to the student's own embeddings. W and b for widths that differ are ours.
         The head is not exported.
       - learning rate: One serves both stages; theirs is 5e-4, with up to 4,000 rows a step.
-      - student: It keeps token types and pooler; the masked stage leaves its pooler and classifier as they are.
+      - frozen parts: The student keeps token types and pooler; the masked stage leaves its pooler and classifier as
+        they are.
       - select: Nothing is hidden there: vocabulary and states judge the masked stage.
       - cost: The predicted cost counts neither the masked language model nor the scores over the vocabulary: with a
         model of BERT-base's size, a step took 2.7 times the passes of its student (six layers of width 768, short rows,
@@ -150,8 +151,8 @@ class DistilBERT(Method):
         config, student, teacher = self.config, step.student, step.teacher
         terms = hard_and_soft(step, config.alpha, config.temperature)
         if config.cosine_weight:
-            ours = answered(step, student.hidden[self._last_student()])
-            apart = cosine(ours, teacher.hidden[self._last_teacher()], answered(step, student.mask))
+            ours = rows_for_teacher(step, student.hidden[self._last_student()])
+            apart = cosine(ours, teacher.hidden[self._last_teacher()], rows_for_teacher(step, student.mask))
             terms["cosine"] = Term(apart, config.cosine_weight)
         return terms
 
@@ -204,9 +205,9 @@ class DistilBERT(Method):
     def _word_losses(self, ours: Tensor, theirs: Tensor, mask: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         """Soft and hard loss of each row, [rows]."""
         assert self._model is not None and self.head is not None
-        said = self.head(ours, self._model.table)
-        soft = soft_words(said, self._model.scores(theirs), mask, self.config.temperature)
-        return soft, hidden_words(said, words)
+        scores = self.head(ours, self._model.table)
+        soft = soft_words(scores, self._model.scores(theirs), mask, self.config.temperature)
+        return soft, hidden_words(scores, words)
 
     def after_step(self, step: Step) -> None:
         self._steps += self._model is not None

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kdcore.losses.soft_targets import ensemble_targets, hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, answered
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
 from kdcore.records import Needs, Paper, Step, Term, want
 
 
@@ -58,10 +58,10 @@ class KD(Method):
         return {"hard": Term(hard, 1 - self.config.alpha), "soft": Term(self._soft(step), self.config.alpha)}
 
     def _soft(self, step: Step) -> Tensor:
-        temperature = self.config.temperature
+        logits, temperature = step.student.logits, self.config.temperature
         teachers = [outputs.logits for outputs in step.teachers.values()]
         if len(teachers) == 1:
-            return teacher_signal(answered(step, step.student.logits), teachers[0], temperature, step.regression)
+            return teacher_signal(rows_for_teacher(step, logits), teachers[0], temperature, step.regression)
         if step.regression:
-            return teacher_signal(step.student.logits, torch.stack(teachers).mean(0), temperature, True)
-        return ensemble_targets(step.student.logits, teachers, temperature)
+            return teacher_signal(logits, torch.stack(teachers).mean(0), temperature, True)
+        return ensemble_targets(logits, teachers, temperature)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from kdcore.errors import UserError
 from kdcore.losses.relation import attention_divergence, merge_heads, token_relations
-from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft
+from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -87,12 +87,12 @@ class MiniLM(Method):
 
     def relations(self, step: Step) -> dict[str, Term]:
         """The first part's terms; they leave the last layer's output, the pooler and the classifier as they are."""
-        student, teacher, mask = step.student, step.teacher, answered(step, step.student.mask)
-        attends = answered(step, student.attention[self.student_layer])
+        student, teacher, mask = step.student, step.teacher, rows_for_teacher(step, step.student.mask)
+        attends = rows_for_teacher(step, student.attention[self.student_layer])
         attention = attention_divergence(attends, teacher.attention[self.teacher_layer], mask)
         terms = {"attention": Term(attention)}
         if self.config.value_weight:
-            ours = answered(step, student.values[self.student_layer])
+            ours = rows_for_teacher(step, student.values[self.student_layer])
             theirs = teacher.values[self.teacher_layer]
             values = token_relations(merge_heads(ours), merge_heads(theirs), mask, heads=ours.shape[1])
             terms["values"] = Term(values, self.config.value_weight)
@@ -103,11 +103,11 @@ class MiniLM(Method):
 
 
 def _same_heads(setup: Setup) -> None:
-    for name, shape in setup.teachers.items():
-        if shape.heads != setup.student.heads:
+    for name, size in setup.teachers.items():
+        if size.heads != setup.student.heads:
             raise UserError(
                 "student.heads",
                 f"MiniLM compares attention head by head, but the student's {setup.student.heads} heads differ from "
-                f"{shape.heads} of teacher {name}",
-                f"give the student {shape.heads} heads, or choose MiniLMv2, which relates tokens without them",
+                f"{size.heads} of teacher {name}",
+                f"give the student {size.heads} heads, or choose MiniLMv2, which relates tokens without them",
             )

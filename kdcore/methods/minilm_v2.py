@@ -8,7 +8,7 @@ from pydantic import Field
 
 from kdcore.errors import UserError
 from kdcore.losses.relation import merge_heads, token_relations
-from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft
+from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 BLOCK = 16
@@ -123,9 +123,9 @@ class MiniLMv2(Method):
 
     def relations(self, step: Step) -> dict[str, Term]:
         """The first part's terms; they leave the last layer's output, the pooler and the classifier as they are."""
-        terms, mask = {}, answered(step, step.student.mask)
+        terms, mask = {}, rows_for_teacher(step, step.student.mask)
         for name, weight in self.weights.items():
-            ours = answered(step, getattr(step.student, name)[self.student_layer])
+            ours = rows_for_teacher(step, getattr(step.student, name)[self.student_layer])
             theirs = getattr(step.teacher, name)[self.teacher_layer]
             value = token_relations(merge_heads(ours), merge_heads(theirs), mask, self.heads)
             terms[name] = Term(value, weight)

@@ -18,7 +18,7 @@ from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.relation import token_relations
 from kdcore.losses.soft_targets import teacher_signal
-from kdcore.methods.base import Method, MethodConfig, answered
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -166,7 +166,7 @@ class MLKDBERT(Method):
 
     def representation_terms(self, step: Step) -> dict[str, Term]:
         """Terms of the representation stage; none of them reaches the pooler or the classifier."""
-        config, mask = self.config, answered(step, step.student.mask)
+        config, mask = self.config, rows_for_teacher(step, step.student.mask)
         terms = {}
         if config.embedding_weight:
             terms["embedding"] = Term(self._embedding(step, mask), config.embedding_weight)
@@ -178,7 +178,7 @@ class MLKDBERT(Method):
 
     def terms(self, step: Step) -> dict[str, Term]:
         """Terms of the prediction stage."""
-        config, ours, theirs = self.config, answered(step, step.student.logits), step.teacher.logits
+        config, ours, theirs = self.config, rows_for_teacher(step, step.student.logits), step.teacher.logits
         soft = teacher_signal(ours, theirs, config.temperature, step.regression)
         terms = {"soft": Term(soft, config.soft_weight)}
         if config.sample_weight:
@@ -216,7 +216,7 @@ class MLKDBERT(Method):
     # --- the terms --------------------------------------------------------------------------------------------------
 
     def _embedding(self, step: Step, mask: Tensor) -> Tensor:
-        ours, theirs = full(answered(step, step.student.embeddings)), full(step.teacher.embeddings)
+        ours, theirs = full(rows_for_teacher(step, step.student.embeddings)), full(step.teacher.embeddings)
         if self.config.embedding_norm:
             ours, theirs = F.layer_norm(ours, ours.shape[-1:]), F.layer_norm(theirs, theirs.shape[-1:])
         return token_relations(ours, theirs, mask, heads=1)
@@ -224,7 +224,7 @@ class MLKDBERT(Method):
     def _attention(self, step: Step, mask: Tensor) -> Tensor:
         ours, theirs = step.student.head_outputs, step.teacher.head_outputs
         layers = [
-            token_relations(answered(step, ours[m]), theirs[n], mask, self.splits)
+            token_relations(rows_for_teacher(step, ours[m]), theirs[n], mask, self.splits)
             for m, n in self._attention_map().items()
         ]
         return torch.stack(layers).sum()
@@ -232,19 +232,19 @@ class MLKDBERT(Method):
     def _hidden(self, step: Step, mask: Tensor) -> Tensor:
         layers = []
         for m, n in self.map.items():
-            ours = self._projected(m, answered(step, step.student.hidden[m]))
+            ours = self._projected(m, rows_for_teacher(step, step.student.hidden[m]))
             layers.append(token_mse(ours, step.teacher.hidden[n], mask))
         return torch.stack(layers).sum()
 
     def _contrast(self, step: Step) -> Tensor:
         ours, theirs = self._last_cls(step)
-        labels = answered(step, step.batch.labels)
+        labels = rows_for_teacher(step, step.batch.labels)
         projected = self._projected(self.setup.student.layers, ours)
         return supervised_contrast(projected, theirs, labels, self.config.contrast_temperature)
 
     def _last_cls(self, step: Step) -> tuple[Tensor, Tensor]:
         """The [CLS] states of both models' last layers, [batch, width] each."""
-        ours = answered(step, step.student.cls[self.setup.student.layers])
+        ours = rows_for_teacher(step, step.student.cls[self.setup.student.layers])
         return ours, step.teacher.cls[self.teacher.layers]
 
     def _attention_map(self) -> dict[int, int]:

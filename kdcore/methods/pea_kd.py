@@ -12,10 +12,11 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from kdcore import layer_map
+from kdcore.fields import parse_list
 from kdcore.losses.hidden import patience
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import entropy, hard_labels
-from kdcore.methods.base import Build, Method, MethodConfig, answered, hard_and_soft, listed, same_width
+from kdcore.methods.base import Build, Method, MethodConfig, hard_and_soft, rows_for_teacher, same_width
 from kdcore.models.shared_layers import run_again
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
@@ -93,7 +94,7 @@ class PeaKD(Method):
         temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
         beta: float = Field(100.0, ge=0, le=1e5, description="weight of the [CLS] states; 0: plain KD at the end")
 
-        _as_list = field_validator("thresholds", mode="before")(listed)
+        _as_list = field_validator("thresholds", mode="before")(parse_list)
 
     config: Config
 
@@ -153,15 +154,15 @@ class PeaKD(Method):
         self._shares = (counts / counts.sum()).tolist()
 
     def ptp_terms(self, step: Step) -> dict[str, Term]:
-        labels = ptp_labels(step.teacher.logits, answered(step, step.batch.labels), *self._thresholds)
-        guess = self.head(full(answered(step, step.student.pooled)))
+        labels = ptp_labels(step.teacher.logits, rows_for_teacher(step, step.batch.labels), *self._thresholds)
+        guess = self.head(full(rows_for_teacher(step, step.student.pooled)))
         return {"ptp": Term(hard_labels(guess, labels, regression=False))}
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, student, teacher = self.config, step.student, step.teacher
         terms = hard_and_soft(step, config.alpha, config.temperature)
         if self.map:
-            ours = [answered(step, student.cls[j]) for j in self.map]
+            ours = [rows_for_teacher(step, student.cls[j]) for j in self.map]
             theirs = [teacher.cls[n] for n in self.map.values()]
             terms["patience"] = Term(patience(ours, theirs, normalise=True), config.beta)
         return terms

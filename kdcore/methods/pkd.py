@@ -9,8 +9,9 @@ from torch import Tensor
 
 from kdcore import layer_map
 from kdcore.errors import UserError
+from kdcore.fields import parse_list
 from kdcore.losses.hidden import patience, token_patience
-from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft, listed, same_width
+from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher, same_width
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -67,7 +68,7 @@ class PKD(Method):
         normalise: bool = Field(True, description="scale each state to length 1 before comparing")
         tokens: Literal["cls", "all"] = Field("cls", description="whose states are compared: [CLS], or every token's")
 
-        _as_list = field_validator("layers", mode="before")(listed)
+        _as_list = field_validator("layers", mode="before")(parse_list)
 
     config: Config
 
@@ -119,10 +120,10 @@ class PKD(Method):
 
     def _patience(self, step: Step) -> Tensor:
         ours, theirs = getattr(step.student, self._states), getattr(step.teacher, self._states)
-        ours, theirs = [answered(step, ours[j]) for j in self.map], [theirs[n] for n in self.map.values()]
+        ours, theirs = [rows_for_teacher(step, ours[j]) for j in self.map], [theirs[n] for n in self.map.values()]
         if self.config.tokens == "cls":
             return patience(ours, theirs, self.config.normalise)
-        return token_patience(ours, theirs, answered(step, step.student.mask), self.config.normalise)
+        return token_patience(ours, theirs, rows_for_teacher(step, step.student.mask), self.config.normalise)
 
 
 def _explicit(layers: tuple[int, ...], student: int, teacher: int) -> dict[int, int]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, answered
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
 from kdcore.methods.teacher_weights import by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
 
@@ -106,7 +106,7 @@ class SKD(Method):
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, logits = self.config, step.student.logits
-        soft = teacher_signal(answered(step, logits), step.teacher.logits, config.temperature, step.regression)
+        soft = teacher_signal(rows_for_teacher(step, logits), step.teacher.logits, config.temperature, step.regression)
         hard = hard_labels(logits, step.batch.labels, step.regression)
         return {"soft": Term(soft, 1 - config.hard_label_weight), "hard": Term(hard, config.hard_label_weight)}
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Build, Method, MethodConfig, answered
+from kdcore.methods.base import Build, Method, MethodConfig, rows_for_teacher
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
 
 STUDENT, FINAL = "student", "distil"
@@ -97,7 +97,7 @@ class TAKD(Method):
         config = self.config
         learner, before = self._chain[step.stage]
         logits = step.students[learner].logits
-        ours = logits if before else answered(step, logits)
+        ours = logits if before else rows_for_teacher(step, logits)
         theirs = step.students[before].logits if before else step.teacher.logits
         hard = hard_labels(logits, step.batch.labels, step.regression)
         soft = teacher_signal(ours, theirs, config.temperature, step.regression)

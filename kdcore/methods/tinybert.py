@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from kdcore import layer_map
 from kdcore.errors import UserError
+from kdcore.fields import parse_list
 from kdcore.losses.attention import score_mse
 from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, answered, listed
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
 from kdcore.models import masked_lm
 from kdcore.models.word_neighbours import WordNeighbours
 from kdcore.models.word_proposals import WordProposals
@@ -123,7 +124,7 @@ class TinyBERT(Method):
         augment_chance: float = Field(0.4, ge=0, le=1, description="p: chance that a word of an altered row changes")
         augment_words: int = Field(15, ge=1, le=100, description="K: words proposed, of which one is drawn")
 
-        _as_list = field_validator("layers", mode="before")(listed)
+        _as_list = field_validator("layers", mode="before")(parse_list)
 
     config: Config
 
@@ -180,14 +181,14 @@ class TinyBERT(Method):
         if self.projection is not None:
             terms = self._compare_states(self.projection, step)
         if self._scores:
-            ours = [answered(step, step.student.scores[m]) for m in self._scores]
+            ours = [rows_for_teacher(step, step.student.scores[m]) for m in self._scores]
             theirs = [step.teacher.scores[n] for n in self._scores.values()]
             terms["attention"] = Term(score_mse(ours, theirs, step.teacher.mask), self.config.attention_weight)
         return terms
 
     def _compare_states(self, projection: Projection, step: Step) -> dict[str, Term]:
         """The terms of embedding output and layers, all projected and compared as one tensor."""
-        ours = torch.stack([answered(step, step.student.hidden[m]) for m in self._states])
+        ours = torch.stack([rows_for_teacher(step, step.student.hidden[m]) for m in self._states])
         theirs = torch.stack([step.teacher.hidden[n] for n in self._states.values()])
         apart = token_mse(projection(full(ours)), theirs, step.teacher.mask)
         embeddings = int(0 in self._states)
@@ -202,8 +203,9 @@ class TinyBERT(Method):
         logits = step.student.logits
         if self._learns_gold():
             return {"hard": Term(hard_labels(logits, step.batch.labels, step.regression))}
-        said, temperature = step.teacher.logits, self.config.temperature
-        return {"soft": Term(teacher_signal(answered(step, logits), said, temperature, step.regression))}
+        temperature, regression = self.config.temperature, step.regression
+        soft = teacher_signal(rows_for_teacher(step, logits), step.teacher.logits, temperature, regression)
+        return {"soft": Term(soft)}
 
     def _learns_gold(self) -> bool:
         """Whether the predict stage learns gold scores, which it needs no teacher for."""

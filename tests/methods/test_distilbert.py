@@ -348,7 +348,7 @@ def test_the_head_starts_as_the_models_own_and_the_projection_from_the_seed(worl
 
 
 def test_models_that_do_not_fit_are_refused_before_the_run(world, source, tmp_path):
-    with pytest.raises(UserError, match=r"options\.masked_lm.*is no folder"):
+    with pytest.raises(UserError, match=r"options\.masked_lm.*is not a folder"):
         world("distilbert", {"masked_lm": "folder:/nowhere"})
     small = masked_lm_folder.write(tmp_path / "small", VOCABULARY[:30])
     with pytest.raises(UserError, match=r"options\.masked_lm.*30 tokens.*50"):
