@@ -8,6 +8,7 @@ from typing import Any
 
 from kdcore.config import RunConfig, StudentSpec, TrainConfig
 from kdcore.errors import UserError
+from kdcore.fields import parse_list
 
 SOURCES = ("pocket", "package", "folder", "hub", "run")
 STUDENT = tuple(StudentSpec.model_fields)
@@ -103,10 +104,10 @@ def layers_list(text: str | None) -> str | list[int] | None:
     """`first`, `last`, `skip`, or `2,4,6`."""
     if text is None or text in ("first", "last", "skip"):
         return text
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError("--init-layers", f"{text[:40]!r} is no choice", "first, last, skip, or layers: 2,4,6") from None
+    layers = parse_list(text)
+    if not isinstance(layers, tuple) or not all(isinstance(layer, int) for layer in layers):
+        raise UserError("--init-layers", f"{text[:40]!r} is not a choice", "first, last, skip, or layers: 2,4,6")
+    return list(layers)
 
 
 def in_yaml(run: RunConfig) -> str:
@@ -118,11 +119,10 @@ def in_yaml(run: RunConfig) -> str:
 
 
 def _parsed(config: Any, key: str, text: str) -> Any:
-    """The value that the option's own type takes: as typed, as YAML, or as a list."""
+    """The value that the option's own type takes: as typed, or as YAML."""
     from pydantic import ValidationError
 
-    readings = [text, _yaml(text), _yaml(f"[{text}]")]
-    for value in readings:
+    for value in (text, _yaml(text)):
         try:
             config.model_validate({key: value})
             return value

@@ -92,5 +92,5 @@ def test_a_damaged_study_says_so(store: Store, tmp_path: Path, monkeypatch: Any)
     (tmp_path / "about.json").write_text('{"compared": [], "teachers": {}}')
     (tmp_path / "runs.zip").write_bytes(b"no zip")
     monkeypatch.setattr(example, "FOLDER", tmp_path)
-    with pytest.raises(CorruptError, match="no readable bundle"):
+    with pytest.raises(CorruptError, match="cannot be read as a bundle"):
         example.open_study(store)

@@ -17,7 +17,7 @@ from kdcore.methods import METHODS, resolve
 from kdcore.models.sizes import student_size
 from kdcore.records import ModelSize, Setup
 from kdcore.runs import recipes
-from kdcore.runs.recipes import Preset, find_preset, in_words, presets, presets_of
+from kdcore.runs.recipes import Preset, find_preset, presets, presets_of, settings_text
 from kdcore.tasks import GLUE, TASKS
 
 KEYS = list(presets())
@@ -240,10 +240,10 @@ def test_an_unknown_recipe_lists_those_there_are():
 def test_a_recipe_in_one_line():
     said = {"options": {"alpha": 0.5385, "normalise": True}, "student": {"layers": 6, "init_layers": [1, 3]},
             "train": {"epochs": 4, "lr": 1e-5}}  # fmt: skip
-    assert in_words(said) == (
+    assert settings_text(said) == (
         "alpha 0.5385, normalise on; student: layers 6, init layers 1-3; training: epochs 4, lr 1e-5"
     )
-    assert in_words({"options": {}, "student": {"layers": 6}, "train": {}}) == "student: layers 6"
+    assert settings_text({"options": {}, "student": {"layers": 6}, "train": {}}) == "student: layers 6"
 
 
 def test_a_recipe_cannot_be_changed():

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from kdcore.methods import METHODS
-from kdcore.runs.recipes import Part, Preset, in_words, presets, presets_of
+from kdcore.runs.recipes import Part, Preset, presets, presets_of, settings_text
 from kdcore.tasks import Task
 from pages.parts.common.text import plain, sentence
 
@@ -54,7 +54,7 @@ def explain(one: Preset, task: Task, settings: Mapping[str, Any]) -> None:
     """
     said = one.settings(task.key)
     with st.container(border=True, key="launch_recipe"):
-        st.markdown(f":material/menu_book: **Sets** {plain(in_words(said), 600)}.")
+        st.markdown(f":material/menu_book: **Sets** {plain(settings_text(said), 600)}.")
         st.caption(f"**Source**: {plain(sentence(one.source), 400)} Teacher there: {plain(sentence(one.teacher), 400)}")
         if one.unverified:
             words = " ".join(plain(sentence(line), 400) for line in one.unverified)
