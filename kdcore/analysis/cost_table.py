@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from kdcore.analysis.comparison import timings
 from kdcore.analysis.cost_axes import MIB
 from kdcore.errors import UserError
 from kdcore.models.count import flops, parameters, row_length
@@ -172,3 +171,10 @@ def weights_on_disk(run: str) -> dict[str, int]:
         return {}
     found = {name: sum(file.stat().st_size for file in home.glob("*.safetensors")) for name, home in folders.items()}
     return {name: count for name, count in found.items() if count}
+
+
+def timings(probes: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """The records of a run's probe "latency" or "rivals" that hold a time."""
+    found = probes.get(name)
+    listed = found.get("records") if isinstance(found, Mapping) else None
+    return [one for one in listed or [] if isinstance(one, Mapping) and "median_ms" in one]

@@ -28,7 +28,7 @@ def build(
     Raises:
         UserError: naming the flag or field.
     """
-    from kdcore.runs.sweep import checked, merged, read_settings
+    from kdcore.settings_file import checked, merged, read_settings
 
     settings = read_settings(file) if file is not None else {}
     if not isinstance(settings, dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -11,6 +11,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from kdcore.analysis.groups import MIN_BAND_SEEDS
+from kdcore.analysis.series import Curve, Series, curve, series
 from kdcore.figures import palette
 from kdcore.figures.smoothing import smooth, thin
 from kdcore.figures.template import frame, plain
@@ -25,21 +27,6 @@ X_TITLES: dict[str, str] = {
 
 Band = Literal["std", "sem", "range"]
 BAND_WORDS: dict[str, str] = {"std": "± std", "sem": "± standard error", "range": "min to max"}
-FEWEST_SEEDS = 3
-"""Fewer seeds than this are drawn one by one: a band over two points would look like knowledge."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One line before it is drawn. x ascending, y may hold NaN; both [points]."""
-
-    run: str
-    group: str
-    method: str
-    label: str
-    seed: int
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
 
 
 Kind = Literal["raw", "weighted"]
@@ -66,24 +53,6 @@ class Line(NamedTuple):
     look: Look
     x: NDArray[np.float64]
     y: NDArray[np.float64]
-
-
-Series = Mapping[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]
-"""Kind and name of a logged quantity, in the order they were logged -> its x, ascending, and its values."""
-
-
-def series(metrics: pd.DataFrame, x: str = "step") -> Series:
-    """The quantities of one run from `Store.metrics`."""
-    return {
-        (str(kind), str(name)): curve(rows, x)
-        for (kind, name), rows in metrics.groupby(["kind", "name"], sort=False)
-    }  # fmt: skip
-
-
-def curve(frame_: pd.DataFrame, x: str, y: str = "value") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The columns `x` and `y` as floats in the order of x; rows without an x are left out."""
-    rows = frame_[frame_[x].notna()].sort_values(x, kind="stable")
-    return rows[x].to_numpy(dtype=np.float64), rows[y].to_numpy(dtype=np.float64)
 
 
 def terms(
@@ -212,7 +181,7 @@ def compare(
     for one in curves:
         groups.setdefault(one.group, []).append(one)
     for members in groups.values():
-        if band and len(members) >= FEWEST_SEEDS:
+        if band and len(members) >= MIN_BAND_SEEDS:
             _band(figure, members, smoothing, band, scale, log, dark)
         else:
             for at, one in enumerate(sorted(members, key=lambda member: member.seed)):

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import plotly.graph_objects as go
 
+from kdcore.analysis.series import Series
 from kdcore.figures import palette
-from kdcore.figures.curves import X_TITLES, Line, Look, Series, line, trace
+from kdcore.figures.curves import X_TITLES, Line, Look, line, trace
 from kdcore.figures.smoothing import thin
 from kdcore.figures.template import frame, plain
 

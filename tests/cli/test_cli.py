@@ -329,7 +329,8 @@ def test_stop_cancels_a_queued_run_and_asks_a_running_one(store):
 def test_stop_from_another_process_reaches_a_training_command(store):
     """The real program, stopped by the real program."""
     code = (
-        "import time\nfrom kdcore.runs import worker\nfrom kdcore.cli import app, training\nfrom kdcore.events import *\n"
+        "import time\nfrom kdcore.runs import worker\nfrom kdcore.cli import app, training\n"
+        "from kdcore.events import *\n"
         "def train(run, folder, control):\n"
         "    yield RunStarted({})\n"
         "    while (stop := control.stop_requested()) is None:\n        time.sleep(0.01)\n"
@@ -355,7 +356,8 @@ def test_stop_from_another_process_reaches_a_training_command(store):
 def test_ctrl_c_of_the_real_program_is_130(store):
     code = (
         # a shell's background job hands down an ignored Ctrl-C
-        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom kdcore.runs import worker\n"
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from kdcore.runs import worker\n"
         "from kdcore.cli import app, training\nfrom kdcore.events import *\n"
         "def train(run, folder, control):\n"
         "    yield RunStarted({})\n"

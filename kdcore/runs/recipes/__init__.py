@@ -25,7 +25,7 @@ from pydantic import Field, field_validator
 
 from kdcore.config import Settings, StudentSpec, TrainConfig
 from kdcore.errors import UserError
-from kdcore.runs.sweep import checked, merged, read_settings
+from kdcore.settings_file import checked, merged, read_settings
 from kdcore.tasks import TASKS
 
 FOLDER = Path(__file__).resolve().parent

@@ -18,10 +18,12 @@ import streamlit as st
 from pydantic import Field
 
 from kdcore.config import RunConfig, Settings
+from kdcore.identity import config_hash
 from kdcore.methods import METHODS
 from kdcore.runs.demo import demo_runs
-from kdcore.runs.sweep import Grid, checked, expand, read_settings
-from kdcore.store import ACTIVE, config_hash
+from kdcore.runs.sweep import Grid, expand
+from kdcore.settings_file import checked, read_settings
+from kdcore.store import ACTIVE
 from kdcore.tasks import TASKS
 from pages.parts.common import cards
 from pages.parts.common.read_only import action, read_only
