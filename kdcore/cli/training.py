@@ -135,9 +135,9 @@ def sweep(
             ),
         )  # fmt: skip
     frame = store.runs(["done"], include_archived=True)
-    chosen = frame[frame.id.isin(grid.found_ids(store, cells))]
+    chosen = frame[frame.id.isin(grid.run_ids(store, cells))]
     print_comparisons(compare(store, chosen, names=grid.names(cells)))
-    _report_failures(store, grid.found_ids(store, todo), list(ended.values()))
+    _report_failures(store, grid.run_ids(store, todo), list(ended.values()))
 
 
 def demo(

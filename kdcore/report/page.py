@@ -173,7 +173,7 @@ def _again(store: Store, runs: pd.DataFrame, ids: Sequence[str], baseline: str |
     rows = store.rows(list(runs["id"]))
     facts = [rows[run].facts for run in runs["id"]]
     trained = [
-        (f"trained with {name}", listed(dict.fromkeys(str(one[key]) for one in facts if one.get(key)), 6))
+        (f"trained with {name}", listed(dict.fromkeys(str(item[key]) for item in facts if item.get(key)), 6))
         for key, name in (("kdcore", "KDBoard"), ("torch", "torch"), ("python", "Python"))
     ]
     drawn = ", ".join(f"{name} {version}" for name, version in versions().items())

@@ -29,35 +29,36 @@ def paragraph(text: object, kind: str = "") -> str:
 
 def prose(text: str, opening: str = "") -> str:
     """A paragraph of a docstring: what stands between backticks is code."""
-    spans = [f"<code>{escape(one)}</code>" if at % 2 else _spaced(one) for at, one in enumerate(text.split("`"))]
+    parts = enumerate(text.split("`"))
+    spans = [f"<code>{escape(part)}</code>" if index % 2 else _spaced(part) for index, part in parts]
     return f"<p>{f'<strong>{escape(opening)}</strong> ' if opening else ''}{''.join(spans)}</p>"
 
 
 def formula(text: str, names: Collection[str], stage: str = "") -> str:
     """A line of a loss, set by the browser; as it was written where it is no formula. names: words in it."""
-    found = latex.lines(text, names)
-    set_ = "<br>".join(map(mathml, found)) if found else escape(text)
+    parts = latex.lines(text, names)
+    set_ = "<br>".join(map(mathml, parts)) if parts else escape(text)
     return f'<p class="formula">{escape(stage)}{": " if stage else ""}{set_}</p>'
 
 
 def worded(text: str, names: Collection[str]) -> str:
     """A line of text with the formulas in it set by the browser."""
     return "".join(
-        f'<span class="math">{mathml(one.text)}</span>' if one.math else _spaced(one.text)
-        for one in latex.pieces(text, names)
+        f'<span class="math">{mathml(piece.text)}</span>' if piece.math else _spaced(piece.text)
+        for piece in latex.pieces(text, names)
     )
 
 
-def heading(level: int, words: object, anchor: str = "") -> str:
-    return f"<h{level}{_named('id', anchor)}>{escape(words)}</h{level}>"
+def heading(level: int, text: object, anchor: str = "") -> str:
+    return f"<h{level}{_named('id', anchor)}>{escape(text)}</h{level}>"
 
 
 def listing(lines: Iterable[tuple[str, object]], names: Collection[str] = ()) -> str:
     """Name and words of each line; lines without words are left out. names: words of formulas, where there are some."""
     rows = [
-        f"<dt>{escape(name)}</dt><dd>{worded(str(words), names) if names else escape(words)}</dd>"
-        for name, words in lines
-        if words not in (None, "")
+        f"<dt>{escape(name)}</dt><dd>{worded(str(text), names) if names else escape(text)}</dd>"
+        for name, text in lines
+        if text not in (None, "")
     ]
     return f"<dl>{''.join(rows)}</dl>"
 

@@ -37,8 +37,8 @@ def test_the_nearest_layer_is_high_for_cka_and_low_for_distances() -> None:
 
 
 def test_the_map_in_words() -> None:
-    assert layers.map_words({2: 6, 1: 3}) == "Student layer ← teacher layer: 1 ← 3, 2 ← 6."
-    assert "no layers" in layers.map_words({})
+    assert layers.describe_map({2: 6, 1: 3}) == "Student layer ← teacher layer: 1 ← 3, 2 ← 6."
+    assert "no layers" in layers.describe_map({})
 
 
 def stacks(figure) -> dict:

@@ -10,7 +10,7 @@ import yaml
 
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
-from kdcore.figures.layers import map_figure, map_words
+from kdcore.figures.layers import describe_map, map_figure
 from pages.parts.common import cached, cards
 from pages.parts.common.plot import plot
 from pages.parts.common.run_picker import remember, remember_many, the_store
@@ -61,7 +61,7 @@ def _sizes(run: RunConfig, sizes: cached.Sizes) -> None:
 
 def _layer_map(sizes: cached.Sizes) -> None:
     """Which layers are matched, in words and, where any are, as a picture."""
-    words = map_words(sizes.layer_map)
+    words = describe_map(sizes.layer_map)
     if sizes.layer_map:
         teacher = next(iter(sizes.teachers.values()))
         drawn = map_figure(sizes.deployed.layers, teacher.layers, sizes.layer_map, cards.dark())

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.figures import method_picture, palette
-from kdcore.figures.layers import map_words
+from kdcore.figures.layers import describe_map
 from kdcore.methods import METHODS, Method, MethodConfig, docs, resolve
 from kdcore.records import ModelSize, Setup
 from kdcore.report import latex
@@ -154,7 +154,7 @@ def _picture(method: type[Method], parts: list[docs.Part], setup: Setup, row: Ru
 def _picture_words(part: docs.Part) -> str:
     if not part.needs.teacher:
         return "The student learns from the gold labels alone."
-    return f"Lines join what is compared. {map_words(part.layer_map)}"
+    return f"Lines join what is compared. {describe_map(part.layer_map)}"
 
 
 def _equation(said: docs.Words, settings: Collection[str]) -> None:
