@@ -32,16 +32,12 @@ def methods(key: Annotated[str | None, typer.Argument(help="A method: print all 
     from kdcore.runs.recipes import presets_of
 
     if key is None:
-        rows = (
-            (m.key, m.title, f"{m.paper.authors.split(',')[0]} {m.paper.year}", _teachers_taken(m), m.paper.family)
-            for m in METHODS.values()
-        )
+        rows = ((m.key, m.title, m.paper.cite, _teachers_taken(m), m.paper.family) for m in METHODS.values())
         table("", ("method", "title", "paper", "teachers", "matches"), rows)
         return
     method = find_method(key)
-    paper = method.paper
     typer.echo(f"{method.title} ({method.key})\n\n{getdoc(method)}\n")
-    typer.echo(f"{paper.authors}: {paper.title}. {paper.venue} {paper.year}. arXiv {paper.arxiv}\n")
+    typer.echo(f"{method.paper.reference}\n")
     fields = method.Config.model_fields
     options = (
         (name, plain(field.default), _type_words(field), field.description or "") for name, field in fields.items()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from kdcore.methods.catalog import catalog, title_of
+
 
 @dataclass(frozen=True)
 class Style:
@@ -109,10 +111,9 @@ def faded(color: str, opacity: float) -> str:
 
 def _identity(method: str) -> tuple[str, str, int]:
     """Family, label and place among the methods of the family."""
-    from kdcore.methods import METHODS
-
-    if method not in METHODS:
-        return "unknown", method[:40], 0
-    family = METHODS[method].paper.family
-    siblings = [key for key, other in METHODS.items() if other.paper.family == family]
-    return family, METHODS[method].title, siblings.index(method)
+    methods = catalog()
+    if method not in methods:
+        return "unknown", title_of(method), 0
+    family = methods[method].family
+    siblings = [key for key, other in methods.items() if other.family == family]
+    return family, title_of(method), siblings.index(method)

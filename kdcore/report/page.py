@@ -162,8 +162,7 @@ def _explained(runs: pd.DataFrame) -> Iterator[str]:
             yield paragraph(line.aside, "quiet") if line.aside else ""
         yield listing([*about.terms.items(), *about.more.items()], names)
         yield prose(about.departs, "Where this differs from the paper.")
-        paper = method.paper
-        yield paragraph(f"{paper.authors}: {paper.title}. {paper.venue} {paper.year}, arXiv {paper.arxiv}.", "quiet")
+        yield paragraph(f"{method.paper.reference}.", "quiet")
 
 
 def _again(store: Store, runs: pd.DataFrame, ids: Sequence[str], baseline: str | None) -> Iterator[str]:

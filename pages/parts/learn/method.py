@@ -79,7 +79,7 @@ def _method_picked() -> None:
 def _method_words(key: str) -> str:
     method = METHODS[key]
     family = palette.FAMILY_WORDS.get(method.paper.family, method.paper.family)
-    return f"{method.title} · {family} · {method.paper.authors.split(',')[0].split()[-1]} {method.paper.year}"
+    return f"{method.title} · {family} · {method.paper.cite}"
 
 
 def _run(key: str) -> RunRow | None:
@@ -255,7 +255,7 @@ def _overview() -> pd.DataFrame:
                 "matches": palette.FAMILY_WORDS.get(method.paper.family, method.paper.family),
                 "student's tensors": ", ".join(docs.TENSOR_WORDS[name] for name in method.needs.student),
                 "teachers": "–".join(map(str, dict.fromkeys(method.teachers))),
-                "paper": f"{method.paper.authors.split(',')[0].split()[-1]} {method.paper.year}",
+                "paper": method.paper.cite,
                 "key": key,
             }
             for key, method in METHODS.items()
