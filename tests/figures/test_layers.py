@@ -129,7 +129,7 @@ def test_a_cell_of_the_overview_names_its_tokens_and_its_head() -> None:
 
 
 def test_one_head_names_its_tokens_and_escapes_them() -> None:
-    figure = attention.head(np.eye(2), ["<b>", "[SEP]"], ["<b>", "[SEP]"], "Head", top=1.0, said=[["x", "y"]] * 2)
+    figure = attention.head(np.eye(2), ["<b>", "[SEP]"], ["<b>", "[SEP]"], "Head", top=1.0, labels=[["x", "y"]] * 2)
     assert list(figure.layout.xaxis.ticktext) == ["&lt;b&gt;", "[SEP]"]
     assert list(figure.data[0].customdata[0][1]) == ["&lt;b&gt; → [SEP]", "y"]
     assert figure.layout.yaxis.autorange == "reversed"
