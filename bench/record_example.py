@@ -42,8 +42,8 @@ def main() -> None:
                 raise SystemExit(store.get(run_id).detail)
         facts = {"kdcore": __version__, "recorded": datetime.date.today().isoformat(), **machine()}
         for run_id in made:
-            said = f"Recorded with KDBoard {__version__} on {facts['hardware']}, {facts['recorded']}."
-            store.annotate(run_id, said, [example.TAG])
+            note = f"Recorded with KDBoard {__version__} on {facts['hardware']}, {facts['recorded']}."
+            store.annotate(run_id, note, [example.TAG])
             shutil.rmtree(run_dir(run_id) / "student-last")  # the best by select is what pages load
         compared = [run_id for run_id in made if store.get(run_id).sweep is None]
         example.record(store, made, compared, facts)
