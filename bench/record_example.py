@@ -3,7 +3,7 @@
     python -m bench.record_example
 
 The one-minute demo's three methods with three seeds, and the runs of the lesson on patient layers: real runs on
-generated sentences, some minutes of training. The folder `kdcore/example_study/` is replaced.
+generated sentences, some minutes of training. The folder `kdcore/runs/example_study/` is replaced.
 """
 
 from __future__ import annotations

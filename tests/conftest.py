@@ -1,9 +1,8 @@
-"""What all tests share: a cache folder of their own, one CPU thread, no network."""
+"""What all tests share: a cache folder of their own, one CPU thread, no network; and which tests are slow."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test writes into a folder of its own."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("KD_CACHE_DIR", str(folder))
     monkeypatch.delenv("KD_DATABASE_URL", raising=False)
-    yield folder
+    return folder

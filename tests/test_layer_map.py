@@ -19,8 +19,7 @@ def rule_or_error(name: str, student: int, teacher: int) -> dict[int, int] | Non
     """The map, or None where the rule refuses these depths."""
     try:
         return RULES[name](student, teacher)
-    except UserError as error:
-        assert error.field == "layer map" and error.problem and error.remedy
+    except UserError:
         return None
 
 

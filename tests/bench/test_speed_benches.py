@@ -18,7 +18,7 @@ from bench.fixtures import Subject
 from bench.reference_loop import PKD, pkd
 from bench.timing_blocks import Bench
 from kdcore.data import pocket
-from kdcore.methods.pkd import PKD as Method
+from kdcore.methods import pkd as pkd_method
 from tests.helpers import tiny_task
 
 TINY = ["--quick", "--threads", "1"]
@@ -168,7 +168,7 @@ def test_blocks_of_other_settings_do_not_count(here, tmp_path):
 
 def test_the_plain_loss_is_the_methods(here, tmp_path):
     """What the toolkits and the plain loop minimise is PKD as the engine has it."""
-    config = Method.Config(**PKD)
+    config = pkd_method.PKD.Config(**PKD)
     subject = Subject(tmp_path, "pocket-sentiment", 40, 1)
     run = subject.run("pkd", options=PKD)
     _, rows, _ = subject.encoded(run)
@@ -190,7 +190,7 @@ def _both_losses(config: Any, run: Any, teacher: Any, student: Any, rows: Any) -
     from kdcore.records import Setup, Step
 
     sizes = size_of(student.config), {"layers-6": size_of(teacher.config)}
-    method = Method(config, Setup("classification", 2, *sizes, {"layers-6": None}))
+    method = pkd_method.PKD(config, Setup("classification", 2, *sizes, {"layers-6": None}))
     needs, batch = method.stages()[0].needs, collate(rows, np.arange(16))
     outputs = (observe(student, batch.encoding, needs.student), observe(teacher, batch.encoding, needs.teacher))
     step = Step(
