@@ -1,7 +1,11 @@
 # make run: the dashboard. make demo: the main job without a browser. make test: lint, types, tests.
+# WORKERS: processes that share the tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
+# A file's tests stay in one process, since many share what a module-wide fixture has trained.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help run demo test test-fast coverage lint lock clean
@@ -22,13 +26,13 @@ demo: $(VENV)/installed
 	$(BIN)/kdcore demo
 
 test: $(VENV)/installed-dev lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not slow and not e2e"
+	$(PYTEST) -m "not slow and not e2e"
 
 coverage: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not e2e" --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) -m "not e2e" --cov --cov-report=term-missing:skip-covered
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -97,3 +97,9 @@ def test_a_checkout_writes_beside_itself_and_an_installed_package_into_the_users
     assert paths.cache_dir() == tmp_path / "of-the-user" / "kdboard"
     (package.parent / "app.py").touch()
     assert paths.cache_dir() == package.parent / "cache"
+
+
+def test_the_slow_tests_are_there():
+    from tests.conftest import HERE, SLOW
+
+    assert [name for name in SLOW if not (HERE / name).exists()] == []
