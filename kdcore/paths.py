@@ -23,11 +23,18 @@ def checked_id(text: str, field: str) -> str:
 
 
 def cache_dir() -> Path:
-    """The folder of everything written: `KD_CACHE_DIR`, or `cache/` beside the package."""
+    """The folder of everything written: `KD_CACHE_DIR`; `cache/` in a checkout; `~/.cache/kdboard` once installed."""
     chosen = os.environ.get("KD_CACHE_DIR")
-    path = Path(chosen).expanduser() if chosen else Path(__file__).resolve().parent.parent / "cache"
+    path = Path(chosen).expanduser() if chosen else _default_cache(Path(__file__).resolve().parent.parent)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _default_cache(home: Path) -> Path:
+    """Where to write by default. home: the folder that holds the package."""
+    if (home / "app.py").is_file():
+        return home / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdboard"
 
 
 def cache_subdir(name: str) -> Path:

@@ -170,7 +170,9 @@ def test_speed_says_what_is_not_drawn(store: Any, visit: Callable[..., Any]) -> 
     assert not app.error
 
 
-@pytest.mark.parametrize("method, sentence", [("fine-tune", "no teacher"), ("kd", "reads the teacher's answers alone")])
+@pytest.mark.parametrize(
+    ("method", "sentence"), [("fine-tune", "no teacher"), ("kd", "reads the teacher's answers alone")]
+)
 def test_layers_explains_what_there_is(method: str, sentence: str, store: Any, visit: Callable[..., Any]) -> None:
     run = add(store, run_config(method))
     app = visit("layers", job=run)

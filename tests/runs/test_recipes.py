@@ -151,9 +151,9 @@ def test_the_two_students_of_mlkd():
 @pytest.mark.parametrize(
     ("task", "first"), [("mrpc", 20), ("rte", 20), ("sst2", 20), ("mnli", 10), ("qqp", 10), ("qnli", 10), ("cola", 50)]
 )
-def test_tinybert_runs_its_epochs_over_rows_and_copies(key, task, first, second=3):
+def test_tinybert_runs_its_epochs_over_rows_and_copies(key, task, first):
     run = run_of(key, task)
-    copies = 1 + run.options["augment_copies"]
+    second, copies = 3, 1 + run.options["augment_copies"]
     assert run.train.epochs == copies * (first + second) and copies == 21
     assert run.options["intermediate_share"] * (first + second) == pytest.approx(first, abs=0.01)
     assert (run.options["augment_chance"], run.options["augment_words"], run.options["temperature"]) == (0.4, 15, 1)
