@@ -46,7 +46,7 @@ def main() -> None:
     if not picked:
         cards.empty("**Choose two or more runs** above, or tick rows on the page Runs.", "runs", "Go to Runs")
         return
-    queue_runs.said()
+    queue_runs.confirm()
     chosen = everything[everything["id"].isin(picked)]
     tasks = list(dict.fromkeys(chosen["task"]))
     task = tasks[0]

@@ -174,17 +174,17 @@ def print_teachers(store: Store, run_id: str) -> None:
 
 def _check(run: RunConfig, refuse: bool) -> dict[str, Any]:
     """Prints the pre-flight lines and the forecast, which it returns to be kept; a blocking line ends the command."""
-    from kdcore.engine import estimate, preflight
+    from kdcore.engine import preflight
+    from kdcore.engine.plan import Plan
 
-    lines = preflight.check(run)
-    for line in lines:
-        typer.echo(f"[{line.level}] {line.field}: {line.words}" + (f"; {line.remedy}" if line.remedy else ""))
-    blocked = [line for line in lines if line.level == "block"]
-    if blocked and refuse:
-        raise UserError(blocked[0].field, blocked[0].words, blocked[0].remedy)
-    if blocked:
+    report = preflight.check(Plan(run))
+    for line in report.lines:
+        typer.echo(f"[{line.level}] {line.field}: {line.text}" + (f"; {line.remedy}" if line.remedy else ""))
+    if report.blocks and refuse:
+        raise UserError(report.blocks[0].field, report.blocks[0].text, report.blocks[0].remedy)
+    if report.blocks or report.forecast is None:
         return {}
-    forecast = estimate.predict(run)
+    forecast = report.forecast
     typer.echo(
         f"about {forecast.seconds:.0f} s, {forecast.memory_bytes / 2**30:.1f} GiB memory, "
         f"{forecast.disk_bytes / 2**30:.2f} GiB disk, {forecast.steps} steps ({forecast.basis})"

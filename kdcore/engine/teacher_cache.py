@@ -111,7 +111,7 @@ class TeacherCache:
             lacking |= present == 0
         return lacking
 
-    def fill(self, model: nn.Module, where: Compute, what: str) -> Generator[Progress, None, float]:
+    def fill(self, model: nn.Module, compute: Compute, what: str) -> Generator[Progress, None, float]:
         """Runs the teacher over every canonical batch with a row that is not stored. Returns the seconds it took."""
         start = time.perf_counter()
         lacking = self.missing()
@@ -120,8 +120,8 @@ class TeacherCache:
         wanted = _want(self.tensors)
         model.eval()
         for done, batch in enumerate(batches, start=1):
-            encoding = pad(self.rows, batch, where.pad_to).to(where.device)
-            with where.autocast():
+            encoding = pad(self.rows, batch, compute.pad_to).to(compute.device)
+            with compute.autocast():
                 seen = observe(model, encoding, wanted, grad=False, whole=True)
             for tensor in self.tensors:
                 self._write(tensor, batch, _pick(seen, tensor).float().cpu().numpy())
@@ -205,13 +205,13 @@ def budget() -> int:
     """Bytes that stored outputs may take: `KD_TEACHER_CACHE_GB`, default 4.
 
     Raises:
-        UserError: it is no number.
+        UserError: it is not a number.
     """
     text = os.environ.get("KD_TEACHER_CACHE_GB", "4")
     try:
         return int(float(text) * 2**30)
     except (ValueError, OverflowError):
-        raise UserError("KD_TEACHER_CACHE_GB", f"{text[:40]!r} is no number", "give gigabytes, such as 4") from None
+        raise UserError("KD_TEACHER_CACHE_GB", f"{text[:40]!r} is not a number", "give gigabytes, such as 4") from None
 
 
 def used() -> int:

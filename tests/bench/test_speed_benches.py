@@ -190,12 +190,14 @@ def _engine_loss(config: Any, run: Any, teacher: Any, student: Any, rows: Any) -
     from kdcore.records import Setup, Step
 
     shapes = size_of(student.config), {"layers-6": size_of(teacher.config)}
-    method = Method(config, Setup("classification", 2, *shapes, {"layers-6": None}))
+    method = Method(
+        config, Setup(kind="classification", labels=2, student=shapes[0], teachers=shapes[1], scores={"layers-6": None})
+    )
     needs, batch = method.stages()[0].needs, collate(rows, np.arange(16))
     seen = (observe(student, batch.encoding, needs.student), observe(teacher, batch.encoding, needs.teacher))
     step = Step(
-        batch, {"student": seen[0]}, {"layers-6": seen[1]}, {"layers-6": None}, "distil", 1, 1, 0.0,
-        torch.Generator(), False,
+        batch=batch, students={"student": seen[0]}, teachers={"layers-6": seen[1]}, rows={"layers-6": None},
+        stage="distil", step=1, steps=1, epoch=0.0, rng=torch.Generator(), regression=False,
     )  # fmt: skip
     engine = sum(float(term.value) * term.weight for term in method.terms(step).values())
     outputs = [said(model, batch.encoding, states=True) for model in (student, teacher)]

@@ -300,12 +300,27 @@ def test_blocking_check_ends_before_the_run(store, monkeypatch):
     from kdcore.engine import preflight
 
     line = preflight.Line("block", "teachers.big", "has 3 labels", "choose another")
-    monkeypatch.setattr(preflight, "check", lambda run: [preflight.Line("ok", "task", "fine"), line])
+    monkeypatch.setattr(preflight, "check", lambda plan: preflight.Report((preflight.Line("ok", "task", "fine"), line)))
     arguments = ("distil", "--task", "mrpc", "--method", "kd", *TEACHER)
     assert "teachers.big: has 3 labels; choose another" in refused(*arguments)
     assert store.runs().empty
     code, out, _ = kd(*arguments, "--dry-run")
     assert code == 0 and "[block] teachers.big" in out and "[ok] task" in out
+
+
+def test_a_dry_run_loads_resolves_and_predicts_once(monkeypatch):
+    from kdcore.data import pocket
+    from kdcore.engine import plan, preflight
+
+    calls: list[str] = []
+    for module, name in ((pocket, "load"), (plan, "resolve"), (preflight, "predict")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, real=real, name=name: (calls.append(name), real(*args))[1])
+    student = ("--layers", 2, "--width", 32, "--heads", 2, "--init", "random")
+    code, out, _ = kd("distil", "--task", "pocket-sentiment", "--method", "kd", "--teacher", "t=pocket:small",
+                      *student, "--dry-run")  # fmt: skip
+    assert code == 0 and " GiB memory, " in out and "[block]" not in out
+    assert sorted(calls) == ["load", "predict", "resolve"]
 
 
 def test_run_taken_by_another_process_is_waited_for(store, scripted, monkeypatch):
