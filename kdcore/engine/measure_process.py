@@ -132,5 +132,5 @@ def _say(stream: IO[str], words: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    ours, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
+    ours, sys.stdout = sys.stdout, sys.stderr  # what a library prints is not an answer
     serve(sys.stdin, ours)

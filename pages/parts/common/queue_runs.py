@@ -27,8 +27,8 @@ def offer(label: str, runs: Sequence[RunConfig], key: str, help: str | None = No
     if action(label, key=key, icon=":material/playlist_add:", help=help):
         with cards.guarded("The runs could not be queued"):
             ids = _queue(runs)
-            compared = list(st.session_state.get("runs", []))
-            remember_many([*compared, *(run for run in ids if run not in compared)][:MOST_RUNS])
+            kept = list(st.session_state.get("runs", []))
+            remember_many([*kept, *(run for run in ids if run not in kept)][:MOST_RUNS])
             st.session_state["queued_here"] = len(ids)
             st.rerun()
 
