@@ -69,7 +69,7 @@ def distil(
         "max_train_rows": max_train_rows, "seed": seed, "precision": precision, "device": device, "threads": threads,
     }  # fmt: skip
     run = settings.build(file, flags, teacher or (), option or (), set_ or (), preset)
-    typer.echo(settings.in_yaml(run))
+    typer.echo(settings.to_yaml(run))
     if preset is not None:
         print_recipe(preset)
     facts = _check(run, refuse=not dry_run)
@@ -219,8 +219,8 @@ def _end(store: Store, run_id: str, state: str) -> None:
     if state in ("done", "stopped"):
         console().print(f"{run_id} {state}: {plain(score.metric)} {percent(score.score)}")
         return
-    words = f"error: {row.reason or state}; {row.remedy or 'see `kdcore show`'}"
-    typer.echo(" ".join(plain(words).split()), err=True)
+    text = f"error: {row.reason or state}; {row.remedy or 'see `kdcore show`'}"
+    typer.echo(" ".join(plain(text).split()), err=True)
     raise typer.Exit(1)
 
 

@@ -50,7 +50,7 @@ def measure(
     Records of other conditions are kept. The same JSON goes to the run's `probes/`.
 
     Args:
-        folder: the run's. facts: what it said at its start. known: its probes so far. rivals_of: a teacher's name.
+        folder: the run's. facts: its `RunStarted.facts`. known: its probes so far. rivals_of: a teacher's name.
         beside: whether a training runs meanwhile, asked before and after timing.
 
     Raises:
@@ -60,7 +60,7 @@ def measure(
     with _threads(facts.get("threads")):
         models, precisions = _models(folder, compute)
         tokens = _tokens(facts)
-        built, absent, kept = _rivals(run, models, rivals_of, compute)
+        built, absent, layers = _rivals(run, models, rivals_of, compute)
         rows = _dev_rows(run, folder, rivals_of) if rivals_of else None
         models |= {name: rival.model for name, rival in built.items()}
         precisions |= {name: rival.precision for name, rival in built.items()}
@@ -74,15 +74,15 @@ def measure(
         yield results.keep_probe(folder, "latency", step, {"records": latency.merged(_records(known, "latency"), own)})
         if rows is None:
             return
-        said = []
+        descriptions = []
         for name, rival in built.items():
-            said.append({"name": name, **(yield from _described(rival, rows, compute, tokens))})
+            descriptions.append({"name": name, **(yield from _describe(rival, rows, compute, tokens))})
         data = {
             "teacher": rivals_of,
-            "layers": kept,
+            "layers": layers,
             "precision": compute.precision,
             "tokens": tokens,
-            "models": said,
+            "models": descriptions,
             "records": latency.merged(_records(known, "rivals"), others),
             "absent": absent,
         }
@@ -109,10 +109,10 @@ def _threads(wanted: Any) -> Iterator[None]:
 
 
 def _models(folder: Path, compute: Compute) -> tuple[dict[str, nn.Module], dict[str, Precision]]:
-    found = {"student": results.student(folder)[0]}
-    found |= {name: model for name, (model, _) in results.teachers(folder).items()}
+    models = {"student": results.student(folder)[0]}
+    models |= {name: model for name, (model, _) in results.teachers(folder).items()}
     precision: Precision = compute.precision
-    return {name: model.to(compute.device) for name, model in found.items()}, dict.fromkeys(found, precision)
+    return {name: model.to(compute.device) for name, model in models.items()}, dict.fromkeys(models, precision)
 
 
 def _tokens(facts: Mapping[str, Any]) -> int:
@@ -134,9 +134,9 @@ def _rivals(
             "teacher", f"{teacher} is no longer where the run found it", "train it again with a clone of the run"
         )
     student, whole = (len(anatomy(models[name]).layers) for name in ("student", teacher))
-    kept = compression_baselines.kept_layers(run.student, student, whole)
-    built, absent = compression_baselines.build(models[teacher], kept, compute.precision)
-    return {f"{teacher}:{rival.kind}": rival for rival in built}, absent, kept
+    layers = compression_baselines.kept_layers(run.student, student, whole)
+    built, absent = compression_baselines.build(models[teacher], layers, compute.precision)
+    return {f"{teacher}:{rival.kind}": rival for rival in built}, absent, layers
 
 
 def _dev_rows(run: RunConfig, folder: Path, teacher: str) -> tuple[TaskData, Encoded]:
@@ -153,7 +153,7 @@ def _dev_rows(run: RunConfig, folder: Path, teacher: str) -> tuple[TaskData, Enc
     return data, rows
 
 
-def _described(
+def _describe(
     rival: Rival, dev: tuple[TaskData, Encoded], compute: Compute, tokens: int
 ) -> Generator[Event, None, dict[str, Any]]:
     """What a rival is, costs and scores; its arithmetic is its own, only the cut one runs as the run did."""
@@ -171,6 +171,6 @@ def _described(
 
 
 def _records(probes: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    found = probes.get(name)
-    records = found.get("records") if isinstance(found, Mapping) else None
-    return [one for one in records if isinstance(one, Mapping)] if isinstance(records, list) else []
+    probe = probes.get(name)
+    records = probe.get("records") if isinstance(probe, Mapping) else None
+    return [record for record in records if isinstance(record, Mapping)] if isinstance(records, list) else []

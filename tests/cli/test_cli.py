@@ -223,7 +223,7 @@ def test_teacher_words(text, expected):
 def test_printed_settings_are_a_file_that_gives_the_same_run(tmp_path):
     run = settings.with_options(RunConfig(task="mrpc", method="skd", name="ä: #x"), ["sampling=uniform"])
     file = tmp_path / "again.yaml"
-    file.write_text(settings.in_yaml(run))
+    file.write_text(settings.to_yaml(run))
     assert settings.build(file, {}, [], [], []) == run
     file.write_text(json.dumps(run.model_dump(mode="json")))
     assert settings.build(file, {}, [], [], []) == run
