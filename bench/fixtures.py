@@ -22,7 +22,8 @@ from bench.timing_blocks import Figures
 from kdcore.config import ProbeConfig, RunConfig, StudentSpec, TeacherSpec, TrainConfig
 from kdcore.data import load
 from kdcore.data.splits import TaskData
-from kdcore.engine.teachers import Rows, encode_rows, tokenizer_of
+from kdcore.engine.job import Rows, encode_rows
+from kdcore.engine.teacher_source import tokenizer_of
 from kdcore.engine.trainer import train
 from kdcore.events import RunFinished, RunStarted, StepDone
 from kdcore.models.sizes import bert_config, size_of

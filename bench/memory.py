@@ -26,6 +26,7 @@ from bench.fixtures import Subject
 from bench.timing_blocks import Figures, command_line, figures, parse_options, spread, start_bench
 from kdcore.config import RunConfig
 from kdcore.engine.estimate import predict
+from kdcore.engine.plan import Plan
 from kdcore.engine.trainer import train
 from kdcore.events import RunStarted, StepDone
 
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as home:
         subject = Subject(Path(home), options.task, options.rows, options.threads)
         cases = {name: CASES[name].run(subject) for name in names}
-        predicted = {name: _mb(predict(run).memory_bytes) for name, run in cases.items()}
+        predicted = {name: _mb(predict(Plan(run)).memory_bytes) for name, run in cases.items()}
         arms = {name: partial(measure_memory, run) for name, run in cases.items()}
         blocks = bench.in_turn({**arms, "many runs": partial(many_runs, Path(home), runs)}, options.rounds)
     bench.finish(_summary(blocks, predicted), blocks)

@@ -109,7 +109,7 @@ def layers_list(text: str | None) -> str | list[int] | None:
         raise UserError("--init-layers", f"{text[:40]!r} is no choice", "first, last, skip, or layers: 2,4,6") from None
 
 
-def in_yaml(run: RunConfig) -> str:
+def to_yaml(run: RunConfig) -> str:
     """The settings as `--file` takes them."""
     import yaml
 

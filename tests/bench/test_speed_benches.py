@@ -189,13 +189,17 @@ def _both_losses(config: Any, run: Any, teacher: Any, student: Any, rows: Any) -
     from kdcore.models.sizes import size_of
     from kdcore.records import Setup, Step
 
-    sizes = size_of(student.config), {"layers-6": size_of(teacher.config)}
-    method = pkd_method.PKD(config, Setup("classification", 2, *sizes, {"layers-6": None}))
+    student_size, teacher_size = size_of(student.config), size_of(teacher.config)
+    setup = Setup(
+        kind="classification", labels=2, student=student_size, teachers={"layers-6": teacher_size},
+        scores={"layers-6": None},
+    )  # fmt: skip
+    method = pkd_method.PKD(config, setup)
     needs, batch = method.stages()[0].needs, collate(rows, np.arange(16))
     outputs = (observe(student, batch.encoding, needs.student), observe(teacher, batch.encoding, needs.teacher))
     step = Step(
-        batch, {"student": outputs[0]}, {"layers-6": outputs[1]}, {"layers-6": None}, "distil", 1, 1, 0.0,
-        torch.Generator(), False,
+        batch=batch, students={"student": outputs[0]}, teachers={"layers-6": outputs[1]}, rows={"layers-6": None},
+        stage="distil", step=1, steps=1, epoch=0.0, rng=torch.Generator(), regression=False,
     )  # fmt: skip
     engine = sum(float(term.value) * term.weight for term in method.terms(step).values())
     plain = [outputs_of(model, batch.encoding, states=True) for model in (student, teacher)]

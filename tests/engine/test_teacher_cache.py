@@ -18,8 +18,9 @@ from kdcore.data.encode import collate, encode
 from kdcore.engine import teacher_cache
 from kdcore.engine.device import Compute, has_fast_bf16
 from kdcore.engine.ensemble import Ensemble
+from kdcore.engine.job import encode_rows
 from kdcore.engine.teacher_cache import TeacherCache, entry_folder, make_room, pinned, tensors_of, used
-from kdcore.engine.teachers import encode_rows, prepare_teacher
+from kdcore.engine.teachers import prepare_teacher
 from kdcore.errors import UserError
 from kdcore.events import RunFinished, StepDone
 from kdcore.models.observe import observe

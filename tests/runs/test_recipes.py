@@ -38,8 +38,10 @@ def stages_of(run: RunConfig, teacher: ModelSize = BERT_BASE):
     student = student_size(run.student, teacher, task.outputs)
     names = [spec.name for spec in run.teachers]
     labels = replace(teacher, labels=task.outputs)
-    setup = Setup(task.kind, task.outputs, student, dict.fromkeys(names, labels), dict.fromkeys(names, 0.5), 1000,
-                  task=run.task)  # fmt: skip
+    setup = Setup(
+        kind=task.kind, labels=task.outputs, student=student, teachers=dict.fromkeys(names, labels),
+        scores=dict.fromkeys(names, 0.5), train_rows=1000, task=run.task,
+    )  # fmt: skip
     return method(options, setup)
 
 
@@ -311,11 +313,10 @@ def test_recipes_are_listed_and_explained():
 def test_a_dry_run_says_the_recipe_and_its_price(monkeypatch):
     from types import SimpleNamespace
 
-    from kdcore.engine import estimate, preflight
+    from kdcore.engine import preflight
 
-    monkeypatch.setattr(preflight, "check", lambda run: [])
     price = SimpleNamespace(seconds=12345.0, memory_bytes=2**30, disk_bytes=2**20, steps=9, basis="a test")
-    monkeypatch.setattr(estimate, "predict", lambda run: price)
+    monkeypatch.setattr(preflight, "check", lambda plan: preflight.Report((), price))
     said = CliRunner().invoke(
         app, ["distil", "--preset", "pkd", "--task", "rte", "--teacher", "a=package:minilm", "--dry-run"]
     )
