@@ -19,7 +19,7 @@ from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.plan import Plan
 from kdcore.engine.schedule import epoch_steps
 from kdcore.engine.teacher_source import needs_training, recipe_of
-from kdcore.methods.docs import depths
+from kdcore.methods.introspect import depths
 from kdcore.models.cls_only import reads_cls_alone
 from kdcore.models.count import flops, parameters
 from kdcore.models.observe import observe

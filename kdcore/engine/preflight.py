@@ -25,7 +25,7 @@ from kdcore.engine.evaluate import scores
 from kdcore.engine.plan import Plan, check_length, check_method
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
-from kdcore.methods.docs import thin
+from kdcore.methods.introspect import thin
 from kdcore.models.count import parameters
 from kdcore.models.sources import locate, read_config
 from kdcore.tasks import METRICS

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from kdcore.figures import palette
 from kdcore.figures.template import INK, PAGE, QUIET, frame
-from kdcore.methods.docs import TENSOR_WORDS
+from kdcore.methods.docs import TENSOR_NAMES
 from kdcore.records import ALL_LAYERS, Needs, Want
 
 TOP, BOTTOM = -1, 0
@@ -42,7 +42,7 @@ def matches(needs: Needs, layer_map: Mapping[int, int], student: int, teacher: i
     """
     found: dict[tuple[int, int], list[str]] = {}
     for ours, theirs in _pairs_of_kinds(needs):
-        name = TENSOR_WORDS[ours] if ours == theirs else f"{TENSOR_WORDS[theirs]} → {TENSOR_WORDS[ours]}"
+        name = TENSOR_NAMES[ours] if ours == theirs else f"{TENSOR_NAMES[theirs]} → {TENSOR_NAMES[ours]}"
         mine = _levels(ours, needs.student, student, tuple(layer_map))
         its = _levels(theirs, needs.teacher, teacher, tuple(layer_map.values()))
         for at, on in _paired(mine, its, layer_map):

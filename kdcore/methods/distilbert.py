@@ -45,29 +45,36 @@ class DistilBERT(Method):
              differ, of h_s W + b, which u_s is made from too
     shapes   s, t: logits [batch, classes] (scores: [batch, 1]); h: [batch, tokens, width], equal widths (any, in
              states); u: [batch, tokens, vocabulary]; y: [batch]
-    departs  The paper distils while pre-training, on masked words of a large corpus. In the distil stage the task's
-             rows take the corpus' place, the logits are the task's, and the masked-language-model term is absent: the
-             hard labels stand where it stood. The authors' weights 5 (soft), 2 (masked words), 1 (cosine) are divided
-             by 7, which gives alpha 0.71 and cosine 0.14; T = 2 is theirs. They average the cosine over all valid
-             tokens of the batch, we average within a row first, so that a long row weighs no more than a short one. No
-             paper settings exist for this use, nor for scores. The paper's initial weights (every second layer of the
-             teacher) are a choice of the run, not of the method.
-             The masked stage comes first where `masked_lm` names a model. It has the paper's three terms, with 5, 2, 1
-             and T = 2 of the command that the authors published (the defaults of their script are others). The paper
-             prints the soft loss without T^2 and without its minus sign; their code has T^2 KL, and so have we. The
-             text is the task's own rows, pairs as pairs, for a share of the run's few steps, instead of English
-             Wikipedia and the Toronto BookCorpus for three epochs: no result of the paper is a target. The masked
-             language model stands for the paper's pretrained teacher; it is frozen, and the run's own teacher is not
-             asked in this stage. Each token is hidden with the same chance and is then [MASK], another token or itself,
-             in 80, 10 and 10 of 100 cases; the authors hide rarer words more often. They average over the batch's
-             tokens, we within a row first. The student's words come from a copy of that model's head, which learns,
-             over that model's table of words, which does not; theirs is tied to the student's own embeddings. W and b
-             for widths that differ are ours. One learning rate serves both stages; theirs is 5e-4, with up to 4,000
-             rows a step. The student keeps token types and pooler; this stage leaves its pooler and classifier as they
-             are. On `select` nothing is hidden: vocabulary and states judge the stage. The head is not exported. The
-             predicted cost counts neither the masked language model nor the scores over the vocabulary: with a model of
-             BERT-base's size, a step took 2.7 times the passes of its student (six layers of width 768, short rows, one
-             core).
+    departs
+      - corpus: The paper distils while pre-training, on masked words of a large corpus. In the distil stage the task's
+        rows take the corpus' place, the logits are the task's, and the masked-language-model term is absent: the hard
+        labels stand where it stood. No paper settings exist for this use, nor for scores.
+      - alpha, cosine_weight: The authors' weights 5 (soft), 2 (masked words), 1 (cosine) are divided by 7, which gives
+        alpha 0.71 and cosine 0.14.
+      - temperature: T = 2 is theirs.
+      - cosine: They average it over all valid tokens of the batch; we average within a row first, so that a long row
+        weighs no more than a short one.
+      - initial weights: The paper's (every second layer of the teacher) are a choice of the run, not of the method.
+      - masked_lm: Where it names a model, the masked stage comes first. That model stands for the paper's pretrained
+        teacher; it is frozen, and the run's own teacher is not asked in this stage.
+      - masked_share: The text is the task's own rows, pairs as pairs, for a share of the run's few steps, instead of
+        English Wikipedia and the Toronto BookCorpus for three epochs: no result of the paper is a target.
+      - masked_chance: Each token is hidden with the same chance and is then [MASK], another token or itself, in 80, 10
+        and 10 of 100 cases; the authors hide rarer words more often.
+      - vocabulary_weight, words_weight, states_weight: The masked stage has the paper's three terms, with 5, 2, 1 and T
+        = 2 of the command that the authors published (the defaults of their script are others). They average over the
+        batch's tokens, we within a row first.
+      - vocabulary: The paper prints the soft loss without T^2 and without its minus sign; their code has T^2 KL, and so
+        have we.
+      - word scores: The student's come from a copy of that model's head, which learns, over that model's table of
+        words, which does not; theirs are tied to the student's own embeddings. W and b for widths that differ are ours.
+        The head is not exported.
+      - learning rate: One serves both stages; theirs is 5e-4, with up to 4,000 rows a step.
+      - student: It keeps token types and pooler; the masked stage leaves its pooler and classifier as they are.
+      - select: Nothing is hidden there: vocabulary and states judge the masked stage.
+      - cost: The predicted cost counts neither the masked language model nor the scores over the vocabulary: with a
+        model of BERT-base's size, a step took 2.7 times the passes of its student (six layers of width 768, short rows,
+        one core).
     """
 
     key = "distilbert"

@@ -38,28 +38,38 @@ class MLKDBERT(Method):
     soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2
     shapes   e, h, heads' outputs: [batch, tokens, width]; c: [batch, width]; W_m: [teacher's width, student's width];
              A divides both widths; s, t: logits [batch, classes] (scores: [batch, 1])
-    departs  The paper's text could not be read. A summary of it and a repository that its first author most likely
-             wrote (unverified) agree on the six terms, weight 1 each. Where they differ we follow the code, and the
-             summary's form is a setting: word embeddings as they are (embedding_norm off), one projection for all of
-             m = 1..M (projection shared), a contrast without the factor U = 0.07, 14 times heavier (contrast_scaled
-             off). Other weights convert so: the code averages its soft cross-entropy over the C classes too, which is
-             soft_weight 1 / C; 1 is the summary's. It masks no padding; here padded tokens relate to nothing and count
-             for nothing, so that a row's token terms do not depend on the batch's longest row. It normalises word
-             embeddings by the embedding layer's own LayerNorm, we without gain and bias. It leaves the teacher's
-             dropout on and skips a last batch that is not full; we do neither. Its attention term reads the heads'
-             outputs without the student's attention dropout, its classifier relu of the pooled output without dropout;
-             ours read what BERT computes. Its projections start from random weights, ours from the identity where
-             widths are equal. A is 12 in the code and the student's number of heads in the summary and here; what the
-             runs with 6 and 3 heads used is unverified. Spread is the paper's uniform map where the student's layers
-             divide the teacher's, and takes the nearest layers elsewhere, which is ours. Scores are a class where they
-             are exactly equal, as in the code. Gold labels enter through the contrast alone. The form for SQuAD is left
-             out. Students of the code start from the public general TinyBERT (4 layers of 312, feed-forward 1200, or 6
-             of 768; 12 heads), here a choice of the run. It trains with 32 rows at rate 5e-5, constant, then linear
-             with 10 % warm-up (we warm up in both stages), for 50 + 30 epochs on CoLA, 20 + 15 on MRPC, RTE and STS-B,
-             15 + 10 on SST-2, 10 + 10 on QNLI, 6 + 6 on MNLI and QQP: a share of 0.5 to 0.625 for representation. Its
-             logs show no gain from sample and contrast for 4 layers (GLUE dev mean 78.2 with them, 78.4 without), and
-             none from attention on CoLA, MNLI and MRPC; the paper's own tables, of results as of settings, are
-             unverified.
+    departs
+      - sources: The paper's text could not be read. A summary of it and a repository that its first author most likely
+        wrote (unverified) agree on the six terms, weight 1 each. Where they differ we follow the code, and the
+        summary's form is a setting. The paper's own tables, of results as of settings, are unverified.
+      - representation_share: The code trains 50 + 30 epochs on CoLA, 20 + 15 on MRPC, RTE and STS-B, 15 + 10 on SST-2,
+        10 + 10 on QNLI, 6 + 6 on MNLI and QQP: a share of 0.5 to 0.625 for representation.
+      - soft_weight: The code averages its soft cross-entropy over the C classes too, which is soft_weight 1 / C; 1 is
+        the summary's.
+      - contrast_scaled: The summary's contrast (off) lacks the factor U = 0.07, which makes it 14 times heavier.
+      - gold labels: They enter through the contrast alone. Scores are a class where they are exactly equal, as in the
+        code.
+      - layers: Spread is the paper's uniform map where the student's layers divide the teacher's, and takes the nearest
+        layers elsewhere, which is ours.
+      - splits: A is 12 in the code and the student's number of heads in the summary and here; what the runs with 6 and
+        3 heads used is unverified.
+      - projection: The summary (shared) has one for all of m = 1..M. The code's projections start from random weights,
+        ours from the identity where widths are equal.
+      - embedding_norm: The summary (off) takes word embeddings as they are. The code normalises them by the embedding
+        layer's own LayerNorm, we without gain and bias.
+      - padding: The code masks none; here padded tokens relate to nothing and count for nothing, so that a row's token
+        terms do not depend on the batch's longest row.
+      - dropout: The code leaves the teacher's on; we do not. Its attention term reads the heads' outputs without the
+        student's attention dropout, its classifier relu of the pooled output without dropout; ours read what BERT
+        computes.
+      - last batch: The code skips one that is not full; we do not.
+      - learning rate: The code trains with 32 rows at rate 5e-5, constant, then linear with 10 % warm-up; we warm up in
+        both stages.
+      - initial weights: Students of the code start from the public general TinyBERT (4 layers of 312, feed-forward
+        1200, or 6 of 768; 12 heads), here a choice of the run.
+      - results: The code's logs show no gain from sample and contrast for 4 layers (GLUE dev mean 78.2 with them, 78.4
+        without), and none from attention on CoLA, MNLI and MRPC.
+      - SQuAD: The form for it is left out.
     """
 
     key = "mlkd"

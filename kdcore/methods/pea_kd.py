@@ -45,19 +45,23 @@ class PeaKD(Method):
     student  SPS: layers 1..k, then again with query and key weights (and biases) exchanged: depth e = 2k. From k = 4 on
              only the upper half runs again (6 layers give 9). Tied: no parameter is added
     shapes   s, t: logits [batch, classes] (scores: [batch, 1]); c: [batch, width], equal widths; head: width -> 4
-    departs  Structure, labels, thresholds and layers follow the authors' code; of the paper only its abstract and the
-             start of its method section could be read, so its own grids are unverified. Two of their repositories
-             divide the soft term by the number of classes C, the third does not: alpha 0.7, T 10 and beta 100 are
-             theirs, without that division (with it, alpha 0.7 would be 0.54 here for two classes). k = 4 and 5 are
-             ours; so is pairing by common depths, which gives their table for 1, 2, 3 and 6 layers, and the nearest
-             layers where e and N have no common divisor. They fix t1 and t2 per task (RTE, MRPC, SST-2, QNLI, CoLA);
-             one of their descriptions says medians over right and over wrong answers, which other tasks get here; a
-             teacher that is never wrong has no median, and t2 is then t1. They choose the PTP weights by the loss on
-             the dev set, we by the loss on `select`, rows kept aside from training. PTP takes 4 epochs and the final
-             stage 6; both share the run's steps here, 0.4 and 0.6. The PTP head reads the pooled output without
-             dropout. Scores have no right and wrong: there PTP is left out, which is ours. The gain is in memory, not
-             in time: the student is as fast as one of depth e, and its export is a plain BERT of e layers with the
-             tied weights written twice.
+    departs
+      - sources: Structure, labels, thresholds and layers follow the authors' code; of the paper only its abstract and
+        the start of its method section could be read, so its own grids are unverified.
+      - alpha, beta, temperature: Two of their repositories divide the soft term by the number of classes C, the third
+        does not: alpha 0.7, T 10 and beta 100 are theirs, without that division (with it, alpha 0.7 would be 0.54 here
+        for two classes).
+      - layers: k = 4 and 5 are ours; so is pairing by common depths, which gives their table for 1, 2, 3 and 6 layers,
+        and the nearest layers where e and N have no common divisor.
+      - thresholds: They fix t1 and t2 per task (RTE, MRPC, SST-2, QNLI, CoLA); one of their descriptions says medians
+        over right and over wrong answers, which other tasks get here. A teacher that is never wrong has no median, and
+        t2 is then t1.
+      - ptp: They choose the PTP weights by the loss on the dev set, we by the loss on `select`, rows kept aside from
+        training. The PTP head reads the pooled output without dropout. Scores have no right and wrong: there PTP is
+        left out, which is ours.
+      - ptp_share: PTP takes 4 epochs and the final stage 6; both share the run's steps here, 0.4 and 0.6.
+      - sharing: The gain is in memory, not in time: the student is as fast as one of depth e, and its export is a plain
+        BERT of e layers with the tied weights written twice.
     """
 
     key = "pea-kd"

@@ -25,18 +25,23 @@ class PKD(Method):
              tokens=all: the same for the state of every token, mean over a row's valid tokens first
     shapes   s, t: logits [batch, classes] (scores: [batch, 1]); c: [batch, width] (tokens=all: [batch, tokens, width]),
              equal widths; y: [batch]
-    departs  Loss and layers follow the authors' code. Of the paper only accounts by others were read, and both of
-             these are unverified: no T^2, so that its alpha is alpha / (alpha + T^2 (1 - alpha)) here, and a patience
-             term that is summed, so that its beta counts (k - 1) width times as much as ours.
-             The code's soft term is C times smaller (`reduction="mean"` over C classes). Its settings convert to
-             alpha' = alpha / (alpha + C (1 - alpha)), beta' = beta (1 - alpha') / (1 - alpha), T unchanged: its preset
-             for RTE (alpha 0.7, beta 500, T 10) is 0.54, 770, 10 here; its grid is alpha 0.2 to 0.7, beta 10 to 1000,
-             T 5 to 20. Its beta is for width 768; width d needs beta d / 768 for the same pull on each state.
-             Where N / k is not whole, Skip takes the nearest whole layer; the paper's depths divide. Which mapping the
-             paper's 3-layer students used is unverified. Normalising is a switch, since the authors' best runs on
-             MNLI, QNLI and QQP do without. Patience on all tokens is ours, and so are scores (STS-B). The authors'
-             student starts from the first layers of pretrained BERT, which here is a choice of the run; they read rows
-             in file order, we shuffle.
+    departs
+      - sources: Loss and layers follow the authors' code. Of the paper only accounts by others were read, and both of
+        these are unverified: no T^2, so that its alpha is alpha / (alpha + T^2 (1 - alpha)) here, and a patience term
+        that is summed, so that its beta counts (k - 1) width times as much as ours.
+      - alpha, beta, temperature: The code's soft term is C times smaller (`reduction="mean"` over C classes). Its
+        settings convert to alpha' = alpha / (alpha + C (1 - alpha)), beta' = beta (1 - alpha') / (1 - alpha), T
+        unchanged: its preset for RTE (alpha 0.7, beta 500, T 10) is 0.54, 770, 10 here; its grid is alpha 0.2 to 0.7,
+        beta 10 to 1000, T 5 to 20.
+      - beta: The code's is for width 768; width d needs beta d / 768 for the same pull on each state.
+      - layers: Where N / k is not whole, Skip takes the nearest whole layer; the paper's depths divide. Which mapping
+        the paper's 3-layer students used is unverified.
+      - normalise: A switch, since the authors' best runs on MNLI, QNLI and QQP do without.
+      - tokens: Patience on all tokens is ours.
+      - scores: Scores (STS-B) are ours.
+      - initial weights: The authors' student starts from the first layers of pretrained BERT, which here is a choice of
+        the run.
+      - order of rows: They read rows in file order; we shuffle.
     """
 
     key = "pkd"

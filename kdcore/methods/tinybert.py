@@ -41,34 +41,42 @@ class TinyBERT(Method):
     layers   g(m) = m N / M, or the nearest layer (spread); m + N - M (last, the paper's top); m (first, its bottom)
     shapes   H: [batch, tokens, width], any widths; Z: [batch, heads, tokens, tokens], equal numbers of heads; s, t:
              logits [batch, classes] (scores: [batch, 1]); y: [batch]
-    departs  The paper's student is first distilled on a large corpus, from the teacher before fine-tuning; here it
-             starts from the run's initial weights, so the paper's figures are no target: without that part the authors
-             lose 3 points on average, without augmentation 7. They take 20 epochs for the intermediate stage (5 to 50
-             by task) and 3 for the other, an intermediate_share of 0.87; here both share the run's steps, and 0.87 of a
-             few epochs would leave too little to train the classifier, so each gets half. Their rate is 5e-5, then 1e-5
-             to 3e-5; here one rate serves both, and warms up in both. Where N / M is not whole the paper has no map;
-             the nearest layers are ours. Their code takes means over padding too: of a row of n tokens padded to L, its
-             attention term is (n / L)^2 times ours, and more where padded tokens look at real ones; states of padding,
-             which it compares as well, have no conversion; without padding both agree. It has one W and b for the
-             embedding and all layers, also where widths are equal, which is our default; the paper writes one W for the
-             embedding and one for the layers. W starts as the identity where widths are equal, else at random so that
-             states keep their scale; how theirs starts is unverified. Its soft cross-entropy is divided by the number
-             of classes C, so that ours has C times its gradient; T = 1 is the paper's. For scores it learns the gold
-             score, which is our default too. Its scripts leave the teacher's dropout on, and its classifier reads relu
-             of the pooled output; ours do not.
-             Augmentation is off by default. In the paper a masked language model, or GloVe for words of several pieces,
-             proposes words. `word-neighbours` needs neither and is not the paper's way: words are the nearest in the
-             teacher's own table of word embeddings, whatever the sentence, and only for words of one piece. `masked-lm`
-             asks the model that `masked_lm` names: each word of one piece is masked by itself, in the whole row, pairs
-             as pairs, and the K most probable tokens that begin a word are proposed, the word itself perhaps among
-             them. The authors' code has the unmasked sentence follow the masked one, and drops other pieces from the K.
-             In GloVe's place stands that model's table, at the mean of the word's pieces. One pass of a row for each of
-             its words takes long: it is done when the row is first altered, and not in the predicted cost. The stop
-             list is ours; both sentences of a pair change at once. The paper adds 20 altered copies of each row. Here
-             all methods take the same steps, so altered batches stand in the place of originals, one for one by
-             default, and a row may come altered in one epoch and as it is in another. p and K are the paper's. Altered
-             rows bypass the teacher cache, which costs time. Their gold labels may be wrong and are never used: as in
-             the paper, the predict stage sees no altered rows where it learns gold scores.
+    departs
+      - corpus: The paper's student is first distilled on a large corpus, from the teacher before fine-tuning; here it
+        starts from the run's initial weights, so the paper's figures are no target: without that part the authors lose
+        3 points on average, without augmentation 7.
+      - intermediate_share: They take 20 epochs for the intermediate stage (5 to 50 by task) and 3 for the other, a
+        share of 0.87; here both share the run's steps, and 0.87 of a few epochs would leave too little to train the
+        classifier, so each gets half.
+      - learning rate: Theirs is 5e-5, then 1e-5 to 3e-5; here one rate serves both stages, and warms up in both.
+      - layers: Where N / M is not whole the paper has no map; the nearest layers are ours.
+      - projection: Their code has one W and b for the embedding and all layers, also where widths are equal, which is
+        our default; the paper writes one W for the embedding and one for the layers. W starts as the identity where
+        widths are equal, else at random so that states keep their scale; how theirs starts is unverified.
+      - padding: Their code takes means over padding too: of a row of n tokens padded to L, its attention term is (n /
+        L)^2 times ours, and more where padded tokens look at real ones; states of padding, which it compares as well,
+        have no conversion. Without padding both agree.
+      - soft: Their soft cross-entropy is divided by the number of classes C, so that ours has C times its gradient.
+      - temperature: T = 1 is the paper's.
+      - score_target: For scores their code learns the gold score, which is our default too.
+      - dropout: Their scripts leave the teacher's on; ours do not.
+      - classifier: Theirs reads relu of the pooled output; ours does not.
+      - augment: Off by default. In the paper a masked language model, or GloVe for words of several pieces, proposes
+        words. `word-neighbours` needs neither and is not the paper's way: words are the nearest in the teacher's own
+        table of word embeddings, whatever the sentence, and only for words of one piece. `masked-lm` asks the model
+        that `masked_lm` names.
+      - masked_lm: Each word of one piece is masked by itself, in the whole row, pairs as pairs, and the K most probable
+        tokens that begin a word are proposed, the word itself perhaps among them. The authors' code has the unmasked
+        sentence follow the masked one, and drops other pieces from the K. In GloVe's place stands that model's table,
+        at the mean of the word's pieces. One pass of a row for each of its words takes long: it is done when the row is
+        first altered, and not in the predicted cost.
+      - augment_copies: The paper adds 20 altered copies of each row. Here all methods take the same steps, so altered
+        batches stand in the place of originals, one for one by default, and a row may come altered in one epoch and as
+        it is in another.
+      - augment_chance, augment_words: p and K are the paper's.
+      - altered rows: The stop list is ours; both sentences of a pair change at once. Altered rows bypass the teacher
+        cache, which costs time. Their gold labels may be wrong and are never used: as in the paper, the predict stage
+        sees no altered rows where it learns gold scores.
     """
 
     key = "tinybert"

@@ -17,7 +17,7 @@ from kdcore.figures.template import PLOTLY_JS
 from kdcore.formatting import listed
 from kdcore.methods import METHODS, docs
 from kdcore.report import sections
-from kdcore.report.parts import escape, formula, heading, listing, paragraph, prose
+from kdcore.report.parts import bullets, escape, formula, heading, listing, paragraph, prose
 from kdcore.report.sections import TaskReport
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ def _explained(runs: pd.DataFrame) -> Iterator[str]:
             yield formula(line.formula, names, line.stage)
             yield paragraph(line.aside, "quiet") if line.aside else ""
         yield listing([*about.terms.items(), *about.more.items()], names)
-        yield prose(about.departs, "Where this differs from the paper.")
+        yield prose("", "Where this differs from the paper.")
+        yield bullets((departure.topic, departure.text) for departure in about.departs)
         yield paragraph(f"{method.paper.reference}.", "quiet")
 
 

@@ -29,9 +29,13 @@ def paragraph(text: object, kind: str = "") -> str:
 
 def prose(text: str, opening: str = "") -> str:
     """A paragraph of a docstring: what stands between backticks is code."""
-    parts = enumerate(text.split("`"))
-    spans = [f"<code>{escape(part)}</code>" if index % 2 else _spaced(part) for index, part in parts]
-    return f"<p>{f'<strong>{escape(opening)}</strong> ' if opening else ''}{''.join(spans)}</p>"
+    return f"<p>{f'<strong>{escape(opening)}</strong> ' if opening else ''}{_code_spans(text)}</p>"
+
+
+def bullets(items: Iterable[tuple[str, str]]) -> str:
+    """A list of topics, each with its sentences from a docstring."""
+    lines = (f"<li><strong>{escape(topic)}</strong>: {_code_spans(text)}</li>" for topic, text in items)
+    return f'<ul class="topics">{"".join(lines)}</ul>'
 
 
 def formula(text: str, names: Collection[str], stage: str = "") -> str:
@@ -96,8 +100,16 @@ def inert(data: Any) -> str:
     return json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+def _code_spans(text: str) -> str:
+    """Text in which what stands between backticks is code."""
+    pieces = text.split("`")
+    return "".join(
+        f"<code>{escape(piece)}</code>" if index % 2 else _spaced(piece) for index, piece in enumerate(pieces)
+    )
+
+
 def _spaced(text: str) -> str:
-    """`said` that keeps the spaces at both ends."""
+    """`escape` that keeps the spaces at both ends."""
     return escape(text, 5000).join((" " * text.startswith(" "), " " * (text.endswith(" ") and text.strip() != "")))
 
 
