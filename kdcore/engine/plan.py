@@ -28,8 +28,9 @@ class Plan:
     Reading an attribute raises UserError where the settings leave it without a meaning, so that of a run with several
     faults each is found by what depends on it.
 
-        >>> plan = Plan(RunConfig(task="pocket-sentiment", method="fine-tune", student=StudentSpec(
-        ...     layers=2, width=32, heads=2, init="random")))
+        >>> from kdcore.config import StudentSpec
+        >>> student = StudentSpec(layers=2, width=32, heads=2, init="random")
+        >>> plan = Plan(RunConfig(task="pocket-sentiment", method="fine-tune", student=student))
         >>> plan.student_size.layers, len(plan.stages), plan.steps == [plan.budget]
         (2, 1, True)
 
@@ -76,7 +77,7 @@ class Plan:
         Raises:
             UserError: teachers of different vocabularies, or nothing that brings a vocabulary.
         """
-        specs = self._pretrained()
+        specs = self.pretrained
         if not specs:
             if self.data.vocabulary is None:
                 raise UserError(
@@ -114,7 +115,9 @@ class Plan:
         teacher = next(iter(self.teacher_sizes.values()), None)
         return {} if teacher is None else self.method_class.layer_map(self.options, self.student_size, teacher)
 
-    def _pretrained(self) -> list[TeacherSpec]:
+    @property
+    def pretrained(self) -> list[TeacherSpec]:
+        """The models that the run starts from: its teachers, and its base where one is named."""
         return [*self.config.teachers, *([self.config.base] if self.config.base else [])]
 
     def _base(self) -> TeacherSpec | None:
@@ -233,7 +236,7 @@ def check_method(plan: Plan) -> None:
 def check_length(plan: Plan) -> None:
     """Raises UserError where rows may be longer than a teacher or the base can read."""
     length = plan.config.train.max_length
-    for spec in plan._pretrained():
+    for spec in plan.pretrained:
         size = teacher_size(spec, plan.data)
         longest = size.positions - (ROBERTA_OFFSET if size.model_type == "roberta" else 0)
         if length > longest:

@@ -62,9 +62,10 @@ class Report:
 def check(plan: Plan) -> Report:
     """All checks of a run, without training or loading weights. Never raises for bad settings: they become lines.
 
-    >>> run = RunConfig(task="pocket-sentiment", method="kd", student=StudentSpec(width=32, heads=2, init="random"))
-    >>> check(Plan(run)).blocks[0].text
-    'KD takes 1, 0 are chosen'
+    >>> from kdcore.config import RunConfig, StudentSpec
+    >>> student = StudentSpec(layers=2, width=32, heads=2, init="random")
+    >>> check(Plan(RunConfig(task="pocket-sentiment", method="kd", student=student))).blocks[0].field
+    'teachers'
     """
     try:
         _ = plan.data

@@ -94,7 +94,7 @@ def test_an_assistant_is_priced_at_its_own_depth(priced):
     """A teacher of 9 layers, one assistant of 5, a student of 1: by hand, operation by operation."""
     said = priced("takd")
     tokens = int(said.basis.split()[-4])
-    teacher, assistant, student = (replace(world.SHAPE, layers=n) for n in (9, 5, 1))
+    teacher, assistant, student = (replace(world.SIZE, layers=n) for n in (9, 5, 1))
     learns = dict.fromkeys((assistant, student), 3 * ROWS * STEPS)
     judged = {assistant: 2 * SELECT, student: 2 * (SELECT + DEV)}  # after each epoch
     total = sum(work(model, rows + judged[model], tokens) for model, rows in learns.items())
@@ -120,7 +120,7 @@ def test_each_assistant_more_costs_its_training_and_its_teaching(priced):
 def test_a_teacher_of_assistants_that_is_not_kept_runs_for_the_first_of_them_alone(priced):
     kept, live = (priced("takd", {"assistants": 2}, teacher_cache=cache) for cache in (True, False))
     tokens = int(live.basis.split()[-4])
-    expected = work(replace(world.SHAPE, layers=9), ROWS * STEPS, tokens, cls_only=False)
+    expected = work(replace(world.SIZE, layers=9), ROWS * STEPS, tokens, cls_only=False)
     assert live.teacher_seconds - kept.teacher_seconds == pytest.approx(expected, rel=1e-6)
 
 
@@ -176,13 +176,13 @@ def test_memory_counts_teachers_that_run_beside_the_student(three_teachers):
     kept, live = (
         predict(Plan(run("kd", three_teachers[:1], teacher_cache=cached))).memory_bytes for cached in (True, False)
     )
-    assert live - kept == 4 * parameters(replace(world.SHAPE, labels=2)).total
+    assert live - kept == 4 * parameters(replace(world.SIZE, labels=2)).total
 
 
 def test_what_is_read_of_the_last_layer_is_priced(priced):
     """KD reads logits alone, DistilBERT's loss the states of the last layer too, which is the only one here."""
     lean, whole = priced("kd"), priced("distilbert")
-    tokens, student = int(lean.basis.split()[-4]), replace(world.SHAPE, layers=1)
+    tokens, student = int(lean.basis.split()[-4]), replace(world.SIZE, layers=1)
     gap = work(student, 3 * ROWS * STEPS, tokens, cls_only=False) - work(student, 3 * ROWS * STEPS, tokens)
     assert whole.seconds - lean.seconds == pytest.approx(gap, rel=1e-6) and gap > 0
     assert whole.memory_bytes > lean.memory_bytes

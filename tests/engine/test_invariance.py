@@ -50,7 +50,7 @@ class Bench:
             home = shelf / f"invariance-{i}"
             if not home.exists():
                 save_student(world.model(layers=4, seed=20 + i), world.tokenizer(), home)
-            teachers.append(Teacher(f"t{i}", home, replace(world.SHAPE, layers=4), f"identity {i}", "made for tests"))
+            teachers.append(Teacher(f"t{i}", home, replace(world.SIZE, layers=4), f"identity {i}", "made for tests"))
         shape = size_of(world.model().config)
         scores: dict[str, float | None] = {teacher.name: 0.5 for teacher in teachers}
         setup = Setup(

@@ -41,7 +41,7 @@ def test_a_run_with_a_masked_stage(trained, one_teacher, source):
     judged = [event.scores for event in done.of(Evaluated) if event.stage == "masked"]
     assert judged and all(set(scores) == {"loss"} for scores in judged)
     (facts,) = (event.facts for event in done.of(RunStarted))
-    width, words = world.SHAPE.width, len(world.VOCABULARY)
+    width, words = world.SIZE.width, len(world.VOCABULARY)
     assert facts["extra_parameters"] == width * width + 3 * width + words
     assert done.of(RunFinished)
 

@@ -59,7 +59,7 @@ def cache(rows):
     """A cache object over the rows; `who` names the entry."""
 
     def make(who: str = "a", wanted=EVERYTHING) -> TeacherCache:
-        return TeacherCache({"teacher": who}, rows, tensors_of(wanted, world.SHAPE))
+        return TeacherCache({"teacher": who}, rows, tensors_of(wanted, world.SIZE))
 
     return make
 
@@ -498,7 +498,7 @@ def test_entries_that_vanish_meanwhile_do_no_harm(budget, monkeypatch):
 
 
 def test_what_is_not_stored():
-    assert tensors_of(want("logits", attention=(1,)), world.SHAPE) is None
-    assert [tensor.file for tensor in tensors_of(EVERYTHING, world.SHAPE)] == [
+    assert tensors_of(want("logits", attention=(1,)), world.SIZE) is None
+    assert [tensor.file for tensor in tensors_of(EVERYTHING, world.SIZE)] == [
         "cls-0.values", "cls-1.values", "cls-2.values", "hidden-0.values", "hidden-2.values", "logits.values",
     ]  # fmt: skip
