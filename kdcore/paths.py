@@ -22,6 +22,21 @@ def checked_id(text: str, field: str) -> str:
     return text
 
 
+def user_path(text: str, field: str) -> Path:
+    """A path that a person typed, `~` expanded.
+
+    Raises:
+        UserError: no path of this system (too long, a NUL in it, the home of a user who is not there); names `field`.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()  # only to ask the system whether it takes the name
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(field, f"{text[:80]!r} is not a path ({reason})", "give an existing file or folder") from None
+    return path
+
+
 def cache_dir() -> Path:
     """The folder of everything written: `KD_CACHE_DIR`; `cache/` in a checkout; `~/.cache/kdboard` once installed."""
     chosen = os.environ.get("KD_CACHE_DIR")

@@ -19,6 +19,7 @@ from kdcore.models.sizes import ROBERTA_OFFSET, size_of, student_size
 from kdcore.models.sources import read_config
 from kdcore.models.tokenizers import same_vocabulary, tokenizer_from_vocabulary
 from kdcore.models.weights import stored_names
+from kdcore.paths import user_path
 from kdcore.records import ModelSize, Setup, Stage
 
 
@@ -162,7 +163,7 @@ class Plan:
         """The size of the model that fills the student; None where its weights are new."""
         student = self.config.student
         if student.init == "checkpoint":
-            folder = Path(student.checkpoint or "").expanduser()
+            folder = user_path(student.checkpoint or "", "student.checkpoint")
             stored_names(folder, "student.checkpoint")  # raises where there are no weights
             return size_of(read_config(folder, "student.checkpoint"))
         if (source := self.source) is None:
