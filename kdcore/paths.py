@@ -30,7 +30,9 @@ def user_path(text: str, field: str) -> Path:
     """
     try:
         path = Path(text).expanduser()
-        path.exists()  # only to ask the system whether it takes the name
+        os.stat(path)  # only to ask the system whether it takes the name
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return path
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(field, f"{text[:80]!r} is not a path ({reason})", "give an existing file or folder") from None
