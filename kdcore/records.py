@@ -257,6 +257,18 @@ class Paper:
     arxiv: str
     family: Literal["none", "soft_targets", "hidden", "attention", "relation", "multi_teacher"]
 
+    @property
+    def cite(self) -> str:
+        """The paper as a text names it: `Sun et al. 2019`, `Sanh and Wolf 2019`, `Hahn 2019`."""
+        names = [author.split()[-1] for author in self.authors.split(",")]
+        who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
+        return f"{who} {self.year}"
+
+    @property
+    def reference(self) -> str:
+        """Authors, title, venue, year and arXiv number in one line."""
+        return f"{self.authors}: {self.title}. {self.venue} {self.year}, arXiv {self.arxiv}"
+
 
 @dataclass(frozen=True)
 class ModelSize:

@@ -28,7 +28,7 @@ def build(
     Raises:
         UserError: naming the flag or field.
     """
-    from kdcore.runs.sweep import checked, merged, read_settings
+    from kdcore.settings_file import merged, read_settings, validate
 
     settings = read_settings(file) if file is not None else {}
     if not isinstance(settings, dict):
@@ -49,7 +49,7 @@ def build(
     for name in ("task", "method"):
         if not settings.get(name):
             raise UserError(f"--{name}", "is missing", f"name one that `kdcore {name}s` lists")
-    return with_options(checked(RunConfig, settings), options)
+    return with_options(validate(RunConfig, settings), options)
 
 
 def _recipe(key: str, asked: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 
 from kdcore.cli import settings
 from kdcore.cli.console import Bars, console, percent, plain, table
-from kdcore.cli.inspect import print_comparison, print_recipe
+from kdcore.cli.inspect import print_comparisons, print_recipe
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
 
@@ -106,6 +106,7 @@ def sweep(
     queue: Queue = False,
 ) -> None:
     """Train a grid of runs, skipping what is done, and print one table. Start it again to go on."""
+    from kdcore.analysis.comparison import compare
     from kdcore.runs import sweep as grid
     from kdcore.store import open_store
 
@@ -133,18 +134,18 @@ def sweep(
                 f"{i + 1}/{len(todo)} {run_id}: {cell.label}, seed {cell.run.train.seed}"
             ),
         )  # fmt: skip
-    done = grid.results(store, cells)
-    if len(done):
-        print_comparison(done)
-    _report_failures(store, grid.found_ids(store, todo), list(ended.values()))
+    frame = store.runs(["done"], include_archived=True)
+    chosen = frame[frame.id.isin(grid.run_ids(store, cells))]
+    print_comparisons(compare(store, chosen, names=grid.names(cells)))
+    _report_failures(store, grid.run_ids(store, todo), list(ended.values()))
 
 
 def demo(
     task: Annotated[str, typer.Option(help="A pocket task.")] = "pocket-entailment",
 ) -> None:
     """Build a pocket task's teachers, distil two methods and the baseline into a small student, print a table."""
+    from kdcore.analysis.comparison import compare
     from kdcore.runs.demo import demo_runs
-    from kdcore.runs.sweep import labelled
     from kdcore.store import open_store
 
     started = time.monotonic()
@@ -159,7 +160,7 @@ def demo(
             _end(store, run_id, state)
     frame = store.runs(include_archived=True)
     print_teachers(store, ids[-1])
-    print_comparison(labelled(frame[frame.id.isin(ids)]))
+    print_comparisons(compare(store, frame[frame.id.isin(ids)]))
     typer.echo(f"synthetic data; {time.monotonic() - started:.0f} s; `kdcore runs` lists them")
 
 

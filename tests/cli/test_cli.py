@@ -344,12 +344,13 @@ def test_stop_cancels_a_queued_run_and_asks_a_running_one(store):
 def test_stop_from_another_process_reaches_a_training_command(store):
     """The real program, stopped by the real program."""
     code = (
-        "import time\nfrom kdcore import jobs\nfrom kdcore.cli import app, training\nfrom kdcore.events import *\n"
+        "import time\nfrom kdcore.runs import worker\nfrom kdcore.cli import app, training\n"
+        "from kdcore.events import *\n"
         "def train(run, folder, control):\n"
         "    yield RunStarted({})\n"
         "    while (stop := control.stop_requested()) is None:\n        time.sleep(0.01)\n"
         "    yield RunStopped(5, kept=stop == 'keep')\n"
-        "jobs._engine = train\ntraining._check = lambda run, refuse: None\n"
+        "worker._engine = train\ntraining._check = lambda run, refuse: None\n"
         "app(['distil', '--task', 'mrpc', '--method', 'fine-tune'], prog_name='kdcore')\n"
     )
     one = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -370,12 +371,13 @@ def test_stop_from_another_process_reaches_a_training_command(store):
 def test_ctrl_c_of_the_real_program_is_130(store):
     code = (
         # a shell's background job hands down an ignored Ctrl-C
-        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom kdcore import jobs\n"
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from kdcore.runs import worker\n"
         "from kdcore.cli import app, training\nfrom kdcore.events import *\n"
         "def train(run, folder, control):\n"
         "    yield RunStarted({})\n"
         "    time.sleep(600)\n"
-        "jobs._engine = train\ntraining._check = lambda run, refuse: None\n"
+        "worker._engine = train\ntraining._check = lambda run, refuse: None\n"
         "app(['distil', '--task', 'mrpc', '--method', 'fine-tune'], prog_name='kdcore')\n"
     )
     one = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -27,10 +27,16 @@ def offer(label: str, runs: Sequence[RunConfig], key: str, help: str | None = No
     if action(label, key=key, icon=":material/playlist_add:", help=help):
         with cards.guarded("The runs could not be queued"):
             ids = _queue(runs)
-            kept = list(st.session_state.get("runs", []))
-            remember_many([*kept, *(run for run in ids if run not in kept)][:MOST_RUNS])
+            _remember(ids)
             st.session_state["queued_here"] = len(ids)
             st.rerun()
+
+
+def add(label: str, runs: Sequence[str], key: str) -> None:
+    """A button that adds these runs of the store to the comparison."""
+    if st.button(label, key=key, icon=":material/playlist_add:"):
+        _remember(runs)
+        st.rerun()
 
 
 def confirm() -> None:
@@ -47,6 +53,17 @@ def check_queue(runs: int) -> None:
 
 def _queue(runs: Sequence[RunConfig]) -> list[str]:
     """Queues what is not there yet; a run that is queued, under way or done already is not queued twice."""
+    from kdcore.methods import resolve  # brings torch: on the click
+
     check_queue(len(runs))
     store = the_store()
-    return [store.ensure(run)[0] for run in runs]
+    ids = []
+    for run in runs:
+        options = resolve(run.method, run.options)[1].model_dump(mode="json")
+        ids.append(store.ensure(run.model_copy(update={"options": options}))[0])
+    return ids
+
+
+def _remember(runs: Sequence[str]) -> None:
+    chosen = list(st.session_state.get("runs", []))
+    remember_many([*chosen, *(run for run in runs if run not in chosen)][:MOST_RUNS])

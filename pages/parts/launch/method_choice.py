@@ -32,14 +32,13 @@ def choose(task: Task) -> tuple[type[Method], Any]:
         st.warning(f"{method.title} has no meaning for {task.kind}. Choose another task or method.")
     with st.expander("Loss, shapes, and how this differs from the paper"):
         st.code(docstring, language=None)
-        paper = method.paper
-        st.caption(f"{paper.authors}: {paper.title}. {paper.venue} {paper.year}, arXiv {paper.arxiv}")
+        st.caption(method.paper.reference)
     return method, about_recipe
 
 
 def _label(key: str) -> str:
     method = METHODS[key]
-    return f"{method.title} · {method.paper.authors.split(',')[0].split()[-1]} {method.paper.year}"
+    return f"{method.title} · {method.paper.cite}"
 
 
 def _other_recipe() -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 import yaml
 
 from kdcore.config import RunConfig
-from kdcore.figures.layers import map_figure, map_words
+from kdcore.figures.layers import describe_map, map_figure
 from pages.parts.common import cached, cards
 from pages.parts.common.plot import plot
 from pages.parts.common.text import amount, duration, plain, sentence, size
@@ -59,7 +59,7 @@ def _sizes(plan: Any) -> None:
 
 def _layer_map(layer_map: dict[int, int], student: int, teacher: int) -> None:
     """Which layers are matched, as text and, where any are, as a picture. student, teacher: numbers of layers."""
-    text = map_words(layer_map)
+    text = describe_map(layer_map)
     if layer_map:
         plot(map_figure(student, teacher, layer_map, cards.dark()), key="launch_map", alt=text)
     st.caption(f"{text} Layers count from 1, embeddings are 0.")

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.figures import method_picture, palette
-from kdcore.figures.layers import map_words
+from kdcore.figures.layers import describe_map
 from kdcore.methods import METHODS, Method, MethodConfig, docs, resolve
 from kdcore.records import ModelSize, Setup
 from kdcore.report import latex
@@ -79,7 +79,7 @@ def _method_picked() -> None:
 def _method_words(key: str) -> str:
     method = METHODS[key]
     family = palette.FAMILY_WORDS.get(method.paper.family, method.paper.family)
-    return f"{method.title} · {family} · {method.paper.authors.split(',')[0].split()[-1]} {method.paper.year}"
+    return f"{method.title} · {family} · {method.paper.cite}"
 
 
 def _run(key: str) -> RunRow | None:
@@ -154,7 +154,7 @@ def _picture(method: type[Method], parts: list[docs.Part], setup: Setup, row: Ru
 def _picture_words(part: docs.Part) -> str:
     if not part.needs.teacher:
         return "The student learns from the gold labels alone."
-    return f"Lines join what is compared. {map_words(part.layer_map)}"
+    return f"Lines join what is compared. {describe_map(part.layer_map)}"
 
 
 def _equation(said: docs.Words, settings: Collection[str]) -> None:
@@ -255,7 +255,7 @@ def _overview() -> pd.DataFrame:
                 "matches": palette.FAMILY_WORDS.get(method.paper.family, method.paper.family),
                 "student's tensors": ", ".join(docs.TENSOR_WORDS[name] for name in method.needs.student),
                 "teachers": "–".join(map(str, dict.fromkeys(method.teachers))),
-                "paper": f"{method.paper.authors.split(',')[0].split()[-1]} {method.paper.year}",
+                "paper": method.paper.cite,
                 "key": key,
             }
             for key, method in METHODS.items()
