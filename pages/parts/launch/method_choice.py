@@ -32,8 +32,7 @@ def choose(task: Task) -> tuple[type[Method], Any]:
         st.warning(f"{method.title} has no meaning for {task.kind}. Choose another task or method.")
     with st.expander("Loss, shapes, and how this differs from the paper"):
         st.code(docstring, language=None)
-        paper = method.paper
-        st.caption(f"{paper.authors}: {paper.title}. {paper.venue} {paper.year}, arXiv {paper.arxiv}")
+        st.caption(method.paper.reference)
     return method, about_recipe
 
 
