@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 import pandas as pd
 import streamlit as st
 
-from kdcore.analysis.comparison import of_teachers
+from kdcore.analysis.teacher_scores import teacher_scores
 from kdcore.errors import UserError
 from kdcore.figures import curves, layer_pair
 from kdcore.figures import method_logs as figures
@@ -364,7 +364,7 @@ def _in_words(task: str, evaluations: pd.DataFrame) -> tuple[str, int, list[str]
     best = evaluations[(evaluations["which"] == "best") & (evaluations["metric"] == metric)]
     said = [
         f"Student chosen by *select*: {metric_title(metric)} **{hundredfold(score['value'])}** "
-        f"({curves.split_words(score['split'])}, {int(score['rows'])} rows, one seed)."
+        f"({curves.split_title(score['split'])}, {int(score['rows'])} rows, one seed)."
         for _, score in best[best["split"] != "select"].iterrows()
     ]
     return metric, int(evaluations["rows"].max()), said
@@ -378,7 +378,7 @@ def _main_metric(task: str, evaluations: pd.DataFrame) -> str:
 
 def _scores_figure(evaluations: pd.DataFrame, metric: str, majority: float | None, dark: bool) -> Figure:
     students = evaluations[evaluations["which"].isin(["last", "best"])]
-    others = of_teachers(evaluations, metric)
+    others = teacher_scores(evaluations, metric)
     teachers = dict(zip(others["teacher"], others["value"], strict=True))
     return curves.scores(students, metric, metric_title(metric), teachers, majority, dark)
 

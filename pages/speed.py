@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kdcore.analysis import comparison
+from kdcore.analysis import comparison, task_average
 from kdcore.analysis import cost_points as costs
+from kdcore.analysis import pareto as fronts
 from kdcore.analysis.cost_axes import AXES, Axis
-from kdcore.analysis.cost_table import readings
-from kdcore.analysis.task_average import in_words
+from kdcore.analysis.cost_table import cost_table
 from kdcore.figures import pareto
 from kdcore.store import Store
 from kdcore.tasks import TASKS
@@ -31,7 +31,7 @@ HOW = (
     "where there are any. **Quality**: dev score of the "
     "student that `select` chose. **Parameters and operations** follow from the size; a multiply-add counts 2. A point "
     "is on the line where no other is at least as cheap and at least as good, and better in one of both. **Band and "
-    f"share**: seeds drawn anew {pareto.RESAMPLES} times, with replacement, cost and score of a run together; the band "
+    f"share**: seeds drawn anew {fronts.RESAMPLES} times, with replacement, cost and score of a run together; the band "
     "holds the middle 80 % of the fronts, the share says how often a point was on one."
 )
 NO_TIMES = (
@@ -65,7 +65,7 @@ def main() -> None:
         if task in AVERAGES:
             runs, tasks = _settings(store, chosen, task)
         else:
-            (runs, _), tasks = comparison.grouped(store, chosen[chosen["task"] == task]), (task,)
+            runs, tasks = _counted(comparison.compare(store, chosen[chosen["task"] == task])), (task,)
         if runs.empty:
             cards.empty("None of the chosen runs can be read.")
         elif not tasks:
@@ -99,18 +99,26 @@ def _axis() -> Axis:
 def _settings(store: Store, chosen: pd.DataFrame, suite: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The suite's runs in groups that hold over tasks, and the tasks that every group has."""
     of_suite = chosen[[task in TASKS and TASKS[task].suite == suite for task in chosen["task"]]]
-    runs, configs = comparison.grouped(store, of_suite)
+    comparisons = comparison.compare(store, of_suite)
+    runs = _counted(comparisons)
     if runs.empty:
         return runs, ()
-    lines = comparison.over_tasks(runs, configs)
+    settings = {run: values for one in comparisons for run, values in one.settings.items()}
+    lines = task_average.over_tasks(runs, settings)
     runs = runs.assign(group=lines["line"], label=lines["line_label"])
     return runs, costs.shared_tasks(runs)
 
 
+def _counted(comparisons: list[comparison.Comparison]) -> pd.DataFrame:
+    """The finished runs that count, with group and label."""
+    parts = [one.finished for one in comparisons]
+    return pd.concat(parts) if parts else pd.DataFrame(columns=["id", "task", "group", "label"])
+
+
 def _show(store: Store, runs: pd.DataFrame, tasks: tuple[str, ...], average: bool, axis: Axis, corner: Any) -> None:
     with st.container(horizontal=True):
-        cards.badges(tasks[0], comparison.partial_words(store, list(runs["id"])))
-    everything = readings(store, runs)
+        cards.badges(tasks[0], comparison.partial_data(store, list(runs["id"])))
+    everything = cost_table(store, runs)
     found, sizes = everything[everything["axis"] == axis.key], costs.student_sizes(everything)
     options = costs.conditions(found, whole=not average)
     if options:
@@ -151,12 +159,12 @@ def _quality(runs: pd.DataFrame, tasks: tuple[str, ...], average: bool) -> str:
 
 
 def _plot(seen: pd.DataFrame, runs: pd.DataFrame, axis: Axis, where: str, x_title: str, y_title: str) -> None:
-    points = pareto.points(seen, axis.better)
+    points = fronts.points(seen, axis.better)
     drawn = points[np.isfinite(points["cost"]) & np.isfinite(points["quality"])]
     least = _least(drawn, axis)
     if len(drawn) < 3:
         st.info("A front needs at least three points; these are shown as they are.")
-    edges, dark = pareto.band(seen, axis.better), cards.dark()
+    edges, dark = fronts.band(seen, axis.better), cards.dark()
     marks = ["Points are means over seeds, whiskers ± std" if drawn["n"].max() > 1 else "One seed each"]
     marks += ["students of one size share their times"] if axis.timed else []
     marks += ["shaded: where the line runs when seeds are drawn anew"] if len(edges) else []
@@ -203,7 +211,7 @@ def _said_of(
 ) -> None:
     """What the plot leaves out, which tasks an average is over, and what not to trust."""
     if average:
-        st.caption(f"{sentence(in_words(tasks))} Each task counts alike, by its main metric.")
+        st.caption(f"{sentence(task_average.describe(tasks))} Each task counts alike, by its main metric.")
     if seen["busy"].any():
         st.warning(
             "Other work held the machine while the hollow ones were timed: trust the order, not the numbers. They can "

@@ -1,281 +1,356 @@
-"""The runs of a comparison: put into groups that differ in nothing but the seed, with a label each."""
+"""Runs set against one another: which count, how they group, what they score, and whether a difference is shown.
+
+The page Compare, the report, `kdcore compare` and the table after a sweep all draw one `Comparison`, so that they
+cannot disagree. It rests on the runs that were chosen, and on no others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from kdcore.analysis import groups, task_average
-from kdcore.analysis.significance import Verdict, compare, contributions
-from kdcore.errors import UserError
-from kdcore.figures import palette
-from kdcore.figures.curves import Curve, curve
-from kdcore.figures.race import Racer, Track
-from kdcore.formatting import amount, task_title
-from kdcore.paths import run_dir
+from kdcore import identity
+from kdcore.analysis import groups, significance
+from kdcore.analysis.row_scores import Contributions, contributions_of
+from kdcore.analysis.significance import Verdict
+from kdcore.config import RunConfig
+from kdcore.formatting import amount, listed
+from kdcore.methods.catalog import title_of
 from kdcore.store import Store
-from kdcore.tasks import TASKS
+
+ENVIRONMENT = ["version", "machine"]
+"""Columns in which two runs of one seed must be alike to be a pair."""
+REFUSED = ("data", "size", "start", "steps", "training")
+"""Topics of `identity.protocol` in which two groups must be alike for a gap to be the method's."""
+
+Reader = Callable[[str, str, str], Contributions | None]
+"""Run, task and metric -> what each dev row adds to the run's score."""
 
 
-def grouped(store: Store, runs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """`in_groups`, and `labelled`."""
-    kept, configs = in_groups(store, runs)
-    return labelled(kept, configs), configs
+@dataclass(frozen=True)
+class Answer:
+    """Whether one group beats another. verdict: None where the two cannot be set against each other."""
+
+    headline: str
+    sentence: str
+    verdict: Verdict | None = None
+
+    @property
+    def basis(self) -> str:
+        """What the answer rests on; empty where there is nothing."""
+        return significance.basis(self.verdict) if self.verdict and self.verdict.seeds else ""
 
 
-def in_groups(store: Store, runs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """`runs` with the column group, equal for runs that differ in nothing but the seed, and the settings of each run.
+@dataclass(frozen=True)
+class Comparison:
+    """Runs of one task.
+
+    chosen: rows of `Store.runs` with the columns group (equal but for the seed), label (no two groups share one) and
+    counts (see `counting`). settings, facts: of each run. baseline: the group that the others are set against.
+    unreadable: chosen runs whose settings cannot be read.
+    """
+
+    task: str
+    chosen: pd.DataFrame
+    settings: Mapping[str, Mapping[str, Any]]
+    facts: Mapping[str, Mapping[str, Any]]
+    baseline: str
+    unreadable: tuple[str, ...] = ()
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """The runs that count: of each group and seed one, the baseline's first."""
+        counted = self.chosen[self.chosen["counts"]]
+        order = pd.DataFrame({"other": counted["group"] != self.baseline, "seed": counted["seed"]})
+        return counted.loc[order.sort_values(["other", "seed"], kind="stable").index]
+
+    @cached_property
+    def finished(self) -> pd.DataFrame:
+        """The runs whose scores count: a run under way or stopped early has no final score."""
+        return self.runs[(self.runs["state"] == "done") & self.runs["score"].notna()]
+
+    @property
+    def metric(self) -> str:
+        return next((metric for metric in self.chosen["metric"] if isinstance(metric, str) and metric), "accuracy")
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """Group -> label, the baseline first."""
+        return dict(zip(self.runs["group"], self.runs["label"], strict=True))
+
+    def members(self, group: str) -> pd.DataFrame:
+        return self.runs[self.runs["group"] == group]
+
+    def settings_of(self, group: str) -> Mapping[str, Any]:
+        """The group's settings, but for the seed."""
+        return self.settings[str(self.members(group)["id"].iloc[0])]
+
+    def with_baseline(self, group: str) -> Comparison:
+        return Comparison(self.task, self.chosen, self.settings, self.facts, group, self.unreadable)
+
+    def gaps(self) -> pd.DataFrame:
+        """The finished runs of the other groups, their score less that of the baseline's run that pairs with each.
+
+        A run without a pair is left out: see `unpaired`.
+        """
+        others = self.finished[self.finished["group"] != self.baseline]
+        return others.assign(score=over(others, self.finished[self.finished["group"] == self.baseline])).dropna(
+            subset=["score"]
+        )
+
+    def unpaired(self) -> list[str]:
+        """Which seeds of which group have a run of the baseline that is of another version or machine."""
+        seeds = set(self.finished.loc[self.finished["group"] == self.baseline, "seed"])
+        paired = set(self.gaps()["id"])
+        notes = []
+        for group, label in self.labels.items():
+            rows = self.finished[(self.finished["group"] == group) & self.finished["seed"].isin(seeds)]
+            alone = [f"{seed:.0f}" for seed in rows.loc[~rows["id"].isin(paired), "seed"]]
+            if group != self.baseline and alone:
+                seeds_text = f"seed{'s' if len(alone) > 1 else ''} {listed(alone, 8)}"
+                notes.append(
+                    f"{label}: {seeds_text} ran on another version or machine than the baseline's, "
+                    "so no difference counts them"
+                )
+        return notes
+
+    def repeats(self) -> list[str]:
+        """Which chosen runs do not count since another of the same settings and seed does, and why that one."""
+        notes = []
+        for _, row in self.chosen[~self.chosen["counts"]].iterrows():
+            twin = self.runs[(self.runs["group"] == row["group"]) & (self.runs["seed"] == row["seed"])].iloc[0]
+            if row["state"] != "done" or pd.isna(row["score"]):
+                why = f"is {row['state']}" if row["state"] != "done" else "has no score"
+            elif [row[name] for name in ENVIRONMENT] != [twin[name] for name in ENVIRONMENT]:
+                why = "ran on another version or machine than most"
+            else:
+                why = "is older"
+            notes.append(f"{row['label']}, seed {row['seed']:.0f}: {twin['id']} counts; {row['id']} {why} and does not")
+        return notes
+
+    def more(self, everything: pd.DataFrame) -> pd.DataFrame:
+        """Finished runs of these groups that were not chosen, of seeds that the groups lack.
+
+        Args:
+            everything: rows of `Store.runs`.
+        """
+        rest = everything[~everything["id"].isin(self.chosen["id"]) & everything["group"].isin(list(self.labels))]
+        rest = rest[(rest["state"] == "done") & rest["score"].notna()]
+        have = set(zip(self.finished["group"], self.finished["seed"], strict=True))
+        missing = [key not in have for key in zip(rest["group"], rest["seed"], strict=True)]
+        return rest[missing].drop_duplicates(["group", "seed"])
+
+    def differs(self, first: str, second: str) -> dict[str, str]:
+        """What else than the method two groups differ in: topic of `identity.protocol` -> `epochs 1 against 2`."""
+        mine, theirs = (
+            identity.protocol(RunConfig.model_validate(self.settings_of(group))) for group in (first, second)
+        )
+        return {topic: _against(mine[topic], theirs[topic]) for topic in mine if mine[topic] != theirs[topic]}
+
+    def also_differs(self) -> dict[str, dict[str, str]]:
+        """Label -> `differs` from the baseline, for the groups where there is something."""
+        topics_of = {label: self.differs(group, self.baseline) for group, label in self.labels.items()}
+        return {label: topics for label, topics in topics_of.items() if topics}
+
+    def summary(self) -> pd.DataFrame:
+        """One row per group, the baseline first, then the best first.
+
+        Columns: group, label, n, mean, std (sample; NaN for one seed), gap, gap_std, gap_n (to the baseline, over
+        pairs), select, select_std, last, last_std (fractions), parameters, latency_ms, seconds, seconds_std, seeds,
+        unfinished, differs (topics, comma-separated).
+        """
+        gaps = self.gaps()
+        rows = [self._summary_row(group, label, gaps[gaps["group"] == group]) for group, label in self.labels.items()]
+        table = pd.DataFrame(rows)
+        return pd.concat([table[:1], table[1:].sort_values("mean", ascending=False, kind="stable")], ignore_index=True)
+
+    def _summary_row(self, group: str, label: str, gaps: pd.DataFrame) -> dict[str, Any]:
+        members = self.members(group)
+        done = self.finished[self.finished["group"] == group]
+        mean, std, n = groups.mean_and_std(done["score"])
+        gap, gap_std, gap_n = groups.mean_and_std(gaps["score"])
+        select, select_std, _ = groups.mean_and_std(done["select_score"])
+        last, last_std, _ = groups.mean_and_std(done["last_score"])
+        seconds, seconds_std, _ = groups.mean_and_std(done["seconds"])
+        return {
+            "group": group, "label": label, "n": n, "mean": mean, "std": std, "gap": gap, "gap_std": gap_std,
+            "gap_n": gap_n, "select": select, "select_std": select_std, "last": last, "last_std": last_std,
+            "parameters": members["parameters"].iloc[0], "latency_ms": done["latency_ms"].median(),
+            "seconds": seconds, "seconds_std": seconds_std,
+            "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(done["seed"].dropna())),
+            "unfinished": int((members["state"] != "done").sum()),
+            "differs": ", ".join(self.differs(group, self.baseline)),
+        }  # fmt: skip
+
+    def table(self) -> pd.DataFrame:
+        """`summary` for people: scores times 100 with spread and number of seeds."""
+        table = self.summary()
+
+        def spread(value: str, count: str, **options: Any) -> list[str]:
+            columns = (table[value], table[f"{value}_std" if value != "mean" else "std"], table[count])
+            return [groups.format_mean(100 * a, 100 * b, int(n), **options) for a, b, n in zip(*columns, strict=True)]
+
+        gaps = spread("gap", "gap_n", sign=True)
+        times = zip(table["seconds"], table["seconds_std"], table["n"], strict=True)
+        view = pd.DataFrame(
+            {
+                "method and student": table["label"],
+                "dev score": spread("mean", "n"),
+                "Δ to baseline": ["baseline", *gaps[1:]],
+                "also differs in": table["differs"],
+                "select score": spread("select", "n"),
+                "last student": spread("last", "n"),
+                "parameters": [amount(count) for count in table["parameters"]],
+                "training (s)": [groups.format_mean(mean, std, int(n), digits=0) for mean, std, n in times],
+                "seeds": table["seeds"],
+                "unfinished": table["unfinished"],
+            }
+        )
+        return view if table["differs"].any() else view.drop(columns="also differs in")
+
+    def answer(self, first: str, second: str, read: Reader = contributions_of) -> Answer:
+        """Is the difference between two groups real? Over pairs of finished runs; refused where more than the method
+        differs."""
+        names = self.labels[first], self.labels[second]
+        topics = [topic for topic in self.differs(first, second) if topic in REFUSED]
+        if topics:
+            details = "; ".join(f"{topic}: {self.differs(first, second)[topic]}" for topic in topics)
+            also = f"{names[0]} and {names[1]} also differ in {listed(topics, 5)} ({details})"
+            return Answer("Not the method alone.", f"{also}, so the gap is not the method's.")
+        verdict = self.verdict(first, second, read)
+        return Answer(*significance.describe(verdict, *names), verdict)
+
+    def verdict(self, first: str, second: str, read: Reader = contributions_of) -> Verdict:
+        """First less second over their pairs: from dev rows where every run has the same ones, else from scores."""
+        rows = [self.finished[self.finished["group"] == group] for group in (first, second)]
+        pairs = rows[0].merge(rows[1], on=["seed", *ENVIRONMENT], suffixes=("", "_second"))
+        ids = [dict(zip(pairs["seed"].astype(int), pairs[column], strict=True)) for column in ("id", "id_second")]
+        read_rows = [{seed: read(run, self.task, self.metric) for seed, run in side.items()} for side in ids]
+        known = [item for side in read_rows for item in side.values() if item is not None]
+        if known and len(known) == 2 * len(pairs) and all(np.array_equal(known[0].ids, item.ids) for item in known):
+            values = [{seed: item.values for seed, item in side.items() if item} for side in read_rows]
+            return significance.compare(values[0], values[1])
+        scores = [
+            dict(zip(pairs["seed"].astype(int), pairs[column], strict=True)) for column in ("score", "score_second")
+        ]
+        return significance.compare(scores[0], scores[1])
+
+    def answers(self, read: Reader = contributions_of) -> list[tuple[str, Answer]]:
+        """Label and answer of each other group against the baseline."""
+        others = [group for group in self.labels if group != self.baseline]
+        return [(self.labels[group], self.answer(group, self.baseline, read)) for group in others]
+
+
+def compare(
+    store: Store, runs: pd.DataFrame, baseline: str | None = None, names: Mapping[str, str] | None = None
+) -> list[Comparison]:
+    """A comparison per task, in the order of the rows; tasks of which no run can be read are left out.
+
+    Args:
+        runs: the chosen rows of `Store.runs`. baseline: a run of the group that the others are set against; by default
+            training alone, else the first. names: group -> what to call it in place of its method's title.
+
+    >>> from kdcore.store import open_store
+    >>> store = open_store("sqlite://")
+    >>> compare(store, store.runs())
+    []
+    """
+    comparisons = []
+    for task, rows in runs.groupby("task", sort=False):
+        grouped, settings = group_runs(store, rows, names)
+        if len(grouped):
+            facts = {run: row.facts for run, row in store.rows(list(grouped["id"])).items()}
+            unreadable = tuple(sorted(set(rows["id"]) - set(grouped["id"])))
+            chosen = grouped.assign(counts=counting(grouped))
+            comparisons.append(
+                Comparison(str(task), chosen, settings, facts, baseline_of(grouped, baseline), unreadable)
+            )
+    return comparisons
+
+
+def group_runs(
+    store: Store, runs: pd.DataFrame, names: Mapping[str, str] | None = None
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """`runs` with the column label, no two groups' alike, and the settings of each run.
 
     A run whose settings cannot be read is left out.
     """
-    read = store.settings(list(runs["id"]))
-    configs = {run: config.model_dump(mode="json") for run, config in read.items()}
-    kept = runs[[run in configs for run in runs["id"]]]
-    return kept.assign(group=[groups.group_of(configs[run]) for run in kept["id"]]), configs
-
-
-def labelled(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """`runs` with the column label: one for each of their groups, told apart by no more than these runs ask for."""
-    first = runs.drop_duplicates("group")
+    settings = {run: config.model_dump(mode="json") for run, config in store.settings(list(runs["id"])).items()}
+    readable = runs[[run in settings for run in runs["id"]]]
+    first = readable.drop_duplicates("group")
     short = {
-        group: f"{palette.style(method).label}, {student}"
+        group: f"{(names or {}).get(group) or title_of(method)}, {student}"
         for group, method, student in zip(first["group"], first["method"], first["student"], strict=True)
     }
-    one_of = {group: configs[run] for group, run in zip(first["group"], first["id"], strict=True)}
-    return runs.assign(label=runs["group"].map(groups.labels(one_of, short)))
+    representative = {group: settings[run] for group, run in zip(first["group"], first["id"], strict=True)}
+    return readable.assign(label=readable["group"].map(groups.labels(representative, short))), settings
 
 
-def partial_words(store: Store, runs: Sequence[str]) -> str:
-    """On which part of the data these runs were trained, or empty where all were on the whole."""
-    found = (row.facts.get("partial") for row in store.rows(runs).values())
-    return "; ".join(sorted({str(words) for words in found if words}))
+def counting(runs: pd.DataFrame) -> pd.Series:
+    """Which runs count: of those of one group and seed one, since N is a number of seeds.
 
-
-def with_rows_seen(points: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Metrics or evaluations with the column examples: steps times rows a step."""
-    sizes = {run: config["train"]["batch_size"] for run, config in configs.items()}
-    return points.assign(examples=points["step"] * points["run"].map(sizes))
-
-
-def loss_curves(runs: pd.DataFrame, metrics: pd.DataFrame, kind: str, name: str, x: str) -> list[Curve]:
-    """One curve a run for a logged value."""
-    chosen = metrics[(metrics["kind"] == kind) & (metrics["name"] == name)]
-    return _curves(runs, chosen, x)
-
-
-def score_curves(
-    runs: pd.DataFrame, evaluations: pd.DataFrame, metrics: pd.DataFrame, metric: str, select: bool, x: str
-) -> list[Curve]:
-    """One curve a run for its score: on `select`, or on the first dev split."""
-    return _curves(runs, _with_clock(_scores(evaluations, metric, select), metrics, x), x)
-
-
-def racer(
-    run: str, method: str, name: str, evaluations: pd.DataFrame, metrics: pd.DataFrame, metric: str
-) -> Racer | None:
-    """A run's dev scores and losses over its own clock; None where it has logged no step."""
-    logged = metrics[(metrics["run"] == run) & (metrics["kind"] == "loss")]
-    if logged["seconds"].notna().sum() == 0:
-        return None
-    scores = _with_clock(_scores(evaluations[evaluations["run"] == run], metric, False), metrics, "seconds")
-    return Racer(name, method, float(logged["seconds"].max()), _track(scores), _track(logged))
-
-
-def _track(points: pd.DataFrame) -> Track:
-    points = points[points["seconds"].notna() & points["value"].notna()].sort_values("seconds", kind="stable")
-    return Track(*(points[column].to_numpy(dtype=np.float64) for column in ("seconds", "step", "value")))
-
-
-def _scores(evaluations: pd.DataFrame, metric: str, select: bool) -> pd.DataFrame:
-    """What the student as it was scored at each evaluation: on `select`, or on the first dev split."""
-    chosen = evaluations[(evaluations["metric"] == metric) & (evaluations["which"] == "last")]
-    chosen = chosen[(chosen["split"] == "select") == select].drop_duplicates(["run", "split", "step"], keep="last")
-    if not select and len(chosen):
-        chosen = chosen[chosen["split"] == chosen["split"].iloc[0]]
-    return chosen
-
-
-def deltas(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """The runs of the other groups, their score less that of the baseline's run of the same seed.
-
-    Runs whose seed the baseline does not have are left out.
+    A finished one before others; of these one of the version and machine that most finished runs have; of these the
+    newest.
     """
-    reference = runs[runs["group"] == baseline].groupby("seed")["score"].mean()
-    others = runs[runs["group"] != baseline]
-    return others.assign(score=others["score"] - others["seed"].map(reference)).dropna(subset=["score"])
+    done = (runs["state"] == "done") & runs["score"].notna()
+    environments = pd.Series(list(zip(*(runs[name] for name in ENVIRONMENT), strict=True)), runs.index, dtype=object)
+    usual = environments[done].value_counts(sort=True)
+    newest_first = runs.assign(done=done, usual=environments.map(usual).fillna(0)).sort_values(
+        ["done", "usual", "created"], ascending=False, kind="stable"
+    )
+    counted = newest_first.drop_duplicates(["group", "seed"]).index
+    return pd.Series(runs.index.isin(counted), runs.index)
+
+
+def over(runs: pd.DataFrame, reference: pd.DataFrame, by: Sequence[str] = ()) -> pd.Series:
+    """Each run's score less that of the reference's run of the same seed, version and machine; NaN without one.
+
+    Args:
+        reference: finished runs; of several of one key the first. by: further columns that a pair shares.
+    """
+    keys = [*by, "seed", *ENVIRONMENT]
+    scores = reference.drop_duplicates(keys).set_index(keys)["score"]
+    return runs["score"] - scores.reindex(pd.MultiIndex.from_frame(runs[keys])).to_numpy()
 
 
 def over_fine_tuning(runs: pd.DataFrame) -> pd.Series:
-    """Each run's score less that of fine-tuning alone with the same student, training and seed; NaN without one.
+    """Each finished run's score less that of fine-tuning alone under its protocol, by pairs; NaN without one.
 
     Args:
         runs: rows of `Store.runs`; fine-tuning alone is looked for among them.
     """
-    alone = runs[runs["method"] == "fine-tune"].groupby(["protocol", "seed"])["score"].mean()
-    theirs = alone.reindex(pd.MultiIndex.from_frame(runs[["protocol", "seed"]])).to_numpy()
-    return (runs["score"] - theirs).where(runs["method"] != "fine-tune")
-
-
-def over_tasks(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """`runs` with the columns line and line_label: equal for runs that differ in nothing but task and seed.
-
-    Method and student always tell lines apart; of the other settings those do not that are one and the same within
-    each task (epochs that suit it, say).
-    """
-    flats = {run: groups.essential(configs[run]) for run in runs["id"]}
-    keys = sorted({key for one in flats.values() for key in one})
-    members = [list(one["id"]) for _, one in runs.groupby("task")]
-    telling = [
-        key
-        for key in keys
-        if key == "method"
-        or key.startswith("student.")
-        or any(len({str(flats[run].get(key)) for run in ids}) > 1 for ids in members)
-    ]
-    one_of = {run: {key: flats[run].get(key) for key in telling} for run in runs["id"]}
-    runs = runs.assign(line=[str(sorted(one_of[run].items(), key=str)) for run in runs["id"]])
-    short = {row["line"]: f"{palette.style(row['method']).label}, {row['student']}" for _, row in runs.iterrows()}
-    labels = groups.labels({row["line"]: one_of[row["id"]] for _, row in runs.iterrows()}, short)
-    return runs.assign(line_label=runs["line"].map(labels))
-
-
-def by_task(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> tuple[pd.DataFrame, str]:
-    """One row a line of `over_tasks`, one column a task, their average; and what the average is, in words.
-
-    The average is over the tasks that every row has; fewer than two make none.
-    """
-    lines = over_tasks(runs, configs).rename(columns={"line": "setting"})
-    common = task_average.common_tasks(lines)
-    common = common if len(common) > 1 else ()
-    averages = task_average.glue_average(lines, common).sort_values("average", ascending=False)
-    rows = []
-    for _, average in averages.iterrows():
-        same = lines[lines["setting"] == average["setting"]]
-        found = {task: 100 * same.loc[same["task"] == task, "score"] for task in dict.fromkeys(lines["task"])}
-        cells = {task_title(task): groups.in_words(*groups.mean_and_std(list(one))) for task, one in found.items()}
-        words = groups.in_words(100 * average["average"], 100 * average["std"], int(average["n"]))
-        rows.append({"method and student": same["line_label"].iloc[0], **cells, "average": words})
-    return pd.DataFrame(rows), task_average.in_words(common) if common else "no two tasks were run by all"
+    done = runs[(runs["state"] == "done") & runs["score"].notna()]
+    alone = done[done["method"] == "fine-tune"].sort_values("created", ascending=False, kind="stable")
+    gain = over(done, alone, ["protocol"])
+    return gain.where(done["method"] != "fine-tune").reindex(runs.index)
 
 
 def baseline_of(runs: pd.DataFrame, wanted: str | None = None) -> str:
     """The group that the others are set against: that of the run `wanted`, else of training alone, else the first."""
-    for chosen in (runs[runs["id"] == wanted], runs[runs["method"] == "fine-tune"], runs):
-        if len(chosen):
-            return str(chosen["group"].iloc[0])
+    for candidates in (runs[runs["id"] == wanted], runs[runs["method"] == "fine-tune"], runs):
+        if len(candidates):
+            return str(candidates["group"].iloc[0])
     raise ValueError("there are no runs to choose a baseline from")
 
 
-def table(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """One row a group: mean ± std over seeds of what its runs reached, and the gap to the baseline on shared seeds."""
-    gaps = deltas(runs, baseline)
-    rows = []
-    for group, members in runs.groupby("group", sort=False):
-        mean, std, count = groups.mean_and_std(list(100 * members["score"]))
-        rows.append(
-            {
-                "method and student": members["label"].iloc[0],
-                "dev score": groups.in_words(mean, std, count),
-                "Δ to baseline": "baseline" if group == baseline else _gap(gaps[gaps["group"] == group]),
-                "select score": groups.in_words(*groups.mean_and_std(list(100 * members["select_score"]))),
-                "last student": groups.in_words(*groups.mean_and_std(list(100 * members["last_score"]))),
-                "parameters": amount(members["parameters"].iloc[0]),
-                "training (s)": groups.in_words(*groups.mean_and_std(list(members["seconds"])), digits=0),
-                "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(members["seed"].dropna())),
-                "unfinished": int((members["state"] != "done").sum()),
-            }
-        )
-    return pd.DataFrame(rows)
+def partial_data(store: Store, runs: Sequence[str]) -> str:
+    """On which part of the data these runs were trained; empty where all were on the whole."""
+    notes = (row.facts.get("partial") for row in store.rows(runs).values())
+    return "; ".join(sorted({str(note) for note in notes if note}))
 
 
-KeptRows = tuple[NDArray[np.int64], NDArray[np.float64]]
-"""Ids of the dev rows [rows] and what each adds to the run's score [rows]."""
+def _against(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """`epochs 1 against 2, lr 0.001 against 0.01`."""
+    names = [name for name in [*first, *second] if first.get(name) != second.get(name)]
+    return listed(
+        (f"{name} {_plain(first.get(name))} against {_plain(second.get(name))}" for name in dict.fromkeys(names)), 4
+    )
 
 
-def verdict(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    metric: str,
-    kept: Callable[[str, str, str], KeptRows | None] | None = None,
-) -> Verdict:
-    """First less second: from the rows where every run kept its answers on the same ones, else from the scores.
-
-    Args:
-        first, second: finished runs of two groups: id, task, seed, score. kept: `kept_rows`, or the same remembered.
-    """
-    read = kept or kept_rows
-    done = [one[one["score"].notna()].drop_duplicates("seed") for one in (first, second)]
-    rows = [{int(run["seed"]): read(run["id"], run["task"], metric) for _, run in one.iterrows()} for one in done]
-    known = [found for one in rows for found in one.values() if found is not None]
-    if known and len(known) == sum(map(len, rows)) and all(np.array_equal(ids, known[0][0]) for ids, _ in known):
-        values = [{seed: found[1] for seed, found in one.items() if found is not None} for one in rows]
-        return compare(values[0], values[1])
-    scores = [dict(zip(one["seed"].astype(int), one["score"], strict=True)) for one in done]
-    return compare(scores[0], scores[1])
-
-
-def kept_rows(run: str, task: str, metric: str) -> KeptRows | None:
-    """What the run's student said on the dev split, as parts of its score; None where that is not known."""
-    from kdcore.engine.results import predictions
-
-    try:
-        kept = predictions(run_dir(run))
-    except UserError:
-        return None
-    split = TASKS[task].splits[0] if task in TASKS else "validation"
-    said = kept.get((split, "student"))
-    if said is None:
-        return None
-    values = contributions(metric, said["logits"], said["labels"])
-    return None if values is None else (said["ids"], values)
-
-
-def timings(probes: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    """The records of a run's probe "latency" or "rivals" that hold a time."""
-    found = probes.get(name)
-    listed = found.get("records") if isinstance(found, Mapping) else None
-    return [one for one in listed or [] if isinstance(one, Mapping) and "median_ms" in one]
-
-
-def teacher_score(evaluations: pd.DataFrame, metric: str) -> float | None:
-    """The best teacher's dev score in these runs, or None."""
-    rows = of_teachers(evaluations, metric)
-    return float(rows["value"].max()) if len(rows) else None
-
-
-def of_teachers(evaluations: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The teachers' scores on dev splits, with the column teacher."""
-    rows = evaluations[~evaluations["which"].isin(["last", "best"])]
-    rows = rows[(rows["metric"] == metric) & (rows["split"] != "select")]
-    return rows.assign(teacher=rows["which"].str.removeprefix("teacher:"))
-
-
-def _gap(members: pd.DataFrame) -> str:
-    mean, std, count = groups.mean_and_std(list(100 * members["score"]))
-    return groups.in_words(mean, std, count, sign=True)
-
-
-def _curves(runs: pd.DataFrame, rows: pd.DataFrame, x: str) -> list[Curve]:
-    out = []
-    for _, run in runs.iterrows():
-        xs, ys = curve(rows[rows["run"] == run["id"]], x)
-        if len(xs):
-            seed = 0 if pd.isna(run["seed"]) else int(run["seed"])
-            out.append(Curve(run["name"], run["group"], run["method"], run["label"], seed, xs, ys))
-    return out
-
-
-def _with_clock(evaluations: pd.DataFrame, metrics: pd.DataFrame, x: str) -> pd.DataFrame:
-    """Evaluations know their step and the rows seen; epoch and time are read off the run's logged steps."""
-    if x in evaluations:
-        return evaluations
-    parts = []
-    for run, rows in evaluations.groupby("run"):
-        logged = metrics[(metrics["run"] == run) & (metrics["kind"] == "loss")].sort_values("step")
-        clock = np.interp(rows["step"], logged["step"], logged[x]) if len(logged) else np.nan
-        parts.append(rows.assign(**{x: clock}))
-    return pd.concat(parts) if parts else evaluations.assign(**{x: np.nan})
+def _plain(value: Any) -> str:
+    return "none" if value is None else str(value)

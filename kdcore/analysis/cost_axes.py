@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kdcore.figures.pareto import Better
+from kdcore.analysis.pareto import Better
 from kdcore.formatting import size
 
 MIB = 2**20

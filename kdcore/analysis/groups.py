@@ -1,92 +1,66 @@
-"""Which runs are the same but for their seed, what they score together, and in which settings runs differ."""
+"""Names and numbers of groups: runs that differ in nothing but the seed. In which settings groups differ."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-ASIDE = ("name", "train.seed", "train.threads", "probes")
-"""Settings that do not make a run another run: its name, its seed, and what is measured beside it."""
+from kdcore.identity import essential, flatten
 
-_PARTS_ASIDE = tuple(f"{name}." for name in ASIDE)
 _LISTED = re.compile(r"(\w+)\[(\d+)\]\.(.+)")
 _ABSENT = object()
+MIN_BAND_SEEDS = 3
+"""Fewer seeds than this are drawn one by one: a band over two points would look like knowledge."""
 
 
-def flat(config: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    """A nested config as `train.lr` -> value; lists of settings get an index."""
-    out: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{at}{key}"
-        if isinstance(value, Mapping):
-            out.update(flat(value, f"{name}."))
-        elif isinstance(value, list | tuple) and value and all(isinstance(one, Mapping) for one in value):
-            for index, one in enumerate(value):
-                out.update(flat(one, f"{name}[{index}]."))
-        else:
-            out[name] = list(value) if isinstance(value, tuple) else value
-    return out
+def labels(settings: Mapping[str, Mapping[str, Any]], short: Mapping[str, str]) -> dict[str, str]:
+    """A label for each group that no other group has.
+
+    Args:
+        settings: group -> settings of one of its runs. short: group -> its short label (method and student).
+
+    Where two short labels are equal, the settings in which those groups differ are added.
+    """
+    unique = dict(short)
+    for label in {label for label in short.values() if list(short.values()).count(label) > 1}:
+        twins = [group for group, text in short.items() if text == label]
+        flat = {group: essential(settings[group]) for group in twins}
+        keys = sorted({key for values in flat.values() for key in values})
+        differing = [key for key in keys if len({_text(values.get(key, "")) for values in flat.values()}) > 1]
+        for group in twins:
+            parts = [_setting(key.rsplit(".", 1)[-1], _text(flat[group].get(key))) for key in differing[:3]]
+            unique[group] = f"{label}, {', '.join(parts)}" if parts else f"{label}, {group[:4]}"
+    counts = list(unique.values())
+    return {group: label if counts.count(label) == 1 else f"{label}, {group[:4]}" for group, label in unique.items()}
 
 
-def group_of(config: Mapping[str, Any]) -> str:
-    """The same short word for runs that differ in nothing but the seed."""
-    kept = essential(config)
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:10]
-
-
-def essential(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The flat settings that make a run what it is: all but name, seed, threads and probes."""
-    return {key: value for key, value in flat(config).items() if key not in ASIDE and not key.startswith(_PARTS_ASIDE)}
-
-
-def differences(configs: Mapping[str, Mapping[str, Any]], every: bool = False) -> pd.DataFrame:
-    """Settings by run: rows are settings, columns are runs. every: also those that are equal everywhere.
+def differences(settings: Mapping[str, Mapping[str, Any]], every: bool = False) -> pd.DataFrame:
+    """Rows are settings, columns are the keys of `settings`. every: also settings that are equal everywhere.
 
     A part of the run that only some have (a teacher) differs by its name; its own settings are listed where two runs
     that have it differ in them.
     """
-    flats = {run: _by_name(flat(config)) for run, config in configs.items()}
-    keys = sorted({key for one in flats.values() for key in one})
-    rows = {key: [_words(one.get(key)) for one in flats.values()] for key in keys}
-    kept = {
-        key: row
-        for key, row in rows.items()
-        if every or _differ(key, [one.get(key, _ABSENT) for one in flats.values()])
+    flat = {run: _by_name(flatten(values)) for run, values in settings.items()}
+    keys = sorted({key for values in flat.values() for key in values})
+    rows = {
+        key: [_text(values.get(key)) for values in flat.values()]
+        for key in keys
+        if every or _differ(key, [values.get(key, _ABSENT) for values in flat.values()])
     }
-    return pd.DataFrame.from_dict(kept, orient="index", columns=list(flats)).rename_axis("setting")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(flat)).rename_axis("setting")
 
 
-def _by_name(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`teachers[0].where` as `teachers (large).where`, and the names of each list in a row of their own."""
-    names: dict[str, list[str]] = {}
-    out: dict[str, Any] = {}
-    for key, value in settings.items():
-        place = _LISTED.match(key)
-        if place is None:
-            out[key] = ", ".join(map(str, value)) if isinstance(value, list) else value
-            continue
-        name = str(settings.get(f"{place[1]}[{place[2]}].name", place[2]))
-        if place[3] == "name":
-            names.setdefault(place[1], []).append(name)
-        else:
-            out[f"{place[1]} ({name}).{place[3]}"] = value
-    return out | {key: ", ".join(found) for key, found in names.items()}
+def mean_and_std(values: Iterable[float | None]) -> tuple[float, float, int]:
+    """Mean, sample standard deviation (NaN for one value) and count; missing values are not counted.
 
-
-def _differ(key: str, values: Sequence[Any]) -> bool:
-    """Whether a setting differs; of a listed part, among the runs that have it."""
-    present = [value for value in values if value is not _ABSENT] if " (" in key else values
-    return len({_words(value) for value in present}) > 1
-
-
-def mean_and_std(values: Sequence[float]) -> tuple[float, float, int]:
-    """Mean, sample standard deviation (NaN for one value) and count; missing values are not counted."""
+    >>> mean_and_std([1.0, 3.0, None])
+    (2.0, 1.4142135623730951, 2)
+    """
     known = [float(value) for value in values if value is not None and value == value]
     if not known:
         return float("nan"), float("nan"), 0
@@ -94,39 +68,46 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float, int]:
     return statistics.fmean(known), spread, len(known)
 
 
-def in_words(mean: float, std: float, count: int, digits: int = 1, sign: bool = False) -> str:
-    """`87.3 ± 0.4 (N=3)`; one value has no spread to show. sign: of a difference, `+1.2`."""
+def format_mean(mean: float, std: float, count: int, digits: int = 1, sign: bool = False) -> str:
+    """`87.3 ± 0.4 (N=3)`; one value has no spread to show. sign: of a difference, `+1.2`.
+
+    >>> format_mean(1.24, 0.31, 3, sign=True)
+    '+1.2 ± 0.3 (N=3)'
+    """
     if not count:
         return "–"
-    words = f"{mean:{'+' if sign else ''}.{digits}f}"
-    return f"{words} (N=1)" if count == 1 else f"{words} ± {std:.{digits}f} (N={count})"
+    value = f"{mean:{'+' if sign else ''}.{digits}f}"
+    return f"{value} (N=1)" if count == 1 else f"{value} ± {std:.{digits}f} (N={count})"
 
 
-def _words(value: Any) -> str:
+def _by_name(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`teachers[0].where` as `teachers (large).where`, and the names of each list in a row of their own."""
+    names: dict[str, list[str]] = {}
+    named: dict[str, Any] = {}
+    for key, value in settings.items():
+        match = _LISTED.match(key)
+        if match is None:
+            named[key] = ", ".join(map(str, value)) if isinstance(value, list) else value
+            continue
+        name = str(settings.get(f"{match[1]}[{match[2]}].name", match[2]))
+        if match[3] == "name":
+            names.setdefault(match[1], []).append(name)
+        else:
+            named[f"{match[1]} ({name}).{match[3]}"] = value
+    return named | {key: ", ".join(items) for key, items in names.items()}
+
+
+def _differ(key: str, values: Sequence[Any]) -> bool:
+    """Whether a setting differs; of a listed part, among the runs that have it."""
+    present = [value for value in values if value is not _ABSENT] if " (" in key else values
+    return len({_text(value) for value in present}) > 1
+
+
+def _setting(name: str, value: str) -> str:
+    return f"{name} {value}" if value else f"without {name}"
+
+
+def _text(value: Any) -> str:
     if value is None or value is _ABSENT:
         return ""
     return json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)
-
-
-def labels(configs: Mapping[str, Mapping[str, Any]], words: Mapping[str, str]) -> dict[str, str]:
-    """A label for each group that no other group has.
-
-    Args:
-        configs: group -> settings of one of its runs. words: group -> its short label (method and student).
-
-    Where two short labels are equal, the settings in which those groups differ are added.
-    """
-    out = dict(words)
-    for label in {label for label in words.values() if list(words.values()).count(label) > 1}:
-        twins = [group for group, one in words.items() if one == label]
-        flats = {group: essential(configs[group]) for group in twins}
-        keys = sorted({key for one in flats.values() for key in one})
-        differing = [key for key in keys if len({_words(one.get(key, "")) for one in flats.values()}) > 1]
-        for group in twins:
-            said = [_setting(key.rsplit(".", 1)[-1], _words(flats[group].get(key))) for key in differing[:3]]
-            out[group] = f"{label}, {', '.join(said)}" if said else f"{label}, {group[:4]}"
-    return out
-
-
-def _setting(name: str, words: str) -> str:
-    return f"{name} {words}" if words else f"without {name}"

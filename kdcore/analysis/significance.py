@@ -19,7 +19,7 @@ from kdcore.probes.fidelity import pearson
 
 Floats = NDArray[np.float64]
 
-FEWEST_SEEDS = 6
+MIN_PAIRED_SEEDS = 6
 """Paired seeds below which nothing is called real."""
 OVER_SEEDS = "paired t-test over seeds"
 OVER_BOTH = "paired t-test over seeds and dev rows, both random (Dorfman-Berbaum-Metz, degrees of freedom by Hillis)"
@@ -37,7 +37,7 @@ class Verdict:
 
     seeds: those that both have. rows: dev rows that the test counts, 0 where only scores are known. gap: mean
     difference of the scores, as fractions. low, high: its t interval at `level`; p: two-sided. These three are NaN
-    where there are fewer than FEWEST_SEEDS.
+    where there are fewer than MIN_PAIRED_SEEDS.
     """
 
     seeds: tuple[int, ...]
@@ -51,7 +51,7 @@ class Verdict:
 
     @property
     def enough(self) -> bool:
-        return len(self.seeds) >= FEWEST_SEEDS
+        return len(self.seeds) >= MIN_PAIRED_SEEDS
 
     @property
     def real(self) -> bool:
@@ -74,7 +74,7 @@ def compare(first: Mapping[int, ArrayLike], second: Mapping[int, ArrayLike], lev
     gaps = np.stack([np.subtract(first[seed], second[seed], dtype=np.float64) for seed in seeds])
     rows = gaps.shape[1] if gaps.ndim == 2 else 0
     gap, test = float(gaps.mean()), OVER_BOTH if rows > 1 else OVER_SEEDS
-    if len(seeds) < FEWEST_SEEDS:
+    if len(seeds) < MIN_PAIRED_SEEDS:
         return Verdict(seeds, rows, gap, np.nan, np.nan, np.nan, test, level)
     error, freedom = _standard_error(gaps if rows > 1 else gaps.reshape(-1, 1))
     if error == 0:
@@ -84,28 +84,28 @@ def compare(first: Mapping[int, ArrayLike], second: Mapping[int, ArrayLike], lev
     return Verdict(seeds, rows, gap, gap - half, gap + half, p, test, level)
 
 
-def in_words(found: Verdict, first: str, second: str) -> tuple[str, str]:
-    """The verdict as a headline and a sentence. first, second: what the two are called."""
-    gap = f"{abs(100 * found.gap):.1f} points"
-    if not found.seeds:
-        return "Not enough seeds.", f"{first} and {second} share no finished seed; a verdict needs {FEWEST_SEEDS}."
-    ahead, behind = (first, second) if found.gap >= 0 else (second, first)
-    if not found.enough:
-        count = f"{len(found.seeds)} paired seed{'s' if len(found.seeds) > 1 else ''}"
-        so_far = f"So far {ahead} is ahead by {gap}" if found.gap else "So far the two score the same"
-        return "Not enough seeds.", f"{count}, a verdict needs {FEWEST_SEEDS}. {so_far}."
-    ends = sorted((found.low, found.high) if found.gap >= 0 else (-found.low, -found.high))
-    interval = f"{found.level:.0%} interval {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
-    if found.real:
+def describe(verdict: Verdict, first: str, second: str) -> tuple[str, str]:
+    """A headline and a sentence. first, second: what the two are called."""
+    gap = f"{abs(100 * verdict.gap):.1f} points"
+    if not verdict.seeds:
+        return "Not enough seeds.", f"{first} and {second} share no finished seed; a verdict needs {MIN_PAIRED_SEEDS}."
+    ahead, behind = (first, second) if verdict.gap >= 0 else (second, first)
+    if not verdict.enough:
+        count = f"{len(verdict.seeds)} paired seed{'s' if len(verdict.seeds) > 1 else ''}"
+        so_far = f"So far {ahead} is ahead by {gap}" if verdict.gap else "So far the two score the same"
+        return "Not enough seeds.", f"{count}, a verdict needs {MIN_PAIRED_SEEDS}. {so_far}."
+    ends = sorted((verdict.low, verdict.high) if verdict.gap >= 0 else (-verdict.low, -verdict.high))
+    interval = f"{verdict.level:.0%} interval {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
+    if verdict.real:
         return "Yes.", f"{ahead} is better than {behind} by {gap} ({interval})."
     return "Not shown.", f"A gap of {gap} can be chance ({interval}): no winner between {first} and {second}."
 
 
-def basis(found: Verdict) -> str:
+def basis(verdict: Verdict) -> str:
     """What a verdict rests on: seeds, rows, the test, and its p where there is one."""
-    rows = f"{found.rows} dev rows" if found.rows else "scores only"
-    p = "" if not found.enough else "; p < 0.001" if found.p < 0.001 else f"; p = {found.p:.3f}"
-    return f"seeds {', '.join(map(str, found.seeds))}; {rows}; {found.test}{p}"
+    rows = f"{verdict.rows} dev rows" if verdict.rows else "scores only"
+    p = "" if not verdict.enough else "; p < 0.001" if verdict.p < 0.001 else f"; p = {verdict.p:.3f}"
+    return f"seeds {', '.join(map(str, verdict.seeds))}; {rows}; {verdict.test}{p}"
 
 
 def _standard_error(gaps: Floats) -> tuple[float, float]:
@@ -169,9 +169,9 @@ def _matthews(predicted: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[f
 def _correlation(table: Floats) -> float:
     """Matthews' correlation of a confusion matrix (rows: truth); 0 where one side is constant."""
     total, right = table.sum(), np.trace(table)
-    true, said = table.sum(1), table.sum(0)
-    scale = np.sqrt(total**2 - true @ true) * np.sqrt(total**2 - said @ said)
-    return float((right * total - true @ said) / scale) if scale > 0 else 0.0
+    true, predicted = table.sum(1), table.sum(0)
+    scale = np.sqrt(total**2 - true @ true) * np.sqrt(total**2 - predicted @ predicted)
+    return float((right * total - true @ predicted) / scale) if scale > 0 else 0.0
 
 
 def _pearson(predicted: Floats, truth: Floats) -> tuple[float, Floats]:

@@ -6,11 +6,16 @@ where a task has two. Here dev splits are scored by one metric each, so the two 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
+from kdcore.analysis import groups
+from kdcore.analysis.comparison import Comparison
 from kdcore.formatting import task_title
+from kdcore.identity import essential
+from kdcore.methods.catalog import title_of
 from kdcore.tasks import GLUE, TASKS
 
 
@@ -56,13 +61,13 @@ def glue_average(scores: pd.DataFrame, tasks: Sequence[str] | None = None) -> pd
         One row a setting: setting, average, std (sample, NaN for one seed), n (seeds that have every task).
     """
     chosen = common_tasks(scores) if tasks is None else tuple(tasks)
-    found = by_seed(scores, chosen).groupby("setting", sort=False)["average"].agg(["mean", "std", "count"])
-    table = found.reindex(list(dict.fromkeys(scores["setting"]))).rename_axis("setting").reset_index()
+    spread = by_seed(scores, chosen).groupby("setting", sort=False)["average"].agg(["mean", "std", "count"])
+    table = spread.reindex(list(dict.fromkeys(scores["setting"]))).rename_axis("setting").reset_index()
     table.columns = pd.Index(["setting", "average", "std", "n"])
     return table.assign(n=table["n"].fillna(0).astype(int))
 
 
-def in_words(tasks: Iterable[str]) -> str:
+def describe(tasks: Iterable[str]) -> str:
     """Which tasks an average is over, and whether it is a partial one: "mean over MRPC and RTE (2 of GLUE's 9 tasks: a
     partial average)"."""
     chosen = list(tasks)
@@ -73,3 +78,48 @@ def in_words(tasks: Iterable[str]) -> str:
         return f"mean over {listed} ({'synthetic, ' if suite == {'pocket'} else ''}no GLUE average)"
     part = "" if len(chosen) == len(GLUE) else ": a partial average"
     return f"mean over {listed} ({len(chosen)} of GLUE's {len(GLUE)} tasks{part})"
+
+
+def over_tasks(runs: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """`runs` with the columns line and line_label: equal for runs that differ in nothing but task and seed.
+
+    Method and student always tell lines apart; of the other settings those do not that are one and the same within
+    each task (epochs that suit it, say).
+    """
+    flat = {run: essential(settings[run]) for run in runs["id"]}
+    keys = sorted({key for values in flat.values() for key in values})
+    members = [list(rows["id"]) for _, rows in runs.groupby("task")]
+    telling = [
+        key
+        for key in keys
+        if key == "method"
+        or key.startswith("student.")
+        or any(len({str(flat[run].get(key)) for run in ids}) > 1 for ids in members)
+    ]
+    values_of = {run: {key: flat[run].get(key) for key in telling} for run in runs["id"]}
+    runs = runs.assign(line=[str(sorted(values_of[run].items(), key=str)) for run in runs["id"]])
+    short = {row["line"]: f"{title_of(row['method'])}, {row['student']}" for _, row in runs.iterrows()}
+    labels = groups.labels({row["line"]: values_of[row["id"]] for _, row in runs.iterrows()}, short)
+    return runs.assign(line_label=runs["line"].map(labels))
+
+
+def by_task(comparisons: Sequence[Comparison]) -> tuple[pd.DataFrame, str]:
+    """One row per line of `over_tasks`, one column per task, their average; and a description of the average.
+
+    The runs are those that count in each task's comparison. The average is over the tasks that every row has; fewer
+    than two make none.
+    """
+    runs = pd.concat([comparison.finished for comparison in comparisons])
+    settings = {run: values for comparison in comparisons for run, values in comparison.settings.items()}
+    lines = over_tasks(runs, settings).rename(columns={"line": "setting"})
+    common = common_tasks(lines)
+    common = common if len(common) > 1 else ()
+    averages = glue_average(lines, common).sort_values("average", ascending=False)
+    rows = []
+    for _, average in averages.iterrows():
+        same = lines[lines["setting"] == average["setting"]]
+        scores = {task: 100 * same.loc[same["task"] == task, "score"] for task in dict.fromkeys(lines["task"])}
+        cells = {task_title(task): groups.format_mean(*groups.mean_and_std(values)) for task, values in scores.items()}
+        mean = groups.format_mean(100 * average["average"], 100 * average["std"], int(average["n"]))
+        rows.append({"method and student": same["line_label"].iloc[0], **cells, "average": mean})
+    return pd.DataFrame(rows), describe(common) if common else "no two tasks were run by all"

@@ -90,9 +90,9 @@ def plain(value: Any) -> str:
     return "".join(char if char.isprintable() else " " for char in str(value))
 
 
-def percent(value: Any) -> str:
-    """A score as GLUE shows it: times 100, one decimal."""
-    return "" if value is None or value != value else f"{100 * float(value):.1f}"
+def percent(value: Any, sign: bool = False) -> str:
+    """A score as GLUE shows it: times 100, one decimal. sign: of a difference, `+1.2`."""
+    return "" if value is None or value != value else f"{100 * float(value):{'+' if sign else ''}.1f}"
 
 
 def print_json(value: Any) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kdcore.cli.console import console, percent, plain, print_json, records, table
 from kdcore.errors import UserError
 from kdcore.paths import cache_subdir, run_dir
+
+if TYPE_CHECKING:
+    from kdcore.analysis.comparison import Comparison
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -185,10 +189,13 @@ def compare(
     ] = None,
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     sweep: Annotated[str | None, typer.Option(help="Only this sweep.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="The run that the others are set against; by default training alone.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare finished runs: mean and spread over seeds, and whether a difference is shown."""
-    from kdcore.runs import sweep as grid
+    from kdcore.analysis.comparison import compare as compare_runs
     from kdcore.store import open_store
 
     store = open_store()
@@ -200,26 +207,50 @@ def compare(
     frame = frame[frame.task == task] if task else frame
     if frame.empty:
         raise UserError("runs", "there is no finished run to compare", "train one with `distil` or `demo`")
-    frame = grid.labelled(frame)
+    if baseline is not None and baseline not in set(frame.id):
+        raise UserError("--baseline", f"{plain(baseline)} is not among the runs", "name one of the compared runs")
+    comparisons = compare_runs(store, frame, baseline)
     if as_json:
-        print_json({"groups": records(grid.summary(frame)), "verdicts": grid.verdicts(frame)})
+        print_json(
+            {
+                "groups": [record for comparison in comparisons for record in _records(comparison)],
+                "verdicts": [sentence for comparison in comparisons for sentence in _sentences(comparison)],
+            }
+        )
         return
-    print_comparison(frame)
+    print_comparisons(comparisons)
 
 
-def print_comparison(frame: Any) -> None:
-    """The table of a comparison, and a sentence for each group."""
-    from kdcore.runs import sweep as grid
-
+def print_comparisons(comparisons: Sequence[Comparison]) -> None:
+    """The table of each task's comparison, and a sentence for each group against the baseline."""
     rows = (
-        (r.task, r.student, r.init, r.label, r.metric, r.n, percent(r.mean), percent(r.std), plain(r.latency_ms),
-         r.parameters, plain(r.seconds))
-        for r in grid.summary(frame).itertuples()
+        (r["task"], r["label"], r["metric"], r["n"], percent(r["mean"]), percent(r["std"]),
+         "baseline" if r["baseline"] else percent(r["gap"], sign=True), r["gap_n"] if not r["baseline"] else "",
+         r["differs"], plain(r["latency_ms"]), r["parameters"], plain(r["seconds"]))
+        for comparison in comparisons for r in _records(comparison)
     )  # fmt: skip
-    columns = ("task", "student", "init", "method", "metric", "seeds", "mean", "std", "ms", "parameters", "seconds")
+    columns = ("task", "method and student", "metric", "seeds", "mean", "std", "gap", "pairs", "also differs in", "ms",
+               "parameters", "seconds")  # fmt: skip
     table("", columns, rows)
-    for sentence in grid.verdicts(frame):
-        console().print(sentence)
+    for comparison in comparisons:
+        for sentence in _sentences(comparison):
+            console().print(sentence)
+
+
+def _records(comparison: Comparison) -> list[dict[str, Any]]:
+    """The rows of the summary, with task and metric."""
+    rows = comparison.summary().assign(task=comparison.task, metric=comparison.metric)
+    return records(rows.assign(baseline=rows["group"] == comparison.baseline))
+
+
+def _sentences(comparison: Comparison) -> Iterator[str]:
+    """The verdict on each group against the baseline, and what the numbers do not count."""
+    baseline = comparison.labels[comparison.baseline]
+    for label, answer in comparison.answers():
+        basis = f" ({answer.basis})" if answer.basis else ""
+        yield f"{comparison.task}, {label} against {baseline}: {answer.headline} {answer.sentence}{basis}"
+    for note in [*comparison.repeats(), *comparison.unpaired()]:
+        yield f"{comparison.task}, {note}."
 
 
 def _teachers_taken(method: Any) -> str:

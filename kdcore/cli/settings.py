@@ -29,7 +29,7 @@ def build(
     Raises:
         UserError: naming the flag or field.
     """
-    from kdcore.runs.sweep import checked, merged, read_settings
+    from kdcore.settings_file import merged, read_settings, validate
 
     settings = read_settings(file) if file is not None else {}
     if not isinstance(settings, dict):
@@ -50,7 +50,7 @@ def build(
     for name in ("task", "method"):
         if not settings.get(name):
             raise UserError(f"--{name}", "is missing", f"name one that `kdcore {name}s` lists")
-    return with_options(checked(RunConfig, settings), options)
+    return with_options(validate(RunConfig, settings), options)
 
 
 def _recipe(key: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def layers_list(text: str | None) -> str | list[int] | None:
     return list(layers)
 
 
-def in_yaml(run: RunConfig) -> str:
+def to_yaml(run: RunConfig) -> str:
     """The settings as `--file` takes them."""
     import yaml
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
-from kdcore.errors import CorruptError, UserError
+from kdcore.engine.run_files import predictions, teacher_folders
+from kdcore.errors import UserError
 from kdcore.events import Probed
 from kdcore.models.students import load_classifier
 from kdcore.models.tokenizers import load_tokenizer
 
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+__all__ = ["keep_probe", "predictions", "student", "teacher_folders", "teachers"]
 
 
 def student(folder: Path, which: Literal["best", "last"] = "best") -> tuple[nn.Module, Any]:
@@ -32,20 +29,6 @@ def student(folder: Path, which: Literal["best", "last"] = "best") -> tuple[nn.M
     return load_classifier(home), load_tokenizer(home)
 
 
-def teacher_folders(folder: Path) -> dict[str, Path]:
-    """Name -> model folder of the run's teachers, those that still exist."""
-    listed = folder / "teachers.json"
-    if not listed.exists():
-        return {}
-    try:
-        named = json.loads(listed.read_text())
-        return {str(name): Path(path) for name, path in named.items() if Path(path).is_dir()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CorruptError(
-            "run", f"{folder.name}/teachers.json does not read", "clone the run to train anew"
-        ) from error
-
-
 def teachers(folder: Path) -> dict[str, tuple[nn.Module, Any]]:
     """Name -> (model in eval mode, tokenizer) of the run's teachers."""
     return {name: (load_classifier(home), load_tokenizer(home)) for name, home in teacher_folders(folder).items()}
@@ -57,20 +40,3 @@ def keep_probe(folder: Path, name: str, step: int, data: dict[str, Any]) -> Prob
     home.mkdir(exist_ok=True)
     (home / f"{name}.json").write_text(json.dumps(data))
     return Probed(name, step, data)
-
-
-def predictions(folder: Path) -> dict[tuple[str, str], dict[str, NDArray[Any]]]:
-    """(split, model) -> logits [rows, outputs], labels [rows], ids [rows]; the model is "student" or a teacher's name.
-
-    Raises:
-        CorruptError: a file does not read.
-    """
-    found = {}
-    for file in sorted((folder / "predictions").glob("*.npz")):
-        split, _, model = file.stem.partition(".")
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                found[split, model] = {name: arrays[name] for name in ("logits", "labels", "ids")}
-        except _UNREADABLE as error:
-            raise CorruptError("run", f"{file.name} of {folder.name} does not read", "clone the run") from error
-    return found

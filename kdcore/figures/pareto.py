@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from numpy.typing import ArrayLike, NDArray
 
-from kdcore.analysis import groups
+from kdcore.analysis.pareto import Better, Floats
 from kdcore.figures import palette
 from kdcore.figures.template import INK, QUIET, frame, plain
 
-Better = Literal["less", "more"]
-"""Which cost is good: less (time, size), or more (rows per second)."""
-Floats = NDArray[np.float64]
-
-RESAMPLES = 400
-"""Draws of seeds behind the band and the shares."""
-BAND = (0.1, 0.9)
-"""Of the draws, the band holds those between these quantiles."""
-FEWEST_SEEDS = 3
-"""Below this a spread over seeds is not drawn as a band."""
 FAINT = (0.35, 0.5)
 """Opacity of beaten points on a light and on a dark page."""
-PHASES = 120
-"""Places along the cost axis where the band is computed."""
 
 _WIDTH, _HEIGHT = 320.0, 380.0
 _SIDES = (
@@ -40,101 +25,6 @@ RIVALS = {
     "cut": ("star-triangle-down", "Teacher, cut"),
 }
 """Kind of undistilled rival -> marker, name in the legend. All in the teacher's colour."""
-
-
-def front(cost: ArrayLike, quality: ArrayLike, better: Better = "less") -> NDArray[np.bool_]:
-    """Which points nobody beats: no other is at least as cheap and at least as good, and better in one of both.
-
-    Ties stay: two equal points are both on the front. A point with a missing value is not on it.
-
-    Args:
-        cost: [points]. quality: [points], high is good.
-    """
-    c, q = np.asarray(cost, dtype=np.float64), np.asarray(quality, dtype=np.float64)
-    c = c if better == "less" else -c
-    known = np.isfinite(c) & np.isfinite(q)
-    on = np.zeros(len(c), dtype=bool)
-    best, cheapest = -np.inf, np.nan
-    for at in np.lexsort((-q, c)):
-        if known[at] and (q[at] > best or (q[at] == best and c[at] == cheapest)):
-            on[at] = True
-            best, cheapest = q[at], c[at]
-    return on
-
-
-def points(seen: pd.DataFrame, better: Better = "less") -> pd.DataFrame:
-    """What was seen of each seed, as one point a setting: means, spreads, and how surely it is on the front.
-
-    Args:
-        seen: one row a run or model: key, label, method, kind ('student', 'teacher', or one of `RIVALS`), condition,
-            cost, quality, busy. Rows of one label are one point's seeds; rows with a missing value do not count.
-
-    Returns:
-        key, label, method, kind, condition, cost, cost_spread, quality, quality_spread (sample std, 0 where there is
-        one seed), n, busy, on_front (by means), share (of the draws of seeds, in which the point is on the front).
-    """
-    rows = []
-    for label, members in seen.groupby("label", sort=False):
-        known = members.dropna(subset=["cost", "quality"])
-        cost, cost_spread, n = groups.mean_and_std(list(known["cost"]))
-        quality, quality_spread, _ = groups.mean_and_std(list(known["quality"]))
-        first = members.iloc[0]
-        rows.append(
-            {
-                **{name: first[name] for name in ("key", "method", "kind", "condition")},
-                "label": label,
-                "cost": cost,
-                "cost_spread": float(np.nan_to_num(cost_spread)),
-                "quality": quality,
-                "quality_spread": float(np.nan_to_num(quality_spread)),
-                "n": n,
-                "busy": bool(known["busy"].any()),
-            }
-        )
-    table = pd.DataFrame(rows)
-    table["on_front"] = front(table["cost"], table["quality"], better)
-    costs, qualities = draws(seen)
-    found = [front(c, q, better) for c, q in zip(costs, qualities, strict=True)]
-    table["share"] = np.mean(found, axis=0)
-    return table
-
-
-def draws(seen: pd.DataFrame, times: int = RESAMPLES) -> tuple[Floats, Floats]:
-    """Means over seeds drawn with replacement, cost and quality of a run together: two arrays [times, points].
-
-    Points stand in the order of their labels' first row. Seeded; one seed draws itself, none gives NaN.
-    """
-    rng = np.random.default_rng(0)
-    costs, qualities = [], []
-    for _, members in seen.groupby("label", sort=False):
-        known = members[["cost", "quality"]].dropna().to_numpy(np.float64)
-        if not len(known):
-            known = np.full((1, 2), np.nan)
-        drawn = known[rng.integers(len(known), size=(times, len(known)))].mean(axis=1)
-        costs.append(drawn[:, 0])
-        qualities.append(drawn[:, 1])
-    return np.stack(costs, axis=1), np.stack(qualities, axis=1)
-
-
-def band(seen: pd.DataFrame, better: Better = "less") -> pd.DataFrame:
-    """Where the front lies when seeds are drawn anew: at each cost the best quality that is to be had for it.
-
-    Returns:
-        cost, low, high: the quantiles `BAND` over the draws, from the first cost at which every draw has a point. Empty
-        where no point has `FEWEST_SEEDS`.
-    """
-    known = seen.dropna(subset=["cost", "quality"])
-    if known.empty or known.groupby("label").size().max() < FEWEST_SEEDS:
-        return pd.DataFrame({"cost": [], "low": [], "high": []})
-    costs, qualities = draws(known)
-    ends = float(costs.min()), float(costs.max())
-    places = np.geomspace(*ends, PHASES) if ends[0] > 0 else np.linspace(*ends, PHASES)
-    places = np.unique(np.concatenate([places, known.groupby("label")["cost"].mean()]))
-    to_be_had = costs[:, :, None] <= places if better == "less" else costs[:, :, None] >= places
-    best = np.where(to_be_had, qualities[:, :, None], -np.inf).max(axis=1)
-    low, high = np.quantile(best, BAND, axis=0, method="nearest")
-    rows = pd.DataFrame({"cost": places, "low": low, "high": high})
-    return rows[np.isfinite(best).all(axis=0)].reset_index(drop=True)
 
 
 def scatter(
@@ -214,12 +104,13 @@ def _placed(known: pd.DataFrame, log: bool) -> pd.DataFrame:
     labels, sides = [""] * len(known), ["top center"] * len(known)
     named = (known["look"] == "lit") | ((known["kind"] == "teacher") & (known["look"] == "faint"))
     order = np.lexsort((cost, -known["quality"].to_numpy(np.float64), known["look"] != "lit"))
-    for at in order[named.to_numpy()[order]]:
+    for index in order[named.to_numpy()[order]]:
         for side in _SIDES:
-            box = _box(float(x[at]), float(y[at]), side, 6.2 * len(text[at]))
+            box = _box(float(x[index]), float(y[index]), side, 6.2 * len(text[index]))
             inside = box[0] >= -10 and box[2] <= _WIDTH + 10
-            if inside and not any(_overlap(box, other) for place, other in enumerate(taken) if place != at):
-                labels[at], sides[at] = text[at], side
+            others = (other for number, other in enumerate(taken) if number != index)
+            if inside and not any(_overlap(box, other) for other in others):
+                labels[index], sides[index] = text[index], side
                 taken.append(box)
                 break
     return known.assign(text=labels, side=sides)
@@ -241,8 +132,8 @@ def _box(x: float, y: float, side: str, width: float) -> tuple[float, float, flo
     return left, low, left + width, low + height
 
 
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(box: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
 def _short(known: pd.DataFrame) -> list[str]:
@@ -286,7 +177,7 @@ def _points(
             error_x=_whiskers(rows["cost_spread"], palette.faded(color, opacity)),
             error_y=_whiskers(rows["quality_spread"], palette.faded(color, opacity)),
             customdata=np.stack(
-                [rows["n"], rows["key"], [f"{share:.0%}" for share in rows["share"]], _busy_words(rows)], axis=1
+                [rows["n"], rows["key"], [f"{share:.0%}" for share in rows["share"]], _busy_notes(rows)], axis=1
             ).astype(object),
             hovertext=[plain(label) for label in rows["label"]],
             hovertemplate=f"<b>%{{hovertext}}</b><br>{number} · %{{y:.1f}}<br>N=%{{customdata[0]}} · on the front in "
@@ -300,7 +191,7 @@ def _whiskers(spread: pd.Series, color: str) -> dict[str, object]:
     return {"type": "data", "array": spread.where(spread > 0), "color": color, "thickness": 1, "width": 3}
 
 
-def _busy_words(rows: pd.DataFrame) -> list[str]:
+def _busy_notes(rows: pd.DataFrame) -> list[str]:
     return ["<br>taken on a busy machine" if busy else "" for busy in rows["busy"]]
 
 
@@ -350,12 +241,12 @@ def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, dark: b
         return
     top = float(teachers["quality"].max())
     lines = [(0.97, "bottom left"), (0.99, "top left")] if least is None else [(least / top, "bottom left")]
-    for share, place in lines:
+    for share, position in lines:
         figure.add_hline(
             y=share * top,
             line={"color": QUIET[dark], "width": 1, "dash": "dot" if least is None else "solid"},
             annotation={"text": f"{100 * share:.3g}% of the best teacher", "font": {"color": QUIET[dark], "size": 11}},
-            annotation_position=place,
+            annotation_position=position,
         )
 
 

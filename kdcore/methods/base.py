@@ -91,9 +91,17 @@ class Method(nn.Module):
     def stream(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """The batches to train on; an augmented stream yields new rows with negative ids (they bypass the cache).
 
-        Who gives back `batches` itself says that no words come but those of the training rows.
+        Where it brings words that the training rows do not hold, `alters_words` says so.
         """
         return batches
+
+    @property
+    def alters_words(self) -> bool:
+        """Whether `stream` brings words that the training rows do not hold; else only their words' vectors are trained.
+
+        Asked after `before_stage`.
+        """
+        return False
 
     def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:
         """Called when the stage's teachers are ready, and again where a resumed run goes on inside the stage."""

@@ -171,6 +171,10 @@ class DistilBERT(Method):
         model, numbered = self._model, enumerate(batches, start=self._steps)
         return (self._hidden(model, batch, number) for number, batch in numbered)
 
+    @property
+    def alters_words(self) -> bool:
+        return self._model is not None
+
     def _hidden(self, model: MaskedLM, batch: Batch, number: int) -> Batch:
         rng = np.random.default_rng((self.setup.seed, number))
         shown, words = model.hide(batch.encoding, self.config.masked_chance, rng)

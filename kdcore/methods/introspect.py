@@ -38,8 +38,10 @@ def example_setup(method: type[Method], student: int = 3, teacher: int = 6) -> S
     regression = "classification" not in method.kinds
     names = [f"teacher-{number}" for number in range(1, max(1, method.teachers[0]) + 1)]
     small, large = ModelSize(student, 64, 4, 256), ModelSize(teacher, 64, 4, 256)
-    return Setup("regression" if regression else "classification", 1 if regression else 2, small,
-                 dict.fromkeys(names, large), dict.fromkeys(names, 0.5), train_rows=1000)  # fmt: skip
+    return Setup(
+        kind="regression" if regression else "classification", labels=1 if regression else 2, student=small,
+        teachers=dict.fromkeys(names, large), scores=dict.fromkeys(names, 0.5), train_rows=1000,
+    )  # fmt: skip
 
 
 def stages_of(method: type[Method], config: MethodConfig, setup: Setup) -> list[StageInfo]:

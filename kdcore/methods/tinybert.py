@@ -237,6 +237,10 @@ class TinyBERT(Method):
         numbered = enumerate(batches, start=self._steps)
         return (self._altered(batch, words, number) if number % turn else batch for number, batch in numbered)
 
+    @property
+    def alters_words(self) -> bool:
+        return self._words is not None
+
     def _altered(self, batch: Batch, words: WordNeighbours | WordProposals, number: int) -> Batch:
         """Rows with some words replaced; those that did change get negative ids."""
         rng = np.random.default_rng((self.setup.seed, number))

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kdcore.analysis import comparison, significance
+from kdcore.analysis import significance
+from kdcore.analysis.comparison import compare
 from kdcore.errors import UserError
 from kdcore.figures.template import PLOTLY_JS
 from kdcore.formatting import listed
 from kdcore.methods import METHODS, docs
 from kdcore.report import sections
-from kdcore.report.parts import bullets, formula, heading, listing, paragraph, prose, said
-from kdcore.report.sections import Compared
+from kdcore.report.parts import bullets, escape, formula, heading, listing, paragraph, prose
+from kdcore.report.sections import TaskReport
 
 if TYPE_CHECKING:
     from kdcore.store import Store
@@ -30,8 +31,9 @@ LOCKED = (
 """What the browser lets the file do: run its own script and style, and ask nobody for anything."""
 HOW = (
     ("Scores", "A run trains one student. The student with the best score on select, training rows kept aside, is "
-     "scored on the dev split, which decides nothing. Std is the sample's (N - 1). A difference is over the seeds that "
-     "both have: runs of one seed share data order and initial weights."),
+     "scored on the dev split, which decides nothing. Std is the sample's (N - 1). A difference is over pairs of "
+     "runs of like seed, version and machine: they share data order and initial weights. Of several runs of one group "
+     "and seed one counts: the newest of the version and machine that most have."),
     ("Is the difference real?", significance.HOW),
     ("Curves", "A line is the mean over a group's seeds at each point that any of them logged, each seed interpolated "
      "only inside its own range. Losses are the values of single steps, without smoothing; those of two methods add up "
@@ -64,17 +66,17 @@ def html(store: Store, run_ids: Sequence[str], baseline: str | None = None, made
         raise UserError("baseline", f"{baseline[:80]} is not among the runs", "name one of the runs that are compared")
     everything = store.runs(include_archived=True)
     chosen = everything[everything["id"].isin(ids)]
-    runs, configs = comparison.grouped(store, chosen)
-    if runs.empty:
+    comparisons = compare(store, chosen, baseline)
+    if not comparisons:
         raise UserError("runs", "the settings of none of them can be read", "name other runs")
-    readable = chosen[chosen["id"].isin(runs["id"])]
-    tasks = [Compared.of(store, rows, baseline) for _, rows in readable.groupby("task", sort=False)]
-    title = f"{listed((one.title for one in tasks), 3)}: {listed(_methods(runs), 6)}"
+    runs = pd.concat([comparison.chosen for comparison in comparisons])
+    tasks = [TaskReport.read(store, comparison) for comparison in comparisons]
+    title = f"{listed((task.title for task in tasks), 3)}: {listed(_methods(runs), 6)}"
     body = [*_head(title, runs, made or datetime.now(UTC)), *_contents(tasks)]
     if len(tasks) > 1:
-        body += _part("Scores by task", "tasks", lambda: sections.by_task(runs, configs))
-    for one in tasks:
-        body += _task(one)
+        body += _part("Scores by task", "tasks", lambda: sections.by_task(comparisons))
+    for task in tasks:
+        body += _task(task)
     body += _part("The methods", "methods", lambda: _explained(runs))
     body += _part("The runs", "runs", lambda: sections.all_runs(store, chosen))
     body += [heading(2, "How it was computed", "how"), listing(HOW)]
@@ -88,7 +90,7 @@ def _document(title: str, body: str) -> str:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{LOCKED}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="generator" content="KDBoard">'
-        f"<title>{said(title)}</title><style>{style}</style></head><body><main>{body}"
+        f"<title>{escape(title)}</title><style>{style}</style></head><body><main>{body}"
         "<noscript><p>The plots need JavaScript; their numbers stand under them as tables.</p></noscript></main>"
         f"<script>{PLOTLY_JS.read_text(encoding='utf-8')}</script><script>{draw}</script></body></html>\n"
     )
@@ -97,25 +99,25 @@ def _document(title: str, body: str) -> str:
 def _head(title: str, runs: pd.DataFrame, made: datetime) -> Iterator[str]:
     yield f"<header>{heading(1, title)}"
     yield paragraph(
-        f"{len(runs)} run{'s' if len(runs) != 1 else ''}, one engine and one protocol for all methods; runs of one "
-        f"seed share data order and initial weights. Made on {made:%Y-%m-%d} with KDBoard.",
+        f"{len(runs)} run{'s' if len(runs) != 1 else ''}, all trained by one engine; runs of one seed, "
+        f"version and machine share data order and initial weights. Made on {made:%Y-%m-%d} with KDBoard.",
         "quiet",
     )
     yield "</header>"
 
 
-def _contents(tasks: Sequence[Compared]) -> Iterator[str]:
+def _contents(tasks: Sequence[TaskReport]) -> Iterator[str]:
     places = [("tasks", "Scores by task")] if len(tasks) > 1 else []
-    places += [(one.anchor, one.title) for one in tasks]
+    places += [(task.anchor, task.title) for task in tasks]
     places += [("methods", "Methods"), ("runs", "Runs"), ("how", "How it was computed"), ("versions", "Versions")]
-    links = "".join(f'<li><a href="#{anchor}">{said(name)}</a></li>' for anchor, name in places)
+    links = "".join(f'<li><a href="#{anchor}">{escape(name)}</a></li>' for anchor, name in places)
     yield f'<nav aria-label="Contents"><ul>{links}</ul></nav>'
 
 
-def _task(one: Compared) -> Iterator[str]:
+def _task(report: TaskReport) -> Iterator[str]:
     """All that is said of one task."""
-    yield f'<section aria-labelledby="{one.anchor}">{heading(2, one.title, one.anchor)}'
-    yield from (f'<span class="badge">{said(badge)}</span>' for badge in one.badges())
+    yield f'<section aria-labelledby="{report.anchor}">{heading(2, report.title, report.anchor)}'
+    yield from (f'<span class="badge">{escape(badge)}</span>' for badge in report.badges())
     for title, build in (
         ("What was compared", sections.conditions),
         ("Scores", sections.scores),
@@ -125,7 +127,7 @@ def _task(one: Compared) -> Iterator[str]:
         ("Speed", sections.speed),
         ("Settings that differ", sections.settings),
     ):
-        yield from _part(title, "", lambda build=build: build(one), level=3)  # type: ignore[misc]
+        yield from _part(title, "", lambda build=build: build(report), level=3)  # type: ignore[misc]
     yield "</section>"
 
 
@@ -171,10 +173,10 @@ def _again(store: Store, runs: pd.DataFrame, ids: Sequence[str], baseline: str |
     rows = store.rows(list(runs["id"]))
     facts = [rows[run].facts for run in runs["id"]]
     trained = [
-        (f"trained with {name}", listed(dict.fromkeys(str(one[key]) for one in facts if one.get(key)), 6))
+        (f"trained with {name}", listed(dict.fromkeys(str(item[key]) for item in facts if item.get(key)), 6))
         for key, name in (("kdcore", "KDBoard"), ("torch", "torch"), ("python", "Python"))
     ]
     drawn = ", ".join(f"{name} {version}" for name, version in versions().items())
     yield listing([*trained, ("this report was made with", drawn)])
     command = ["python", "-m", "kdcore", "report", *ids, *(["--baseline", baseline] if baseline else [])]
-    yield f"<pre>{said(shlex.join([*command, '--output', 'report.html']), 20_000)}</pre>"
+    yield f"<pre>{escape(shlex.join([*command, '--output', 'report.html']), 20_000)}</pre>"

@@ -15,27 +15,23 @@ what is not, and two sweeps share the runs they have in common.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from kdcore.config import OwnData, RunConfig, Settings, TeacherSpec
 from kdcore.errors import UserError
 from kdcore.events import Event
+from kdcore.identity import config_hash, group_key
+from kdcore.settings_file import merged, read_settings, validate
 from kdcore.tasks import find_task
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from kdcore.runs.worker import Train
     from kdcore.store import Store
-
-_LARGEST_FILE = 1_000_000
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class MethodEntry(Settings):
@@ -73,12 +69,12 @@ class Grid(Settings):
 
     @field_validator("methods", mode="before")
     @classmethod
-    def _method_words(cls, value: Any) -> Any:
+    def _method_keys(cls, value: Any) -> Any:
         return _spelled_out(value, "method")
 
     @field_validator("tasks", mode="before")
     @classmethod
-    def _task_words(cls, value: Any) -> Any:
+    def _task_keys(cls, value: Any) -> Any:
         return _spelled_out(value, "task")
 
 
@@ -91,57 +87,7 @@ class Cell:
 
     @property
     def hash(self) -> str:
-        from kdcore.store import config_hash
-
         return config_hash(self.run)
-
-
-def checked(model: type[Model], data: Any, where: str = "") -> Model:
-    """`data` as this model.
-
-    Raises:
-        UserError: the first problem, with the field's path (`methods[1].options`).
-    """
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-        remedy = f"fields are {', '.join(model.model_fields)}" if len(first["loc"]) < 2 else "give a value that fits"
-        words = first["msg"].removeprefix("Value error, ")
-        raise UserError(path.lstrip(".") or "settings", words, remedy) from None
-
-
-def read_settings(path: Path) -> Any:
-    """The content of a YAML or JSON file.
-
-    Raises:
-        UserError: absent, too large, not text, or no YAML.
-    """
-    import yaml
-
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise UserError("file", f"{path} is larger than 1 MB", "give a file of settings, not of data")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError("file", f"{path} cannot be read ({error})", "give a YAML or JSON file in UTF-8") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        words = " ".join(str(error).split())
-        raise UserError("file", f"{path} is no YAML ({words[:200]})", "mend the line named there") from None
-
-
-def _loader() -> Any:
-    """YAML without aliases: a few lines of them can grow into gigabytes."""
-    import yaml
-
-    class Plain(yaml.SafeLoader):
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.events.AliasEvent):
-                raise yaml.YAMLError("aliases (*name) are not taken here")
-            return super().compose_node(parent, index)
-
-    return Plain
 
 
 def read_grid(path: Path) -> Grid:
@@ -150,7 +96,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         UserError: naming the field.
     """
-    return checked(Grid, read_settings(path))
+    return validate(Grid, read_settings(path))
 
 
 def expand(grid: Grid) -> list[Cell]:
@@ -194,7 +140,7 @@ def _cells(grid: Grid) -> Iterator[Cell]:
                             settings, {"student": student}, {"student": init}, {"train": {"seed": seed}}
                         ) | {"name": label, "task": task.task, "own": task.own, "method": method.method,
                              "options": options, "teachers": _teachers(grid, task, method, m)}  # fmt: skip
-                        yield Cell(label, checked(RunConfig, settings, f"sweep(tasks[{t}], methods[{m}])"))
+                        yield Cell(label, validate(RunConfig, settings, f"sweep(tasks[{t}], methods[{m}])"))
 
 
 def _teachers(grid: Grid, task: TaskEntry, method: MethodEntry, index: int) -> tuple[TeacherSpec, ...]:
@@ -211,26 +157,21 @@ def _teachers(grid: Grid, task: TaskEntry, method: MethodEntry, index: int) -> t
     return tuple(there[name] for name in method.teachers)
 
 
-def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings, later ones over earlier ones."""
-    result: dict[str, Any] = {}
-    for part in parts:
-        for key, value in part.items():
-            old = result.get(key)
-            result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return result
-
-
 def states(store: Store, cells: list[Cell]) -> dict[str, str]:
     """Hash -> state of the run with these settings; "new" where there is none."""
-    found = store.find([cell.hash for cell in cells])
-    return {cell.hash: found[cell.hash][1] if cell.hash in found else "new" for cell in cells}
+    in_store = store.find([cell.hash for cell in cells])
+    return {cell.hash: in_store[cell.hash][1] if cell.hash in in_store else "new" for cell in cells}
 
 
-def found_ids(store: Store, cells: list[Cell]) -> list[str]:
+def run_ids(store: Store, cells: list[Cell]) -> list[str]:
     """Ids of the runs that are in the store, in the order of the cells."""
-    found = store.find([cell.hash for cell in cells])
-    return [found[cell.hash][0] for cell in cells if cell.hash in found]
+    in_store = store.find([cell.hash for cell in cells])
+    return [in_store[cell.hash][0] for cell in cells if cell.hash in in_store]
+
+
+def names(cells: list[Cell]) -> dict[str, str]:
+    """Group -> the label that the grid gives it, where it gives one."""
+    return {group_key(cell.run): cell.label for cell in cells if cell.label != cell.run.method}
 
 
 def queue(store: Store, cells: list[Cell], name: str) -> list[str]:
@@ -265,61 +206,6 @@ def run_here(
             state = worker.drive(run_id, on_event)
         ended[cell.hash] = state
     return ended
-
-
-def results(store: Store, cells: list[Cell]) -> pd.DataFrame:
-    """One row a finished cell: label, task, student, init, seed, metric, score, seconds, latency_ms, parameters, id."""
-    frame = store.runs(include_archived=True)
-    labels = {cell.hash: cell.label for cell in cells}
-    frame = frame[frame.config_hash.isin(list(labels)) & (frame.state == "done")].drop_duplicates("config_hash")
-    return frame.assign(label=frame.config_hash.map(labels)).reset_index(drop=True)
-
-
-_GROUP = ["task", "student", "init", "protocol"]
-
-
-def labelled(frame: pd.DataFrame) -> pd.DataFrame:
-    """Store rows with a `label` each: the run's name, or its method; with options, and then teachers, where runs of one
-    label differ in them. Of runs with equal settings the newest stays."""
-    frame = frame.drop_duplicates("config_hash")
-    frame = frame.assign(label=frame.name.where(frame.name != frame.id, frame.method))
-    for column in ("method", "options", "teachers"):
-        differ = frame.groupby([*_GROUP, "label"])[column].transform("nunique") > 1
-        words = frame.label + " (" + frame[column].where(frame[column] != "", "none") + ")"
-        frame = frame.assign(label=frame.label.where(~differ, words))
-    return frame
-
-
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean, standard deviation (of the sample; empty for one seed) and number of seeds of each label in each group."""
-    grouped = frame.groupby([*_GROUP, "label", "metric"], sort=False, dropna=False)
-    table = grouped.agg(
-        n=("score", "count"), mean=("score", "mean"), std=("score", "std"), latency_ms=("latency_ms", "median"),
-        parameters=("parameters", "first"), seconds=("seconds", "mean"),
-    )  # fmt: skip
-    order = [True] * len(_GROUP) + [False]
-    return table.reset_index().sort_values([*_GROUP, "mean"], ascending=order, ignore_index=True)
-
-
-def verdicts(frame: pd.DataFrame) -> list[str]:
-    """For each group one sentence: whether its best label beats the next, by the test that the page Compare uses.
-
-    Args:
-        frame: rows of `results`, or of `labelled`.
-    """
-    from kdcore.analysis.comparison import verdict
-    from kdcore.analysis.significance import basis, in_words
-
-    sentences = []
-    for key, group in frame.groupby(_GROUP, sort=True):
-        means = group.groupby("label")["score"].mean().sort_values(ascending=False)
-        if len(means) < 2:
-            continue
-        first, second = means.index[:2]
-        found = verdict(group[group.label == first], group[group.label == second], group.metric.iloc[0])
-        said = " ".join(in_words(found, first, second))
-        sentences.append(f"{', '.join(map(str, key[:3]))}: {said}{f' ({basis(found)})' if found.seeds else ''}")
-    return sentences
 
 
 def _spelled_out(value: Any, key: str) -> Any:

@@ -320,15 +320,13 @@ def explain(error: Exception) -> events.RunFailed:
     detail = "\n".join(lines[-20:])
     if isinstance(error, UserError):
         return events.RunFailed(f"{error.field}: {error.problem}", error.remedy, detail)
-    words = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else repr(error)
+    problem = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else repr(error)
     if _out_of_memory(error):
         remedy = "lower train.batch_size or train.max_length, or raise train.accumulate, and resume"
-        return events.RunFailed(f"out of memory ({words[:200]})", remedy, detail)
+        return events.RunFailed(f"out of memory ({problem[:200]})", remedy, detail)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return events.RunFailed("the disk is full", "free some space (kdcore cache gc) and resume", detail)
-    return events.RunFailed(
-        words[:500], "the detail and the run's log say where; resume after mending the cause", detail
-    )
+    return events.RunFailed(problem[:500], "fix what the detail and the run's log name, then resume", detail)
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -7,17 +7,17 @@ import threading
 
 from kdcore.store import database
 from kdcore.store.event_writer import init_words, student_words
-from kdcore.store.run_row import ACTIVE, STATES, RunRow, config_hash
+from kdcore.store.run_row import ACTIVE, STATES, UNFINISHED, RunRow
 from kdcore.store.store import LEASE_SECONDS, LeaseLostError, Store
 
 __all__ = [
     "ACTIVE",
     "LEASE_SECONDS",
     "STATES",
+    "UNFINISHED",
     "LeaseLostError",
     "RunRow",
     "Store",
-    "config_hash",
     "init_words",
     "open_store",
     "student_words",

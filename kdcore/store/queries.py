@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select
 
-from kdcore.store.run_row import LOST, read_config, tag_list
+from kdcore.store.run_row import LOST, read_config, run_environment, run_keys, tag_list
 from kdcore.store.tables import evaluations, metrics, runs
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ RUN_COLUMNS = (
     "select_score", "last_score", "seconds", "latency_ms", "parameters", "step", "steps", "progress", "what", "eta_s",
     "created",
     "started", "finished", "device", "position", "reason", "remedy", "note", "tags", "archived", "parent", "sweep",
-    "protocol", "config_hash", "worker", "lease_until",
+    "protocol", "group", "version", "machine", "config_hash", "worker", "lease_until",
 )  # fmt: skip
 METRIC_COLUMNS = ("run", "stage", "step", "epoch", "seconds", "kind", "name", "value")
 EVALUATION_COLUMNS = ("run", "stage", "step", "split", "which", "metric", "value", "rows")
@@ -58,18 +58,23 @@ def _listed(row: Any) -> dict[str, Any]:
     record = {name: read.get(name) for name in RUN_COLUMNS}
     step, steps = said.get("step"), said.get("steps")
     share = step / steps if isinstance(step, (int, float)) and isinstance(steps, (int, float)) and steps else None
-    return record | {
-        "name": row.name or row.id,
-        "reason": row.reason or broken,
-        "remedy": row.remedy or (LOST["remedy"] if broken else ""),
-        "step": step,
-        "steps": steps,
-        "progress": 1.0 if row.state == "done" else share,
-        "what": str(said.get("what") or ""),
-        "eta_s": said.get("eta_s"),
-        "tags": tag_list(row.tags),
-        "archived": bool(row.archived),
-    }
+    return (
+        record
+        | run_keys(row.config)._asdict()
+        | run_environment(row.facts)._asdict()
+        | {
+            "name": row.name or row.id,
+            "reason": row.reason or broken,
+            "remedy": row.remedy or (LOST["remedy"] if broken else ""),
+            "step": step,
+            "steps": steps,
+            "progress": 1.0 if row.state == "done" else share,
+            "what": str(said.get("what") or ""),
+            "eta_s": said.get("eta_s"),
+            "tags": tag_list(row.tags),
+            "archived": bool(row.archived),
+        }
+    )
 
 
 def metrics_frame(connection: Connection, run_ids: Sequence[str], kinds: Sequence[str] | None) -> pd.DataFrame:

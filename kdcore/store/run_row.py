@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from kdcore.config import RunConfig
 from kdcore.errors import CorruptError
+from kdcore.identity import Environment, environment, group_key, protocol_key
 
 ACTIVE = ("starting", "running", "evaluating")
 """States of a run that a worker holds."""
 
-STATES = ("queued", *ACTIVE, "done", "stopped", "failed", "interrupted", "cancelled")
+UNFINISHED = ("queued", *ACTIVE)
+"""States of a run that waits for a worker or has one."""
+
+STATES = (*UNFINISHED, "done", "stopped", "failed", "interrupted", "cancelled")
 
 MOVES: dict[str, tuple[str, ...]] = {
     "queued": ("starting", "cancelled", "failed"),
@@ -29,8 +32,6 @@ MOVES: dict[str, tuple[str, ...]] = {
     "done": (),
 }
 """State -> states that may follow it."""
-
-_TECHNICAL = {"seed", "device", "threads", "log_every", "checkpoint_every", "teacher_cache", "accumulate"}
 
 LOST = {"problem": "its settings cannot be read", "remedy": "delete the run; the other runs are not affected"}
 
@@ -103,26 +104,36 @@ def read_config(text: object) -> tuple[RunConfig | None, str]:
         return None, f"{LOST['problem']}: {'.'.join(map(str, first['loc'])) or 'all'}: {first['msg']}"
 
 
+class Keys(NamedTuple):
+    """To whom a run is equal, see `kdcore.identity`; empty where its settings cannot be read."""
+
+    group: str
+    protocol: str
+
+
+@lru_cache(maxsize=4096)
+def run_keys(text: object) -> Keys:
+    """The keys of the settings in a row's cell. Computed, not stored: a stored key would keep the rule of its day."""
+    config, _ = read_config(text)
+    return Keys(group_key(config), protocol_key(config)) if config else Keys("", "")
+
+
+@lru_cache(maxsize=4096)
+def run_environment(text: object) -> Environment:
+    """Version and machine in a row's cell of facts; empty where they are damaged or not there yet."""
+    try:
+        facts = json.loads(str(text))
+    except ValueError:
+        facts = {}
+    return environment(_dict(facts))
+
+
 def tag_list(value: Any) -> list[str]:
     return [str(tag) for tag in value] if isinstance(value, list) else []
 
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def config_hash(run: RunConfig) -> str:
-    """sha256 over everything that defines the student; the run's name does not."""
-    settings = run.model_dump(mode="json", exclude={"name"})
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def protocol_hash(run: RunConfig) -> str:
-    """Equal for runs that may be compared: same task, student, initialisation and training, whatever the method,
-    teachers and seed. Settings that only say where and how the work is done do not count."""
-    train = run.train.model_dump(mode="json", exclude=_TECHNICAL)
-    shared = [run.task, run.own and run.own.model_dump(mode="json"), run.student.model_dump(mode="json"), train]
-    return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def option_words(run: RunConfig) -> str:

@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, and_, func, select
+from sqlalchemy import Connection, Engine, and_, func, select, type_coerce
 from sqlalchemy.exc import IntegrityError
 
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
 from kdcore.events import Event
+from kdcore.identity import config_hash, protocol_key
 from kdcore.paths import cache_subdir, checked_id
 from kdcore.store import database, event_writer, queries
 from kdcore.store.process import Process, is_alive, this_process
@@ -22,14 +23,12 @@ from kdcore.store.run_row import (
     MOVES,
     STATES,
     RunRow,
-    config_hash,
     option_words,
-    protocol_hash,
     read_config,
     run_row,
     slug,
 )
-from kdcore.store.tables import evaluations, metrics, probes, runs, upsert
+from kdcore.store.tables import Settings, evaluations, metrics, probes, runs, upsert
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +114,9 @@ class Store:
     ) -> pd.DataFrame:
         """One row a run, newest first; the columns are `frames.RUN_COLUMNS`."""
         unwanted = {"detail", "facts", "summary"}
-        query = select(*(column for column in runs.c if column.name not in unwanted)).order_by(runs.c.number.desc())
+        columns = [column for column in runs.c if column.name not in unwanted]
+        facts = type_coerce(runs.c.facts, Settings).label("facts")  # as text: it is parsed once, not at each look
+        query = select(*columns, facts).order_by(runs.c.number.desc())
         if states is not None:
             query = query.where(runs.c.state.in_(list(states)))
         if not include_archived:
@@ -366,7 +367,7 @@ def add_row(
     """Inserts a queued run, under the wanted id if that is free; returns its id."""
     row = {
         "name": run.name, "state": "queued", "config": run, "config_hash": config_hash(run),
-        "protocol": protocol_hash(run), "task": run.task, "method": run.method, "options": option_words(run),
+        "protocol": protocol_key(run), "task": run.task, "method": run.method, "options": option_words(run),
         "student": event_writer.student_words(run), "init": event_writer.init_words(run), "seed": run.train.seed,
         "teachers": ", ".join(teacher.name for teacher in run.teachers), "created": time.time(),
         "position": _last(), "parent": parent, "sweep": sweep, "tags": [], "facts": dict(facts or {}),

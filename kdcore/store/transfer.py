@@ -12,8 +12,9 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from kdcore.config import RunConfig
 from kdcore.errors import CorruptError, UserError
+from kdcore.identity import config_hash
 from kdcore.store import database
-from kdcore.store.run_row import ACTIVE, config_hash, run_row
+from kdcore.store.run_row import ACTIVE, run_row
 from kdcore.store.store import Store, add_row, find_row
 from kdcore.store.tables import evaluations, metrics, probes, runs
 

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdcore.analysis import cost_points, cost_table
+from kdcore.analysis import cost_points, cost_table, pareto
 from kdcore.analysis.cost_axes import AXES
-from kdcore.figures import pareto
 from kdcore.models.count import flops, parameters
 from kdcore.records import ModelSize
 from pages.parts.speed import budget_answer, remeasure

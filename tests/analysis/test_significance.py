@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 from sklearn.metrics import matthews_corrcoef
 
-from kdcore.analysis.significance import FEWEST_SEEDS, OVER_BOTH, OVER_SEEDS, compare, contributions
+from kdcore.analysis.significance import MIN_PAIRED_SEEDS, OVER_BOTH, OVER_SEEDS, compare, contributions
 
-SIX = range(FEWEST_SEEDS)
+SIX = range(MIN_PAIRED_SEEDS)
 
 
 def test_scores_alone_give_the_paired_t_test() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from kdcore.analysis.task_average import by_seed, common_tasks, glue_average, in_words
+from kdcore.analysis.comparison import compare
+from kdcore.analysis.task_average import by_seed, by_task, common_tasks, describe, glue_average
 from kdcore.tasks import GLUE
+from tests.helpers.store_factory import add, run_config
 
 
 def _scores(*rows: tuple[str, str, int, float]) -> pd.DataFrame:
@@ -66,7 +69,30 @@ def test_nothing_gives_nothing() -> None:
 
 
 def test_words_say_which_tasks_and_that_it_is_partial() -> None:
-    assert in_words(["mrpc", "rte"]) == "mean over MRPC and RTE (2 of GLUE's 9 tasks: a partial average)"
-    assert "partial" not in in_words(GLUE)
-    assert "no GLUE average" in in_words(["pocket-sentiment", "pocket-entailment"])
-    assert "synthetic" in in_words(["pocket-sentiment"])
+    assert describe(["mrpc", "rte"]) == "mean over MRPC and RTE (2 of GLUE's 9 tasks: a partial average)"
+    assert "partial" not in describe(GLUE)
+    assert "no GLUE average" in describe(["pocket-sentiment", "pocket-entailment"])
+    assert "synthetic" in describe(["pocket-sentiment"])
+
+
+def test_tasks_stand_side_by_side_with_an_average(store: Any) -> None:
+    made = {}
+    for method, task, epochs, score in (
+        ("kd", "pocket-sentiment", 1, 0.8),
+        ("kd", "pocket-entailment", 2, 0.6),  # epochs belong to the task here, so they tell no rows apart
+        ("fine-tune", "pocket-sentiment", 1, 0.7),
+    ):
+        train = {"epochs": epochs, "seed": 0, "max_length": 32}
+        made[method, task] = add(store, run_config(method, task=task, train=train), score=score)
+    table, average = by_task(compare(store, store.runs()))
+    table = table.set_index("method and student")
+    assert table.loc["KD, 2 x 32", "Pocket entailment"] == "60.0 (N=1)"
+    assert table.loc["Fine-tuning alone, 2 x 32", "Pocket entailment"] == "–"
+    assert set(table["average"]) == {"–"} and average == "no two tasks were run by all"
+    train = {"epochs": 2, "seed": 0, "max_length": 32}
+    add(store, run_config("fine-tune", task="pocket-entailment", train=train), score=0.5)
+    add(store, run_config("kd", task="pocket-paraphrase"), score=0.9)
+    table, average = by_task(compare(store, store.runs()))
+    assert table["method and student"].tolist() == ["KD, 2 x 32", "Fine-tuning alone, 2 x 32"]
+    assert table["average"].tolist() == ["70.0 (N=1)", "60.0 (N=1)"], "over the two tasks that both have"
+    assert average == "mean over Pocket sentiment and Pocket entailment (synthetic, no GLUE average)"

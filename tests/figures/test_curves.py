@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kdcore.analysis.series import Curve
 from kdcore.figures import curves, palette, scores
-from kdcore.figures.curves import Curve
 from kdcore.figures.template import plain, summary
 
 

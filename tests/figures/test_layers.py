@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from kdcore import layer_map
-from kdcore.analysis import groups
 from kdcore.figures import attention, layer_pair, layers, palette
 
 
@@ -38,8 +37,8 @@ def test_the_nearest_layer_is_high_for_cka_and_low_for_distances() -> None:
 
 
 def test_the_map_in_words() -> None:
-    assert layers.map_words({2: 6, 1: 3}) == "Student layer ← teacher layer: 1 ← 3, 2 ← 6."
-    assert "no layers" in layers.map_words({})
+    assert layers.describe_map({2: 6, 1: 3}) == "Student layer ← teacher layer: 1 ← 3, 2 ← 6."
+    assert "no layers" in layers.describe_map({})
 
 
 def stacks(figure) -> dict:
@@ -130,7 +129,7 @@ def test_a_cell_of_the_overview_names_its_tokens_and_its_head() -> None:
 
 
 def test_one_head_names_its_tokens_and_escapes_them() -> None:
-    figure = attention.head(np.eye(2), ["<b>", "[SEP]"], ["<b>", "[SEP]"], "Head", top=1.0, said=[["x", "y"]] * 2)
+    figure = attention.head(np.eye(2), ["<b>", "[SEP]"], ["<b>", "[SEP]"], "Head", top=1.0, labels=[["x", "y"]] * 2)
     assert list(figure.layout.xaxis.ticktext) == ["&lt;b&gt;", "[SEP]"]
     assert list(figure.data[0].customdata[0][1]) == ["&lt;b&gt; → [SEP]", "y"]
     assert figure.layout.yaxis.autorange == "reversed"
@@ -169,38 +168,3 @@ def test_uniform_attention_is_noticed() -> None:
     assert attention.uniform(np.full((1, 1, 4, 4), 0.25))
     assert not attention.uniform(np.eye(4)[None, None])
     assert not attention.uniform(np.ones((1, 1, 1, 1))), "a single token has nowhere else to look"
-
-
-CONFIG = {
-    "name": "a",
-    "method": "kd",
-    "options": {"alpha": 0.5},
-    "teachers": [{"name": "t"}],
-    "train": {"seed": 0, "lr": 1.0},
-}
-
-
-def test_runs_of_a_group_differ_in_seed_and_name_only() -> None:
-    again = CONFIG | {"name": "b", "train": {"seed": 7, "lr": 1.0}}
-    other = CONFIG | {"train": {"seed": 0, "lr": 2.0}}
-    assert groups.group_of(CONFIG) == groups.group_of(again) != groups.group_of(other)
-
-
-def test_differences_list_only_what_differs() -> None:
-    other = CONFIG | {"train": {"seed": 0, "lr": 2.0}}
-    table = groups.differences({"x": CONFIG, "y": other})
-    assert table.to_dict("index") == {"train.lr": {"x": "1.0", "y": "2.0"}}
-    assert groups.differences({"x": CONFIG, "y": other}, every=True).loc["teachers", "x"] == "t"
-
-
-def test_labels_tell_groups_apart_by_what_differs() -> None:
-    other = CONFIG | {"options": {"alpha": 0.9}}
-    labels = groups.labels({"g": CONFIG, "h": other}, {"g": "KD", "h": "KD"})
-    assert labels == {"g": "KD, alpha 0.5", "h": "KD, alpha 0.9"}
-    assert groups.labels({"g": CONFIG}, {"g": "KD"}) == {"g": "KD"}
-
-
-def test_mean_and_std_in_words() -> None:
-    assert groups.in_words(*groups.mean_and_std([1.0, 2.0, 3.0])) == "2.0 ± 1.0 (N=3)"
-    assert groups.in_words(*groups.mean_and_std([2.0, float("nan")])) == "2.0 (N=1)"
-    assert groups.in_words(*groups.mean_and_std([])) == "–"

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kdcore.analysis import pareto as fronts
 from kdcore.figures import palette, pareto
 
 
@@ -25,13 +26,13 @@ def test_front_equals_its_definition_on_every_small_grid() -> None:
     for cost in itertools.product(values, repeat=4):
         for quality in itertools.product([5.0, 6.0, 7.0], repeat=4):
             wanted = _reference(list(cost), list(quality))
-            assert pareto.front(cost, quality).tolist() == wanted
-            assert pareto.front([-c for c in cost], quality, "more").tolist() == wanted
+            assert fronts.front(cost, quality).tolist() == wanted
+            assert fronts.front([-c for c in cost], quality, "more").tolist() == wanted
 
 
 def test_ties_stay_and_missing_values_do_not_count() -> None:
-    assert pareto.front([1, 1, 2, np.nan], [5, 5, 5, 99]).tolist() == [True, True, False, False]
-    assert pareto.front([], []).tolist() == []
+    assert fronts.front([1, 1, 2, np.nan], [5, 5, 5, 99]).tolist() == [True, True, False, False]
+    assert fronts.front([], []).tolist() == []
 
 
 def _seen(rows: list[tuple[str, float, float]], **changes: object) -> pd.DataFrame:
@@ -42,7 +43,7 @@ def _seen(rows: list[tuple[str, float, float]], **changes: object) -> pd.DataFra
 
 
 def test_a_point_is_the_mean_of_its_seeds() -> None:
-    table = pareto.points(_seen([("a", 1, 80), ("a", 3, 84), ("a", np.nan, 99), ("b", 4, 82), ("c", 5, np.nan)]))
+    table = fronts.points(_seen([("a", 1, 80), ("a", 3, 84), ("a", np.nan, 99), ("b", 4, 82), ("c", 5, np.nan)]))
     a, b, c = (row for _, row in table.iterrows())
     assert (a["cost"], a["quality"], a["n"]) == (2, 82, 2)
     assert a["quality_spread"] == pytest.approx(8**0.5) and a["cost_spread"] == pytest.approx(2**0.5)
@@ -52,18 +53,18 @@ def test_a_point_is_the_mean_of_its_seeds() -> None:
 
 def test_the_share_says_how_surely_a_point_is_on_the_front() -> None:
     sure, shaky = [("sure", 1.0, 90.0)], [("shaky", 2.0, 80.0), ("shaky", 2.0, 100.0)]
-    table = pareto.points(_seen(sure + shaky)).set_index("label")
+    table = fronts.points(_seen(sure + shaky)).set_index("label")
     # the mean of two draws of 80 or 100 is above 90 once in four, and 90, no better than what is cheaper, twice
     assert table.loc["sure", "share"] == 1
     assert table.loc["shaky", "share"] == pytest.approx(0.25, abs=0.07)
-    again = pareto.points(_seen(sure + shaky)).set_index("label")
+    again = fronts.points(_seen(sure + shaky)).set_index("label")
     assert again["share"].equals(table["share"])
 
 
 def test_the_band_holds_what_is_to_be_had_for_a_cost() -> None:
     cheap = [("cheap", 1.0, value) for value in (70.0, 72.0, 74.0)]
     dear = [("dear", 8.0, 90.0)]
-    edges = pareto.band(_seen(cheap + dear))
+    edges = fronts.band(_seen(cheap + dear))
     assert edges["cost"].iloc[0] == 1 and edges["cost"].iloc[-1] == 8
     before, at = edges[edges["cost"] < 8], edges[edges["cost"] == 8].iloc[0]
     assert 70 <= before["low"].iloc[0] < 72 < before["high"].iloc[0] <= 74
@@ -72,14 +73,14 @@ def test_the_band_holds_what_is_to_be_had_for_a_cost() -> None:
 
 def test_the_band_of_a_good_cost_runs_the_other_way() -> None:
     fast = [("fast", 100.0, value) for value in (70.0, 72.0, 74.0)]
-    edges = pareto.band(_seen([*fast, ("slow", 10.0, 90.0)]), "more")
+    edges = fronts.band(_seen([*fast, ("slow", 10.0, 90.0)]), "more")
     assert edges[edges["cost"] == 10]["low"].tolist() == [90]
     assert edges[edges["cost"] > 10]["high"].max() <= 74
 
 
 def test_too_few_seeds_give_no_band() -> None:
-    assert pareto.band(_seen([("a", 1, 80), ("a", 1, 81), ("b", 2, 90)])).empty
-    assert pareto.band(_seen([("a", np.nan, 80)])).empty
+    assert fronts.band(_seen([("a", 1, 80), ("a", 1, 81), ("b", 2, 90)])).empty
+    assert fronts.band(_seen([("a", np.nan, 80)])).empty
 
 
 ROWS = [("fine-tune", 1.0, 70.0), ("kd", 2.0, 80.0), ("slow and bad", 3.0, 60.0), ("teacher large", 40.0, 90.0)]
@@ -92,7 +93,7 @@ def _points(
         "method": ["fine-tune", "kd", "pkd", "teacher"], "kind": ["student"] * 3 + ["teacher"],
         "key": ["f", "k", "p", ""],
     }  # fmt: skip
-    return pareto.points(_seen(rows, **about | changes), better)
+    return fronts.points(_seen(rows, **about | changes), better)
 
 
 def _drawn(figure: object) -> dict[str, object]:

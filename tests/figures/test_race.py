@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kdcore.analysis import race as clock
+from kdcore.analysis.race import Racer, Track
 from kdcore.figures import race
-from kdcore.figures.race import Racer, Track
 
 
 def _track(*points: tuple[float, float, float]) -> Track:
@@ -25,10 +26,10 @@ def test_between_two_points_the_last_one_holds() -> None:
 
 
 def test_who_leads_at_every_moment() -> None:
-    table = race.moments(SLOW, QUICK)
+    table = clock.moments(SLOW, QUICK)
     assert table["seconds"].tolist() == [0.0, 2.0, 4.0, 6.0, 10.0]
     assert table["lead"].tolist() == pytest.approx([np.nan, np.nan, -0.1, -0.2, 0.1], nan_ok=True)
-    assert table["words"].tolist() == [
+    assert table["comment"].tolist() == [
         "No score yet.",
         "Quick 70.0 at step 10; Slow has no score yet.",
         "Quick leads by 10.0: Quick 70.0 at step 10, Slow 60.0 at step 10.",
@@ -41,14 +42,14 @@ def test_who_leads_at_every_moment() -> None:
 def test_a_level_score_is_no_lead_and_no_change() -> None:
     one = Racer("A", "kd", 3.0, _track((1.0, 1, 0.5), (2.0, 2, 0.6), (3.0, 3, 0.7)), LOSSES)
     other = Racer("B", "kd", 3.0, _track((1.0, 1, 0.5), (2.0, 2, 0.5), (3.0, 3, 0.5)), LOSSES)
-    words = race.moments(one, other)["words"].tolist()
+    words = clock.moments(one, other)["comment"].tolist()
     assert words[1] == "Level: A 50.0 at step 1, B 50.0 at step 1."
     assert "changed" not in words[-1]
 
 
 def test_a_run_without_a_score_still_runs() -> None:
     silent = Racer("Silent", "kd", 4.0, _track(), LOSSES)
-    words = race.moments(silent, QUICK)["words"].tolist()
+    words = clock.moments(silent, QUICK)["comment"].tolist()
     assert words[0] == "No score yet." and words[-1].startswith("Quick 80.0 at step 30; Silent has no score. ")
     drawn = race.figure(silent, QUICK, "Accuracy (%)")
     assert list(drawn.data[0].x) == []
@@ -80,7 +81,7 @@ def test_two_runs_of_one_method_can_be_told_apart() -> None:
 
 
 def test_the_browser_gets_the_words_of_every_moment() -> None:
-    table = race.moments(SLOW, QUICK)
-    replay = race.replay(table)
-    assert replay.end == 10.0 and [seconds for seconds, _ in replay.said] == [0.0, 2.0, 4.0, 6.0, 10.0]
-    assert replay.said[-1][1].startswith("Slow is ahead at the end")
+    table = clock.moments(SLOW, QUICK)
+    replay = clock.replay(table)
+    assert replay.end == 10.0 and [seconds for seconds, _ in replay.comments] == [0.0, 2.0, 4.0, 6.0, 10.0]
+    assert replay.comments[-1][1].startswith("Slow is ahead at the end")

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from kdcore.analysis import groups
+from kdcore.analysis.series import Series, series
 from kdcore.figures import attention, layer_pair, layers, method_logs, waterfall
-from kdcore.figures.curves import Series, series
 from kdcore.figures.template import summary
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdcore.analysis import comparison
-from kdcore.analysis.significance import compare, in_words
-from kdcore.config import RunConfig
+from kdcore.analysis.significance import compare, describe
 from pages.parts.common import queue_runs
 from pages.parts.common.plot import Click, read_click
-from pages.parts.compare import ablation, race, significance
+from pages.parts.compare import race, significance
 from tests.helpers.store_factory import add, run_config, words
 
-BASE = {"init": "base", "layers": 3, "width": None, "heads": None}
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _mean(table: pd.DataFrame, label: str) -> float:
@@ -56,18 +56,18 @@ def test_seeds_that_one_side_has_come_first() -> None:
     assert significance.seeds_to_run((set(range(6)), set(range(9)))) == []
 
 
-def test_the_answer_in_words() -> None:
+def test_the_answer_describe() -> None:
     better = compare({seed: 0.80 + 0.002 * seed for seed in range(6)}, dict.fromkeys(range(6), 0.78))
     sentence = "KD is better than alone by 2.5 points (95% interval +2.1 to +2.9)."
-    assert in_words(better, "KD", "alone") == ("Yes.", sentence)
+    assert describe(better, "KD", "alone") == ("Yes.", sentence)
     worse = compare(dict.fromkeys(range(6), 0.78), {seed: 0.80 + 0.002 * seed for seed in range(6)})
-    assert in_words(worse, "alone", "KD") == ("Yes.", sentence)
+    assert describe(worse, "alone", "KD") == ("Yes.", sentence)
     chance = compare({seed: 0.8 + 0.1 * (-1) ** seed for seed in range(6)}, dict.fromkeys(range(6), 0.79))
-    assert in_words(chance, "KD", "alone")[0] == "Not shown."
+    assert describe(chance, "KD", "alone")[0] == "Not shown."
     few = compare({0: 0.9, 1: 0.8}, {0: 0.5, 1: 0.6})
-    headline, said = in_words(few, "KD", "alone")
+    headline, said = describe(few, "KD", "alone")
     assert headline == "Not enough seeds." and "2 paired seeds, a verdict needs 6" in said and "KD is ahead" in said
-    assert "the two score the same" in in_words(compare({0: 0.5}, {0: 0.5}), "KD", "alone")[1]
+    assert "the two score the same" in describe(compare({0: 0.5}, {0: 0.5}), "KD", "alone")[1]
 
 
 def test_a_seeded_copy_changes_seed_and_name_only() -> None:
@@ -129,7 +129,7 @@ def test_kept_predictions_count_the_rows_too(store: Any, visit: Callable[..., An
 def test_different_students_do_not_pair(store: Any, visit: Callable[..., Any]) -> None:
     wide = {"layers": 2, "width": 64, "heads": 2, "init": "random"}
     made = [add(store, run_config("fine-tune")), add(store, run_config("kd", student=wide))]
-    assert "so their runs do not pair" in words(visit("compare", runs=",".join(made)))
+    assert "so the gap is not the method" in words(visit("compare", runs=",".join(made)))
 
 
 def test_read_only_offers_nothing_to_queue(
@@ -138,22 +138,11 @@ def test_read_only_offers_nothing_to_queue(
     made = [add(store, run_config(method)) for method in ("fine-tune", "skd")]
     monkeypatch.setenv("KD_READ_ONLY", "1")
     app = visit("compare", runs=",".join(made))
-    assert not app.exception and "Not enough seeds" in words(app) and "No run yet" in words(app)
+    assert not app.exception and "Not enough seeds" in words(app) and "Not in this comparison" in words(app)
     assert not [button for button in app.button if button.label.startswith("Queue")]
 
 
 # --- distances -----------------------------------------------------------------------------------------------------
-
-
-def _frame(rows: list[tuple[str, int, float]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["group", "seed", "score"])
-
-
-def test_deltas_are_to_the_same_seed() -> None:
-    runs = _frame([("base", 0, 0.5), ("base", 1, 0.7), ("kd", 0, 0.6), ("kd", 1, 0.6), ("kd", 2, 0.9)])
-    gaps = comparison.deltas(runs, "base")
-    assert gaps["seed"].tolist() == [0, 1]
-    assert gaps["score"].tolist() == pytest.approx([0.1, -0.1])
 
 
 def test_the_table_shows_paired_differences(store: Any, visit: Callable[..., Any]) -> None:
@@ -164,109 +153,13 @@ def test_the_table_shows_paired_differences(store: Any, visit: Callable[..., Any
     assert table.loc["Fine-tuning alone, 2 x 32", "Δ to baseline"] == "baseline"
 
 
-def test_tasks_stand_side_by_side_with_an_average(store: Any) -> None:
-    made = {}
-    for method, task, epochs, score in (
-        ("kd", "pocket-sentiment", 1, 0.8),
-        ("kd", "pocket-entailment", 2, 0.6),  # epochs belong to the task here, so they tell no rows apart
-        ("fine-tune", "pocket-sentiment", 1, 0.7),
-    ):
-        train = {"epochs": epochs, "seed": 0, "max_length": 32}
-        made[method, task] = add(store, run_config(method, task=task, train=train), score=score)
-    runs, configs = comparison.grouped(store, store.runs())
-    table, average = comparison.by_task(runs, configs)
-    table = table.set_index("method and student")
-    assert table.loc["KD, 2 x 32", "Pocket entailment"] == "60.0 (N=1)"
-    assert table.loc["Fine-tuning alone, 2 x 32", "Pocket entailment"] == "–"
-    assert set(table["average"]) == {"–"} and average == "no two tasks were run by all"
-    train = {"epochs": 2, "seed": 0, "max_length": 32}
-    add(store, run_config("fine-tune", task="pocket-entailment", train=train), score=0.5)
-    add(store, run_config("kd", task="pocket-paraphrase"), score=0.9)
-    runs, configs = comparison.grouped(store, store.runs())
-    table, average = comparison.by_task(runs, configs)
-    assert table["method and student"].tolist() == ["KD, 2 x 32", "Fine-tuning alone, 2 x 32"]
-    assert table["average"].tolist() == ["70.0 (N=1)", "60.0 (N=1)"], "over the two tasks that both have"
-    assert average == "mean over Pocket sentiment and Pocket entailment (synthetic, no GLUE average)"
-
-
-def test_rows_seen_are_steps_times_rows_a_step() -> None:
-    points = pd.DataFrame({"run": ["a", "b"], "step": [10, 10]})
-    seen = comparison.with_rows_seen(points, {"a": {"train": {"batch_size": 32}}, "b": {"train": {"batch_size": 8}}})
-    assert seen["examples"].tolist() == [320, 80]
-
-
 # --- where the gain comes from -------------------------------------------------------------------------------------
-
-
-def _glue(method: str, init: str, **more: Any) -> RunConfig:
-    teacher = {"name": "big", "source": "package", "where": "minilm", "fine_tune": {}}
-    settings = {"student": BASE | {"init": init}, "teachers": [teacher], "task": "mrpc"}
-    return run_config(method, **(settings | more))
-
-
-def test_the_ladder_changes_one_thing_a_step() -> None:
-    rungs = ablation.ladder(_glue("pkd", "teacher", options={"temperature": 7.0, "alpha": 0.3}))
-    assert [(rung.run.method, rung.run.student.init, rung.kind) for rung in rungs] == [
-        ("fine-tune", "random", "start"),
-        ("fine-tune", "base", "initialisation"),
-        ("fine-tune", "teacher", "initialisation"),
-        ("kd", "teacher", "teacher"),
-        ("pkd", "teacher", "method"),
-    ]
-    assert rungs[3].run.options["temperature"] == 7.0 and rungs[3].run.options["alpha"] == 0.3
-    assert [rung.run.student.init for rung in ablation.ladder(_glue("kd", "base"))] == ["random", "base", "base"]
-    assert [rung.run.method for rung in ablation.ladder(run_config("kd"))] == ["fine-tune", "kd"]
-
-
-def test_steps_are_found_by_their_settings() -> None:
-    top, alone = _glue("pkd", "base"), _glue("fine-tune", "base")
-    other = alone.model_copy(update={"train": alone.train.model_copy(update={"lr": 0.5})})
-    groups = {"t": (top, ("top",)), "a": (alone, ("a0", "a1")), "o": (other, ("o0",))}
-    rungs = ablation.climbed(ablation.ladder(top), groups, "t")
-    assert [rung.ids for rung in rungs] == [(), ("a0", "a1"), (), ("top",)]
-
-
-def test_kd_from_fewer_teachers_is_said() -> None:
-    pocket = [{"name": name, "source": "pocket", "where": name} for name in ("large", "small")]
-    top, one = run_config("skd", teachers=pocket), run_config("kd", teachers=pocket[:1])
-    rungs = ablation.climbed(ablation.ladder(top), {"t": (top, ("t",)), "k": (one, ("k",))}, "t")
-    assert rungs[1].ids == ("k",) and rungs[1].label == "+ the teacher's answers (KD from large)"
-
-
-def test_gains_are_over_shared_seeds_and_the_last_step_that_was_run() -> None:
-    top = _glue("pkd", "base")
-    rungs = [
-        ablation.Rung("start", "alone", top, ("a0", "a1")),
-        ablation.Rung("teacher", "+ kd", top, ()),
-        ablation.Rung("method", "+ pkd", top, ("p1", "p2")),
-    ]
-    scores = {"a0": 0.1, "a1": 0.5, "p1": 0.8, "p2": 0.9}
-    rows = ablation.table(rungs, scores, {"a0": 0, "a1": 1, "p1": 1, "p2": 2})
-    assert _mean(rows, "alone") == 0.5 and math.isnan(_mean(rows, "+ kd")) and _mean(rows, "+ pkd") == 0.8
-    assert rows["gain"].iloc[2] == pytest.approx(0.3) and rows["over"].iloc[2] == "alone"
-    assert ablation.summary(rows) == "+30.0 points over alone without a teacher."
-
-
-def test_the_summary_names_each_part() -> None:
-    rows = pd.DataFrame(
-        [
-            ("Gold labels, random initial weights", "start", 0.70, 3, np.nan, ""),
-            ("+ base", "initialisation", 0.74, 3, 0.04, "Gold labels, random initial weights"),
-            ("+ kd", "teacher", 0.75, 3, 0.01, "+ base"),
-            ("+ pkd", "method", 0.748, 3, -0.002, "+ kd"),
-        ],
-        columns=["label", "kind", "mean", "n", "gain", "over"],
-    )
-    assert ablation.summary(rows) == (
-        "+4.8 points over random initial weights without a teacher: the initial weights +4.0, the teacher +1.0, "
-        "the method -0.2."
-    )
 
 
 def test_a_missing_step_is_one_click_away(store: Any, visit: Callable[..., Any]) -> None:
     made = [add(store, run_config(method, seed)) for method in ("fine-tune", "skd") for seed in range(2)]
     app = visit("compare", runs=",".join(made))
-    assert "No run yet: **the teacher" in words(app)
+    assert "Not in this comparison: **the teacher" in words(app)
     app.button(key="gains_queue_1").click().run()
     assert not app.exception
     waiting = store.runs(states=["queued"])
@@ -314,16 +207,7 @@ def test_clocks_of_different_machines_are_not_compared(store: Any, visit: Callab
     made = [add(store, run_config("fine-tune")), add(store, run_config("kd"), end="running")]
     store.record(made[1], [RunStarted({"device": "cuda", "threads": 1, "precision": "fp32"})])
     said = words(visit("compare", runs=",".join(made)))
-    assert "Their clocks do not compare" in said and "device cuda and cpu" in said
-
-
-def test_the_race_has_scores_and_losses_on_one_clock(store: Any) -> None:
-    run = add(store, run_config("kd"), score=0.8)
-    runner = comparison.racer(run, "kd", "KD", store.evaluations(run), store.metrics(run, ["loss"]), "accuracy")
-    assert runner is not None and runner.end == pytest.approx(0.6)
-    assert runner.scores.steps.tolist() == [20, 40, 60] and len(runner.losses.values) == 60
-    assert runner.scores.seconds.tolist() == pytest.approx([0.2, 0.4, 0.6])
-    assert comparison.racer(run, "kd", "KD", store.evaluations(run), store.metrics([]), "accuracy") is None
+    assert "Timings are not comparable" in said and "device cuda and cpu" in said
 
 
 def test_the_report_is_put_together_only_when_asked_for(
@@ -356,3 +240,37 @@ def test_numbers_name_the_command_that_draws_them_again(store: Any, visit: Calla
     app.session_state["compare_curves-numbers"] = True
     app.run()
     assert f"python -m kdcore report {' '.join(runs)} -o report.html" in [code.value for code in app.code]
+
+
+# --- how light the page is -----------------------------------------------------------------------------------------
+
+
+def test_compare_needs_no_torch_to_draw(store: Any, tmp_path: Path) -> None:
+    """Neither to import its parts nor for its first paint; in an interpreter of its own."""
+    made = [add(store, run_config(method, seed)) for method in ("fine-tune", "kd") for seed in range(2)]
+    code = f"""
+import sys
+import pages.parts.compare.ablation, pages.parts.compare.curves, pages.parts.compare.race, pages.parts.compare.report
+import pages.parts.compare.scope, pages.parts.compare.scores, pages.parts.compare.settings
+import pages.parts.compare.significance
+assert "torch" not in sys.modules, "imported with the parts"
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file({str(ROOT / "app.py")!r}, default_timeout=120).run()
+app.query_params["runs"] = {",".join(made)!r}
+app.switch_page("pages/compare.py").run()
+assert not app.exception and not app.error, (app.exception, app.error)
+assert [frame for frame in app.dataframe if "Δ to baseline" in frame.value], "nothing was drawn"
+assert "torch" not in sys.modules, "the first paint loads torch"
+"""
+    settings = os.environ | {"KD_CACHE_DIR": str(tmp_path), "KD_READ_ONLY": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=settings, capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_first_visit_compares_runs_of_one_protocol(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config(method, seed)) for method in ("fine-tune", "kd") for seed in range(2)]
+    add(store, run_config("kd", train={"epochs": 3, "seed": 0, "max_length": 32}))
+    app = visit("compare")
+    assert set(app.multiselect(key="compare_runs").value) == set(made)

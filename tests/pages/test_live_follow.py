@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import streamlit as st
 
+from kdcore.analysis.series import series
 from kdcore.events import Evaluated, RunStarted, StepDone
 from kdcore.figures import curves
-from kdcore.figures.curves import series
 from pages.parts.common import loss_equation, plot
 from pages.parts.live.point_cache import KINDS, Followed, follow
 from tests.helpers.store_factory import add, grow, run_config, words

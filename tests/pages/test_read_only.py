@@ -135,7 +135,7 @@ def _calls(path: Path) -> Iterator[str]:
 
 def test_there_is_one_door_to_the_store_and_one_to_the_worker() -> None:
     """What does not come through them would not be guarded."""
-    doors = {"kdcore.store.open_store": "selection.py", "kdcore.runs.worker.jobs": "strip.py"}
+    doors = {"kdcore.store.open_store": "run_picker.py", "kdcore.runs.worker.jobs": "sidebar.py"}
     for path in [ROOT / "app.py", *(ROOT / "pages").rglob("*.py")]:
         for name in _calls(path):
             assert doors.get(name, path.name) == path.name, f"{path.name} imports {name}"

@@ -12,13 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from kdcore import report
-from kdcore.analysis import comparison
-from kdcore.analysis.significance import in_words
+from kdcore.analysis.comparison import compare
 from kdcore.cli import app
 from kdcore.errors import UserError
 from kdcore.events import Probed
 from kdcore.figures.template import PLOTLY_JS
-from kdcore.report.parts import inert, prose, said
+from kdcore.report.parts import escape, inert, prose
 from kdcore.store import Store, open_store
 from tests.helpers.store_factory import add, run_config
 
@@ -79,10 +78,8 @@ def test_it_holds_what_the_page_shows(store: Store, runs: list[str]) -> None:
                   "Speed", "Settings that differ", "The methods", "The runs", "How it was computed"):  # fmt: skip
         assert words in [title for _, title in headings], words
     assert "81.0 ± 1.0 (N=3)" in page.text and "+10.0 ± 0.0 (N=3)" in page.text
-    frame = store.runs()
-    kd, alone = (frame[frame["method"] == method] for method in ("kd", "fine-tune"))
-    verdict = in_words(comparison.verdict(kd, alone, "accuracy"), "KD, 2 x 32", "Fine-tuning alone, 2 x 32")
-    assert " ".join(verdict) in page.text
+    ((_, answer),) = compare(store, store.runs())[0].answers()
+    assert f"{answer.headline} {answer.sentence}" in page.text
     for words in (
         "synthetic task", "Where this differs from the paper.", "( 1 − α ) hard + α soft", "Test CPU",
         "Settings in which the groups differ", "Made on 2026-01-02", "validation: 1000 rows", f"report {runs[0]}",
@@ -135,7 +132,7 @@ def test_typed_text_is_never_markup(store: Store) -> None:
 
 
 def test_text_and_data_are_made_harmless() -> None:
-    assert said('<a href="x">') == "&lt;a href=&quot;x&quot;&gt;"
+    assert escape('<a href="x">') == "&lt;a href=&quot;x&quot;&gt;"
     assert inert({"x": "</script>&"}) == '{"x": "\\u003c/script\\u003e\\u0026"}'
     assert prose("read on `select` only", "Note.") == "<p><strong>Note.</strong> read on <code>select</code> only</p>"
 

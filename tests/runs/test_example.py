@@ -9,7 +9,7 @@ import pytest
 
 from kdcore.data import load
 from kdcore.engine.results import teacher_folders
-from kdcore.engine.teachers import teacher_folder
+from kdcore.engine.teacher_source import teacher_folder
 from kdcore.errors import CorruptError, UserError
 from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs import example

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
+from kdcore.analysis.comparison import compare
 from kdcore.errors import UserError
 from kdcore.events import RunFinished, RunStarted
+from kdcore.identity import config_hash
 from kdcore.runs import sweep
-from kdcore.store import config_hash
+from kdcore.settings_file import read_settings
 
 GRID = """
 name: pairs
@@ -109,12 +110,12 @@ def test_files_that_cannot_be_read_say_so(tmp_path):
     for path, content in ((tmp_path / "binary", b"\xff\xfe\x00\x80"), (tmp_path / "huge", b"x" * 1_100_000)):
         path.write_bytes(content)
         with pytest.raises(UserError) as caught:
-            sweep.read_settings(path)
+            read_settings(path)
         assert str(path) in caught.value.problem
     with pytest.raises(UserError):
-        sweep.read_settings(tmp_path / "absent")
+        read_settings(tmp_path / "absent")
     with pytest.raises(UserError):
-        sweep.read_settings(tmp_path)
+        read_settings(tmp_path)
 
 
 def test_finished_runs_are_skipped_and_failed_ones_tried_again(store, grid, script):
@@ -172,7 +173,7 @@ def test_run_under_another_process_is_left_to_it(store, grid, script):
 def test_queueing_twice_adds_nothing(store, grid):
     cells = sweep.expand(sweep.read_grid(grid))
     ids = sweep.queue(store, cells, "pairs")
-    assert sweep.queue(store, cells, "pairs") == ids == sweep.found_ids(store, cells)
+    assert sweep.queue(store, cells, "pairs") == ids == sweep.run_ids(store, cells)
     assert len(store.runs()) == len(cells) == len(set(ids))
 
 
@@ -189,74 +190,18 @@ def test_table_has_mean_deviation_and_count_of_the_seeds(store, grid):
         yield RunFinished({"seconds": 2.0})
 
     sweep.run_here(store, cells, "pairs", train)
-    table = sweep.summary(sweep.results(store, cells))
-    mrpc = table[table.task == "mrpc"]
-    assert list(mrpc.label) == ["PKD-Last", "kd", "fine-tune", "KD-small"]
-    assert list(mrpc.n) == [3] * 4
-    assert mrpc["mean"].iloc[0] == pytest.approx(0.71) and mrpc["std"].iloc[0] == pytest.approx(0.01)
-    sst2 = table[table.task == "sst2"]
-    assert list(sst2.n) == [1] * 4 and sst2["std"].isna().all()
-    words = sweep.verdicts(sweep.results(store, cells))
-    assert len(words) == 2 and all("Not enough seeds" in sentence for sentence in words)
-    assert "3 paired seeds" in words[0] and "1 paired seed," in words[1]
-
-
-def frame(**scores: list[float]) -> pd.DataFrame:
-    rows = [
-        {"task": "t", "student": "s", "init": "i", "protocol": "p", "label": label, "seed": seed, "score": score,
-         "metric": "accuracy", "name": label, "id": f"{label}{seed}", "method": label, "options": "", "teachers": "",
-         "config_hash": f"{label}{seed}", "latency_ms": 1.0, "parameters": 5, "seconds": 1.0}
-        for label, values in scores.items()
-        for seed, score in enumerate(values)
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def test_six_paired_seeds_that_agree_make_a_winner_with_its_test_named():
-    base = [0.50, 0.51, 0.52, 0.53, 0.54, 0.55]
-    better = [value + 0.02 + 0.002 * i for i, value in enumerate(base)]
-    # gaps 2.0, 2.2, ..., 3.0 points: mean 2.5, standard error 0.374 / sqrt(6), t(5) = 2.571
-    said = sweep.verdicts(frame(b=base, a=better))[0]
-    assert said.startswith("t, s, i: Yes. a is better than b by 2.5 points (95% interval +2.1 to +2.9).")
-    assert said.endswith("(seeds 0, 1, 2, 3, 4, 5; scores only; paired t-test over seeds; p < 0.001)")
-    few = sweep.verdicts(frame(b=base[:5], a=better[:5]))[0]
-    assert "Not enough seeds. 5 paired seeds, a verdict needs 6. So far a is ahead by 2.4 points." in few
-
-
-def test_six_seeds_that_disagree_make_no_winner():
-    a, b = [0.5, 0.6, 0.5, 0.6, 0.5, 0.7], [0.6, 0.5, 0.6, 0.5, 0.6, 0.5]
-    assert "no winner between a and b" in sweep.verdicts(frame(a=a, b=b))[0]
-    assert "no winner" in sweep.verdicts(frame(a=a, b=a))[0]
-    assert sweep.verdicts(frame(a=a)) == []
-
-
-def test_only_seeds_that_both_have_are_paired():
-    values = [0.5 + 0.01 * i for i in range(8)]
-    one = frame(a=[value + 0.1 for value in values], b=values)
-    one = one[~((one.label == "b") & (one.seed < 3))]
-    assert "5 paired seeds, a verdict needs 6" in sweep.verdicts(one)[0]
-
-
-def test_the_command_line_and_the_page_give_one_verdict():
-    from kdcore.analysis.comparison import verdict
-    from kdcore.analysis.significance import in_words
-
-    runs = frame(b=[0.5, 0.52, 0.49, 0.51, 0.5, 0.53], a=[0.51, 0.5, 0.52, 0.53, 0.51, 0.55])
-    page = " ".join(in_words(verdict(runs[runs.label == "a"], runs[runs.label == "b"], "accuracy"), "a", "b"))
-    assert page in sweep.verdicts(runs)[0]
-
-
-def test_labels_tell_apart_what_differs_and_merge_what_does_not():
-    runs = frame(kd=[0.5, 0.6])
-    runs["options"] = ["temperature=2", "temperature=4"]
-    assert sorted(sweep.labelled(runs).label) == ["kd (temperature=2)", "kd (temperature=4)"]
-    runs["options"] = ""
-    runs["teachers"] = ["big", ""]
-    assert sorted(sweep.labelled(runs).label) == ["kd (big)", "kd (none)"]
-    runs["teachers"] = "big"
-    assert list(sweep.labelled(runs).label) == ["kd", "kd"]
-    runs["config_hash"] = "same"
-    assert len(sweep.labelled(runs)) == 1
+    assert set(sweep.run_ids(store, cells)) == set(store.runs()["id"]) and len(store.runs()) == len(cells)
+    mrpc, sst2 = sorted(compare(store, store.runs(), names=sweep.names(cells)), key=lambda one: one.task)
+    table = mrpc.summary()
+    assert [label.split(",")[0] for label in table.label] == ["Fine-tuning alone", "PKD-Last", "KD", "KD-small"]
+    assert list(table.n) == [3] * 4 and mrpc.labels[mrpc.baseline].startswith("Fine-tuning alone")
+    assert table["mean"].iloc[1] == pytest.approx(0.71) and table["std"].iloc[1] == pytest.approx(0.01)
+    assert table["gap"].iloc[1] == pytest.approx(0.2) and table["gap_n"].iloc[1] == 3
+    assert list(sst2.summary().n) == [1] * 4 and sst2.summary()["std"].isna().all()
+    for comparison, count in ((mrpc, "3 paired seeds"), (sst2, "1 paired seed,")):
+        assert len(comparison.answers()) == 3
+        assert all(answer.headline == "Not enough seeds." for _, answer in comparison.answers())
+        assert all(count in answer.sentence for _, answer in comparison.answers())
 
 
 def test_grid_in_the_modules_own_words_is_a_grid(tmp_path):

@@ -25,7 +25,7 @@ from pydantic import Field, field_validator
 
 from kdcore.config import Settings, StudentSpec, TrainConfig
 from kdcore.errors import UserError
-from kdcore.runs.sweep import checked, merged, read_settings
+from kdcore.settings_file import merged, read_settings, validate
 from kdcore.tasks import TASKS
 
 FOLDER = Path(__file__).resolve().parent
@@ -84,7 +84,7 @@ def presets() -> dict[str, Preset]:
     """
     from kdcore.methods import METHODS, resolve
 
-    recipes = {path.stem: checked(Preset, read_settings(path), path.name) for path in FOLDER.glob("*.yaml")}
+    recipes = {path.stem: validate(Preset, read_settings(path), path.name) for path in FOLDER.glob("*.yaml")}
     for key, preset in recipes.items():
         try:
             for task in ("", *preset.tasks):

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pandas as pd
 import streamlit as st
 
+from kdcore.analysis.race import Replay
 from kdcore.errors import UserError
-from kdcore.figures.race import Replay
 from kdcore.figures.template import Figure
 from pages.parts.common.plot import Click, Drawn, OnClick, drawn, plot
 from pages.parts.common.text import plain, sentence
@@ -83,7 +83,7 @@ def figure(
     with guarded(what):
         made = build()
         picture = made if isinstance(made, Drawn) else drawn(made)
-        alt = picture.said if replay is None else f"{picture.said}. {replay.said[-1][1]}"
+        alt = picture.said if replay is None else f"{picture.said}. {replay.comments[-1][1]}"
         click = plot(picture, key=key, alt=alt, on_click=on_click, follows=follows, replay=replay)
         if caption:
             st.caption(caption)

@@ -20,7 +20,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kdcore.figures.race import Replay
+from kdcore.analysis.race import Replay
 from kdcore.figures.template import CONFIG, PLOTLY_JS, Figure, summary
 
 HERE = Path(__file__).resolve().parent

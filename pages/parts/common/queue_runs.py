@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from kdcore.config import RunConfig
+from kdcore.errors import UserError
 from pages.parts.common import cards
 from pages.parts.common.read_only import action
 from pages.parts.common.run_picker import MOST_RUNS, remember_many, the_store
-from pages.parts.launch.preview import check_room
+
+MOST_QUEUED = 200
 
 
 def with_seed(run: RunConfig, seed: int) -> RunConfig:
@@ -25,20 +27,43 @@ def offer(label: str, runs: Sequence[RunConfig], key: str, help: str | None = No
     if action(label, key=key, icon=":material/playlist_add:", help=help):
         with cards.guarded("The runs could not be queued"):
             ids = _queue(runs)
-            kept = list(st.session_state.get("runs", []))
-            remember_many([*kept, *(run for run in ids if run not in kept)][:MOST_RUNS])
+            _remember(ids)
             st.session_state["queued_here"] = len(ids)
             st.rerun()
 
 
-def said() -> None:
+def add(label: str, runs: Sequence[str], key: str) -> None:
+    """A button that adds these runs of the store to the comparison."""
+    if st.button(label, key=key, icon=":material/playlist_add:"):
+        _remember(runs)
+        st.rerun()
+
+
+def confirm() -> None:
     """Confirms, once, what the last click queued."""
     if count := st.session_state.pop("queued_here", 0):
         st.toast(f"{count} run{'s' if count > 1 else ''} queued. Results appear here when they are done.")
 
 
+def check_queue(runs: int) -> None:
+    """Raises UserError where so many more runs would make the queue too long."""
+    if len(the_store().runs(states=["queued"])) + runs > MOST_QUEUED:
+        raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Live")
+
+
 def _queue(runs: Sequence[RunConfig]) -> list[str]:
     """Queues what is not there yet; a run that is queued, under way or done already is not queued twice."""
-    check_room(len(runs))
+    from kdcore.methods import resolve  # brings torch: on the click
+
+    check_queue(len(runs))
     store = the_store()
-    return [store.ensure(run)[0] for run in runs]
+    ids = []
+    for run in runs:
+        options = resolve(run.method, run.options)[1].model_dump(mode="json")
+        ids.append(store.ensure(run.model_copy(update={"options": options}))[0])
+    return ids
+
+
+def _remember(runs: Sequence[str]) -> None:
+    chosen = list(st.session_state.get("runs", []))
+    remember_many([*chosen, *(run for run in runs if run not in chosen)][:MOST_RUNS])

@@ -6,14 +6,14 @@ const TICK = 33 // milliseconds between two pictures, at the least
 const LOST = 250 // a longer gap between two pictures (another tab was in front) does not count
 const SHORTEST = 2, USUAL = 12 // seconds a whole replay takes at the highest speed, and at first
 
-const replays = new WeakMap() // the plot's element -> { clock, end, said, lines, heads, playing, ... }
+const replays = new WeakMap() // the plot's element -> { clock, end, comments, lines, heads, playing, ... }
 
 function replay(frame, place, data) {
   if (!data.replay) return
   const race = replays.get(place) ?? {}
-  const { end, said } = data.replay
+  const { end, comments } = data.replay
   const same = race.revision === data.revision && race.end === end
-  Object.assign(race, { end, said, revision: data.revision, clock: same ? race.clock : end }, tracks(place))
+  Object.assign(race, { end, comments, revision: data.revision, clock: same ? race.clock : end }, tracks(place))
   replays.set(place, race)
   if (!race.bar) controls(frame, place, race)
   if (!same) speeds(race)
@@ -89,7 +89,7 @@ function show(place, race) {
   const still = { mode: "immediate", frame: { duration: 0, redraw: false }, transition: { duration: 0 } }
   window.Plotly.animate(place, { data: [...lines, ...ends], traces }, still)
     .catch(() => {}) // the next picture took its place
-  const words = race.said.findLast(([from]) => from <= race.clock)?.[1] ?? ""
+  const words = race.comments.findLast(([from]) => from <= race.clock)?.[1] ?? ""
   if (race.words.textContent !== words) race.words.textContent = words
   race.slider.value = race.clock
   race.clockWords.textContent = moment(race.clock)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from kdcore.analysis.comparison import racer
-from kdcore.figures import palette, race
+from kdcore.analysis import race as clock
+from kdcore.analysis.comparison import Comparison
+from kdcore.figures import race
+from kdcore.methods.catalog import title_of
 from kdcore.store import Store
 from pages.parts.common import cards
 from pages.parts.common.run_picker import told_apart
@@ -23,34 +25,30 @@ HOW = (
 )
 
 
-def show(
-    store: Store, runs: pd.DataFrame, metrics: pd.DataFrame, evaluations: pd.DataFrame, baseline: str, metric: str
-) -> None:
-    """The race of two runs that a person chooses.
-
-    Args:
-        runs: the comparison's, of one task, with group and label. baseline: the group that the second is taken from.
-    """
+def show(store: Store, comparison: Comparison, metrics: pd.DataFrame, evaluations: pd.DataFrame) -> None:
+    """The race of two runs that a person chooses."""
     st.subheader("Race", anchor=False)
+    runs, metric = comparison.runs, comparison.metric
     ran = runs[runs["id"].isin(metrics.loc[metrics["kind"] == "loss", "run"].unique())]
     if len(ran) < 2:
         st.caption("Choose two runs that have been trained to see them race.")
         return
-    first, second = _pair(ran, baseline)
+    first, second = _pair(ran, comparison.baseline)
     if first == second:
         st.caption("Choose two different runs.")
         return
     pair = [ran[ran["id"] == run].iloc[0] for run in (first, second)]
     names = _names(pair)
-    one, other = (
-        racer(run["id"], run["method"], name, evaluations, metrics, metric)
+    racers = (
+        clock.racer(run["id"], run["method"], name, evaluations, metrics, metric)
         for run, name in zip(pair, names, strict=True)
     )
+    one, other = racers
     if one is None or other is None:
         cards.empty("One of the two has not noted its times, so it cannot race.")
         return
-    table = race.moments(one, other)
-    replay = race.replay(table)
+    table = clock.moments(one, other)
+    replay = clock.replay(table)
     dark = cards.dark()
     cards.figure(
         lambda: race.figure(one, other, f"{metric_title(metric)}, dev split", dark),
@@ -66,16 +64,16 @@ def show(
 def _pair(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
     """Two list boxes, tied to `?race=first,second`; the runs of `_suggested` until two are chosen."""
     ids = list(ran["id"])
-    at = tuple(st.query_params.get("race", "").split(","))
-    if len(at) != 2 or not set(at) <= set(ids):
+    pair = tuple(st.query_params.get("race", "").split(","))
+    if len(pair) != 2 or not set(pair) <= set(ids):
         st.query_params.pop("race", None)  # of other runs
-        at = _suggested(ran, baseline)
-    words = told_apart({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for _, run in ran.iterrows()})
-    for key, run in zip(KEYS, at, strict=True):
+        pair = _suggested(ran, baseline)
+    labels = told_apart({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for _, run in ran.iterrows()})
+    for key, run in zip(KEYS, pair, strict=True):
         st.session_state[key] = run
     with st.container(horizontal=True):
         first, second = (
-            st.selectbox(label, ids, format_func=lambda run: words.get(run, run), key=key, on_change=_remember)
+            st.selectbox(label, ids, format_func=lambda run: labels.get(run, run), key=key, on_change=_remember)
             for label, key in zip(("First", "Second"), KEYS, strict=True)
         )
     return first, second
@@ -98,7 +96,7 @@ def _suggested(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
 
 def _names(pair: list[pd.Series]) -> list[str]:
     """As short as tells the two apart: the methods, else all that the label says, and the seed."""
-    for names in ([palette.style(run["method"]).label for run in pair], [run["label"] for run in pair]):
+    for names in ([title_of(run["method"]) for run in pair], [run["label"] for run in pair]):
         if names[0] != names[1]:
             return names
     return list(told_apart({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for run in pair}).values())
@@ -109,7 +107,7 @@ def _machine(store: Store, first: str, second: str) -> str:
     facts = [store.get(run).facts for run in (first, second)]
     unlike = [name for name in MACHINE if facts[0].get(name) != facts[1].get(name)]
     if not unlike:
-        where = listed(plain(facts[0][name]) for name in MACHINE[:1] if facts[0].get(name))
-        return f"Both on {where or 'one machine'}, each by its own clock. Drag the clock, or let it run."
-    said = "; ".join(f"{name} {plain(facts[0].get(name))} and {plain(facts[1].get(name))}" for name in unlike)
-    return f"**Their clocks do not compare**: they differ in {said}."
+        hardware = listed(plain(facts[0][name]) for name in MACHINE[:1] if facts[0].get(name))
+        return f"Both on {hardware or 'one machine'}, each by its own clock. Drag the clock, or let it run."
+    differing = "; ".join(f"{name} {plain(facts[0].get(name))} and {plain(facts[1].get(name))}" for name in unlike)
+    return f"**Timings are not comparable**: the runs differ in {differing}."

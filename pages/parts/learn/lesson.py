@@ -18,10 +18,12 @@ import streamlit as st
 from pydantic import Field
 
 from kdcore.config import RunConfig, Settings
+from kdcore.identity import config_hash
 from kdcore.methods import METHODS
 from kdcore.runs.demo import demo_runs
-from kdcore.runs.sweep import Grid, checked, expand, read_settings
-from kdcore.store import ACTIVE, config_hash
+from kdcore.runs.sweep import Grid, expand
+from kdcore.settings_file import read_settings, validate
+from kdcore.store import ACTIVE
 from kdcore.tasks import TASKS
 from pages.parts.common import cards
 from pages.parts.common.read_only import action, read_only
@@ -75,7 +77,7 @@ def lessons() -> dict[str, Lesson]:
     Raises:
         UserError: a file that does not read; the field is named.
     """
-    found = {path.stem: checked(Lesson, read_settings(path), path.name) for path in FOLDER.glob("*.yaml")}
+    found = {path.stem: validate(Lesson, read_settings(path), path.name) for path in FOLDER.glob("*.yaml")}
     return dict(sorted(found.items(), key=lambda item: item[1].number))
 
 

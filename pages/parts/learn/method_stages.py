@@ -7,7 +7,7 @@ from functools import partial
 import streamlit as st
 
 from kdcore.figures import method_picture
-from kdcore.figures.layers import map_words
+from kdcore.figures.layers import describe_map
 from kdcore.methods import METHODS, Method, MethodConfig
 from kdcore.methods.docs import tensors_text
 from kdcore.methods.introspect import StageInfo, stages_of
@@ -41,7 +41,7 @@ def picture(method: type[Method], config: MethodConfig, setup: Setup, row: RunRo
             dark=cards.dark(),
         ),
         "learn_picture",
-        f"Lines join what is compared. {map_words(info.layer_map)}" if info.needs.teacher
+        f"Lines join what is compared. {describe_map(info.layer_map)}" if info.needs.teacher
         else "The student learns from the gold labels alone.",
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from kdcore.figures.curves import Series
+from kdcore.analysis.series import Series
 from kdcore.store import RunRow, Store
 
 KINDS = ("loss", "raw", "weighted", "gradient_share", "note")

@@ -1,0 +1,64 @@
+"""What a finished run left in its folder that numpy alone can read: predictions, and where its teachers are."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdcore.errors import CorruptError
+
+Arrays = dict[str, NDArray[Any]]
+"""logits [rows, outputs], labels [rows], ids [rows]."""
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def teacher_folders(folder: Path) -> dict[str, Path]:
+    """Name -> model folder of the run's teachers, those that still exist."""
+    listed = folder / "teachers.json"
+    if not listed.exists():
+        return {}
+    try:
+        named = json.loads(listed.read_text())
+        return {str(name): Path(path) for name, path in named.items() if Path(path).is_dir()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CorruptError(
+            "run", f"{folder.name}/teachers.json cannot be read", "clone the run to train anew"
+        ) from error
+
+
+def predictions(folder: Path) -> dict[tuple[str, str], Arrays]:
+    """(split, model) -> its arrays; the model is "student" or a teacher's name.
+
+    Raises:
+        CorruptError: a file cannot be read.
+    """
+    arrays = {}
+    for file in sorted((folder / "predictions").glob("*.npz")):
+        split, _, model = file.stem.partition(".")
+        arrays[split, model] = _arrays(file)
+    return arrays
+
+
+def student_predictions(folder: Path, split: str) -> Arrays | None:
+    """The student's arrays on one split; None where they are not stored.
+
+    Raises:
+        CorruptError: the file cannot be read.
+    """
+    file = folder / "predictions" / f"{split}.student.npz"
+    return _arrays(file) if file.exists() else None
+
+
+def _arrays(file: Path) -> Arrays:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in ("logits", "labels", "ids")}
+    except _UNREADABLE as error:
+        problem = f"{file.name} of {file.parent.parent.name} cannot be read"
+        raise CorruptError("run", problem, "clone the run") from error

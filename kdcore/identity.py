@@ -1,0 +1,144 @@
+"""When are two runs the same? The only place that answers: for lists, comparisons, sweeps, reports and lessons.
+
+Four questions, from the strictest to the loosest:
+
+* the same run: `config_hash`, equal settings but for the name a person gave. A sweep skips such a run.
+* the same group: `group_key`, the same student but for chance. Its runs differ in the seed and in `NEUTRAL` settings.
+* the same protocol: `protocol_key`, what a fair comparison of two methods holds fixed (data, size, start, training).
+* a pair: `environment`, one version on one machine; only such runs of one seed share data order, weights and rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from kdcore.config import RunConfig, TeacherSpec
+
+NEUTRAL: dict[str, str] = {
+    "name": "what a person calls the run",
+    "probes": "measured beside the training, from which it draws nothing at random",
+    "train.device": "where the work is done; a pair of runs is taken within one machine",
+    "train.threads": "how many cores share the work; sums are rounded in another order",
+    "train.log_every": "which steps are written down",
+    "train.checkpoint_every": "how often an interruption can be resumed from",
+    "train.teacher_cache": "a frozen teacher gives the same outputs, stored or computed again",
+    "train.accumulate": "a batch in parts has the gradient of the whole; only rounding and dropout masks differ",
+}
+"""Setting -> why two runs that differ in it are repeats of one another."""
+
+SEED = "train.seed"
+
+
+class Environment(NamedTuple):
+    """What else a repeatable number depends on. Empty where a run has not said it (not started, or an old one)."""
+
+    version: str
+    machine: str
+
+
+def config_hash(config: RunConfig) -> str:
+    """The same run: sha256 over everything that defines the student; the run's name does not."""
+    return _digest(config.model_dump(mode="json", exclude={"name"}))
+
+
+def group_key(config: RunConfig) -> str:
+    """The same student but for the seed: 10 hex digits.
+
+    >>> from kdcore.config import RunConfig
+    >>> first = RunConfig(task="mrpc", method="kd", name="first")
+    >>> again = RunConfig(task="mrpc", method="kd", train={"seed": 1, "log_every": 5})
+    >>> group_key(first) == group_key(again)
+    True
+    """
+    return _digest(essential(config.model_dump(mode="json")))[:10]
+
+
+def protocol_key(config: RunConfig) -> str:
+    """Equal where nothing but method, teachers and seed differs: same data, size, start and training. 12 hex digits."""
+    return _digest([content for _, content in sorted(protocol(config).items())])[:12]
+
+
+def essential(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat settings that make a student what it is: all but the seed and `NEUTRAL` ones."""
+    aside = (SEED, *NEUTRAL)
+    parts = tuple(f"{name}." for name in aside)
+    return {key: value for key, value in flatten(settings).items() if key not in aside and not key.startswith(parts)}
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `train.lr` -> value; lists of settings get an index: `teachers[0].where`."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        elif isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
+            for index, item in enumerate(value):
+                flat.update(flatten(item, f"{name}[{index}]."))
+        else:
+            flat[name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def protocol(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """What a fair comparison holds fixed, by topic: data, size, start, length (steps) and training; flat settings.
+
+    >>> sorted(protocol(RunConfig(task="mrpc", method="kd")))
+    ['data', 'size', 'start', 'steps', 'training']
+    """
+    train = essential({"train": config.train.model_dump(mode="json")})
+    names = {"data": _DATA, "steps": _STEPS}
+    topics = {topic: {key: train.pop(f"train.{key}") for key in keys} for topic, keys in names.items()}
+    own = config.own and config.own.model_dump(mode="json")
+    size = config.student.model_dump(mode="json", include={"layers", "width", "heads", "intermediate"})
+    if config.student.width is None or config.student.heads is None:
+        size["as"] = _model(_reference(config))
+    return {
+        "data": {"task": config.task, **topics["data"]} | ({"own": own} if own else {}),
+        "size": size,
+        "start": _start(config),
+        "steps": topics["steps"],
+        "training": {key.removeprefix("train."): value for key, value in train.items()},
+    }
+
+
+_DATA = ("max_length", "max_train_rows", "select_fraction")
+_STEPS = ("epochs", "max_steps", "batch_size", "early_stop")
+
+
+def _start(config: RunConfig) -> dict[str, Any]:
+    """Where the student's weights come from. The base of a run without a teacher is that of another's teacher."""
+    student = config.student
+    start: dict[str, Any] = {"init": student.init}
+    if student.init == "random":
+        return start
+    start["init_layers"] = student.model_dump(mode="json")["init_layers"]
+    if student.init == "checkpoint":
+        return start | {"from": student.checkpoint}
+    if student.init == "base":
+        return start | {"from": _model(_reference(config))}
+    teacher = config.teachers[0] if config.teachers else None
+    return start | {"from": teacher and teacher.model_dump(mode="json", exclude={"name"})}
+
+
+def _reference(config: RunConfig) -> TeacherSpec | None:
+    """Whose base fills what the student's settings leave open."""
+    return config.base or (config.teachers[0] if config.teachers else None)
+
+
+def _model(spec: TeacherSpec | None) -> str | None:
+    return f"{spec.source}:{spec.where}" if spec else None
+
+
+def environment(facts: Mapping[str, Any]) -> Environment:
+    """Version and machine of a run, from its facts."""
+    version = str(facts.get("kdcore") or "")
+    machine = " ".join(str(facts[key]) for key in ("hardware", "device") if facts.get(key))
+    return Environment(version, machine)
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

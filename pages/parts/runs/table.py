@@ -1,0 +1,94 @@
+"""The table of all runs: what is listed, and which rows are chosen."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts.common.text import metric_title, one_line, task_title
+
+
+def choose(runs: pd.DataFrame) -> pd.DataFrame:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        search = st.text_input(
+            "Search", key="runs_search", placeholder="name, method, task, tag or note", max_chars=100
+        )
+        tasks = sorted(set(runs["task"]))
+        task = st.selectbox(
+            "Task",
+            ["all", *tasks],
+            key="runs_task",
+            format_func=lambda key: "All tasks" if key == "all" else task_title(key),
+        )
+        states = st.multiselect("State", sorted(set(runs["state"])), key="runs_states", placeholder="All states")
+        st.checkbox("Show archived", key="runs_archived")
+    if task != "all":
+        runs = runs[runs["task"] == task]
+    if states:
+        runs = runs[runs["state"].isin(states)]
+    if search.strip():
+        text = runs[["id", "name", "method", "task", "note"]].astype(str).agg(" ".join, axis=1)
+        text = text + " " + runs["tags"].map(lambda tags: " ".join(map(str, tags)))
+        runs = runs[text.str.contains(search.strip(), case=False, regex=False)]
+    return runs.reset_index(drop=True)
+
+
+def pick(runs: pd.DataFrame) -> list[str]:
+    """Draws the table and returns the ids of the chosen rows.
+
+    A table keeps its selection by position, so a new run on top would move it to another run: the key holds the order
+    of the ids, and what was chosen is put back by id.
+    """
+    ids = list(runs["id"])
+    key = "runs_table_" + hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
+    selection = [ids.index(run) for run in st.session_state.get("runs_picked", []) if run in ids]
+    view = pd.DataFrame(
+        {
+            "name": runs["name"].map(lambda name: one_line(name, 60)),
+            "state": runs["state"],
+            "task": runs["task"].map(task_title),
+            "method": runs["method"],
+            "student": runs["student"],
+            "seed": runs["seed"],
+            "score": 100 * runs["score"],
+            "gain": 100 * runs["gain"],
+            "metric": runs["metric"].map(lambda metric: metric_title(metric) if metric else ""),
+            "parameters": runs["parameters"],
+            "latency": runs["latency_ms"],
+            "time": runs["seconds"],
+            "created": runs["created"],
+            "note": runs["note"].map(lambda note: one_line(note or "", 80)),
+            "tags": runs["tags"],
+        }
+    )
+    number = st.column_config.NumberColumn
+    chosen = st.dataframe(
+        view,
+        key=key,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="multi-row",
+        selection_default={"selection": {"rows": selection}},
+        placeholder="–",
+        alt="All runs with state, task, method, score and cost",
+        column_config={
+            "score": number("dev score", format="%.1f", help="Student chosen by `select`, on the dev split"),
+            "gain": number(
+                "Δ fine-tuning",
+                format="%+.1f",
+                help="Points over fine-tuning alone with the same student, training and seed, where that has been run",
+            ),
+            "parameters": number("parameters", format="compact"),
+            "latency": number(
+                "latency (ms)", format="%.2f", help="Median for one sentence; see Speed for the hardware"
+            ),
+            "time": number("training (s)", format="%.0f"),
+            "seed": number("seed", format="%d"),
+            "created": st.column_config.DatetimeColumn("created (UTC)", format="YYYY-MM-DD HH:mm"),
+        },
+    )
+    rows = [row for row in chosen["selection"]["rows"] if row < len(ids)]
+    st.session_state["runs_picked"] = [ids[row] for row in rows]
+    return st.session_state["runs_picked"]

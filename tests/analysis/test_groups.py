@@ -1,0 +1,31 @@
+"""Labels of groups, the settings they differ in, and their numbers."""
+
+from kdcore.analysis import groups
+
+CONFIG = {
+    "name": "a",
+    "method": "kd",
+    "options": {"alpha": 0.5},
+    "teachers": [{"name": "t"}],
+    "train": {"seed": 0, "lr": 1.0},
+}
+
+
+def test_differences_list_only_what_differs() -> None:
+    other = CONFIG | {"train": {"seed": 0, "lr": 2.0}}
+    table = groups.differences({"x": CONFIG, "y": other})
+    assert table.to_dict("index") == {"train.lr": {"x": "1.0", "y": "2.0"}}
+    assert groups.differences({"x": CONFIG, "y": other}, every=True).loc["teachers", "x"] == "t"
+
+
+def test_labels_tell_groups_apart_by_what_differs() -> None:
+    other = CONFIG | {"options": {"alpha": 0.9}}
+    labels = groups.labels({"g": CONFIG, "h": other}, {"g": "KD", "h": "KD"})
+    assert labels == {"g": "KD, alpha 0.5", "h": "KD, alpha 0.9"}
+    assert groups.labels({"g": CONFIG}, {"g": "KD"}) == {"g": "KD"}
+
+
+def test_mean_and_std_in_words() -> None:
+    assert groups.format_mean(*groups.mean_and_std([1.0, 2.0, 3.0])) == "2.0 ± 1.0 (N=3)"
+    assert groups.format_mean(*groups.mean_and_std([2.0, float("nan")])) == "2.0 (N=1)"
+    assert groups.format_mean(*groups.mean_and_std([])) == "–"

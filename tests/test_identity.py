@@ -1,0 +1,108 @@
+"""When runs are the same: the same run, the same group, the same protocol, a pair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdcore import identity
+from kdcore.config import ProbeConfig, RunConfig, TrainConfig
+
+TEACHER = {"name": "big", "source": "package", "where": "minilm", "fine_tune": {}}
+
+
+def run(**changes: Any) -> RunConfig:
+    return RunConfig.model_validate({"task": "mrpc", "method": "kd", "teachers": [TEACHER]} | changes)
+
+
+neutral = st.fixed_dictionaries(
+    {},
+    optional={
+        "device": st.sampled_from(["auto", "cpu", "cuda"]),
+        "threads": st.none() | st.integers(1, 8),
+        "log_every": st.integers(1, 50),
+        "checkpoint_every": st.integers(1, 500),
+        "teacher_cache": st.booleans(),
+        "accumulate": st.sampled_from([1, 2, 4]),
+        "seed": st.integers(0, 99),
+    },
+)
+telling = st.sampled_from(
+    [
+        {"lr": 1e-3}, {"epochs": 1.0}, {"max_steps": 9}, {"batch_size": 8}, {"warmup": 0.0}, {"clip": 2.0},
+        {"dropout": 0.2}, {"max_length": 64}, {"max_train_rows": 99}, {"select_fraction": 0.2}, {"early_stop": 3},
+        {"evaluate_every": 7}, {"precision": "bf16"}, {"bucket": False}, {"weight_decay": 0.5},
+    ]
+)  # fmt: skip
+
+
+@given(train=neutral, name=st.text(max_size=20), probes=st.booleans())
+def test_seed_and_neutral_settings_change_neither_group_nor_protocol(train: Any, name: str, probes: bool) -> None:
+    other = run(train=train, name=name, probes={"latency": probes})
+    assert identity.group_key(other) == identity.group_key(run())
+    assert identity.protocol_key(other) == identity.protocol_key(run())
+
+
+@given(train=neutral, change=telling)
+def test_any_other_training_setting_changes_both(train: Any, change: Any) -> None:
+    first, other = run(train=train), run(train=train | change)
+    assert identity.group_key(first) != identity.group_key(other)
+    assert identity.protocol_key(first) != identity.protocol_key(other)
+
+
+def test_every_training_setting_is_neutral_or_telling() -> None:
+    """A setting that is added must be judged: with its reason, or by its place in the protocol."""
+    aside = {name.removeprefix("train.") for name in (*identity.NEUTRAL, identity.SEED) if name.startswith("train.")}
+    topics = identity.protocol(run())
+    judged = {name for topic in ("data", "steps", "training") for name in topics[topic]} - {"task"}
+    assert judged | aside == set(TrainConfig.model_fields) and not judged & aside
+    assert all(reason and reason[0].islower() for reason in identity.NEUTRAL.values())
+    assert identity.protocol(run(probes=ProbeConfig(latency=False))) == topics
+
+
+def test_the_same_run_has_all_settings_but_the_name() -> None:
+    assert identity.config_hash(run(name="a")) == identity.config_hash(run(name="b"))
+    for change in ({"train": {"seed": 1}}, {"train": {"log_every": 5}}, {"probes": {"latency": False}}):
+        assert identity.config_hash(run(**change)) != identity.config_hash(run())
+
+
+@pytest.mark.parametrize(
+    ("change", "topic"),
+    [
+        ({"task": "rte"}, "data"),
+        ({"student": {"layers": 4}}, "size"),
+        ({"student": {"init_layers": "last"}}, "start"),
+        ({"student": {"init": "teacher"}}, "start"),
+        ({"train": {"epochs": 9}}, "steps"),
+        ({"train": {"lr": 0.1}}, "training"),
+    ],
+)
+def test_what_differs_has_a_topic(change: Any, topic: str) -> None:
+    one, other = identity.protocol(run()), identity.protocol(run(**change))
+    assert [name for name in one if one[name] != other[name]] == [topic]
+
+
+def test_a_base_stands_for_the_teacher_it_is_the_base_of() -> None:
+    alone = run(method="fine-tune", teachers=[], base=TEACHER)
+    assert identity.protocol_key(alone) == identity.protocol_key(run())
+    elsewhere = run(method="fine-tune", teachers=[], base=TEACHER | {"where": "other"})
+    assert identity.protocol_key(elsewhere) != identity.protocol_key(run())
+    explicit = {"layers": 2, "width": 32, "heads": 2, "init": "random"}
+    assert identity.protocol_key(run(student=explicit)) == identity.protocol_key(
+        run(method="fine-tune", teachers=[], student=explicit)
+    )
+
+
+def test_method_options_and_teachers_make_groups_not_protocols() -> None:
+    for change in ({"method": "pkd"}, {"options": {"alpha": 0.1}}, {"teachers": [TEACHER, TEACHER | {"name": "b"}]}):
+        assert identity.group_key(run(**change)) != identity.group_key(run())
+        assert identity.protocol_key(run(**change)) == identity.protocol_key(run())
+
+
+def test_an_environment_is_version_and_machine() -> None:
+    facts = {"kdcore": "0.1.0", "hardware": "EPYC", "device": "cpu", "threads": 2}
+    assert identity.environment(facts) == ("0.1.0", "EPYC cpu")
+    assert identity.environment({}) == ("", "")
