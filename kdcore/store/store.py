@@ -78,7 +78,7 @@ class Store:
             if not found:
                 return add_row(connection, run, None, sweep), "queued"
             run_id, state = next(iter(found.values()))
-            if "queued" in MOVES.get(state, ()) and state not in ACTIVE:
+            if "queued" in MOVES.get(state, ()):
                 connection.execute(runs.update().where(runs.c.id == run_id).values(_AGAIN | {"position": _last()}))
                 state = "queued"
             return run_id, state
@@ -291,7 +291,11 @@ class Store:
         self._move_state(run_id, "cancelled", {"state": "cancelled", "finished": time.time()})
 
     def requeue(self, run_id: str) -> None:
-        """Puts an ended, unfinished run at the end of the queue: it resumes from its checkpoint."""
+        """Puts an ended, unfinished run at the end of the queue: it resumes from its checkpoint.
+
+        Raises:
+            UserError: it is done, waits already, or a worker has it: two processes must never train one run.
+        """
         self._move_state(run_id, "queued", _AGAIN | {"position": _last()})
 
     def move(self, run_id: str, places: int) -> None:
@@ -352,7 +356,9 @@ class Store:
         with database.write(self.engine) as connection:
             row = find_row(connection, run_id)
             if state not in MOVES.get(row.state, STATES):
-                raise UserError("run", f"{run_id} is {row.state} and cannot become {state}", _advice(row.state))
+                holder = f" in process {row.pid} on {row.host}" if row.state in ACTIVE and row.pid else ""
+                problem = f"{run_id} is {row.state}{holder} and cannot become {state}"
+                raise UserError("run", problem, _advice(row.state))
             connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
 
 
