@@ -16,7 +16,7 @@ from kdcore.figures import curves, layer_pair
 from kdcore.figures import method_logs as figures
 from kdcore.figures.template import Figure
 from kdcore.paths import run_dir
-from kdcore.store import ACTIVE, RunRow, Store
+from kdcore.store import ACTIVE, RESUMABLE, UNFINISHED, RunRow, Store
 from pages.parts.common import cards, loss_equation, shell, student_download
 from pages.parts.common.plot import Drawn, drawn
 from pages.parts.common.read_only import action
@@ -46,7 +46,6 @@ HOW = (
     "Each point is the {kind} value of one training batch at a logged step: a mean over its rows, in float32. "
     "Smoothing is an exponential average, corrected at its start, over the raw points."
 )
-RESUMABLE = ("stopped", "failed", "interrupted", "cancelled")
 STATE_LOOKS = {
     "queued": ("blue", ":material/schedule:"),
     **dict.fromkeys(ACTIVE, ("primary", ":material/play_circle:")),
@@ -69,11 +68,11 @@ def main() -> None:
             "Go to Start",
         )
         return
-    run = one_run(runs, "Run", "live_run", prefer=(*ACTIVE, "queued"))
+    run = one_run(runs, "Run", "live_run", prefer=UNFINISHED)
     if run is None:
         return
     row = store.get(run)
-    st.fragment(_watch, run_every=LOOK_SECONDS if _followed_now(row) else None)(run, _phase(row))
+    st.fragment(_watch, run_every=LOOK_SECONDS if _followed_now(row) else None)(run, row.state)
     st.divider()
     queue.queue()
 
@@ -86,15 +85,10 @@ def _followed_now(row: RunRow) -> bool:
     )
 
 
-def _phase(row: RunRow) -> str:
-    """What the rest of the page says of the run's state; scoring in between is no other state."""
-    return "running" if row.state == "evaluating" else row.state
-
-
-def _watch(run: str, phase: str) -> None:
+def _watch(run: str, state: str) -> None:
     store = the_store()
     row = store.get(run)
-    if _phase(row) != phase:  # list box, strip and queue tell it too
+    if row.state != state:  # list box, sidebar and queue show it too
         st.rerun()
     _head(store, row)
     with st.container(key="live_progress"):

@@ -9,13 +9,11 @@ import streamlit as st
 
 from kdcore.analysis.comparison import over_fine_tuning
 from kdcore.errors import UserError
-from kdcore.store import ACTIVE, Store
+from kdcore.store import ACTIVE, RESUMABLE, Store
 from pages.parts.common import cards, shell, student_download
 from pages.parts.common.read_only import action
 from pages.parts.common.run_picker import remember, remember_many, the_store
 from pages.parts.common.text import hundredfold, listed, metric_title, one_line, plain, sentence, task_title
-
-RESUMABLE = ("stopped", "failed", "interrupted", "cancelled")
 
 
 def main() -> None:

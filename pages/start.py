@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.runs import example
-from kdcore.store import ACTIVE
+from kdcore.store import UNFINISHED
 from kdcore.tasks import POCKET
 from pages.parts.common import cards, shell
 from pages.parts.common.read_only import action, read_only
@@ -108,7 +108,7 @@ def _queue_demo() -> None:
     from kdcore.runs.demo import demo_runs
 
     store = the_store()
-    waiting = store.runs(states=[*ACTIVE, "queued"])
+    waiting = store.runs(states=UNFINISHED)
     if len(waiting) > 20:
         st.warning("More than 20 runs are waiting already; let some end first.")
         return

@@ -9,7 +9,7 @@ import streamlit as st
 
 from kdcore.cli import cache
 from kdcore.paths import cache_dir
-from kdcore.store import ACTIVE, Store
+from kdcore.store import UNFINISHED, Store
 from kdcore.tasks import TASKS
 from pages.parts.common import cached, cards, shell
 from pages.parts.common.read_only import action, read_only, refuse
@@ -68,7 +68,7 @@ def main() -> None:
 
 def _queue(store: Store) -> None:
     st.subheader("Queue and workers", anchor=False)
-    runs = store.runs(states=[*ACTIVE, "queued"], include_archived=True)
+    runs = store.runs(states=UNFINISHED, include_archived=True)
     if runs.empty:
         cards.empty("**Nothing is training and nothing waits.**", "launch", "Go to Launch")
         return

@@ -38,7 +38,7 @@ class Point(NamedTuple):
 
 
 def runs_frame(connection: Connection, query: Select[Any]) -> pd.DataFrame:
-    """One row a run; damaged rows stay in the list, with the reason."""
+    """One row per run; damaged rows stay in the list, with the reason."""
     import pandas as pd
 
     records = [_listed(row) for row in connection.execute(query)]
@@ -53,10 +53,10 @@ def runs_frame(connection: Connection, query: Select[Any]) -> pd.DataFrame:
 
 def _listed(row: Any) -> dict[str, Any]:
     _, broken = read_config(row.config)
-    said = row.progress if isinstance(row.progress, dict) else {}
+    progress = row.progress if isinstance(row.progress, dict) else {}
     read = row._asdict()
     record = {name: read.get(name) for name in RUN_COLUMNS}
-    step, steps = said.get("step"), said.get("steps")
+    step, steps = progress.get("step"), progress.get("steps")
     share = step / steps if isinstance(step, (int, float)) and isinstance(steps, (int, float)) and steps else None
     return record | {
         "name": row.name or row.id,
@@ -65,8 +65,8 @@ def _listed(row: Any) -> dict[str, Any]:
         "step": step,
         "steps": steps,
         "progress": 1.0 if row.state == "done" else share,
-        "what": str(said.get("what") or ""),
-        "eta_s": said.get("eta_s"),
+        "what": str(progress.get("what") or ""),
+        "eta_s": progress.get("eta_s"),
         "tags": tag_list(row.tags),
         "archived": bool(row.archived),
     }

@@ -14,10 +14,8 @@ from pydantic import ValidationError
 from kdcore.config import RunConfig
 from kdcore.errors import CorruptError
 
-ACTIVE = ("starting", "running", "evaluating")
+ACTIVE = ("starting", "running")
 """States of a run that a worker holds."""
-
-STATES = ("queued", *ACTIVE, "done", "stopped", "failed", "interrupted", "cancelled")
 
 MOVES: dict[str, tuple[str, ...]] = {
     "queued": ("starting", "cancelled", "failed"),
@@ -29,6 +27,14 @@ MOVES: dict[str, tuple[str, ...]] = {
     "done": (),
 }
 """State -> states that may follow it."""
+
+STATES = tuple(MOVES)
+
+UNFINISHED = tuple(state for state, following in MOVES.items() if set(following) & set(ACTIVE))
+"""States of a run that waits for a worker or is held by one."""
+
+RESUMABLE = tuple(state for state, following in MOVES.items() if "queued" in following and state not in ACTIVE)
+"""States of a run that ended and can be queued again."""
 
 _TECHNICAL = {"seed", "device", "threads", "log_every", "checkpoint_every", "teacher_cache", "accumulate"}
 
@@ -123,11 +129,6 @@ def protocol_hash(run: RunConfig) -> str:
     train = run.train.model_dump(mode="json", exclude=_TECHNICAL)
     shared = [run.task, run.own and run.own.model_dump(mode="json"), run.student.model_dump(mode="json"), train]
     return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def option_words(run: RunConfig) -> str:
-    """The method's settings in a list's cell: "temperature=4, alpha=0.5"."""
-    return ", ".join(f"{name}={value}" for name, value in sorted(run.options.items()))
 
 
 def slug(text: str, length: int) -> str:

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.methods.test_minilm import UNTRAINED
 
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, resolve
 from kdcore.records import Outputs
 from tests.methods.test_contract import Bench
+from tests.methods.test_minilm import UNTRAINED
 
 NAMES = ("queries", "keys", "values")
 

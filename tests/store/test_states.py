@@ -12,7 +12,6 @@ WAYS = {  # state -> how to get a fresh run there
     "queued": [],
     "starting": ["starting"],
     "running": ["starting", "running"],
-    "evaluating": ["starting", "evaluating"],
     "done": ["starting", "done"],
     "stopped": ["starting", "stopped"],
     "failed": ["starting", "failed"],
@@ -23,8 +22,7 @@ ALLOWED = {
     ("queued", "starting"), ("queued", "cancelled"), ("queued", "failed"),
     ("stopped", "queued"), ("failed", "queued"), ("interrupted", "queued"), ("interrupted", "failed"),
     ("cancelled", "queued"),
-    *itertools.product(ACTIVE, ("starting", "running", "evaluating", "done", "stopped", "failed", "interrupted",
-                                "queued")),
+    *itertools.product(ACTIVE, ("starting", "running", "done", "stopped", "failed", "interrupted", "queued")),
 }  # fmt: skip
 
 
@@ -51,7 +49,7 @@ def test_events_move_the_state(store, settings, step):
     assert store.get(run).state == "starting"
     for event, state in (
         (RunStarted({"steps": 10, "device": "cpu", "parameters": 1234}), "running"),
-        (Progress("evaluating the dev rows", 1, 2), "evaluating"),
+        (Progress("teacher large answers once", 1, 2), "running"),
         (StageStarted("distil", 0, 1, 10), "running"),
         (step(5), "running"),
         (RunFinished({"seconds": 9.0}), "done"),

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from kdcore.store import ACTIVE
+from kdcore.store import ACTIVE, UNFINISHED
 from pages.parts.common.cards import guarded, problem
 from pages.parts.common.read_only import Reading, read_only
 from pages.parts.common.run_picker import the_store
@@ -46,7 +46,7 @@ def _strip() -> None:
         problem(error, "The worker did not start")
         return
     with guarded("The state of the queue cannot be shown"):
-        runs = the_store().runs(states=[*ACTIVE, "queued"])
+        runs = the_store().runs(states=UNFINISHED)
         running = runs[runs["state"].isin(ACTIVE)]
         waiting = int((runs["state"] == "queued").sum())
         if stuck:

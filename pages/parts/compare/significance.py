@@ -11,6 +11,7 @@ import streamlit as st
 from kdcore.analysis import comparison
 from kdcore.analysis.significance import FEWEST_SEEDS, HOW, Verdict, basis, in_words
 from kdcore.config import RunConfig
+from kdcore.store import UNFINISHED
 from pages.parts.common import cards, queue_runs
 from pages.parts.common.text import duration, plain
 
@@ -116,7 +117,7 @@ def _missing(found: Verdict, pair: list[pd.DataFrame], settings: list[Mapping[st
         for seed in seeds
         if seed not in there
     ]
-    under_way = sum(int(one["state"].isin(["queued", "starting", "running", "evaluating"]).sum()) for one in pair)
+    under_way = sum(int(one["state"].isin(UNFINISHED).sum()) for one in pair)
     if under_way:
         st.caption(f"{under_way} runs of these two are queued or under way.")
     took = pd.concat(done)["seconds"].median()

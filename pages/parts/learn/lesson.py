@@ -21,7 +21,7 @@ from kdcore.config import RunConfig, Settings
 from kdcore.methods import METHODS
 from kdcore.runs.demo import demo_runs
 from kdcore.runs.sweep import Grid, checked, expand, read_settings
-from kdcore.store import ACTIVE, config_hash
+from kdcore.store import UNFINISHED, config_hash
 from kdcore.tasks import TASKS
 from pages.parts.common import cards
 from pages.parts.common.read_only import action, read_only
@@ -201,7 +201,7 @@ def _offer(lesson: Lesson, runs: pd.DataFrame, key: str) -> None:
     """How far the lesson's own runs are, or the click that queues them."""
     wanted = [config_hash(run) for run in lesson.made_by()]
     own = runs[runs["config_hash"].isin(wanted)]
-    under_way = own[own["state"].isin(["queued", *ACTIVE])]
+    under_way = own[own["state"].isin(UNFINISHED)]
     if len(under_way):
         left = under_way["config_hash"].nunique()
         st.fragment(_wait, run_every=3.0)(list(under_way["id"]))
@@ -227,7 +227,7 @@ def _queue(lesson: Lesson) -> None:
 
 def _wait(ids: list[str]) -> None:
     """Draws the page again when one of these runs has ended."""
-    waiting = the_store().runs(states=["queued", *ACTIVE])
+    waiting = the_store().runs(states=UNFINISHED)
     if not set(ids) <= set(waiting["id"]):
         st.rerun()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from kdcore.errors import UserError
-from kdcore.store import ACTIVE
+from kdcore.store import UNFINISHED
 from pages.parts.common.read_only import action
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import ago, plain, task_title
@@ -31,7 +31,7 @@ def change(action: str, *args: object) -> None:
 
 def _queue(busy: bool) -> None:
     store = the_store()
-    under_way = store.runs(states=["queued", *ACTIVE])
+    under_way = store.runs(states=UNFINISHED)
     if busy and under_way.empty:
         st.rerun()
     queued = under_way[under_way["state"] == "queued"].sort_values("position")
