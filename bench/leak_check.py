@@ -18,7 +18,7 @@ import psutil
 
 from bench.dashboard import PAGES, RESULTS, browser, cache, dashboard_server, machine, wait_until_drawn
 from kdcore.config import RunConfig
-from kdcore.store import ACTIVE, Store, open_store
+from kdcore.store import UNFINISHED, Store, open_store
 
 RUN = {
     "task": "pocket-sentiment", "method": "fine-tune", "probes": {"latency": False},
@@ -46,7 +46,7 @@ def _round(store: Store, context: Any, url: str, server: psutil.Process, number:
     run = store.add_run(RunConfig.model_validate(_settings(number)))
     for path in (*PAGES, f"live?job={run}", *PAGES):
         _visit(context, url, "" if path == "start" else path)
-    while store.get(run).state in ("queued", *ACTIVE):
+    while store.get(run).state in UNFINISHED:
         time.sleep(0.5)
     return {
         "round": number, "threads": server.num_threads(), "files": server.num_fds(),

@@ -1,4 +1,4 @@
-"""What a run says while it trains. The trainer yields these; the store, the pages and the command line read them."""
+"""What a run reports while it trains. The trainer yields these; the store, the pages and the command line read them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class Progress:
-    """A long pass that is no training step: fine-tuning a teacher, filling the cache, evaluating."""
+    """A long pass that is not a training step: fine-tuning a teacher, filling the cache, scoring."""
 
     what: str
     done: int

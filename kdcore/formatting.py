@@ -1,10 +1,11 @@
-"""Numbers and names in words, for pages, reports and files. Nothing here reads or writes markup."""
+"""Numbers, names and settings as text, for pages, reports, lists and files. Nothing here reads or writes markup."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
+from kdcore.config import RunConfig
 from kdcore.tasks import METRICS, TASKS
 
 _BREAKS = re.compile(r"[\r\n\t\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]+")
@@ -78,3 +79,23 @@ def listed(words: Iterable[str], limit: int = 4) -> str:
     everything = list(words)
     shown = ", ".join(everything[:limit])
     return shown if len(everything) <= limit else f"{shown} and {len(everything) - limit} more"
+
+
+def options_label(run: RunConfig) -> str:
+    """The method's settings in a list's cell: "temperature=4, alpha=0.5"."""
+    return ", ".join(f"{name}={value}" for name, value in sorted(run.options.items()))
+
+
+def student_label(run: RunConfig) -> str:
+    """The student in a list's cell: "3 layers", "4 x 128"."""
+    student = run.student
+    return f"{student.layers} x {student.width}" if student.width else f"{student.layers} layers"
+
+
+def init_label(run: RunConfig) -> str:
+    """Where the student's weights come from: "base/first", "teacher/skip", "teacher/2,4", "random"."""
+    student = run.student
+    if student.init == "random":
+        return "random"
+    layers = student.init_layers
+    return f"{student.init}/{layers if isinstance(layers, str) else ','.join(map(str, layers))}"

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
+from kdcore.analysis.layer_distances import LayerTrajectory, read_trajectory
 from kdcore.figures.layers import describe_map
 from kdcore.store import RunRow, Store
 from pages.parts.common import cards, shell, snapshot_slider
+from pages.parts.common.keys import BESIDE
 from pages.parts.common.run_picker import one_run, run_words, the_store, told_apart, unknown
+from pages.parts.common.teacher_picker import one_teacher
 from pages.parts.common.text import plain
-from pages.parts.layers import matrices, teacher_picker
-from pages.parts.layers.matrices import Shown
-from pages.parts.layers.teacher_picker import Course
+from pages.parts.layers import matrices
+from pages.parts.layers.run_view import RunView
 
 
 def main() -> None:
@@ -25,93 +27,95 @@ def main() -> None:
     runs = runs.sort_values("teachers", key=lambda names: names == "", kind="stable")
     if runs.empty:
         cards.empty(
-            "**No finished run yet.** The layers are compared while a run trains and when it ends.",
-            "start",
-            "Go to Start",
+            "**No finished run yet.** Layers are compared while a run trains and when it ends.", "start", "Go to Start"
         )
         return
     run = one_run(runs, "Run", "layers_run", prefer=("done",))
     if run is None:
         return
-    with cards.guarded("What this run measured cannot be read"):
-        found = teacher_picker.of_run(store, run)
-        if not found.moments:
-            cards.empty(_why_none(found.row))
+    with cards.guarded("The measurements of this run cannot be read"):
+        trajectory = read_trajectory(store, run)
+        if not trajectory.moments:
+            cards.empty(_why_none(trajectory.row))
             return
-        with st.container(horizontal=True):
-            teacher = teacher_picker.one_teacher(found.teachers())
-            other = _beside(store, runs, found)
-        moment = snapshot_slider.slider(found.words(teacher))
-        shown = [Shown(found, teacher, moment, "")]
-        if other is not None:
-            theirs = teacher if teacher in other.teachers() else other.teachers()[0]
-            shown.append(Shown(other, theirs, other.like(found, moment, theirs), "_beside"))
-        _about(shown)
-        matrices.show(shown)
+        _show(store, runs, trajectory)
 
 
-def _beside(store: Store, runs: pd.DataFrame, found: Course) -> Course | None:
-    """A second run of the same task to set beside, tied to `?beside=`."""
-    others = runs[(runs["task"] == found.row.task) & (runs["id"] != found.row.id) & (runs["teachers"] != "")]
-    asked = st.query_params.get("beside")
-    if asked is not None and asked not in set(runs["id"]):
-        unknown([asked])
-    if asked not in set(others["id"]):
-        st.query_params.pop("beside", None)
-        asked = None
-    words = told_apart({row["id"]: run_words(row) for _, row in others.iterrows()})
-    st.session_state["layers_beside"] = asked
-    picked = st.selectbox(
-        "Beside it",
-        list(words),
+def _show(store: Store, runs: pd.DataFrame, trajectory: LayerTrajectory) -> None:
+    with st.container(horizontal=True):
+        teacher = one_teacher(trajectory.teachers())
+        other = _second_run(store, runs, trajectory)
+    moment = snapshot_slider.slider(trajectory.moments_of(teacher))
+    views = [RunView(trajectory, teacher, moment)]
+    if other is not None:
+        others_teacher = teacher if teacher in other.teachers() else other.teachers()[0]
+        others_moment = other.matching_moment(trajectory, moment, others_teacher)
+        views.append(RunView(other, others_teacher, others_moment, "_beside"))
+    _describe(views)
+    matrices.show(views)
+
+
+def _second_run(store: Store, runs: pd.DataFrame, trajectory: LayerTrajectory) -> LayerTrajectory | None:
+    """Another run of the same task to compare with, tied to `?beside=`."""
+    row = trajectory.row
+    others = runs[(runs["task"] == row.task) & (runs["id"] != row.id) & (runs["teachers"] != "")]
+    wanted = st.query_params.get(BESIDE)
+    if wanted is not None and wanted not in set(runs["id"]):
+        unknown([wanted])
+    if wanted not in set(others["id"]):
+        st.query_params.pop(BESIDE, None)
+        wanted = None
+    labels = told_apart({other["id"]: run_words(other) for _, other in others.iterrows()})
+    st.session_state["layers_beside"] = wanted
+    run = st.selectbox(
+        "Compare with",
+        list(labels),
         index=None,
         key="layers_beside",
-        format_func=lambda one: words.get(one, one),
+        format_func=lambda run: labels.get(run, run),
         placeholder="No other run",
         help="Another run of this task, on the same scale, as far in its own training",
-        on_change=_put_beside,
-        disabled=not words,
+        on_change=_write_second_run,
+        disabled=not labels,
     )
-    if picked is None:
+    if run is None:
         return None
-    other = teacher_picker.of_run(store, picked)
+    other = read_trajectory(store, run)
     if not other.moments:
-        st.info(f"Nothing was measured of the layers of {plain(other.row.name, 80)}, so it is not shown beside.")
+        st.info(f"The layers of {plain(other.row.name, 80)} were not measured, so it is not shown.")
         return None
     return other
 
 
-def _put_beside() -> None:
-    picked = st.session_state["layers_beside"]
-    if picked is None:
-        st.query_params.pop("beside", None)
+def _write_second_run() -> None:
+    run = st.session_state["layers_beside"]
+    if run is None:
+        st.query_params.pop(BESIDE, None)
     else:
-        st.query_params["beside"] = picked
+        st.query_params[BESIDE] = run
 
 
-def _about(shown: Sequence[Shown]) -> None:
-    first = shown[0]
-    row = first.course.row
+def _describe(views: Sequence[RunView]) -> None:
+    first = views[0].trajectory
     with st.container(horizontal=True):
-        cards.badges(row.task, row.facts.get("partial"))
-    for one in shown:
+        cards.badges(first.row.task, first.row.facts.get("partial"))
+    for view in views:
         st.markdown(
-            f"Student of **{plain(one.name, 80)}** at **{snapshot_slider.words_of(one.moment)}**, against teacher "
-            f"**{plain(one.teacher)}**. {describe_map(one.course.layer_map(one.teacher))}"
+            f"Student of **{plain(view.name, 80)}** at **{view.moment_text}**, against teacher "
+            f"**{plain(view.teacher)}**. {describe_map(view.layer_map)}"
         )
-    if first.course.kept is None:
+    if first.snapshots is None:
         st.caption(
-            "This run kept no moments to scrub through: they are kept while a student trains with the probe of layer "
-            "distances switched on."
+            "This run has no snapshots of its training: they are taken where the probe of layer distances is on."
         )
 
 
 def _why_none(row: RunRow) -> str:
     if not row.broken and not row.config.teachers:
-        return "This run had **no teacher**, so there is nothing to be far from. Choose a distilled run."
+        return "This run had **no teacher**, so there are no layer distances. Choose a distilled run."
     if not row.broken and not row.config.probes.distances:
         return "This run was started **without the probe of layer distances**. Clone it with the probe switched on."
-    return "The layer distances of this run were **not measured**: it ended before its first moment was kept."
+    return "The layer distances of this run were **not measured**: it ended before its first snapshot."
 
 
 shell.show(main)

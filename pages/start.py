@@ -6,13 +6,14 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.runs import example
-from kdcore.store import ACTIVE
+from kdcore.store import UNFINISHED
 from kdcore.tasks import POCKET
 from pages.parts.common import cards, shell
+from pages.parts.common.keys import JOB, RUNS
 from pages.parts.common.read_only import action, read_only
 from pages.parts.common.run_picker import remember, remember_many, run_words, the_store
 from pages.parts.common.sidebar import worker
-from pages.parts.common.text import hundredfold, metric_title
+from pages.parts.common.text import hundredfold, metric_title, plain
 from pages.parts.start import diagram
 
 LAST_RUNS = 5
@@ -22,39 +23,39 @@ def main() -> None:
     st.title("KDBoard", anchor=False)
     st.markdown(
         "#### A small student model learns from large teachers. "
-        "See what each distillation method buys: quality against speed."
+        "See what you gain with each distillation method: quality against speed."
     )
-    st.image(diagram.idea(cards.dark()), width="stretch", alt=diagram.WORDS)
+    st.image(diagram.idea(cards.dark()), width="stretch", alt=diagram.DESCRIPTION)
     runs = the_store().runs()
-    for doors in ((_example, _compare, _learn),) if read_only() else ((_example, _demo, _train), (_compare, _learn)):
-        for door, place in zip(doors, st.columns(len(doors)), strict=True):
-            with place.container(border=True, height="stretch"):
-                door()
+    for cards_row in (
+        ((_example, _compare, _learn),) if read_only() else ((_example, _demo, _train), (_compare, _learn))
+    ):
+        for card, column in zip(cards_row, st.columns(len(cards_row)), strict=True):
+            with column.container(border=True, height="stretch"):
+                card()
     with cards.guarded("The last runs cannot be shown"):
         st.subheader("Last runs", anchor=False)
         if runs.empty:
-            cards.empty("**No runs yet.** The demo or a launch makes the first.")
+            cards.empty("**No runs yet.** Start the demo or launch a run.")
         last = runs.head(LAST_RUNS)
-        said = the_store().rows(list(last["id"]))
+        rows = the_store().rows(list(last["id"]))
         for _, row in last.iterrows():
-            _row(row, said[row["id"]].facts.get("partial"))
+            _row(row, rows[row["id"]].facts.get("partial"))
 
 
 def _example() -> None:
     st.markdown("##### A finished example")
-    st.markdown(
-        "Real runs, trained before: nine small students, three methods, and a lesson's three. Nothing to wait for."
-    )
+    st.markdown("Real runs, already trained: nine small students with three methods, and three runs of a lesson.")
     cards.badges(next(iter(POCKET)))
-    if there := example.opened(the_store()):
-        chosen = {"runs": ",".join(there)}
-        st.page_link("pages/compare.py", label="Open the example", icon=":material/folder_open:", query_params=chosen)
+    if ids := example.opened(the_store()):
+        query = {RUNS: ",".join(ids)}
+        st.page_link("pages/compare.py", label="Open the example", icon=":material/folder_open:", query_params=query)
     elif action("Open the example", key="start_example", type="primary", icon=":material/folder_open:"):
         with cards.guarded("The example cannot be opened"):
             _open_example()
-    said = example.about()
+    about = example.about()
     st.caption(
-        f"Recorded with KDBoard {said['kdcore']} on {said['hardware']}, {said['cores']} cores, {said['recorded']}."
+        f"Recorded with KDBoard {about['kdcore']} on {about['hardware']}, {about['cores']} cores, {about['recorded']}."
     )
 
 
@@ -62,12 +63,14 @@ def _open_example() -> None:
     ids = example.open_study(the_store())
     remember_many(ids)
     remember(ids[0])
-    st.switch_page("pages/compare.py", query_params={"runs": ",".join(ids)})
+    st.switch_page("pages/compare.py", query_params={RUNS: ",".join(ids)})
 
 
 def _demo() -> None:
     st.markdown("##### One-minute demo")
-    st.markdown("One small student learns in three ways: alone, from one teacher, from three in turn. No GPU needed.")
+    st.markdown(
+        "One small student learns in three ways: alone, from one teacher, and from three in turn. No GPU needed."
+    )
     cards.badges(next(iter(POCKET)))
     if action("Start the demo", key="start_demo", icon=":material/play_arrow:"):
         with cards.guarded("The demo cannot start"):
@@ -76,7 +79,7 @@ def _demo() -> None:
 
 def _train() -> None:
     st.markdown("##### Train a student")
-    st.markdown("Choose task, teachers, size and method. Time and memory are predicted before you press Start.")
+    st.markdown("Choose task, teachers, size and method. Time and memory are estimated before you press Start.")
     st.page_link("pages/launch.py", label="Launch a run", icon=":material/rocket_launch:")
 
 
@@ -88,7 +91,7 @@ def _compare() -> None:
 
 def _learn() -> None:
     st.markdown("##### Learn")
-    st.markdown("Each method as picture, equation and words; a temperature to turn; three lessons with questions.")
+    st.markdown("Each method as picture, equation and text; a temperature slider; three lessons with questions.")
     st.page_link("pages/learn.py", label="Open the lessons", icon=":material/school:")
 
 
@@ -97,7 +100,7 @@ def _row(row: pd.Series, partial: str | None) -> None:
     score = row["score"]
     with st.container(horizontal=True, vertical_alignment="center", key=f"last_{run}"):
         st.page_link(
-            "pages/live.py", label=cards.plain(run_words(row)), icon=":material/monitoring:", query_params={"job": run}
+            "pages/live.py", label=plain(run_words(row)), icon=":material/monitoring:", query_params={JOB: run}
         )
         if score == score:
             st.caption(f"{hundredfold(score)} {metric_title(row['metric'])}, dev, one seed", width="content")
@@ -108,14 +111,14 @@ def _queue_demo() -> None:
     from kdcore.runs.demo import demo_runs
 
     store = the_store()
-    waiting = store.runs(states=[*ACTIVE, "queued"])
+    waiting = store.runs(states=UNFINISHED)
     if len(waiting) > 20:
-        st.warning("More than 20 runs are waiting already; let some end first.")
+        st.warning("More than 20 runs are already waiting; let some finish first.")
         return
     ids = [worker().submit(run) for run in demo_runs()]
     remember_many(ids)
     remember(ids[0])
-    st.switch_page("pages/live.py", query_params={"job": ids[0]})
+    st.switch_page("pages/live.py", query_params={JOB: ids[0]})
 
 
 shell.show(main)

@@ -2,49 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kdcore.cli.console import new_app, table
-from kdcore.paths import cache_dir, cache_subdir
-
-if TYPE_CHECKING:
-    from kdcore.store import Store
-
-_WORDS = {
-    "runs": "settings, students and logs of runs",
-    "teachers": "teachers trained here",
-    "outputs": "what frozen teachers said",
-    "data": "prepared data sets",
-    "metrics": "working files of the scores",
-    "runs.db": "list of runs, their numbers, the queue",
-    "runs.db-shm": "working file of the database",
-    "runs.db-wal": "working file of the database",
-}
-_YOUNG = 3600.0  # a folder this new may belong to a run that is just being added
-
-
-@dataclass(frozen=True)
-class Kept:
-    """One folder of the cache. size: bytes on disk."""
-
-    name: str
-    entries: int
-    size: int
-    words: str
-
-
-@dataclass(frozen=True)
-class Garbage:
-    path: Path
-    words: str
-    size: int
+from kdcore.paths import cache_dir
 
 
 def register(app: typer.Typer) -> None:
@@ -56,82 +19,24 @@ def register(app: typer.Typer) -> None:
 
 def list_() -> None:
     """List the folders of the cache with their sizes."""
-    rows = ((one.name, one.entries, f"{one.size / 2**20:.1f}", one.words) for one in folders())
+    from kdcore.runs.cleanup import cache_entries
+
+    rows = ((entry.name, entry.entries, f"{entry.size / 2**20:.1f}", entry.contents) for entry in cache_entries())
     table(str(cache_dir()), ("name", "entries", "MiB", "what"), rows)
 
 
-def folders() -> list[Kept]:
-    """What stands in the cache folder, by name."""
-    return [
-        Kept(
-            path.name,
-            sum(1 for _ in path.iterdir()) if path.is_dir() else 1,
-            size_of(path),
-            _WORDS.get(path.name, ""),
-        )
-        for path in sorted(cache_dir().iterdir())
-    ]
-
-
 def gc(
-    limit_gb: Annotated[float | None, typer.Option(min=0, help="Teacher outputs may keep so much.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    limit_gb: Annotated[float | None, typer.Option(min=0, help="Teacher outputs may take this much.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
 ) -> None:
     """Remove what no run needs: checkpoints of finished runs, folders of deleted ones, old teacher outputs."""
+    from kdcore.runs.cleanup import find_garbage, free_outputs, remove
     from kdcore.store import open_store
 
-    found = list(garbage(open_store()))
-    for item in found:
-        typer.echo(f"{'would remove' if dry_run else 'removing'} {item.words} ({item.size / 2**20:.1f} MiB)")
-    freed = sum(item.size for item in found) if dry_run else remove(found)
+    garbage = list(find_garbage(open_store()))
+    for item in garbage:
+        typer.echo(f"{'would remove' if dry_run else 'removing'} {item.reason} ({item.size / 2**20:.1f} MiB)")
+    freed = sum(item.size for item in garbage) if dry_run else remove(garbage)
     if limit_gb is not None and not dry_run:
         freed += free_outputs(int(limit_gb * 2**30))
     typer.echo(f"{'would free' if dry_run else 'freed'} {freed / 2**20:.1f} MiB")
-
-
-def remove(found: Iterable[Garbage]) -> int:
-    """Deletes them; returns the bytes."""
-    freed = 0
-    for item in found:
-        shutil.rmtree(item.path, ignore_errors=True)
-        freed += item.size
-    return freed
-
-
-def free_outputs(limit: int = 0) -> int:
-    """Drops teacher outputs, least recently used first, until they take `limit` bytes; returns the bytes freed.
-
-    What a living process reads stays.
-    """
-    from kdcore.engine import teacher_cache
-
-    before = teacher_cache.used()
-    teacher_cache.make_room(max(0, teacher_cache.budget() - limit), set())
-    return before - teacher_cache.used()
-
-
-def garbage(store: Store) -> Iterator[Garbage]:
-    """What no run needs: folders without a run, checkpoints of runs that are done. Never follows a link."""
-    frame = store.runs(include_archived=True)
-    states = dict(zip(frame.id, frame.state, strict=True))
-    for folder in sorted(cache_subdir("runs").iterdir()):
-        if folder.is_symlink() or not folder.is_dir():
-            continue
-        if folder.name not in states:
-            if time.time() - folder.stat().st_mtime > _YOUNG:
-                yield Garbage(folder, f"runs/{folder.name}: no such run is listed", size_of(folder))
-        elif states[folder.name] == "done" and (folder / "checkpoint").is_dir():
-            yield Garbage(folder / "checkpoint", f"checkpoint of {folder.name}", size_of(folder / "checkpoint"))
-
-
-def size_of(path: Path) -> int:
-    """Bytes on disk; links are not followed and a hard-linked file counts once."""
-    seen: dict[tuple[int, int], int] = {}
-    for file in [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]:
-        try:
-            stat = file.lstat()
-        except OSError:
-            continue
-        if not file.is_dir():
-            seen[stat.st_dev, stat.st_ino] = stat.st_size
-    return sum(seen.values())

@@ -142,7 +142,7 @@ def runs(
         return
     rows = (
         (r.id, "" if str(r.name) == str(r.id) else r.name, r.state, r.task, r.method, r.student, r.init, r.seed,
-         percent(r.score), r.metric, _share(r.progress) if r.state in ("running", "evaluating") else plain(r.reason))
+         percent(r.score), r.metric, _share(r.progress) if r.state == "running" else plain(r.reason))
         for r in frame.itertuples()
     )  # fmt: skip
     columns = ("run", "name", "state", "task", "method", "student", "init", "seed", "score", "metric", "")

@@ -196,11 +196,12 @@ def _check(run: RunConfig, refuse: bool) -> dict[str, Any]:
 def _train(store: Store, run_id: str) -> str:
     """Trains a queued run here; where another process took it meanwhile, waits for that one. Returns the last state."""
     from kdcore.runs.worker import Worker
+    from kdcore.store import UNFINISHED
 
     worker = Worker(store, "auto")
     if worker.take(run_id) is None:
         console().print("another process on this store trains it; waiting (Ctrl-C leaves it running)")
-        while store.get(run_id).state in ("queued", "starting", "running", "evaluating"):
+        while store.get(run_id).state in UNFINISHED:
             store.mark_interrupted()
             time.sleep(1.0)
         return store.get(run_id).state

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from kdcore.figures import palette
 from kdcore.figures.template import INK, PAGE, QUIET, frame, outline, plain
 from kdcore.probes.calibration import Bin, Calibration
-from kdcore.probes.examples import FATES
+from kdcore.probes.examples import OUTCOMES
 
 CHOSEN = "#E11D48"
 MOST_LABELS = 6
@@ -27,15 +27,15 @@ def matrix(
     reference: str,
     student: str,
     *,
-    fates: bool = False,
+    outcomes: bool = False,
     chosen: tuple[int, int] | None = None,
     dark: bool = False,
 ) -> go.Figure:
     """How often reference (down) and student (across) answer what: a heat map with its numbers.
 
     Args:
-        counts: [answers, answers], headers in words. fates: the cells are `FATES`, and say so. chosen: (row, column)
-            of the cell to outline.
+        counts: [answers, answers], headers in words. outcomes: the cells are `OUTCOMES`, and named so.
+        chosen: (row, column) of the cell to outline.
     """
     z = counts.to_numpy()
     down, across = ([plain(_short(name)) for name in names] for names in (counts.index, counts.columns))
@@ -43,14 +43,14 @@ def matrix(
         plain(_short(student)),
         plain(_short(reference)),
         dark=dark,
-        height=340 if fates else min(900, 180 + 44 * max(3, len(down))),
+        height=340 if outcomes else min(900, 180 + 44 * max(3, len(down))),
     )
     figure.add_trace(
         go.Heatmap(
             z=z,
             x=list(range(len(across))),
             y=list(range(len(down))),
-            text=_cell_texts(z, fates),
+            text=_cell_texts(z, outcomes),
             texttemplate="%{text}" if z.size <= 200 else None,
             textfont={"size": 15},
             customdata=[[f"{row} · {column}" for column in across] for row in down],
@@ -131,8 +131,8 @@ def scatter(
     """The student's score over the reference's, one dot a row; on the line they agree.
 
     Args:
-        rows: those of `probes.examples.scored`. numbers: of the rows in their split, for the hover. chosen: id of the
-            row that gets a ring.
+        rows: those of `probes.examples.compare_scores`. numbers: of the rows in their split, for the hover.
+        chosen: id of the row that is ringed.
     """
     figure = frame(f"{plain(_short(reference))}: score", f"{plain(_short(student))}: score", dark=dark, height=460)
     values = rows[["reference", "student"]].to_numpy()
@@ -250,10 +250,10 @@ def _names_above(figure: go.Figure, models: list[str], dark: bool) -> None:
     figure.update_yaxes(showticklabels=False, range=[len(models) - 0.6, -0.7], showgrid=False, zeroline=False)
 
 
-def _cell_texts(z: np.ndarray, fates: bool) -> list[list[str]]:
-    if not fates:
+def _cell_texts(z: np.ndarray, outcomes: bool) -> list[list[str]]:
+    if not outcomes:
         return [[f"{count:,}" for count in row] for row in z]
-    return [[f"<b>{z[row, column]:,}</b><br>{FATES[2 * row + column]}" for column in range(2)] for row in range(2)]
+    return [[f"<b>{z[row, column]:,}</b><br>{OUTCOMES[2 * row + column]}" for column in range(2)] for row in range(2)]
 
 
 def _fewer(answers: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Attention maps of a sentence, and which teacher head each student head looks like."""
+"""Attention maps of a sentence, and which teacher head each student head is nearest to."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def attention_maps(
     """
     encoding = encode_typed(model, tokenizer, sentence, pair, max_length)
     with evaluating(model):
-        seen = observe(model, encoding, {"attention": ALL_LAYERS}, grad=False)
-    maps = torch.stack([seen.attention[layer][0] for layer in sorted(seen.attention)])
+        attention = observe(model, encoding, {"attention": ALL_LAYERS}, grad=False).attention
+    maps = torch.stack([attention[layer][0] for layer in sorted(attention)])
     return AttentionMaps(tokenizer.convert_ids_to_tokens(encoding.input_ids[0].tolist()), maps.cpu().numpy())
 
 
@@ -75,9 +75,9 @@ def head_divergences(teacher: Maps, student: Maps, kind: Kind = "js") -> NDArray
     """
     if teacher.shape[2:] != student.shape[2:]:
         raise ValueError(f"maps over different tokens: {teacher.shape[2:]} and {student.shape[2:]}")
-    ours, theirs = (_probabilities(maps.reshape(-1, *maps.shape[2:])) for maps in (teacher, student))
-    found = _jensen_shannon(ours, theirs) if kind == "js" else _kullback_leibler(ours, theirs)
-    return found.reshape(*teacher.shape[:2], *student.shape[:2])
+    p, q = (_probabilities(maps.reshape(-1, *maps.shape[2:])) for maps in (teacher, student))
+    divergences = _jensen_shannon(p, q) if kind == "js" else _kullback_leibler(p, q)
+    return divergences.reshape(*teacher.shape[:2], *student.shape[:2])
 
 
 def best_heads(teacher: Maps, student: Maps, kind: Kind = "js") -> list[HeadMatch]:
@@ -109,9 +109,9 @@ def layer_divergences(teacher: Maps, student: Maps, kind: Kind = "js") -> NDArra
     return head_divergences(teacher.mean(1, keepdims=True), student.mean(1, keepdims=True), kind)[:, 0, :, 0]
 
 
-def words(tokens: list[str]) -> NDArray[np.int64]:
-    """Places of the tokens that are no special ones."""
-    return np.array([place for place, token in enumerate(tokens) if token not in SPECIAL], np.int64)
+def word_positions(tokens: list[str]) -> NDArray[np.int64]:
+    """Positions of the tokens that are not special ones."""
+    return np.array([position for position, token in enumerate(tokens) if token not in SPECIAL], np.int64)
 
 
 def renormalised(maps: Maps) -> Maps:
@@ -125,13 +125,13 @@ def _jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[n
 
     One map of p at a time, here and below: all pairs at once would be hundreds of megabytes for 12 x 12 heads.
     """
-    own, other = _entropy(p), _entropy(q)
-    pairs = [_entropy((one + q) / 2) - (own[at] + other) / 2 for at, one in enumerate(p)]
+    p_entropy, q_entropy = _entropy(p), _entropy(q)
+    pairs = [_entropy((p_map + q) / 2) - (p_entropy[index] + q_entropy) / 2 for index, p_map in enumerate(p)]
     return np.maximum(np.stack(pairs), 0.0).mean(-1)
 
 
 def _kullback_leibler(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(np.stack([rel_entr(one, q).sum(-1) for one in p]), 0.0).mean(-1)
+    return np.maximum(np.stack([rel_entr(p_map, q).sum(-1) for p_map in p]), 0.0).mean(-1)
 
 
 def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:

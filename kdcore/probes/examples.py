@@ -15,13 +15,13 @@ from scipy.special import logsumexp, rel_entr, softmax
 
 from kdcore.data.splits import IDS_PER_SPLIT
 
-FATES = ("both right", "lost", "gained", "both wrong")
+OUTCOMES = ("both right", "lost", "gained", "both wrong")
 """Of a row: lost is where the reference is right and the student wrong, gained the other way round."""
 
 Floats = NDArray[np.float64]
 
 
-def judged(ids: ArrayLike, gold: ArrayLike, reference: ArrayLike, student: ArrayLike) -> pd.DataFrame:
+def compare_labels(ids: ArrayLike, gold: ArrayLike, reference: ArrayLike, student: ArrayLike) -> pd.DataFrame:
     """Reference against student on the same rows of a classification task.
 
     Args:
@@ -29,7 +29,7 @@ def judged(ids: ArrayLike, gold: ArrayLike, reference: ArrayLike, student: Array
 
     Returns:
         gold, reference, student: class numbers; reference_p, student_p: probability of the gold class;
-        drop: reference_p - student_p, -1..1; fate: one of `FATES`.
+        drop: reference_p - student_p, -1..1; outcome: one of `OUTCOMES`.
 
     Raises:
         ValueError: the two differ in shape, or are not [rows, classes >= 2].
@@ -50,11 +50,11 @@ def judged(ids: ArrayLike, gold: ArrayLike, reference: ArrayLike, student: Array
     )
     rows["drop"] = rows["reference_p"] - rows["student_p"]
     wrong = 2 * (rows["reference"] != rows["gold"]) + (rows["student"] != rows["gold"])
-    rows["fate"] = np.array(FATES)[wrong]
+    rows["outcome"] = np.array(OUTCOMES)[wrong]
     return rows
 
 
-def scored(ids: ArrayLike, gold: ArrayLike, reference: ArrayLike, student: ArrayLike) -> pd.DataFrame:
+def compare_scores(ids: ArrayLike, gold: ArrayLike, reference: ArrayLike, student: ArrayLike) -> pd.DataFrame:
     """Reference against student on the same rows of a regression task, in units of the score.
 
     Args:
@@ -75,39 +75,39 @@ def scored(ids: ArrayLike, gold: ArrayLike, reference: ArrayLike, student: Array
     return rows
 
 
-def by_fate(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `judged`, counted: reference right and wrong (down) by student right and wrong (across)."""
-    counts = [int((rows["fate"] == fate).sum()) for fate in FATES]
+def count_outcomes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `compare_labels`, counted: reference right and wrong (down) by student right and wrong (across)."""
+    counts = [int((rows["outcome"] == outcome).sum()) for outcome in OUTCOMES]
     sides = ["right", "wrong"]
     return pd.DataFrame(np.reshape(counts, (2, 2)), index=sides, columns=sides)
 
 
-def by_label(rows: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    """Rows of `judged`, counted: the reference's answer (down) by the student's (across), in the order of `labels`."""
+def count_labels(rows: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+    """Rows of `compare_labels`, counted: reference's label (down) by the student's (across), in order of `labels`."""
     counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
     np.add.at(counts, (rows["reference"].to_numpy(), rows["student"].to_numpy()), 1)
     return pd.DataFrame(counts, index=list(labels), columns=list(labels))
 
 
-def with_fate(rows: pd.DataFrame, fate: str) -> pd.DataFrame:
-    """The rows of one fate, largest fall of confidence first; among the gained the largest rise."""
-    return rows[rows["fate"] == fate].sort_values("drop", ascending=fate == "gained", kind="stable")
+def with_outcome(rows: pd.DataFrame, outcome: str) -> pd.DataFrame:
+    """The rows of one outcome, largest fall of confidence first; among the gained the largest rise."""
+    return rows[rows["outcome"] == outcome].sort_values("drop", ascending=outcome == "gained", kind="stable")
 
 
 def with_answers(rows: pd.DataFrame, reference: int, student: int) -> pd.DataFrame:
-    """The rows of one cell of `by_label`, largest fall of confidence first."""
+    """The rows of one cell of `count_labels`, largest fall of confidence first."""
     cell = (rows["reference"] == reference) & (rows["student"] == student)
     return rows[cell].sort_values("drop", ascending=False, kind="stable")
 
 
 def mean_answer(answers: Iterable[ArrayLike]) -> Floats:
-    """What several models say together: the logarithm of their mean probabilities, [rows, classes]; or, where they
-    give one number a row, the mean score [rows, 1].
+    """The answer of several models together: the logarithm of their mean probabilities, [rows, classes]; or, where they
+    give one number per row, the mean score [rows, 1].
 
     Args:
         answers: logits [rows, classes] of each model, at least one.
     """
-    stacked = np.stack([np.asarray(one, np.float64) for one in answers])
+    stacked = np.stack([np.asarray(logits, np.float64) for logits in answers])
     if stacked.shape[-1] == 1:
         return np.asarray(stacked.mean(0))
     logarithms = stacked - logsumexp(stacked, axis=-1, keepdims=True)
@@ -123,11 +123,11 @@ def disagreement(answers: Iterable[ArrayLike]) -> Floats:
     Args:
         answers: logits [rows, classes] of each model, at least one.
     """
-    stacked = np.stack([np.asarray(one, np.float64) for one in answers])
+    stacked = np.stack([np.asarray(logits, np.float64) for logits in answers])
     if stacked.shape[-1] == 1:
         return np.asarray(np.ptp(stacked[..., 0], axis=0))
-    said = probabilities(stacked)
-    return np.maximum(rel_entr(said, said.mean(0)).sum(-1).mean(0), 0.0)
+    p = probabilities(stacked)
+    return np.maximum(rel_entr(p, p.mean(0)).sum(-1).mean(0), 0.0)
 
 
 def probabilities(logits: ArrayLike) -> Floats:

@@ -1,4 +1,4 @@
-"""What a model answers to one typed sentence."""
+"""A model's prediction for one typed sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdcore.models.tokenizers import encode_typed
 from kdcore.records import want
 
 
-def answer(
+def predict_logits(
     model: nn.Module, tokenizer: Any, sentence: str, pair: str | None = None, max_length: int = 128
 ) -> NDArray[np.float32]:
     """Logits of one sentence or pair in eval mode, float32 [outputs], computed in float32.

@@ -1,4 +1,4 @@
-"""Moments of a training, kept to scrub through: where the student looks, and how far its layers are from the teachers'.
+"""Snapshots of a training: where the student attends, and how far its layers are from the teachers'.
 
 At the start, evenly spaced between, and at the end: the student's attention over a few dev rows, and the distances of
 its layers from every teacher's. The folder `probes/snapshots` of a run holds `rows.json` (which rows),
@@ -79,8 +79,8 @@ def size(lengths: NDArray[np.int64], moments: int, student: ModelSize, teachers:
         lengths: tokens of the rows whose attention is kept.
     """
     cells = 2 * int((lengths.astype(np.int64) ** 2).sum())
-    matrices = sum(4 * len(MEASURES) * (one.layers + 1) * (student.layers + 1) for one in teachers)
-    once = cells * sum(one.layers * one.heads for one in teachers)
+    matrices = sum(4 * len(MEASURES) * (teacher.layers + 1) * (student.layers + 1) for teacher in teachers)
+    once = cells * sum(teacher.layers * teacher.heads for teacher in teachers)
     return moments * (cells * student.layers * student.heads + matrices + _HEADERS) + once + 2 * _HEADERS
 
 
@@ -91,11 +91,11 @@ def moments(stages: Mapping[int, int], count: int) -> list[tuple[int, int]]:
         stages: number of a stage -> its steps, for those in which the kept student learns.
     """
     numbers, ends = list(stages), np.cumsum(list(stages.values()))
-    found = [(numbers[0], 0)]
-    for at in np.unique(np.round(np.linspace(0, ends[-1], count)).astype(int))[1:]:
-        index = int(np.searchsorted(ends, at))
-        found.append((numbers[index], int(at - (ends[index - 1] if index else 0))))
-    return found
+    points = [(numbers[0], 0)]
+    for step in np.unique(np.round(np.linspace(0, ends[-1], count)).astype(int))[1:]:
+        index = int(np.searchsorted(ends, step))
+        points.append((numbers[index], int(step - (ends[index - 1] if index else 0))))
+    return points
 
 
 class Snapshots:
@@ -120,7 +120,7 @@ class Snapshots:
     ) -> None:
         self.folder = folder / "probes" / FOLDER
         self._split, self._rows, self._words, self._device = split, rows, words, device
-        self._plan = plan(rows.lengths, student, [shape for shape, _ in teachers.values()])
+        self._plan = plan(rows.lengths, student, [size for size, _ in teachers.values()])
         self._moments = frozenset(moments(stages, self._plan.moments))
         self._last_stage = max(stages)
         self._load = {name: load for name, (_, load) in teachers.items()}
@@ -132,7 +132,7 @@ class Snapshots:
         if step is None:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
-        for later in (at for at in steps(self.folder) if at > step):
+        for later in (other for other in steps(self.folder) if other > step):
             _file(self.folder, later).unlink()
 
     def due(self, stage: int, done: int, step: int, ended: bool = False) -> bool:
@@ -145,23 +145,23 @@ class Snapshots:
         return ((stage, done) in self._moments or at_its_end) and not _file(self.folder, step).exists()
 
     def take(self, model: nn.Module, step: int) -> Probed:
-        """Keeps this moment of the student; says what all moments so far take."""
+        """Keeps this moment of the student; the event gives the cost of all moments so far."""
         started = time.perf_counter()
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._teachers is None:
-            self._teachers = self._look_at_teachers()
+            self._teachers = self._observe_teachers()
         tensors = self._attention(model)
         ours = self._states(model) if self._teachers else []
         for name, theirs in self._teachers.items():
             meter = DistanceMeter()
             meter.update(theirs, ours, torch.ones(ours[0].shape[:2], device=self._device))
-            found = meter.result()
-            tensors |= {f"{measure}.{name}": _float32(getattr(found, measure)) for measure in MEASURES}
+            distances = meter.result()
+            tensors |= {f"{measure}.{name}": _float32(getattr(distances, measure)) for measure in MEASURES}
         _write(_file(self.folder, step), tensors, {"seconds": f"{time.perf_counter() - started:.4f}"})
         return Probed(FOLDER, step, cost(self.folder))
 
-    def _look_at_teachers(self) -> dict[str, list[Tensor]]:
-        """The teachers' states, and, on disk, the rows and where the teachers look in them. One teacher at a time."""
+    def _observe_teachers(self) -> dict[str, list[Tensor]]:
+        """The teachers' states, and, on disk, the rows and where the teachers attend in them. One teacher at a time."""
         states: dict[str, list[Tensor]] = {}
         attention: dict[str, NDArray[Any]] = {}
         for name, load in self._load.items():
@@ -173,11 +173,11 @@ class Snapshots:
         return states
 
     def _facts(self) -> dict[str, Any]:
-        ids, at = self._rows.input_ids, self._rows.offsets
+        ids, offsets = self._rows.input_ids, self._rows.offsets
         return {
             "split": self._split,
             "rows": [
-                {"id": int(self._rows.ids[row]), "tokens": self._words(ids[at[row] : at[row + 1]].tolist())}
+                {"id": int(self._rows.ids[row]), "tokens": self._words(ids[offsets[row] : offsets[row + 1]].tolist())}
                 for row in self._plan.rows
             ],
             "teachers": list(self._load),
@@ -186,15 +186,15 @@ class Snapshots:
 
     def _attention(self, model: nn.Module) -> dict[str, NDArray[Any]]:
         """Number of a kept row -> [layers, heads, tokens, tokens] in float16."""
-        found = {}
+        attention = {}
         for number, row in enumerate(self._plan.rows):
             encoding = self._encoding(np.array([row]))
             with evaluating(model):
-                seen = observe(model, encoding, {"attention": ALL_LAYERS}, grad=False).attention
+                layers = observe(model, encoding, {"attention": ALL_LAYERS}, grad=False).attention
             tokens = int(self._rows.lengths[row])
-            maps = torch.stack([seen[layer][0, :, :tokens, :tokens] for layer in sorted(seen)])
-            found[str(number)] = maps.half().cpu().numpy()
-        return found
+            maps = torch.stack([layers[layer][0, :, :tokens, :tokens] for layer in sorted(layers)])
+            attention[str(number)] = maps.half().cpu().numpy()
+        return attention
 
     def _states(self, model: nn.Module) -> list[Tensor]:
         """Every layer's states of the compared rows, padding left out: [1, tokens, width]."""
@@ -209,8 +209,8 @@ class Snapshots:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What a run kept to scrub through.
+class SnapshotReader:
+    """The snapshots in a run's folder.
 
     steps: of the moments, rising. rows: the tokens of each kept row. ids: of these rows in the split.
     compared_tokens: how many tokens the distances are taken over.
@@ -225,42 +225,42 @@ class Kept:
     compared_tokens: int
 
     def student(self, step: int, row: int) -> AttentionMaps:
-        """Where the student looked in a row at a step, to half precision."""
+        """Where the student attended in a row at a step, to half precision."""
         return self._maps(_file(self.folder, step), str(row), row)
 
     def teacher(self, name: str, row: int) -> AttentionMaps:
-        """Where a teacher looks in a row, to half precision."""
+        """Where a teacher attends in a row, to half precision."""
         return self._maps(self.folder / "teachers.safetensors", f"{name}.{row}", row)
 
     def distances(self, step: int) -> dict[str, dict[str, Maps]]:
         """Teacher -> measure -> [teacher layers + 1, student layers + 1], as in `distances.Distances`."""
-        found = _read(_file(self.folder, step), [f"{m}.{name}" for name in self.teachers for m in MEASURES])
-        return {name: {m: found[f"{m}.{name}"] for m in MEASURES} for name in self.teachers}
+        tensors = _read(_file(self.folder, step), [f"{m}.{name}" for name in self.teachers for m in MEASURES])
+        return {name: {m: tensors[f"{m}.{name}"] for m in MEASURES} for name in self.teachers}
 
     def _maps(self, file: Path, key: str, row: int) -> AttentionMaps:
         return AttentionMaps(list(self.rows[row]), _read(file, [key])[key].astype(np.float32))
 
 
-def read(run: Path) -> Kept | None:
+def read(run: Path) -> SnapshotReader | None:
     """What is in a run's folder; None where no moment was kept.
 
     Raises:
-        CorruptError: the list of rows does not read.
+        CorruptError: the list of rows cannot be read.
     """
     folder = run / "probes" / FOLDER
-    found = steps(folder)
-    if not found:
+    kept = steps(folder)
+    if not kept:
         return None
     try:
-        said = json.loads((folder / "rows.json").read_text())
-        return Kept(
+        facts = json.loads((folder / "rows.json").read_text())
+        return SnapshotReader(
             folder,
-            tuple(found),
-            str(said["split"]),
-            tuple(tuple(map(str, row["tokens"])) for row in said["rows"]),
-            tuple(int(row["id"]) for row in said["rows"]),
-            tuple(map(str, said["teachers"])),
-            int(said["compared_tokens"]),
+            tuple(kept),
+            str(facts["split"]),
+            tuple(tuple(map(str, row["tokens"])) for row in facts["rows"]),
+            tuple(int(row["id"]) for row in facts["rows"]),
+            tuple(map(str, facts["teachers"])),
+            int(facts["compared_tokens"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _corrupt(folder / "rows.json", error) from error
@@ -269,14 +269,14 @@ def read(run: Path) -> Kept | None:
 def cost(folder: Path) -> dict[str, Any]:
     """steps of the moments kept so far, and what they took: bytes on disk and seconds of the training's time.
 
-    A file that does not read counts no seconds: looking at its moment says what is wrong.
+    A file that cannot be read counts no seconds: reading its moment raises.
     """
-    found = steps(folder)
+    kept = steps(folder)
     seconds = 0.0
-    for step in found:
+    for step in kept:
         with suppress(OSError, SafetensorError), safe_open(_file(folder, step), framework="np") as file:
             seconds += float((file.metadata() or {}).get("seconds", 0.0))
-    return {"steps": found, "seconds": seconds, "bytes": sum(file.stat().st_size for file in folder.iterdir())}
+    return {"steps": kept, "seconds": seconds, "bytes": sum(file.stat().st_size for file in folder.iterdir())}
 
 
 def steps(folder: Path) -> list[int]:
@@ -315,5 +315,5 @@ def _read(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def _corrupt(file: Path, error: Exception) -> CorruptError:
-    problem = f"the snapshot {file.name} does not read ({str(error)[:120]})"
+    problem = f"the snapshot {file.name} cannot be read ({str(error)[:120]})"
     return CorruptError("run", problem, "clone the run to train anew; its scores stay")

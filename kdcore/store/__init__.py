@@ -6,21 +6,19 @@ import os
 import threading
 
 from kdcore.store import database
-from kdcore.store.event_writer import init_words, student_words
-from kdcore.store.run_row import ACTIVE, STATES, UNFINISHED, RunRow
+from kdcore.store.run_row import ACTIVE, RESUMABLE, STATES, UNFINISHED, RunRow
 from kdcore.store.store import LEASE_SECONDS, LeaseLostError, Store
 
 __all__ = [
     "ACTIVE",
     "LEASE_SECONDS",
+    "RESUMABLE",
     "STATES",
     "UNFINISHED",
     "LeaseLostError",
     "RunRow",
     "Store",
-    "init_words",
     "open_store",
-    "student_words",
 ]
 
 _open: dict[tuple[str, int, int], Store] = {}
@@ -33,7 +31,7 @@ def open_store(url: str | None = None) -> Store:
     Cheap to call again and again; one Store per database and process.
 
     Raises:
-        UserError: the address cannot be used. CorruptError: the file is damaged or no database of ours.
+        UserError: the address cannot be used. CorruptError: the file is damaged or not a database of this program.
     """
     url = url or database.default_url()
     with _lock:

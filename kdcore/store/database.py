@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from kdcore.errors import CorruptError, UserError
 from kdcore.paths import cache_dir
-from kdcore.store.tables import metadata, schema
+from kdcore.store.tables import metadata, runs, schema
 
 VERSION = 1
 """Of the tables in `tables.py`."""
@@ -51,7 +51,7 @@ def open_engine(url: str) -> Engine:
     """An engine on an up-to-date schema.
 
     Raises:
-        UserError: the address cannot be used. CorruptError: the file is no database of ours.
+        UserError: the address cannot be used. CorruptError: the file is not a database of this program.
     """
     try:
         engine = create_engine(_parsed(url), pool_pre_ping=not url.startswith("sqlite"))
@@ -69,7 +69,7 @@ def _parsed(url: str) -> URL:
     try:
         return make_url(url)
     except ArgumentError:  # its words would repeat the address, and with it a password
-        raise UserError("KD_DATABASE_URL", "is no address of a database", _ADDRESSES) from None
+        raise UserError("KD_DATABASE_URL", "is not a database address", _ADDRESSES) from None
 
 
 @contextmanager
@@ -165,3 +165,5 @@ def _bring_up_to_date(connection: Connection, url: str) -> None:
         MIGRATIONS[old](connection)
     if version < VERSION:
         connection.execute(schema.update().values(version=VERSION))
+    # 0.1.0 knew a state "evaluating", which it never wrote; a row that has it all the same is a running one
+    connection.execute(runs.update().where(runs.c.state == "evaluating").values(state="running"))

@@ -1,4 +1,4 @@
-"""Events -> rows. No database here: what a run said becomes lists of dicts and changes of its row."""
+"""Events -> rows. No database here: a run's events become lists of dicts and changes of its row."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kdcore import events as said
-from kdcore.config import RunConfig
+from kdcore import events
 from kdcore.events import Event
 from kdcore.tasks import TASKS
 
@@ -26,17 +25,17 @@ class Batch:
     progress: dict[str, Any] = field(default_factory=dict)
 
 
-def gather(events: Iterable[Event], run: int, batch_size: int | None) -> Batch:
-    """All events of one flush; a later word on the same key replaces an earlier one."""
+def gather(flush: Iterable[Event], run: int, batch_size: int | None) -> Batch:
+    """All events of one flush; of two with the same key the later one counts."""
     batch = Batch()
-    for event in events:
+    for event in flush:
         _take(batch, event, run, batch_size)
     return batch
 
 
 def _take(batch: Batch, event: Event, run: int, batch_size: int | None) -> None:
     match event:
-        case said.RunStarted():
+        case events.RunStarted():
             batch.facts.update(event.facts)
             batch.changes.update(state="running", reason="", remedy="", detail="")
             if (parameters := student_parameters(event.facts)) is not None:
@@ -45,34 +44,34 @@ def _take(batch: Batch, event: Event, run: int, batch_size: int | None) -> None:
                 batch.changes["device"] = str(event.facts["device"])
             if isinstance(event.facts.get("steps"), int):
                 batch.progress["steps"] = event.facts["steps"]
-        case said.StageStarted():
+        case events.StageStarted():
             batch.stages.append(
                 {"stage": event.stage, "index": event.index, "first_step": event.first_step, "steps": event.steps,
                  "pilot": event.pilot}
             )  # fmt: skip
             batch.changes["state"] = "running"
             batch.progress.update(stage=event.stage, what="", done=0, total=0)
-        case said.Progress():
-            batch.changes["state"] = "evaluating" if event.what.lower().startswith("evaluat") else "running"
+        case events.Progress():
+            batch.changes["state"] = "running"
             batch.progress.update(what=event.what, done=event.done, total=event.total)
-        case said.StepDone():
+        case events.StepDone():
             _take_step(batch, event, run, batch_size)
-        case said.Evaluated():
+        case events.Evaluated():
             _take_scores(batch, event, run)
-        case said.Probed():
+        case events.Probed():
             row = {"run": run, "name": event.name, "step": event.step, "data": event.data}
             batch.probes[event.name, event.step] = row
             if event.name == "latency" and (latency := student_latency(event.data)) is not None:
                 batch.changes["latency_ms"] = latency
-        case said.Checkpointed():
+        case events.Checkpointed():
             batch.progress["checkpoint"] = event.step
-        case said.RunFinished():
+        case events.RunFinished():
             _finish(batch, "done", event.summary)
-        case said.RunStopped():
+        case events.RunStopped():
             _finish(batch, "stopped", event.summary)
             kept = "the student was saved" if event.kept else event.why_not or "nothing was kept"
             batch.changes["reason"] = f"stopped at step {event.step}; {kept}"
-        case said.RunFailed():
+        case events.RunFailed():
             _finish(batch, "failed", {})
             batch.changes.update(reason=event.reason, remedy=event.remedy, detail=event.detail)
 
@@ -86,7 +85,7 @@ def _finish(batch: Batch, state: str, summary: Mapping[str, Any]) -> None:
         batch.changes["seconds"] = float(summary["seconds"])
 
 
-def _take_step(batch: Batch, event: said.StepDone, run: int, batch_size: int | None) -> None:
+def _take_step(batch: Batch, event: events.StepDone, run: int, batch_size: int | None) -> None:
     values: list[tuple[str, str, float]] = [
         ("loss", "loss", event.loss),
         ("lr", "lr", event.lr),
@@ -109,7 +108,7 @@ def _take_step(batch: Batch, event: said.StepDone, run: int, batch_size: int | N
     )  # fmt: skip
 
 
-def _take_scores(batch: Batch, event: said.Evaluated, run: int) -> None:
+def _take_scores(batch: Batch, event: events.Evaluated, run: int) -> None:
     for metric, value in event.scores.items():
         batch.evaluations[event.stage, event.step, event.split, event.which, metric] = {
             "run": run, "stage": event.stage, "step": event.step, "split": event.split, "which": event.which,
@@ -146,11 +145,11 @@ def score_columns(task: str, rows: Sequence[Any], stages: Sequence[Any]) -> dict
 
 
 def student_parameters(facts: Mapping[str, Any]) -> int | None:
-    """The student's parameter count in what a run said at its start: a number, or one per model."""
-    found = facts.get("parameters")
-    while isinstance(found, Mapping):
-        found = found.get("student", found.get("total"))
-    return int(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+    """The student's parameter count in the facts of a run: a number, or one per model."""
+    count = facts.get("parameters")
+    while isinstance(count, Mapping):
+        count = count.get("student", count.get("total"))
+    return int(count) if isinstance(count, (int, float)) and not isinstance(count, bool) else None
 
 
 def student_latency(data: Any) -> float | None:
@@ -169,18 +168,3 @@ def _records(data: Any) -> Iterable[Mapping[str, Any]]:
     elif isinstance(data, (list, tuple)):
         for value in data:
             yield from _records(value)
-
-
-def student_words(run: RunConfig) -> str:
-    """The student in a list's cell: "3 layers", "4 x 128"."""
-    student = run.student
-    return f"{student.layers} x {student.width}" if student.width else f"{student.layers} layers"
-
-
-def init_words(run: RunConfig) -> str:
-    """Where the student's weights come from: "base/first", "teacher/skip", "teacher/2,4", "random"."""
-    student = run.student
-    if student.init == "random":
-        return "random"
-    layers = student.init_layers
-    return f"{student.init}/{layers if isinstance(layers, str) else ','.join(map(str, layers))}"

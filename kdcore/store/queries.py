@@ -38,7 +38,7 @@ class Point(NamedTuple):
 
 
 def runs_frame(connection: Connection, query: Select[Any]) -> pd.DataFrame:
-    """One row a run; damaged rows stay in the list, with the reason."""
+    """One row per run; damaged rows stay in the list, with the reason."""
     import pandas as pd
 
     records = [_listed(row) for row in connection.execute(query)]
@@ -53,28 +53,24 @@ def runs_frame(connection: Connection, query: Select[Any]) -> pd.DataFrame:
 
 def _listed(row: Any) -> dict[str, Any]:
     _, broken = read_config(row.config)
-    said = row.progress if isinstance(row.progress, dict) else {}
+    progress = row.progress if isinstance(row.progress, dict) else {}
     read = row._asdict()
     record = {name: read.get(name) for name in RUN_COLUMNS}
-    step, steps = said.get("step"), said.get("steps")
+    step, steps = progress.get("step"), progress.get("steps")
     share = step / steps if isinstance(step, (int, float)) and isinstance(steps, (int, float)) and steps else None
-    return (
-        record
-        | run_keys(row.config)._asdict()
-        | run_environment(row.facts)._asdict()
-        | {
-            "name": row.name or row.id,
-            "reason": row.reason or broken,
-            "remedy": row.remedy or (LOST["remedy"] if broken else ""),
-            "step": step,
-            "steps": steps,
-            "progress": 1.0 if row.state == "done" else share,
-            "what": str(said.get("what") or ""),
-            "eta_s": said.get("eta_s"),
-            "tags": tag_list(row.tags),
-            "archived": bool(row.archived),
-        }
-    )
+    equal_to = run_keys(row.config)._asdict() | run_environment(row.facts)._asdict()
+    return record | equal_to | {
+        "name": row.name or row.id,
+        "reason": row.reason or broken,
+        "remedy": row.remedy or (LOST["remedy"] if broken else ""),
+        "step": step,
+        "steps": steps,
+        "progress": 1.0 if row.state == "done" else share,
+        "what": str(progress.get("what") or ""),
+        "eta_s": progress.get("eta_s"),
+        "tags": tag_list(row.tags),
+        "archived": bool(row.archived),
+    }  # fmt: skip
 
 
 def metrics_frame(connection: Connection, run_ids: Sequence[str], kinds: Sequence[str] | None) -> pd.DataFrame:

@@ -14,13 +14,8 @@ from kdcore.config import RunConfig
 from kdcore.errors import CorruptError
 from kdcore.identity import Environment, environment, group_key, protocol_key
 
-ACTIVE = ("starting", "running", "evaluating")
+ACTIVE = ("starting", "running")
 """States of a run that a worker holds."""
-
-UNFINISHED = ("queued", *ACTIVE)
-"""States of a run that waits for a worker or has one."""
-
-STATES = (*UNFINISHED, "done", "stopped", "failed", "interrupted", "cancelled")
 
 MOVES: dict[str, tuple[str, ...]] = {
     "queued": ("starting", "cancelled", "failed"),
@@ -32,6 +27,14 @@ MOVES: dict[str, tuple[str, ...]] = {
     "done": (),
 }
 """State -> states that may follow it."""
+
+STATES = tuple(MOVES)
+
+UNFINISHED = tuple(state for state, following in MOVES.items() if set(following) & set(ACTIVE))
+"""States of a run that waits for a worker or is held by one."""
+
+RESUMABLE = tuple(state for state, following in MOVES.items() if "queued" in following)
+"""States of a run that ended and can be queued again."""
 
 LOST = {"problem": "its settings cannot be read", "remedy": "delete the run; the other runs are not affected"}
 
@@ -134,11 +137,6 @@ def tag_list(value: Any) -> list[str]:
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def option_words(run: RunConfig) -> str:
-    """The method's settings in a list's cell: "temperature=4, alpha=0.5"."""
-    return ", ".join(f"{name}={value}" for name, value in sorted(run.options.items()))
 
 
 def slug(text: str, length: int) -> str:

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, and_, func, select, type_coerce
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine, and_, func, select, type_coerce
 
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
 from kdcore.events import Event
-from kdcore.identity import config_hash, protocol_key
+from kdcore.identity import config_hash
 from kdcore.paths import cache_subdir, checked_id
 from kdcore.store import database, event_writer, queries
 from kdcore.store.process import Process, is_alive, this_process
 from kdcore.store.run_row import (
     ACTIVE,
     MOVES,
+    RESUMABLE,
     STATES,
+    UNFINISHED,
     RunRow,
-    option_words,
     read_config,
     run_row,
-    slug,
 )
+from kdcore.store.run_table import add_row, find_row, find_settings, merged_json, next_position
 from kdcore.store.tables import Settings, evaluations, metrics, probes, runs, upsert
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class LeaseLostError(RuntimeError):
 
 
 class Store:
-    """Runs and all they said. Made by `open_store`."""
+    """Runs, their numbers and their queue. Made by `open_store`."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -62,7 +61,7 @@ class Store:
     ) -> str:
         """Puts a run at the end of the queue; returns its id, such as "pkd-mrpc-3f9a2c".
 
-        facts: what is known before it starts (`predicted`: seconds, basis); what the run says joins them.
+        facts: what is known before it starts (`predicted`: seconds, basis); those of the run are added.
         """
         with database.write(self.engine) as connection:
             return add_row(connection, run, parent, sweep, facts=facts)
@@ -74,19 +73,20 @@ class Store:
         the same run.
         """
         with database.write(self.engine) as connection:
-            found = _find(connection, [config_hash(run)])
-            if not found:
+            known = find_settings(connection, [config_hash(run)])
+            if not known:
                 return add_row(connection, run, None, sweep), "queued"
-            run_id, state = next(iter(found.values()))
-            if "queued" in MOVES.get(state, ()):
-                connection.execute(runs.update().where(runs.c.id == run_id).values(_AGAIN | {"position": _last()}))
+            run_id, state = next(iter(known.values()))
+            if state in RESUMABLE:
+                again = _AGAIN | {"position": next_position()}
+                connection.execute(runs.update().where(runs.c.id == run_id).values(again))
                 state = "queued"
             return run_id, state
 
     def find(self, hashes: Sequence[str]) -> dict[str, tuple[str, str]]:
         """`config_hash` -> (id, state) of the run with these settings; a finished one where there are several."""
         with database.read(self.engine) as connection:
-            return _find(connection, hashes)
+            return find_settings(connection, hashes)
 
     def get(self, run_id: str) -> RunRow:
         """One run.
@@ -112,7 +112,7 @@ class Store:
     def runs(
         self, states: Sequence[str] | None = None, include_archived: bool = False, sweep: str | None = None
     ) -> pd.DataFrame:
-        """One row a run, newest first; the columns are `frames.RUN_COLUMNS`."""
+        """One row a run, newest first; the columns are `queries.RUN_COLUMNS`."""
         unwanted = {"detail", "facts", "summary"}
         columns = [column for column in runs.c if column.name not in unwanted]
         facts = type_coerce(runs.c.facts, Settings).label("facts")  # as text: it is parsed once, not at each look
@@ -128,7 +128,7 @@ class Store:
 
     def busy(self) -> bool:
         """Whether a run trains or waits: cheaper than their list."""
-        query = select(runs.c.id).where(runs.c.state.in_(["queued", *ACTIVE]), runs.c.archived.is_(False)).limit(1)
+        query = select(runs.c.id).where(runs.c.state.in_(UNFINISHED), runs.c.archived.is_(False)).limit(1)
         with database.read(self.engine) as connection:
             return connection.execute(query).first() is not None
 
@@ -168,14 +168,14 @@ class Store:
     def probes_of(self, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Id -> `probes`, in one query; runs without any are left out."""
         query = select(runs.c.id, probes.c.name, probes.c.data).join(runs, runs.c.number == probes.c.run)
-        found: dict[str, dict[str, Any]] = {}
+        by_run: dict[str, dict[str, Any]] = {}
         with database.read(self.engine) as connection:
             for row in connection.execute(query.where(runs.c.id.in_(run_ids)).order_by(probes.c.step)):
                 if isinstance(row.data, dict):
-                    found.setdefault(row.id, {})[row.name] = row.data
-        return found
+                    by_run.setdefault(row.id, {})[row.name] = row.data
+        return by_run
 
-    # --- what a run says -----------------------------------------------------------------------------------------
+    # --- what a run reports -----------------------------------------------------------------------------------------
 
     def record(self, run_id: str, events: Sequence[Event], worker: str | None = None) -> None:
         """Writes events in one transaction; points of the same (run, stage, step, name) are replaced.
@@ -194,12 +194,12 @@ class Store:
             for table, rows in ((metrics, batch.metrics), (evaluations, batch.evaluations), (probes, batch.probes)):
                 if rows:
                     connection.execute(upsert(self.engine, table), list(rows.values()))
-            changes = batch.changes | _merged(row, batch)
+            changes = batch.changes | merged_json(row, batch)
             if batch.evaluations:
                 of_run = select(evaluations).where(evaluations.c.run == row.number)
                 stages = changes.get("facts", row.facts if isinstance(row.facts, dict) else {}).get("stages", [])
                 changes |= event_writer.score_columns(row.task, connection.execute(of_run).all(), stages)
-            if changes.get("state", row.state) not in (*ACTIVE, "queued"):
+            if changes.get("state", row.state) not in UNFINISHED:
                 changes |= _NO_LEASE | {"stop": None}
             if changes:
                 connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
@@ -257,7 +257,7 @@ class Store:
         return marked
 
     def set_state(self, run_id: str, state: str, reason: str = "", remedy: str = "", detail: str = "") -> None:
-        """Moves a run to a state that may follow its present one (`rows.MOVES`).
+        """Moves a run to a state that may follow its present one (`run_row.MOVES`).
 
         Raises:
             UserError: it may not, or there is no such run.
@@ -265,7 +265,7 @@ class Store:
         changes: dict[str, Any] = {"state": state, "reason": reason, "remedy": remedy, "detail": detail}
         if state not in ACTIVE:
             changes |= _NO_LEASE | {"stop": None}
-        if state not in (*ACTIVE, "queued"):
+        if state not in UNFINISHED:
             changes["finished"] = time.time()
         self._move_state(run_id, state, changes)
 
@@ -296,7 +296,7 @@ class Store:
         Raises:
             UserError: it is done, waits already, or a worker has it: two processes must never train one run.
         """
-        self._move_state(run_id, "queued", _AGAIN | {"position": _last()})
+        self._move_state(run_id, "queued", _AGAIN | {"position": next_position()})
 
     def move(self, run_id: str, places: int) -> None:
         """Moves a queued run up (negative) or down the queue."""
@@ -360,70 +360,6 @@ class Store:
                 problem = f"{run_id} is {row.state}{holder} and cannot become {state}"
                 raise UserError("run", problem, _advice(row.state))
             connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
-
-
-def add_row(
-    connection: Connection,
-    run: RunConfig,
-    parent: str | None,
-    sweep: str | None,
-    wanted: str | None = None,
-    facts: Mapping[str, Any] | None = None,
-) -> str:
-    """Inserts a queued run, under the wanted id if that is free; returns its id."""
-    row = {
-        "name": run.name, "state": "queued", "config": run, "config_hash": config_hash(run),
-        "protocol": protocol_key(run), "task": run.task, "method": run.method, "options": option_words(run),
-        "student": event_writer.student_words(run), "init": event_writer.init_words(run), "seed": run.train.seed,
-        "teachers": ", ".join(teacher.name for teacher in run.teachers), "created": time.time(),
-        "position": _last(), "parent": parent, "sweep": sweep, "tags": [], "facts": dict(facts or {}),
-    }  # fmt: skip
-    stem = f"{slug(run.method, 24)}-{slug(run.task, 24)}"
-    for attempt in range(20):
-        run_id = wanted if wanted and not attempt else f"{stem}-{secrets.token_hex(3)}"
-        try:
-            with connection.begin_nested():
-                connection.execute(runs.insert().values(id=run_id, **row))
-            return run_id
-        except IntegrityError:
-            continue
-    raise UserError("run", "no free id was found", "try again")
-
-
-def _find(connection: Connection, hashes: Sequence[str]) -> dict[str, tuple[str, str]]:
-    query = select(runs.c.config_hash, runs.c.id, runs.c.state).where(runs.c.config_hash.in_(list(hashes)))
-    # later rows replace earlier ones: newer before older, and what is done or under way before what is not
-    rank = {"done": 3, "queued": 1} | dict.fromkeys(ACTIVE, 2)
-    rows = sorted(connection.execute(query.order_by(runs.c.number)), key=lambda row: rank.get(row.state, 0))
-    return {row.config_hash: (row.id, row.state) for row in rows}
-
-
-def _last() -> Any:
-    return select(func.coalesce(func.max(runs.c.position), 0) + 1).scalar_subquery()
-
-
-def find_row(connection: Connection, run_id: str) -> Any:
-    """The row of this run.
-
-    Raises:
-        UserError: no such run.
-    """
-    row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
-    if row is None:
-        raise UserError("run", f"no run {str(run_id)[:60]!r}", "`runs` lists those there are")
-    return row
-
-
-def _merged(row: Any, batch: event_writer.Batch) -> dict[str, Any]:
-    """facts and progress as they are after this flush; stages keep their first order, replayed ones are replaced."""
-    changes: dict[str, Any] = {}
-    facts = row.facts if isinstance(row.facts, dict) else {}
-    if batch.facts or batch.stages:
-        stages = {stage["stage"]: stage for stage in [*facts.get("stages", []), *batch.stages]}
-        changes["facts"] = facts | batch.facts | {"stages": list(stages.values())}
-    if batch.progress:
-        changes["progress"] = (row.progress if isinstance(row.progress, dict) else {}) | batch.progress
-    return changes
 
 
 def _advice(state: str) -> str:

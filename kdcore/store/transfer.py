@@ -14,8 +14,9 @@ from kdcore.config import RunConfig
 from kdcore.errors import CorruptError, UserError
 from kdcore.identity import config_hash
 from kdcore.store import database
-from kdcore.store.run_row import ACTIVE, run_row
-from kdcore.store.store import Store, add_row, find_row
+from kdcore.store.run_row import UNFINISHED, run_row
+from kdcore.store.run_table import add_row, find_row
+from kdcore.store.store import Store
 from kdcore.store.tables import evaluations, metrics, probes, runs
 
 Points = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -58,7 +59,7 @@ class Carried(BaseModel):
 
 
 def take_out(store: Store, run_id: str) -> tuple[Carried, Points]:
-    """An ended run with all it said.
+    """An ended run with all its numbers.
 
     Raises:
         UserError: no such run, or it has not ended. CorruptError: its settings cannot be read.
@@ -66,11 +67,11 @@ def take_out(store: Store, run_id: str) -> tuple[Carried, Points]:
     with database.read(store.engine) as connection:
         raw = find_row(connection, run_id)
         row = run_row(raw)
-        if row.state in (*ACTIVE, "queued"):
+        if row.state in UNFINISHED:
             raise UserError("run", f"{run_id} is {row.state}", "wait for its end, or stop it")
-        words = {name: getattr(raw, name) for name in Carried.model_fields}
+        columns = {name: getattr(raw, name) for name in Carried.model_fields}
         cleaned = {"config": row.config, "tags": row.tags, "facts": row.facts, "summary": row.summary}
-        run = Carried.model_validate(words | cleaned | {"progress": row.progress, "archived": row.archived})
+        run = Carried.model_validate(columns | cleaned | {"progress": row.progress, "archived": row.archived})
         points = {name: _points(connection, table, raw.number) for name, table in TABLES.items()}
         return run, points
 
@@ -81,10 +82,10 @@ def put_in(store: Store, run: Carried, points: Points, run_id: str | None = None
     Raises:
         CorruptError: the points do not fit the tables: two of one key, or a number too large.
     """
-    words = run.model_dump(exclude={"id", "config"})
+    columns = run.model_dump(exclude={"id", "config"})
     with database.write(store.engine) as connection:
         new = add_row(connection, run.config, run.parent, run.sweep, run_id)
-        connection.execute(runs.update().where(runs.c.id == new).values(words))
+        connection.execute(runs.update().where(runs.c.id == new).values(columns))
         number = find_row(connection, new).number
         for name, rows in points.items():
             try:
@@ -101,8 +102,8 @@ def is_here(store: Store, run: Carried) -> bool:
     """Whether this very run (not only one with equal settings) is listed already."""
     with database.read(store.engine) as connection:
         query = select(runs.c.created, runs.c.config_hash).where(runs.c.id == run.id)
-        found = connection.execute(query).first()
-    return found is not None and found.created == run.created and found.config_hash == config_hash(run.config)
+        row = connection.execute(query).first()
+    return row is not None and row.created == run.created and row.config_hash == config_hash(run.config)
 
 
 def _points(connection: Any, table: Table, number: int) -> list[dict[str, Any]]:
@@ -139,7 +140,7 @@ def from_parquet(content: bytes, table: str) -> list[dict[str, Any]]:
     """The rows in a parquet file that a stranger may have made.
 
     Raises:
-        CorruptError: it does not read, holds other columns or kinds of value, or far too much.
+        CorruptError: it cannot be read, holds other columns or kinds of value, or far too much.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -159,7 +160,7 @@ def from_parquet(content: bytes, table: str) -> list[dict[str, Any]]:
         return [row for batch in batches for row in _rows(batch, columns)]
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
         raise CorruptError(
-            "file", f"the table {table} does not read ({str(error)[:200]})", "export it again"
+            "file", f"the table {table} cannot be read ({str(error)[:200]})", "export it again"
         ) from error
 
 
@@ -172,9 +173,9 @@ def _rows(batch: Any, columns: Mapping[str, str]) -> list[dict[str, Any]]:
         array = batch.column(name)
         if kind == "text":
             if not pa.types.is_dictionary(array.type) or not pa.types.is_string(array.type.value_type):
-                raise ValueError(f"column {name} is no text")
+                raise ValueError(f"column {name} is not text")
             if array.null_count or any(len(word) > _LONGEST_NAME for word in array.dictionary.to_pylist()):
-                raise ValueError(f"column {name} has words that are absent or too long")
+                raise ValueError(f"column {name} has texts that are missing or too long")
             lists.append(array.to_pylist())
         else:
             lists.append(array.cast(types[kind]).to_pylist())

@@ -13,7 +13,8 @@ from kdcore.analysis import cost_points, cost_table, pareto
 from kdcore.analysis.cost_axes import AXES
 from kdcore.models.count import flops, parameters
 from kdcore.records import ModelSize
-from pages.parts.speed import budget_answer, remeasure
+from kdcore.runs.remeasure import best_teacher
+from pages.parts.speed import budget_answer
 
 SHAPE = {"layers": 2, "width": 16, "heads": 2, "intermediate": 32, "vocabulary": 30, "positions": 32, "labels": 2}
 LARGE = SHAPE | {"layers": 4}
@@ -191,9 +192,9 @@ def test_more_is_better_for_throughput_and_smaller_for_size() -> None:
 
 def test_ties_in_cost_go_to_the_better_student() -> None:
     table = _points([("student", "a", 1.0, 92.0), ("student", "b", 1.0, 95.0), ("student", "c", np.nan, 99.0)])
-    best = budget_answer.best_left(table, 90.0, "less")
+    best = budget_answer.cheapest_student(table, 90.0, "less")
     assert best is not None and best["label"] == "b"
-    assert budget_answer.best_left(table, 96.0, "less") is None
+    assert budget_answer.cheapest_student(table, 96.0, "less") is None
 
 
 def test_hostile_names_are_no_markup() -> None:
@@ -205,9 +206,9 @@ def test_hostile_names_are_no_markup() -> None:
 def test_the_best_teacher_is_that_of_the_dev_split() -> None:
     facts = {"teachers": {"a": {"scores": {"validation": {"accuracy": 0.8}, "select": {"accuracy": 0.99}}},
                           "b": {"scores": {"validation": {"accuracy": 0.9}}}}}  # fmt: skip
-    assert remeasure.best_teacher(facts, ["a", "b"], "accuracy") == "b"
-    assert remeasure.best_teacher({}, ["a", "b"], "accuracy") == "a"
-    assert remeasure.best_teacher(facts, [], "accuracy") is None
+    assert best_teacher(facts, ["a", "b"], "accuracy") == "b"
+    assert best_teacher({}, ["a", "b"], "accuracy") == "a"
+    assert best_teacher(facts, [], "accuracy") is None
 
 
 def test_weights_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
-from kdcore.store import ACTIVE, Store, open_store
+from kdcore.store import UNFINISHED, Store, open_store
 
 PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
 pytestmark = pytest.mark.timeout(15 * PATIENCE)
@@ -34,10 +34,10 @@ def store(server: Any) -> Store:
 def idle_afterwards(store: Store) -> Iterator[None]:
     """A test that fails leaves no run behind that the next one would wait for."""
     yield
-    for run in store.runs(states=["queued", *ACTIVE])["id"]:
+    for run in store.runs(states=UNFINISHED)["id"]:
         with contextlib.suppress(UserError):
             store.request_stop(run, keep=False)
-    _until(lambda: store.runs(states=["queued", *ACTIVE]).empty, "an idle queue")
+    _until(lambda: store.runs(states=UNFINISHED).empty, "an idle queue")
 
 
 def _run(name: str, epochs: float = 1.0, **more: Any) -> RunConfig:
@@ -175,7 +175,7 @@ def test_the_delete_dialog_names_the_run_and_a_new_run_does_not_shift_the_choice
 ) -> None:
     store.add_run(_run("lowest"))
     newest = store.runs()
-    _until(lambda: not len(store.runs(states=["queued", "starting", "running", "evaluating"])), "an idle queue")
+    _until(lambda: not len(store.runs(states=UNFINISHED)), "an idle queue")
     page = open_page("runs")
     table = page.get_by_test_id("stDataFrame").first
     _expect(_cell(page, "lowest")).to_be_attached()

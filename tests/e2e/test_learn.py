@@ -78,7 +78,7 @@ def test_a_lesson_leads_over_pages_and_hides_what_would_distract(
 ) -> None:
     page = open_page("learn?part=Lessons")
     bar = page.locator(".st-key-lesson_bar")
-    page.locator(".st-key-lesson_doors_soft-targets").get_by_role("link").click()
+    page.locator(".st-key-lesson_links_soft-targets").get_by_role("link").click()
     _expect(bar).to_contain_text("step 1 of 5")
     _expect(page.get_by_role("heading", name="KD", exact=True)).to_be_visible()
     for number, temperature in ((2, "1"), (3, "5")):  # on the same page: the address and the slider follow all the same

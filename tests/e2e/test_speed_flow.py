@@ -61,7 +61,7 @@ def test_rivals_are_measured_on_a_click_and_stand_in_the_plot(
 ) -> None:
     page = open_page(f"speed?runs={run}")
     page.wait_for_selector(".kd-plot-figure .main-svg")
-    button, stop = (page.get_by_role("button", name=name) for name in ("Measure the rivals", "Stop measuring"))
+    button, stop = (page.get_by_role("button", name=name) for name in ("Measure the baselines", "Stop measuring"))
     insist(button.click, stop)
     _expect(stop).to_have_count(0, timeout=4000 * PATIENCE)  # a process of its own starts, and five models take turns
     page.goto(f"{page.url.split('?')[0]}?runs={run}&saxis=parameters")
@@ -70,6 +70,6 @@ def test_rivals_are_measured_on_a_click_and_stand_in_the_plot(
     _expect(legend.filter(has_text="Teacher, cut")).to_be_visible()
     page.close()
     again = open_page(f"speed?runs={run}", width=390, dark=True)
-    _expect(again.get_by_text("Undistilled rivals")).to_be_visible()
+    _expect(again.get_by_text("Compression baselines")).to_be_visible()
     again.wait_for_selector(".kd-plot-figure .main-svg")
     assert again.evaluate("document.documentElement.scrollWidth") <= 390

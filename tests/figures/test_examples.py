@@ -8,7 +8,7 @@ import pytest
 
 from kdcore.figures import examples, palette
 from kdcore.probes import calibration
-from kdcore.probes.examples import scored
+from kdcore.probes.examples import compare_scores
 
 
 def test_a_matrix_shows_its_counts_and_outlines_the_chosen_cell() -> None:
@@ -26,7 +26,7 @@ def test_a_matrix_shows_its_counts_and_outlines_the_chosen_cell() -> None:
 
 def test_cells_of_right_and_wrong_are_named() -> None:
     sides = ["right", "wrong"]
-    figure = examples.matrix(pd.DataFrame([[4, 3], [2, 1]], index=sides, columns=sides), "t", "s", fates=True)
+    figure = examples.matrix(pd.DataFrame([[4, 3], [2, 1]], index=sides, columns=sides), "t", "s", outcomes=True)
     assert [list(row) for row in figure.data[0].text] == [
         ["<b>4</b><br>both right", "<b>3</b><br>lost"],
         ["<b>2</b><br>gained", "<b>1</b><br>both wrong"],
@@ -55,7 +55,7 @@ def test_reliability_draws_bins_that_hold_rows(dark: bool) -> None:
 
 
 def test_scores_stand_against_scores_with_the_line_of_agreement() -> None:
-    rows = scored([0, 1], [0.0, 4.0], [1.0, 4.5], [0.5, 5.5])
+    rows = compare_scores([0, 1], [0.0, 4.0], [1.0, 4.5], [0.5, 5.5])
     line, dots = examples.scatter(rows, [0, 1], "t", "s", "pkd").data
     assert list(line.x) == list(line.y) == [0.0, 5.5]
     assert list(dots.x) == [1.0, 4.5] and list(dots.y) == [0.5, 5.5]

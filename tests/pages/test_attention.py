@@ -139,10 +139,10 @@ def test_special_tokens_are_hidden_with_or_without_renormalising(
     app = visit("attention", job=run, s=SENTENCE, special="hidden")
     assert drawn.heads["Student 1.1"][1] == TOKENS[1:-1]
     np.testing.assert_allclose(z_of(drawn.heads["Student 1.1"]), ours, atol=1e-5)
-    assert "2 special ones hidden (numbers as they are, not renormalised)" in words(app)
+    assert "2 special tokens hidden (numbers not renormalised)" in words(app)
     app = visit("attention", job=run, s=SENTENCE, special="hidden, rows sum to 1 again")
     np.testing.assert_allclose(z_of(drawn.heads["Student 1.1"]), ours / ours.sum(-1, keepdims=True), atol=1e-5)
-    assert "each row divided by what is left of it" in words(app)
+    assert "each row divided by the sum of the rest" in words(app)
 
 
 def test_a_long_sentence_is_drawn_a_window_at_a_time(run: str, visit: Callable[..., Any], drawn: Drawn) -> None:
@@ -154,7 +154,7 @@ def test_a_long_sentence_is_drawn_a_window_at_a_time(run: str, visit: Callable[.
     figure, rows, columns, _ = drawn.heads["Student 1.1"]
     assert rows == tokens[2:34] and columns == tokens[10:42]
     np.testing.assert_allclose(np.asarray(figure.data[0].z), expected, atol=1e-5)
-    assert "42 tokens; numbers 3 to 34 look, 11 to 42 are seen" in words(app)
+    assert "42 tokens; rows: tokens 3 to 34, columns: tokens 11 to 42" in words(app)
     app.slider(key="rows").set_value(1).run()
     assert drawn.heads["Student 1.1"][1] == tokens[:32]
     app.text_input(key="s").set_value(SENTENCE).run()
@@ -173,7 +173,7 @@ def test_scrubbing_shows_each_moment(run: str, visit: Callable[..., Any], drawn:
         assert not app.exception and f"kept in half precision at step {step}" in words(app)
         expected = at.attentions(model, tokens)[0, 0]
         np.testing.assert_allclose(z_of(drawn.heads["Student 1.1"]), expected, atol=6e-4)
-    assert "4 moments were kept while training" in words(app) and "s of the run's time" in words(app)
+    assert "4 snapshots were taken while training" in words(app) and "s of the run's time" in words(app)
     app = visit("attention", job=run, look="Through the training", moment="999")
     assert not app.exception and app.select_slider(key="moment").value == "60"
 
@@ -235,7 +235,7 @@ def test_damage_is_a_card_with_a_remedy(run: str, visit: Callable[..., Any]) -> 
     file = run_dir(run) / "probes" / "snapshots" / "00000060.safetensors"
     file.write_bytes(file.read_bytes()[:100])
     app = visit("attention", job=run, look="Through the training")
-    assert not app.exception and "does not read" in words(app) and "What to do" in words(app)
+    assert not app.exception and "cannot be read" in words(app) and "What to do" in words(app)
     (file.parent / "rows.json").write_text("{")
     app = visit("attention", job=run, s=SENTENCE)
-    assert not app.exception and "does not read" in words(app).replace("\\", "")
+    assert not app.exception and "cannot be read" in words(app).replace("\\", "")

@@ -20,7 +20,7 @@ from tests.helpers.store_factory import add, run_config, words
 HOSTILE = "<script>alert(1)</script> [x](javascript:alert(1)) :red[r] $e^x$ **b** `c` ![i](http://e.org/i.png)\n# head"
 MARKS = ("<script>", "[x](", ":red[", "$e^x$", "**b**", "`c`", "![i]", "\n# head")
 ROWS = 40
-FATES = {"lost": "Lost", "gained": "Gained", "both wrong": "Both wrong", "both right": "Both right"}
+OUTCOMES = {"lost": "Lost", "gained": "Gained", "both wrong": "Both wrong", "both right": "Both right"}
 
 
 def rows_of(task: Any) -> TaskData:
@@ -62,14 +62,14 @@ def table(app: Any) -> Any:
 def test_every_cell_lists_exactly_its_rows(store: Any, visit: Callable[..., Any]) -> None:
     run = add(store, run_config("kd"))
     said, gold = answers(run)
-    judged = examples.judged(range(ROWS), gold, said["large"], said["student"])
+    judged = examples.compare_labels(range(ROWS), gold, said["large"], said["student"])
     app = visit("examples", runs=run)
     assert not app.exception and not app.error
-    for fate, title in FATES.items():
+    for fate, title in OUTCOMES.items():
         app.segmented_control(key="fate").set_value(fate).run()
         found = table(app)
-        assert len(found) == (judged["fate"] == fate).sum() > 0
-        assert set(found["row"]) == set(judged.index[judged["fate"] == fate])
+        assert len(found) == (judged["outcome"] == fate).sum() > 0
+        assert set(found["row"]) == set(judged.index[judged["outcome"] == fate])
         assert f"{title}: {len(found)} rows" in words(app)
     app.segmented_control(key="matrix").set_value("labels").run()
     for one, first in enumerate(("negative", "positive")):
@@ -199,7 +199,7 @@ def test_answers_that_cannot_be_read_are_explained(damage: str, store: Any, visi
         answers(run)
         (run_dir(run) / "predictions" / "validation.large.npz").write_bytes(b"PK no archive")
     alone = visit("examples", runs=run)
-    assert not alone.exception and "None of the chosen runs" in words(alone)
+    assert not alone.exception and "None of these runs has predictions" in words(alone)
     answers(fine)
     app = visit("examples", runs=f"{run},{fine}")
     assert not app.exception and "poor" in words(app) and len(app.dataframe)
@@ -244,6 +244,7 @@ def test_a_damaged_run_harms_no_other(store: Any, visit: Callable[..., Any], tmp
 def test_a_clicked_dot_puts_its_row_first(store: Any, visit: Callable[..., Any]) -> None:
     from types import SimpleNamespace
 
+    from pages.parts.common.keys import CLICKED_ROW
     from pages.parts.common.plot import Click
     from pages.parts.examples import regression
 
@@ -253,7 +254,7 @@ def test_a_clicked_dot_puts_its_row_first(store: Any, visit: Callable[..., Any])
     plain_order = table(app)["row"].tolist()
     row = plain_order[7]
     split = rows_of(TASKS["pocket-similarity"]).splits["validation"]
-    app.session_state[regression.CLICKED] = ("pocket-similarity", int(split.ids[row]))
+    app.session_state[CLICKED_ROW] = ("pocket-similarity", int(split.ids[row]))
     app.run()
     assert not app.exception and not app.error
     assert table(app)["row"].tolist() == [row, *plain_order[:7], *plain_order[8:]]
@@ -267,19 +268,19 @@ def test_a_clicked_dot_puts_its_row_first(store: Any, visit: Callable[..., Any])
     import streamlit as st
 
     pair: Any = SimpleNamespace(
-        dev=SimpleNamespace(task=TASKS["pocket-similarity"]), answers=SimpleNamespace(ids=split.ids)
+        dev=SimpleNamespace(task=TASKS["pocket-similarity"]), predictions=SimpleNamespace(ids=split.ids)
     )
-    regression._take(pair, Click(1, "", 4, None, None, 2.0, 3.0, None, (4, 2.5)))
-    assert st.session_state[regression.CLICKED] == ("pocket-similarity", int(split.ids[4]))
-    regression._take(pair, Click(0, "", 1, None, None, 0.0, 0.0, None, ()))  # the line of agreement is no row
-    assert st.session_state[regression.CLICKED] == ("pocket-similarity", int(split.ids[4]))
-    del st.session_state[regression.CLICKED]
+    regression._choose(pair, Click(1, "", 4, None, None, 2.0, 3.0, None, (4, 2.5)))
+    assert st.session_state[CLICKED_ROW] == ("pocket-similarity", int(split.ids[4]))
+    regression._choose(pair, Click(0, "", 1, None, None, 0.0, 0.0, None, ()))  # the line of agreement is no row
+    assert st.session_state[CLICKED_ROW] == ("pocket-similarity", int(split.ids[4]))
+    del st.session_state[CLICKED_ROW]
 
 
 def test_the_chosen_dot_has_a_ring() -> None:
     from kdcore.figures import examples as figures
 
-    frame = examples.scored([10, 11, 12], [1.0, 2.0, 3.0], [1.5, 2.5, 3.5], [1.0, 2.0, 4.0])
+    frame = examples.compare_scores([10, 11, 12], [1.0, 2.0, 3.0], [1.5, 2.5, 3.5], [1.0, 2.0, 4.0])
     drawn = figures.scatter(frame, [0, 1, 2], "teacher", "student", "kd", chosen=11)
     assert (drawn.data[-1].x[0], drawn.data[-1].y[0]) == (2.5, 2.0) and drawn.data[-1].marker.symbol == "circle-open"
     assert len(figures.scatter(frame, [0, 1, 2], "teacher", "student", "kd", chosen=99).data) == len(drawn.data) - 1

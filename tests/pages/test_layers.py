@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kdcore.analysis.layer_distances import LayerTrajectory
 from kdcore.figures import layer_pair, layers
 from kdcore.paths import run_dir
 from kdcore.probes import snapshots
-from pages.parts.layers.teacher_picker import Course
 from tests.helpers import model_factory as at
 from tests.helpers.store_factory import add, run_config, words
 
@@ -90,10 +90,10 @@ def test_pairs_are_followed_through_the_training(
     for line, (s, t) in zip(lines, [(1, 2), (2, 4)], strict=True):
         assert line.steps == list(at.STEPS)
         assert line.values == pytest.approx([float(kept(run).distances(k)["large"]["cka"][t, s]) for k in at.STEPS])
-    assert "4 moments were kept while training" in words(app)
+    assert "4 snapshots were taken while training" in words(app)
     app = visit("layers", job=made(store, "kd", 3), slayer="1", tlayer="2")
     assert [line.name for line in drawn["course"][-1][1][0]] == ["1 ↔ 2", "2 ↔ 4"]
-    assert "evenly spread, as the method matches none" in words(app)
+    assert "Evenly spread pairs, as the method matches none" in words(app)
 
 
 def test_several_teachers_are_chosen_from(store: Any, visit: Callable[..., Any], drawn: dict[str, list[Any]]) -> None:
@@ -131,7 +131,7 @@ def test_runs_of_other_depths_stand_beside_as_far_in_their_training(
 def test_a_run_without_moments_says_how_they_come(store: Any, visit: Callable[..., Any]) -> None:
     app = visit("layers", job=add(store, run_config("kd")))
     assert not app.exception and not app.select_slider
-    assert "kept no moments to scrub through" in words(app)
+    assert "has no snapshots of its training" in words(app)
 
 
 def test_a_run_that_has_nothing_yet_is_not_called_lost(store: Any, visit: Callable[..., Any]) -> None:
@@ -143,7 +143,7 @@ def test_a_run_that_has_nothing_yet_is_not_called_lost(store: Any, visit: Callab
 
 def test_a_stopped_run_shows_what_it_kept(store: Any, visit: Callable[..., Any]) -> None:
     run = add(store, run_config("kd"), end="stopped")
-    assert "ended before its first moment" in words(visit("layers", job=run))
+    assert "ended before its first snapshot" in words(visit("layers", job=run))
     at.leave(run, at.model(2, 1), {"large": at.model(4, 2)})
     app = visit("layers", job=run)
     assert not app.exception and list(app.select_slider(key="moment").options) == ["0", "20", "40", "60"]
@@ -155,7 +155,7 @@ def test_bad_addresses_and_damage_are_cards(store: Any, visit: Callable[..., Any
     assert not app.exception and "not in this store" in words(app) and "beside" not in app.query_params
     (kept(run).folder / "00000020.safetensors").write_bytes(b"short")
     app = visit("layers", job=run)
-    assert not app.exception and "does not read" in words(app).replace("\\", "") and "What to do" in words(app)
+    assert not app.exception and "cannot be read" in words(app).replace("\\", "") and "What to do" in words(app)
 
 
 @pytest.mark.parametrize("measure", ["mse", "cka"])
@@ -164,8 +164,8 @@ def test_live_shows_the_matched_pairs_as_they_move(
 ) -> None:
     """The second measure stands where the first is not defined."""
     run = made(store)
-    defined = Course.defined
-    monkeypatch.setattr(Course, "defined", lambda *asked: asked[2] == measure and defined(*asked))
+    defined = LayerTrajectory.defined
+    monkeypatch.setattr(LayerTrajectory, "defined", lambda *asked: asked[2] == measure and defined(*asked))
     app = visit("live", job=run)
     assert not app.exception and not app.error
     assert "Layer distances" in [one.value for one in app.subheader]

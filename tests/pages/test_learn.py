@@ -109,7 +109,7 @@ def test_typed_logits_are_softened_in_an_empty_store(visit: Callable[..., Any]) 
 
 @pytest.mark.parametrize(
     ("typed", "said"),
-    [("1, x", "is no number"), ("1", "Give 2 to 12"), ("1, 2, 3, 4", "against 3"), ("1, 1e9", "is no number")],
+    [("1, x", "is not a number"), ("1", "Give 2 to 12"), ("1, 2, 3, 4", "against 3"), ("1, 1e9", "is not a number")],
 )
 def test_what_is_no_list_of_logits_is_answered_kindly(typed: str, said: str, visit: Callable[..., Any]) -> None:
     app = visit("learn", part="Temperature")

@@ -11,12 +11,14 @@ from urllib.parse import parse_qs
 import pytest
 
 from kdcore.methods import METHODS
-from pages.parts.learn import lesson
-from pages.parts.learn.lesson import Lesson, lessons
+from pages.parts.common import keys
+from pages.parts.learn import lessons as lesson_files
+from pages.parts.learn.lessons import Lesson, lessons
 from tests.helpers.store_factory import add, fill, run_config, words
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "\n".join(path.read_text() for path in (ROOT / "pages").rglob("*.py"))
+KEYS = {value: name for name, value in vars(keys).items() if name.isupper()}
 STEPS = [(key, number) for key in lessons() for number in range(1, len(lessons()[key].steps) + 1)]
 
 
@@ -45,7 +47,9 @@ def test_every_step_names_what_there_is(key: str, number: int) -> None:
     for control in step.hide:
         assert f'key="{control}"' in SOURCE or f'"{control}",' in SOURCE, control
     for name in step.view:
-        assert f'key="{name}"' in SOURCE or f'query_params.get("{name}")' in SOURCE, name
+        constant = KEYS.get(name, "not a constant")
+        uses = (f'key="{name}"', f'query_params.get("{name}")', f"key={constant},", f"query_params.get({constant})")
+        assert any(use in SOURCE for use in uses), name
 
 
 @pytest.mark.parametrize("key", lessons())
@@ -59,29 +63,29 @@ def test_every_lesson_makes_a_run_of_each_method_it_uses(key: str) -> None:
 # --- the runs
 
 
-def _cast(store: Any, key: str = "soft-targets") -> dict[str, list[str]]:
-    return lesson.cast(lessons()[key], store.runs(include_archived=True))
+def _runs(store: Any, key: str = "soft-targets") -> dict[str, list[str]]:
+    return lesson_files.runs_of(lessons()[key], store.runs(include_archived=True))
 
 
 def test_a_lesson_takes_runs_that_compare(store: Any) -> None:
-    assert _cast(store) == {"fine-tune": [], "kd": []}
+    assert _runs(store) == {"fine-tune": [], "kd": []}
     alone, taught = add(store, run_config("fine-tune")), add(store, run_config("kd"))
     add(store, run_config("kd", task="pocket-entailment"))
     add(store, run_config("kd", 5), end="failed")
     again = add(store, run_config("kd", 1))
-    assert _cast(store) == {"fine-tune": [alone], "kd": [again, taught]}
+    assert _runs(store) == {"fine-tune": [alone], "kd": [again, taught]}
 
 
 def test_scores_are_no_ground_for_soft_targets(store: Any) -> None:
     add(store, run_config("kd", task="pocket-similarity"))
-    assert _cast(store)["kd"] == []
+    assert _runs(store)["kd"] == []
 
 
 def test_the_lessons_own_runs_come_first(store: Any) -> None:
     own = [add(store, run) for run in lessons()["soft-targets"].made_by()]
     for method in ("fine-tune", "kd", "skd"):
         add(store, run_config(method))
-    assert [run for ids in _cast(store).values() for run in ids] == own
+    assert [run for ids in _runs(store).values() for run in ids] == own
 
 
 # --- the bar
@@ -106,7 +110,7 @@ def test_a_step_stands_on_top_of_its_page_with_links_to_the_next(store: Any, vis
 def test_every_step_can_be_opened(key: str, number: int, store: Any, visit: Callable[..., Any]) -> None:
     fill(store, seeds=1)
     add(store, run_config("skd"))
-    page, query = lesson.address(key, number, _cast(store, key))
+    page, query = lesson_files.address(key, number, _runs(store, key))
     app = visit(page.removeprefix("pages/").removesuffix(".py"), **query)
     assert not app.exception and not app.error
     assert lessons()[key].steps[number - 1].title in words(app) and "This step needs" not in words(app)
@@ -135,7 +139,7 @@ def test_a_missing_run_is_named_and_queued_by_one_click(store: Any, visit: Calla
     app.button(key="lesson_queue_1").click().run()
     queued = store.runs(states=["queued"])
     assert sorted(queued["method"]) == ["fine-tune", "kd"] and not app.exception
-    assert "2 of the lesson's 2 runs are being made" in words(app) and "job" in _links(app)["Watch them"][1]
+    assert "2 of the lesson's 2 runs are queued or running" in words(app) and "job" in _links(app)["Watch them"][1]
     assert "lesson_queue_1" not in [button.key for button in app.button]
 
 
@@ -177,7 +181,7 @@ def test_a_lesson_file_with_a_mistake_is_refused_with_its_field(tmp_path: Path, 
     from kdcore.errors import UserError
 
     (tmp_path / "bad.yaml").write_text("number: 1\ntitle: x\nabout: y\nminutes: 1\nuses: [kd]\nruns: demo\nsteps: []\n")
-    monkeypatch.setattr(lesson, "FOLDER", tmp_path)
+    monkeypatch.setattr(lesson_files, "FOLDER", tmp_path)
     with pytest.raises(UserError, match="steps"):
         lessons.__wrapped__()
     assert Lesson.model_fields["steps"].annotation

@@ -14,8 +14,9 @@ import streamlit as st
 from kdcore.analysis.series import series
 from kdcore.events import Evaluated, RunStarted, StepDone
 from kdcore.figures import curves
-from pages.parts.common import loss_equation, plot
-from pages.parts.live.point_cache import KINDS, Followed, follow
+from pages.parts.common import loss_equation
+from pages.parts.common.plot_data import plot_data
+from pages.parts.live.point_cache import KINDS, CachedPoints, cached_points
 from tests.helpers.store_factory import add, grow, run_config, words
 
 TERMS = {"hard": 0.7, "soft": 0.3}
@@ -27,7 +28,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(st, "session_state", {})
 
 
-def _values(seen: Followed) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
+def _values(seen: CachedPoints) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
     return {key: (x.tolist(), y.tolist()) for key, (x, y) in seen.series().items()}
 
 
@@ -36,7 +37,7 @@ def test_what_is_followed_is_what_the_store_holds(store: Any) -> None:
     run = add(store, run_config("kd"), end="running")
     for step in (31, 32):
         grow(store, run, step, TERMS)
-        seen = follow(store, store.get(run))
+        seen = cached_points(store, store.get(run))
     metrics = store.metrics([run], kinds=KINDS)
     whole = series(metrics)
     assert list(seen.series()) == list(whole)
@@ -60,27 +61,27 @@ def test_only_new_rows_are_read_and_none_where_nothing_is_new(store: Any, monkey
     for step in (None, None, 31, None):
         if step is not None:
             grow(store, run, step, TERMS)
-        versions.append(follow(store, store.get(run)).version)
+        versions.append(cached_points(store, store.get(run)).version)
     assert asked == [-1, 30] and versions == [1, 1, 2, 2]
 
 
 @pytest.mark.usefixtures("session")
 def test_a_resumed_run_is_read_anew(store: Any) -> None:
     run = add(store, run_config("kd"), end="running")
-    follow(store, store.get(run))
+    cached_points(store, store.get(run))
     store.record(run, [RunStarted({"resumed_at": 20})])
     grow(store, run, 21, {"hard": 9.0, "soft": 0.0})
-    seen = _values(follow(store, store.get(run)))
+    seen = _values(cached_points(store, store.get(run)))
     assert seen["raw", "hard"][0] == list(range(1, 22)) and seen["raw", "hard"][1][-1] == 9.0
     grow(store, run, 30, {"hard": 8.0, "soft": 0.0})
-    assert _values(follow(store, store.get(run)))["raw", "hard"][1][-1] == 8.0
+    assert _values(cached_points(store, store.get(run)))["raw", "hard"][1][-1] == 8.0
 
 
 @pytest.mark.usefixtures("session")
 def test_another_run_in_the_same_session_starts_from_its_own_points(store: Any) -> None:
     first, second = (add(store, run_config("kd", seed), end="running") for seed in (0, 1))
-    before = follow(store, store.get(first)).version
-    seen = follow(store, store.get(second))
+    before = cached_points(store, store.get(first)).version
+    seen = cached_points(store, store.get(second))
     whole = series(store.metrics([second], kinds=KINDS))
     assert np.array_equal(seen.series()["loss", "loss"], whole["loss", "loss"]) and seen.version != before
 
@@ -89,11 +90,11 @@ def test_another_run_in_the_same_session_starts_from_its_own_points(store: Any) 
 def test_points_put_into_the_kept_figure_are_those_of_the_full_one(store: Any, log: bool) -> None:
     run = add(store, run_config("pkd"), steps=4000)
     metrics = store.metrics([run])
-    full = plot.drawn(curves.terms(metrics, "weighted", smoothing=0.8, log=log))
+    full = plot_data(curves.terms(metrics, "weighted", smoothing=0.8, log=log))
     lines = curves.term_lines(series(metrics), "weighted", smoothing=0.8, log=log)
-    kept = plot.drawn(curves.terms_figure([curves.bare(line.look) for line in lines], "weighted", log=log))
+    kept = plot_data(curves.terms_figure([curves.bare(line.look) for line in lines], "weighted", log=log))
     again = kept.with_points((line.x, line.y) for line in lines)
-    assert (again.said, again.axes, again.height) == (full.said, full.axes, full.height)
+    assert (again.summary, again.axes, again.height) == (full.summary, full.axes, full.height)
     shown, expected = again.in_full(), json.loads(full.figure)
     assert shown["layout"] == expected["layout"] and len(shown["data"]) == len(expected["data"]) == 8
     for one, other, line in zip(shown["data"], expected["data"], lines, strict=True):
@@ -130,7 +131,7 @@ def test_only_a_run_that_trains_and_is_followed_has_a_clock(
     fragment = st.fragment
 
     def noted(function: Any, run_every: float | None = None) -> Any:
-        if function.__name__ == "_watch":
+        if function.__name__ == "_follow":
             paces.append(run_every)
         return fragment(function, run_every=run_every)
 

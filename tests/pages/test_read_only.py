@@ -13,7 +13,7 @@ import pytest
 from kdcore.errors import UserError
 from kdcore.store import Store
 from kdcore.store.tables import metadata
-from pages.parts.common.read_only import READS, WORDS, Reading, guarded, read_only
+from pages.parts.common.read_only import NOTICE, READS, ReadOnlyProxy, guarded, read_only
 from tests.helpers.store_factory import PAGES, add, fill, run_config, words
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ def test_the_switch(value: str, on: bool, monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_reads_is_passed_on_and_all_else_refused(store: Any) -> None:
     run = add(store, run_config("kd"))
     only = guarded(store)
-    assert isinstance(only, Reading) and set(READS) < set(OFFERS)
+    assert isinstance(only, ReadOnlyProxy) and set(READS) < set(OFFERS)
     assert only.get(run).name == "kd seed 0" and len(only.runs()) == 1 and len(only.metrics([run]))
     before = _content(store)
     for name in set(OFFERS) - READS:
@@ -76,7 +76,7 @@ def test_no_button_of_any_page_changes_anything(page: str, store: Any, visit: Ca
     before = _content(store)
     for run in (made[-1], running, made[-2], made[1]):
         app = visit(page, job=run, runs=",".join(made))
-        assert not app.exception and WORDS in words(app)
+        assert not app.exception and NOTICE in words(app)
         for key in [button.key for button in app.button if not button.disabled]:
             again = visit(page, job=run, runs=",".join(made))
             again.button(key=key).click().run()

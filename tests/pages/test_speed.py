@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from kdcore.events import Event, Probed, Progress
-from pages.parts.speed import remeasure
+from kdcore.runs import remeasure
+from pages.parts.speed.remeasure import remeasurer
 from tests.helpers.store_factory import TEACHER, add, fill, run_config, words
 
 PATIENCE = 60.0
@@ -68,7 +69,7 @@ def test_a_busy_machine_is_said(store: Any, visit: Callable[..., Any]) -> None:
     busy = [record | {"busy": True} for record in store.probes(run)["latency"]["records"]]
     store.record(run, [Probed("latency", 60, {"records": busy})])
     app = visit("speed", runs=run)
-    assert "Other work held the machine" in _plain(app) and "hollow" in _plain(app)
+    assert "Other work used the machine" in _plain(app) and "hollow" in _plain(app)
 
 
 def test_tasks_have_an_average_that_names_them(store: Any, visit: Callable[..., Any]) -> None:
@@ -130,10 +131,10 @@ class Script:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
     made = Script()
-    monkeypatch.setattr(remeasure, "_own_process", lambda: made)
+    monkeypatch.setattr(remeasure, "open_process", lambda: made)
     yield made
     made.go.set()
-    remeasure.desk().wait(PATIENCE)
+    remeasurer().wait(PATIENCE)
 
 
 def _kept(tmp_path: Path, run: str) -> None:
@@ -154,7 +155,7 @@ def test_rivals_are_measured_in_the_background_and_then_drawn(
     app.button(key="speed_rivals").click().run()
     assert not app.exception and app.button(key="speed_stop").label == "Stop measuring"
     script.go.set()
-    remeasure.desk().wait(PATIENCE)
+    remeasurer().wait(PATIENCE)
     app.run()
     assert [teacher for _, teacher, _ in script.orders] == ["large"], "one run speaks for those that share a teacher"
     assert "Without any distillation, **teacher large, bf16 weights** does it for less" in _plain(app)
@@ -171,7 +172,7 @@ def test_what_fails_is_a_card_and_a_training_beside_is_told(
     assert "A training is running" in _plain(app)
     script.go.set()
     app.button(key="speed_again").click().run()
-    remeasure.desk().wait(PATIENCE)
+    remeasurer().wait(PATIENCE)
     app.run()
     assert script.orders == [(run, None, True)]
     assert "could not be measured" in _plain(app) and "this one cannot be measured" in _plain(app)
@@ -183,7 +184,7 @@ def test_a_measurement_can_be_stopped(store: Any, visit: Callable[..., Any], scr
     app = visit("speed", runs=run)
     app.button(key="speed_rivals").click().run()
     app.button(key="speed_stop").click().run()
-    remeasure.desk().wait(PATIENCE)
+    remeasurer().wait(PATIENCE)
     app.run()
     assert script.ended and "could not be measured" not in _plain(app)
     assert app.button(key="speed_rivals") and "rivals" not in store.probes(run)
@@ -192,9 +193,9 @@ def test_a_measurement_can_be_stopped(store: Any, visit: Callable[..., Any], scr
 def test_without_models_or_teacher_there_is_nothing_to_press(store: Any, visit: Callable[..., Any]) -> None:
     alone, lost = add(store, run_config("fine-tune")), add(store, run_config("kd"))
     app = visit("speed", runs=alone)
-    assert "have no teacher, so there are no rivals" in _plain(app) and not app.button
+    assert "have no teacher, so there are no baselines" in _plain(app) and not app.button
     app = visit("speed", runs=lost)
-    assert "No longer on this disk, so without rivals: large" in _plain(app)
+    assert "No longer on this disk, so without baselines: large" in _plain(app)
 
 
 def test_read_only_measures_nothing(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kdcore.cli import cache
 from kdcore.paths import cache_subdir, run_dir
+from kdcore.runs import cleanup
 from tests.helpers.store_factory import add, run_config, words
 
 
@@ -37,7 +37,7 @@ def test_who_trains_and_who_waits_is_listed(store: Any, visit: Callable[..., Any
     assert queue["run"].tolist() == ["kd seed 0", "kd seed 2", "kd seed 1"]
     assert queue["state"].tolist() == ["running", "queued", "queued"]
     assert queue["worker"].tolist() == ["written", "–", "–"]
-    assert queue["lease"].iloc[0].startswith("holds") and queue["lease"].iloc[1] == "–"
+    assert queue["lease"].iloc[0].startswith("valid for") and queue["lease"].iloc[1] == "–"
     assert second != third
 
 
@@ -60,7 +60,7 @@ def test_teacher_outputs_are_freed_but_those_in_use(store: Any, visit: Callable[
     app = visit("system")
     app.button(key="system_free").click().run()
     assert "8 KiB" in words(app) and entry.exists(), "the first click only asks"
-    assert cache.free_outputs() == 4096
+    assert cleanup.free_outputs() == 4096
     assert not entry.exists() and pinned.exists()
 
 
@@ -72,7 +72,7 @@ def test_what_no_run_needs_is_named_and_removed(store: Any, visit: Callable[...,
     app = visit("system")
     app.button(key="system_gc").click().run()
     assert f"checkpoint of {run}" in words(app).replace("\\", "") and kept.exists()
-    assert cache.remove(cache.garbage(store)) == 2048
+    assert cleanup.remove(cleanup.find_garbage(store)) == 2048
     assert not kept.exists() and run_dir(run).exists()
 
 

@@ -24,11 +24,11 @@ STUDENT = logits_of([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.2, 0.7, 0.1], [0.1, 0.
 
 @pytest.fixture
 def rows():
-    return examples.judged(IDS, GOLD, REFERENCE, STUDENT)
+    return examples.compare_labels(IDS, GOLD, REFERENCE, STUDENT)
 
 
 def test_each_row_is_judged_by_hand(rows):
-    assert rows["fate"].tolist() == ["both right", "lost", "gained", "both wrong", "lost"]
+    assert rows["outcome"].tolist() == ["both right", "lost", "gained", "both wrong", "lost"]
     assert rows["reference"].tolist() == [0, 1, 0, 1, 0] and rows["student"].tolist() == [0, 0, 1, 1, 1]
     assert rows["reference_p"].tolist() == pytest.approx([0.7, 0.8, 0.3, 0.3, 0.9])
     assert rows["drop"].tolist() == pytest.approx([0.1, 0.4, -0.4, 0.0, 0.8])
@@ -38,15 +38,15 @@ def test_each_row_is_judged_by_hand(rows):
 def test_cells_hold_the_very_rows_that_they_count():
     rng = np.random.default_rng(0)
     gold, reference, student = rng.integers(0, 3, 200), rng.normal(size=(200, 3)), rng.normal(size=(200, 3))
-    rows = examples.judged(np.arange(200), gold, reference, student)
-    fates, cells = examples.by_fate(rows), examples.by_label(rows, LABELS)
-    assert fates.to_numpy().sum() == cells.to_numpy().sum() == 200
-    for at, fate in enumerate(examples.FATES):
-        found = examples.with_fate(rows, fate)
-        assert len(found) == fates.iloc[divmod(at, 2)]
+    rows = examples.compare_labels(np.arange(200), gold, reference, student)
+    outcomes, cells = examples.count_outcomes(rows), examples.count_labels(rows, LABELS)
+    assert outcomes.to_numpy().sum() == cells.to_numpy().sum() == 200
+    for index, outcome in enumerate(examples.OUTCOMES):
+        found = examples.with_outcome(rows, outcome)
+        assert len(found) == outcomes.iloc[divmod(index, 2)]
         one, other = reference.argmax(-1)[found.index], student.argmax(-1)[found.index]
-        assert ((one == gold[found.index]) == (fate in ("both right", "lost"))).all()
-        assert ((other == gold[found.index]) == (fate in ("both right", "gained"))).all()
+        assert ((one == gold[found.index]) == (outcome in ("both right", "lost"))).all()
+        assert ((other == gold[found.index]) == (outcome in ("both right", "gained"))).all()
     for one in range(3):
         for other in range(3):
             found = examples.with_answers(rows, one, other)
@@ -56,20 +56,20 @@ def test_cells_hold_the_very_rows_that_they_count():
 
 
 def test_the_largest_fall_stands_first_and_among_the_gained_the_largest_rise(rows):
-    assert examples.with_fate(rows, "lost").index.tolist() == [IDS[4], IDS[1]]
+    assert examples.with_outcome(rows, "lost").index.tolist() == [IDS[4], IDS[1]]
     more = pd.concat([rows, rows.assign(drop=rows["drop"] - 0.1)], ignore_index=True)
-    assert examples.with_fate(more, "gained")["drop"].is_monotonic_increasing
+    assert examples.with_outcome(more, "gained")["drop"].is_monotonic_increasing
     assert examples.with_answers(more, 0, 1)["drop"].is_monotonic_decreasing
 
 
 @pytest.mark.parametrize("student", [np.zeros((5, 2)), np.zeros((4, 3)), np.zeros(5)])
 def test_what_is_no_pair_of_classifiers_is_refused(student):
     with pytest.raises(ValueError, match="rows, classes"):
-        examples.judged(IDS, GOLD, REFERENCE, student)
+        examples.compare_labels(IDS, GOLD, REFERENCE, student)
 
 
 def test_scores_by_hand():
-    rows = examples.scored([7, 8], [1.0, 4.0], [[2.0], [4.5]], [[0.5], [2.0]])
+    rows = examples.compare_scores([7, 8], [1.0, 4.0], [[2.0], [4.5]], [[0.5], [2.0]])
     assert rows["difference"].tolist() == [-1.5, -2.5]
     assert rows["farther"].tolist() == [-0.5, 1.5]
     assert rows.index.tolist() == [7, 8]

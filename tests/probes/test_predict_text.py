@@ -8,7 +8,7 @@ from kdcore.errors import UserError
 from kdcore.models.sizes import bert_config
 from kdcore.models.tokenizers import tokenizer_from_vocabulary
 from kdcore.models.weights import build_classifier
-from kdcore.probes.predict_text import answer
+from kdcore.probes.predict_text import predict_logits
 from kdcore.records import ModelSize
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "dog", "cat", "##s", "sat"]
@@ -27,7 +27,7 @@ def tokenizer():
 
 
 def test_the_answer_is_the_models_own(model, tokenizer):
-    found = answer(model.train(), tokenizer, "The dogs sat", "the cat")
+    found = predict_logits(model.train(), tokenizer, "The dogs sat", "the cat")
     assert found.shape == (2,) and found.dtype == np.float32 and model.training
     coded = tokenizer("The dogs sat", "the cat", return_tensors="pt")
     with torch.no_grad():
@@ -36,13 +36,13 @@ def test_the_answer_is_the_models_own(model, tokenizer):
 
 
 def test_a_long_sentence_is_cut_to_what_the_model_can_read(model, tokenizer):
-    whole = answer(model, tokenizer, "the cat " * 100)
-    np.testing.assert_array_equal(whole, answer(model, tokenizer, "the cat " * 200))
+    whole = predict_logits(model, tokenizer, "the cat " * 100)
+    np.testing.assert_array_equal(whole, predict_logits(model, tokenizer, "the cat " * 200))
     np.testing.assert_array_equal(
-        answer(model, tokenizer, "the dogs sat", max_length=4), answer(model, tokenizer, "the dog")
+        predict_logits(model, tokenizer, "the dogs sat", max_length=4), predict_logits(model, tokenizer, "the dog")
     )
 
 
 def test_nothing_typed_is_refused(model, tokenizer):
     with pytest.raises(UserError, match="nothing"):
-        answer(model, tokenizer, "  ")
+        predict_logits(model, tokenizer, "  ")

@@ -15,8 +15,8 @@ from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs import example
 from kdcore.runs.export import student_folder
 from kdcore.store import Store, open_store
-from pages.parts.common.read_only import Reading
-from pages.parts.learn.lesson import cast, lessons
+from pages.parts.common.read_only import ReadOnlyProxy
+from pages.parts.learn.lessons import lessons, runs_of
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_students_and_teachers_are_there_so_nothing_is_trained(store: Store) -> 
 def test_every_lesson_finds_its_runs(store: Store) -> None:
     example.open_study(store)
     for lesson in lessons().values():
-        assert all(cast(lesson, store.runs(include_archived=True)).values()), lesson.title
+        assert all(runs_of(lesson, store.runs(include_archived=True)).values()), lesson.title
 
 
 def test_it_holds_snapshots_and_answers(store: Store) -> None:
@@ -78,7 +78,7 @@ def test_it_holds_snapshots_and_answers(store: Store) -> None:
 
 def test_a_read_only_dashboard_refuses_it(store: Store) -> None:
     with pytest.raises(UserError, match="ead-only"):
-        example.open_study(Reading(store))
+        example.open_study(ReadOnlyProxy(store))
     assert not list(cache_subdir("teachers").iterdir()) and store.runs().empty
 
 

@@ -49,6 +49,18 @@ def test_other_damaged_cells_are_empty(store, settings, step, column, bad):
     assert store.get(run).progress["step"] == 1
 
 
+def test_a_run_in_the_state_that_is_gone_is_listed_as_running(store, settings, tmp_path):
+    """0.1.0 knew a state "evaluating" and never wrote it; a row that has it is found, listed and given back."""
+    run = store.add_run(settings())
+    store.claim("w", "cpu")
+    change(store, run, "state", "evaluating")
+    again = Store(database.open_engine(str(store.engine.url)))
+    assert list(again.runs(states=["running"]).id) == [run] and again.get(run).active and again.busy()
+    change(again, run, "lease_until", 0.0)
+    change(again, run, "pid", None)
+    assert again.mark_interrupted() == [run]
+
+
 def test_words_in_number_columns_are_absent_numbers(store, settings):
     run = store.add_run(settings())
     for column in ("created", "score", "seconds", "parameters", "lease_until"):

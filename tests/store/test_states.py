@@ -12,7 +12,6 @@ WAYS = {  # state -> how to get a fresh run there
     "queued": [],
     "starting": ["starting"],
     "running": ["starting", "running"],
-    "evaluating": ["starting", "evaluating"],
     "done": ["starting", "done"],
     "stopped": ["starting", "stopped"],
     "failed": ["starting", "failed"],
@@ -23,7 +22,7 @@ ALLOWED = {
     ("queued", "starting"), ("queued", "cancelled"), ("queued", "failed"),
     ("stopped", "queued"), ("failed", "queued"), ("interrupted", "queued"), ("interrupted", "failed"),
     ("cancelled", "queued"),
-    *itertools.product(ACTIVE, ("starting", "running", "evaluating", "done", "stopped", "failed", "interrupted")),
+    *itertools.product(ACTIVE, ("starting", "running", "done", "stopped", "failed", "interrupted")),
 }  # fmt: skip
 
 
@@ -50,7 +49,7 @@ def test_events_move_the_state(store, settings, step):
     assert store.get(run).state == "starting"
     for event, state in (
         (RunStarted({"steps": 10, "device": "cpu", "parameters": 1234}), "running"),
-        (Progress("evaluating the dev rows", 1, 2), "evaluating"),
+        (Progress("teacher large answers once", 1, 2), "running"),
         (StageStarted("distil", 0, 1, 10), "running"),
         (step(5), "running"),
         (RunFinished({"seconds": 9.0}), "done"),
@@ -217,7 +216,7 @@ def test_a_run_that_trains_is_not_queued_again(store, settings):
     store.claim("worker", "cpu", run)
     for state in ("starting", "running"):
         store.set_state(run, state) if state != "starting" else None
-        with pytest.raises(UserError, match="is .* in process [0-9]+ on .* and cannot become queued") as error:
+        with pytest.raises(UserError, match=r"is .* in process [0-9]+ on .* and cannot become queued") as error:
             store.requeue(run)
         assert error.value.remedy == "stop it first"
     assert store.get(run).worker == "worker" and store.renew(run, "worker")

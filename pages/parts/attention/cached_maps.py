@@ -1,4 +1,4 @@
-"""Attention maps of a run's models, computed once a sentence and kept for a while."""
+"""Attention maps of a run's models, computed once per sentence and kept for a while."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from kdcore.errors import UserError
 from kdcore.paths import run_dir
 from kdcore.probes.attention import AttentionMaps, Maps, attention_maps, head_divergences, layer_divergences
 
-LONGEST = 128
-"""Tokens kept of a sentence. Heads are compared over all of them; a window of them is drawn."""
+MAX_TOKENS = 128
+"""Of a sentence. Heads are compared over all of them; a window of them is drawn."""
 
 _one_at_a_time = threading.Lock()
-"""The maps are read off through hooks in the model, and sessions share the models."""
+"""The maps are read through hooks in the model, and sessions share the models."""
 
 
 @dataclass(frozen=True)
-class Compared:
+class Divergences:
     """Jensen-Shannon divergences, in nats. heads: [teacher layers, teacher heads, student layers, student heads].
 
     layers: of the maps' means over heads, [teacher layers, student layers].
@@ -36,7 +36,9 @@ def stamp(run: str) -> float:
     """Changes when the run's student does."""
     folder = run_dir(run) / "student-best"
     if not folder.is_dir():
-        raise UserError("run", "it has kept no student", "choose a run that is done, or stopped with its student kept")
+        raise UserError(
+            "run", "it did not keep a student", "choose a run that is done, or stopped with its student kept"
+        )
     return folder.stat().st_mtime
 
 
@@ -44,20 +46,20 @@ def stamp(run: str) -> float:
 def student_maps(run: str, when: float, sentence: str, pair: str | None) -> AttentionMaps:
     model, tokenizer = _student(run, when)
     with _one_at_a_time:
-        return attention_maps(model, tokenizer, sentence, pair, max_length=LONGEST)
+        return attention_maps(model, tokenizer, sentence, pair, max_length=MAX_TOKENS)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def teacher_maps(run: str, when: float, teacher: str, sentence: str, pair: str | None) -> AttentionMaps:
     model, tokenizer = _teachers(run, when)[teacher]
     with _one_at_a_time:
-        return attention_maps(model, tokenizer, sentence, pair, max_length=LONGEST)
+        return attention_maps(model, tokenizer, sentence, pair, max_length=MAX_TOKENS)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def compared(teacher: Maps, student: Maps) -> Compared:
+def compared(teacher: Maps, student: Maps) -> Divergences:
     """Every head against every head, and every layer against every layer, over all tokens."""
-    return Compared(head_divergences(teacher, student), layer_divergences(teacher, student))
+    return Divergences(head_divergences(teacher, student), layer_divergences(teacher, student))
 
 
 def teacher_names(run: str, when: float) -> list[str]:

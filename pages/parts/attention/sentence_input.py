@@ -1,4 +1,4 @@
-"""The sentence that is looked at: typed, one of the samples, or a row of the dev split. It stands in the address."""
+"""The sentence: typed, one of the samples, or a row of the dev split. It is part of the URL."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import streamlit as st
 
 from kdcore.store import RunRow
 from pages.parts.common import cached, cards
-from pages.parts.common.text import one_line
+from pages.parts.common.keys import ATTENTION_TASK, SECOND_SENTENCE, SENTENCE
+from pages.parts.common.text import MAX_CHARACTERS, one_line
 
-LONGEST_TEXT = 600
 SAMPLES = 3
-BOXES = ("s", "s2")
-"""Keys of the boxes, in the address too."""
+BOXES = (SENTENCE, SECOND_SENTENCE)
 
 
 def sentences(row: RunRow) -> tuple[str, str | None]:
@@ -25,27 +24,27 @@ def sentences(row: RunRow) -> tuple[str, str | None]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if len(texts[0]):
             _offer(texts)
-    sentence = st.text_input("Sentence", key=BOXES[0], max_chars=LONGEST_TEXT, bind="query-params")
-    if len(texts) < 2 and not st.session_state.get(BOXES[1]):
-        return sentence[:LONGEST_TEXT], None
-    second = st.text_input("Second sentence", key=BOXES[1], max_chars=LONGEST_TEXT, bind="query-params")
-    return sentence[:LONGEST_TEXT], second[:LONGEST_TEXT] or None
+    sentence = st.text_input("Sentence", key=SENTENCE, max_chars=MAX_CHARACTERS, bind="query-params")
+    if len(texts) < 2 and not st.session_state.get(SECOND_SENTENCE):
+        return sentence[:MAX_CHARACTERS], None
+    second = st.text_input("Second sentence", key=SECOND_SENTENCE, max_chars=MAX_CHARACTERS, bind="query-params")
+    return sentence[:MAX_CHARACTERS], second[:MAX_CHARACTERS] or None
 
 
 def _dev(row: RunRow) -> tuple[Sequence[str], ...]:
     """The columns of the first dev split."""
     own = row.config.own.model_dump_json() if row.config.own else None
     data = cached.rows(row.config.task, own)
-    found: tuple[Sequence[str], ...] = data.splits[data.task.splits[0]].texts
-    return found
+    columns: tuple[Sequence[str], ...] = data.splits[data.task.splits[0]].texts
+    return columns
 
 
 def _begin(row: RunRow, texts: tuple[Sequence[str], ...]) -> None:
-    """A sample of the task in the boxes, where nothing else was asked for."""
-    before = st.session_state.get("attention_for")
-    st.session_state["attention_for"] = row.task
-    asked = BOXES[0] in st.query_params or st.session_state.get(BOXES[0])
-    if before == row.task or (before is None and asked) or not len(texts[0]):
+    """Fills the boxes with a sample of the task, where the URL or the session has no sentence."""
+    before = st.session_state.get(ATTENTION_TASK)
+    st.session_state[ATTENTION_TASK] = row.task
+    filled = SENTENCE in st.query_params or st.session_state.get(SENTENCE)
+    if before == row.task or (before is None and filled) or not len(texts[0]):
         return
     _put(texts, samples(texts)[0])
 
@@ -56,7 +55,7 @@ def _offer(texts: tuple[Sequence[str], ...]) -> None:
         "Samples",
         samples(texts),
         key="attention_sample",
-        format_func=lambda at: one_line(texts[0][at], 48),
+        format_func=lambda row: one_line(texts[0][row], 48),
         on_change=_from_box,
         args=(texts, "attention_sample"),
     )
@@ -81,11 +80,11 @@ def samples(texts: tuple[Sequence[str], ...]) -> list[int]:
 
 
 def _from_box(texts: tuple[Sequence[str], ...], key: str) -> None:
-    at = st.session_state.get(key)
-    if isinstance(at, int) and 0 <= at < len(texts[0]):
-        _put(texts, at)
+    row = st.session_state.get(key)
+    if isinstance(row, int) and 0 <= row < len(texts[0]):
+        _put(texts, row)
 
 
-def _put(texts: tuple[Sequence[str], ...], at: int) -> None:
-    for key, words in zip(BOXES, [texts[0][at], texts[1][at] if len(texts) > 1 else ""], strict=True):
-        st.session_state[key] = str(words)[:LONGEST_TEXT]
+def _put(texts: tuple[Sequence[str], ...], row: int) -> None:
+    for key, text in zip(BOXES, [texts[0][row], texts[1][row] if len(texts) > 1 else ""], strict=True):
+        st.session_state[key] = str(text)[:MAX_CHARACTERS]

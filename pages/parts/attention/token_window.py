@@ -1,4 +1,4 @@
-"""What is drawn of a sentence: which tokens look and which are seen, a window at a time, with special tokens or not."""
+"""Which tokens of a sentence are drawn: a window of rows and of columns, with special tokens or without."""
 
 from __future__ import annotations
 
@@ -8,67 +8,69 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kdcore.probes.attention import Maps, renormalised, words
+from kdcore.probes.attention import Maps, renormalised, word_positions
+from pages.parts.common.keys import COLUMNS, ROWS, SPECIAL, STRETCH
 
 WINDOW = 32
 """Tokens drawn at a time, down and across."""
-SPECIAL = ("shown", "hidden", "hidden, rows sum to 1 again")
+SPECIAL_OPTIONS = ("shown", "hidden", "hidden, rows sum to 1 again")
 
 
 @dataclass(frozen=True)
-class View:
-    """What is drawn of a sentence. kept: places of the tokens that are not hidden; down, across: windows of these."""
+class TokenWindow:
+    """What is drawn of a sentence. positions: of the tokens that are not hidden; down, across: windows of these."""
 
     tokens: list[str]
-    kept: NDArray[np.int64]
+    positions: NDArray[np.int64]
     down: slice
     across: slice
     sums_to_one: bool
 
     @property
     def rows(self) -> list[str]:
-        return [self.tokens[at] for at in self.kept[self.down]]
+        return [self.tokens[position] for position in self.positions[self.down]]
 
     @property
     def columns(self) -> list[str]:
-        return [self.tokens[at] for at in self.kept[self.across]]
+        return [self.tokens[position] for position in self.positions[self.across]]
 
     def cut(self, maps: Maps) -> Maps:
         """[layers, heads, tokens, tokens] -> [layers, heads, rows, columns]."""
-        chosen = maps[..., self.kept, :][..., self.kept]
-        chosen = renormalised(chosen) if self.sums_to_one else chosen
-        return chosen[..., self.down, self.across]
+        visible = maps[..., self.positions, :][..., self.positions]
+        visible = renormalised(visible) if self.sums_to_one else visible
+        return visible[..., self.down, self.across]
 
 
-def choose(tokens: list[str]) -> View:
+def choose(tokens: list[str]) -> TokenWindow:
     """The controls over what is drawn."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         special = st.selectbox(
             "Special tokens",
-            SPECIAL,
-            key="special",
+            SPECIAL_OPTIONS,
+            key=SPECIAL,
             bind="query-params",
             width=260,
             help="[CLS] and [SEP]. Where they are hidden, the numbers stay as they are and rows no longer sum to 1, or "
-            "each row is divided by what is left of it",
+            "each row is divided by the sum of what remains",
         )
         st.toggle(
             "Stretch the colours to the largest value",
-            key="stretch",
+            key=STRETCH,
             bind="query-params",
             help="Off: the scale ends at 1 for both models. On: at the largest value of either",
         )
-    kept = words(tokens) if special in SPECIAL[1:] else np.arange(len(tokens))
-    if not len(kept):
+    positions = word_positions(tokens) if special in SPECIAL_OPTIONS[1:] else np.arange(len(tokens))
+    if not len(positions):
         st.info("There are only special tokens here, so they are shown.")
-        kept = np.arange(len(tokens))
-    everything = slice(0, len(kept))
-    if len(kept) <= WINDOW:
-        return View(tokens, kept, everything, everything, special == SPECIAL[2])
+        positions = np.arange(len(tokens))
+    sums_to_one = special == SPECIAL_OPTIONS[2]
+    if len(positions) <= WINDOW:
+        everything = slice(0, len(positions))
+        return TokenWindow(tokens, positions, everything, everything, sums_to_one)
     with st.container(horizontal=True):
-        down = _window("Tokens that look", "rows", len(kept))
-        across = _window("Tokens that are seen", "columns", len(kept))
-    return View(tokens, kept, down, across, special == SPECIAL[2])
+        down = _window("Rows (tokens that attend)", ROWS, len(positions))
+        across = _window("Columns (tokens attended to)", COLUMNS, len(positions))
+    return TokenWindow(tokens, positions, down, across, sums_to_one)
 
 
 def _window(label: str, key: str, count: int) -> slice:
@@ -81,17 +83,17 @@ def _window(label: str, key: str, count: int) -> slice:
 
 def stretched() -> bool:
     """Whether colours end at the largest value."""
-    return bool(st.session_state.get("stretch"))
+    return bool(st.session_state.get(STRETCH))
 
 
-def in_words(view: View) -> str:
+def describe(window: TokenWindow) -> str:
     """What is drawn, as a sentence."""
-    hidden = len(view.tokens) - len(view.kept)
-    said = f"{len(view.tokens)} tokens"
+    hidden = len(window.tokens) - len(window.positions)
+    text = f"{len(window.tokens)} tokens"
     if hidden:
-        rest = "each row divided by what is left of it" if view.sums_to_one else "numbers as they are, not renormalised"
-        said += f", {hidden} special ones hidden ({rest})"
-    if len(view.rows) < len(view.kept):
-        said += f"; numbers {view.down.start + 1} to {view.down.stop} look, "
-        said += f"{view.across.start + 1} to {view.across.stop} are seen"
-    return f"{said}."
+        how = "each row divided by the sum of the rest" if window.sums_to_one else "numbers not renormalised"
+        text += f", {hidden} special tokens hidden ({how})"
+    if len(window.rows) < len(window.positions):
+        text += f"; rows: tokens {window.down.start + 1} to {window.down.stop}, "
+        text += f"columns: tokens {window.across.start + 1} to {window.across.stop}"
+    return f"{text}."

@@ -1,4 +1,4 @@
-"""What stands on a page where there is no picture: empty, broken or loading, always in words with a next step."""
+"""Titles, figures, badges, and the cards for what is empty or broken: always a text with a next step."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ import streamlit as st
 from kdcore.analysis.race import Replay
 from kdcore.errors import UserError
 from kdcore.figures.template import Figure
-from pages.parts.common.plot import Click, Drawn, OnClick, drawn, plot
-from pages.parts.common.text import plain, sentence
+from pages.parts.common.numbers import numbers
+from pages.parts.common.plot import Click, OnClick, plot
+from pages.parts.common.plot_data import PlotData, plot_data
+from pages.parts.common.text import plain, sentence, task_of
 
 _log = logging.getLogger("kdboard.pages")
 
 
-def title(words: str, lead: str) -> None:
+def title(text: str, lead: str) -> None:
     """The page's heading and the sentence that says what it answers."""
-    st.title(words, anchor=False)
+    st.title(text, anchor=False)
     st.caption(lead)
 
 
-def empty(words: str, page: str | None = None, label: str = "", **query: str) -> None:
-    """Nothing is here yet: why, and the door to what fills it."""
+def empty(text: str, page: str | None = None, label: str = "", **query: str) -> None:
+    """Nothing is here yet: why, and a link to what fills it."""
     with st.container(border=True):
-        st.markdown(words)
+        st.markdown(text)
         if page:
             st.page_link(f"pages/{page}.py", label=label, query_params=query or None)
 
@@ -48,7 +50,7 @@ def problem(error: BaseException, what: str = "This part of the page cannot be s
 
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """What fails inside becomes a card; the rest of the page stands."""
+    """What fails inside becomes a card; the rest of the page is drawn."""
     try:
         yield
     except Exception as error:
@@ -61,7 +63,7 @@ def dark() -> bool:
 
 
 def figure(
-    build: Callable[[], Figure | Drawn],
+    build: Callable[[], Figure | PlotData],
     key: str,
     caption: str = "",
     data: pd.DataFrame | Callable[[], pd.DataFrame] | None = None,
@@ -75,15 +77,15 @@ def figure(
 
     Args:
         key: unique on the page. A figure that raises becomes a card with the reason.
-        follows: zoom and hidden lines stay until this word changes.
-        data: the numbers, or what reads them when they are asked for. how: how they were computed; stands with them.
+        follows: zoom and hidden lines stay until this string changes.
+        data: the numbers, or what reads them when they are asked for. how: how they were computed, shown with them.
         on_click, replay: see `plot.plot`. Returns what was clicked since the last run of the page.
     """
     click = None
     with guarded(what):
-        made = build()
-        picture = made if isinstance(made, Drawn) else drawn(made)
-        alt = picture.said if replay is None else f"{picture.said}. {replay.comments[-1][1]}"
+        figure = build()
+        picture = figure if isinstance(figure, PlotData) else plot_data(figure)
+        alt = picture.summary if replay is None else f"{picture.summary}. {replay.comments[-1][1]}"
         click = plot(picture, key=key, alt=alt, on_click=on_click, follows=follows, replay=replay)
         if caption:
             st.caption(caption)
@@ -92,52 +94,15 @@ def figure(
     return click
 
 
-def numbers(data: pd.DataFrame | Callable[[], pd.DataFrame] | None, key: str, how: str = "") -> None:
-    """The numbers behind a figure and how they were computed, closed until asked for."""
-    label = (
-        "Numbers" if not how else "How was this computed?" if data is None else "Numbers, and how they were computed"
-    )
-    opened = st.expander(label, key=f"{key}-numbers", on_change="rerun")
-    if opened.open:
-        with opened:
-            if how:
-                st.markdown(how)
-            if data is None:
-                return
-            table = data() if callable(data) else data
-            st.dataframe(table, hide_index=True, key=f"{key}-table")
-            st.download_button(
-                "Download these numbers (CSV)",
-                data=lambda: table.to_csv(index=False).encode(),
-                file_name=f"{key}.csv",
-                mime="text/csv",
-                key=f"{key}-csv",
-                icon=":material/download:",
-            )
-            if runs := _reported(key):
-                st.caption("Drawn again without the browser, with all that belongs to it:")
-                st.code(f"python -m kdcore report {' '.join(runs)} -o report.html", language="bash", wrap_lines=True)
-
-
-def _reported(key: str) -> list[str]:
-    """The runs whose report holds this figure; none where no report does."""
-    page = key.partition("_")[0]
-    if page in ("compare", "speed"):
-        return list(st.session_state.get("runs", []))
-    return [st.session_state["job"]] if page in ("live", "layers") and st.session_state.get("job") else []
-
-
 def badges(task: str, partial: str | None = None) -> None:
-    """Says of a number what kind it is: from generated sentences, or from a part of the data."""
-    from pages.parts.common.text import task_of
-
-    found = task_of(task)
-    if found and found.synthetic:
+    """Marks numbers that come from generated sentences, or from a part of the data."""
+    known = task_of(task)
+    if known and known.synthetic:
         st.badge(
             "synthetic task",
             color="orange",
             icon=":material/science:",
-            help="Generated sentences, made to show differences between methods. No benchmark result.",
+            help="Generated sentences, made to show differences between methods. Not a benchmark result.",
         )
     if partial:
         st.badge("partial data", color="yellow", icon=":material/pie_chart:", help=plain(partial, 400))

@@ -1,4 +1,4 @@
-"""The loss as an equation with its present numbers."""
+"""The loss as an equation with its current numbers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ COLUMNS = ["term", "raw", "weight", "weighted", "share", "gradient"]
 
 
 def latest_terms(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The last logged value of each term of a run's present stage.
+    """The last logged value of each term of a run's current stage.
 
     Columns: term, raw, weight, weighted, share (of the sum of sizes, 0..1), gradient (share of the student's gradient
-    norm when it was last sampled, NaN where it never was). The weight is weighted / raw; where raw is 0 it cannot be
-    told.
+    norm when it was last sampled, NaN where it never was). The weight is weighted / raw; where raw is 0 it is
+    not known.
 
     Args:
         metrics: of one run, ordered by step, as `Store.metrics` gives them or the last rows of each quantity only.
     """
     now, stages = stage_of(metrics), metrics["stage"].tolist()
-    said = zip(stages, metrics["kind"].tolist(), metrics["name"].tolist(), metrics["value"].tolist(), strict=True)
-    last = {(kind, name): value for stage, kind, name, value in said if stage == now}
+    columns = (metrics[column].tolist() for column in ("kind", "name", "value"))
+    last = {(kind, name): value for stage, kind, name, value in zip(stages, *columns, strict=True) if stage == now}
     names = list(dict.fromkeys(name for kind, name in last if kind in ("raw", "weighted")))
     sizes = [abs(last.get(("weighted", name), math.nan)) for name in names]
     total = sum(size for size in sizes if not math.isnan(size))
@@ -49,10 +49,10 @@ def equation(terms: pd.DataFrame) -> str:
         (str(term), float(raw), _weight(float(weight)))
         for term, raw, weight in zip(terms["term"], terms["raw"], terms["weight"], strict=True)
     ]
-    words = " + ".join(_factor(weight, r"\,") + rf"\text{{{_safe(term)}}}" for term, _, weight in parts)
+    symbols = " + ".join(_factor(weight, r"\,") + rf"\text{{{_safe(term)}}}" for term, _, weight in parts)
     numbers = " + ".join(_factor(weight, r"\times ") + _number(raw) for _, raw, weight in parts)
     total = terms["weighted"].sum()
-    return rf"\begin{{aligned}} L &= {words} \\ &= {numbers} = \mathbf{{{total:.4g}}} \end{{aligned}}"
+    return rf"\begin{{aligned}} L &= {symbols} \\ &= {numbers} = \mathbf{{{total:.4g}}} \end{{aligned}}"
 
 
 def show(metrics: pd.DataFrame, key: str = "live") -> None:
@@ -79,17 +79,17 @@ def show(metrics: pd.DataFrame, key: str = "live") -> None:
             "share": bar("share of the loss"),
             "gradient": bar(
                 "share of the gradient",
-                help="The norm of the term's own gradient on the student, over the sum of these norms: what the term "
-                "really moves, however large its value is",
+                help="The norm of the term's own gradient on the student, over the sum of these norms: how much the "
+                "term changes the weights, however large its value is",
             ),
         },
     )
     stages = metrics["stage"].nunique()
     stage = f" of stage {plain(now)}" if stages > 1 else ""
-    words = f"Values at training step {step}{stage}, one batch (not smoothed)."
+    text = f"Values at training step {step}{stage}, one batch (not smoothed)."
     if len(sampled):
-        words += f" Gradients sampled at step {int(sampled.max())}."
-    st.caption(words)
+        text += f" Gradients sampled at step {int(sampled.max())}."
+    st.caption(text)
 
 
 def _weight(weight: float) -> str:

@@ -1,7 +1,7 @@
 """Read-only mode (`KD_READ_ONLY=1`), for a lecture hall: everything can be looked at, nothing started or changed.
 
-The guard is one: pages get the store from `selection.the_store` and the worker from `strip.worker`, and in this mode
-both know only how to read. What is hidden on the page is courtesy, what is refused here is the rule.
+The guard is one: pages get the store from `run_picker.the_store` and the worker from `sidebar.worker`, and in this mode
+both can only read. What is hidden on the page is courtesy, what is refused here is the rule.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import streamlit as st
 from kdcore.errors import UserError
 from kdcore.store import Store
 
-WORDS = "Read-only: runs can be looked at here, but not started, stopped, changed or deleted."
+NOTICE = "Read-only: runs can be looked at here, but not started, stopped, changed or deleted."
 REMEDY = "start the program without KD_READ_ONLY to change something"
 READS = frozenset(
     {
@@ -34,7 +34,7 @@ READS = frozenset(
         "stop_requested",
     }
 )
-"""All that `Store` offers and that changes nothing. What is not named here is refused."""
+"""All that `Store` offers and that changes nothing. What is not listed here is refused."""
 
 
 def read_only() -> bool:
@@ -42,11 +42,11 @@ def read_only() -> bool:
     return os.environ.get("KD_READ_ONLY", "").strip().lower() in ("1", "true", "yes", "on")
 
 
-class Reading:
-    """Stands where a store or a worker would, and passes on what only reads.
+class ReadOnlyProxy:
+    """Stands in for a store or a worker and passes on only what reads.
 
     Raises:
-        UserError: anything else is asked of it.
+        UserError: every other call.
     """
 
     def __init__(self, store: Store) -> None:
@@ -60,7 +60,7 @@ class Reading:
 
 def guarded(store: Store) -> Store:
     """The store, or, in read-only mode, what can be read of it."""
-    return cast(Store, Reading(store)) if read_only() else store
+    return cast(Store, ReadOnlyProxy(store)) if read_only() else store
 
 
 def refuse(what: str) -> None:
@@ -76,4 +76,4 @@ def action(label: str, **options: Any) -> bool:
 def banner() -> None:
     """Says why some buttons are not there."""
     if read_only():
-        st.caption(f":material/lock: {WORDS}")
+        st.caption(f":material/lock: {NOTICE}")

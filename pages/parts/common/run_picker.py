@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from kdcore.store import ACTIVE, RunRow, Store, open_store
+from kdcore.store import UNFINISHED, RunRow, Store, open_store
 from pages.parts.common.read_only import guarded
 from pages.parts.common.text import ago, one_line, plain, task_title
 
@@ -149,4 +149,4 @@ def unknown(ids: Sequence[str]) -> None:
 
 def active(row: RunRow) -> bool:
     """Whether a worker holds the run or will."""
-    return row.state in (*ACTIVE, "queued")
+    return row.state in UNFINISHED

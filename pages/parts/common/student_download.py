@@ -1,4 +1,4 @@
-"""A student to take along: the Hugging Face folder that a run kept, as one file."""
+"""The download of a student: the Hugging Face folder that a run kept, as one file."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def student(store: Store, run: str, key: str) -> None:
         key=key,
         icon=":material/download:",
         on_click="ignore",
-        help=f"{megabytes:.1f} MB: weights, settings and tokenizer, best by select. Unpacked, it opens with "
+        help=f"{megabytes:.1f} MB: weights, settings and tokenizer, best by select. Unpack it and open it with "
         "transformers' `AutoModelForSequenceClassification.from_pretrained`.",
     )

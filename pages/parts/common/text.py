@@ -1,4 +1,4 @@
-"""Words on the screen. Text that a person typed passes through `plain` before it meets anything that reads Markdown."""
+"""Text on the screen. Text that a person typed passes through `plain` before it meets anything that reads Markdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from kdcore.tasks import TASKS, Task
 
 _MARKS = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
 
+MAX_CHARACTERS = 600
+"""Of a typed sentence."""
+
 __all__ = [
+    "MAX_CHARACTERS",
     "ago", "amount", "duration", "hundredfold", "listed", "metric_title", "one_line", "plain", "sentence", "size",
     "task_of", "task_title",
 ]  # fmt: skip

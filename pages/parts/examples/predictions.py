@@ -1,4 +1,4 @@
-"""What the models of a run answered on the dev rows, as the run kept it, and the sentences of those rows."""
+"""The predictions of a run's models on the dev rows, as the run kept them, and the sentences of those rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STUDENT = "student"
 
 @dataclass(frozen=True)
 class Model:
-    """One that answered. method: its run's, or "teacher". logits: [rows, outputs]."""
+    """A model and its predictions. method: its run's, or "teacher". logits: [rows, outputs]."""
 
     name: str
     method: str
@@ -31,7 +31,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Answered:
+class Predictions:
     """One split. ids, gold: [rows]. student, teachers (by name): logits [rows, outputs]."""
 
     ids: NDArray[Any]
@@ -39,8 +39,8 @@ class Answered:
     student: NDArray[np.float32]
     teachers: Mapping[str, NDArray[np.float32]]
 
-    def same_rows(self, other: Answered) -> bool:
-        """Whether the two can be set side by side, row by row."""
+    def same_rows(self, other: Predictions) -> bool:
+        """Whether the two can be compared row by row."""
         return (
             np.array_equal(self.ids, other.ids)
             and np.array_equal(self.gold, other.gold)
@@ -52,82 +52,84 @@ class Answered:
 class Pair:
     """A student and what it is compared with, on the rows of one split. teachers: of the student's run."""
 
-    dev: Dev
-    answers: Answered
+    dev: DevRows
+    predictions: Predictions
     student: Model
     other: Model
     teachers: tuple[Model, ...]
 
-    def said(self) -> dict[str, NDArray[Any]]:
-        """Name -> logits of all that stand in a list: the teachers, the other, the student last."""
+    def logits(self) -> dict[str, NDArray[Any]]:
+        """Name -> logits of all models in a list: the teachers, the other, the student last."""
         return {model.name: model.logits for model in (*self.teachers, self.other, self.student)}
 
-    def about(self) -> str:
+    def data_text(self) -> str:
         """What a figure of the two was made from."""
-        rows = len(self.answers.ids)
+        rows = len(self.predictions.ids)
         return f"{rows:,} rows of {task_title(self.dev.task.key)}, one seed"
 
 
 @dataclass(frozen=True)
-class Dev:
-    """The rows in words. texts: one column a sentence, none where the rows are not here; then `why` says why."""
+class DevRows:
+    """The sentences. texts: one column for each sentence of a row, none where the rows are not here; `why` says why."""
 
     task: Task
     texts: pd.DataFrame
     why: str = ""
 
 
-def of_run(run: str) -> dict[str, Answered]:
-    """Dev split -> what was answered on it; empty where the run has kept no answers.
+def read(run: str) -> dict[str, Predictions]:
+    """Dev split -> predictions on it; empty where the run kept none.
 
     Raises:
-        UserError: they do not read.
+        UserError: they cannot be read.
     """
     files = sorted((run_dir(run) / "predictions").glob("*.npz"))
-    return _of_run(run, max(file.stat().st_mtime for file in files)) if files else {}
+    return _read(run, max(file.stat().st_mtime for file in files)) if files else {}
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _of_run(run: str, when: float) -> dict[str, Answered]:
+def _read(run: str, when: float) -> dict[str, Predictions]:
     from kdcore.engine import results
 
-    found = results.predictions(run_dir(run))
+    arrays = results.predictions(run_dir(run))
     return {
-        split: Answered(own["ids"], own["labels"], own["logits"], _teachers(found, split, own))
-        for (split, model), own in found.items()
+        split: Predictions(own["ids"], own["labels"], own["logits"], _teachers(arrays, split, own))
+        for (split, model), own in arrays.items()
         if model == STUDENT and split != "select"
     }
 
 
-def _teachers(found: Mapping[tuple[str, str], Any], split: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that answered the very rows of the student."""
+def _teachers(arrays: Mapping[tuple[str, str], Any], split: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Logits of those teachers that predicted the same rows as the student."""
     return {
         model: other["logits"]
-        for (where, model), other in found.items()
-        if where == split and model != STUDENT and np.array_equal(other["ids"], own["ids"])
+        for (other_split, model), other in arrays.items()
+        if other_split == split and model != STUDENT and np.array_equal(other["ids"], own["ids"])
     }
 
 
-def dev(config: RunConfig, split: str, answers: Answered) -> Dev:
-    """The sentences of the answered rows, if this machine still has the rows that the run was scored on."""
-    bare = pd.DataFrame(index=pd.Index(answers.ids, name="id"))
+def dev_rows(config: RunConfig, split: str, predictions: Predictions) -> DevRows:
+    """The sentences of the predicted rows, if this machine still has the rows that the run was scored on."""
+    bare = pd.DataFrame(index=pd.Index(predictions.ids, name="id"))
     try:
         data = cached.rows(config.task, config.own.model_dump_json() if config.own else None)
     except UserError as error:
-        return Dev(_unseen(config, answers), bare, f"{error.problem}; {error.remedy}")
+        return DevRows(_task_of_settings(config, predictions), bare, f"{error.problem}; {error.remedy}")
     rows = data.splits.get(split)
-    if rows is None or not (np.array_equal(rows.ids, answers.ids) and np.array_equal(rows.labels, answers.gold)):
+    if rows is None or not (
+        np.array_equal(rows.ids, predictions.ids) and np.array_equal(rows.labels, predictions.gold)
+    ):
         why = "the rows on this machine are not those that the run was scored on"
-        return Dev(_unseen(config, answers), bare, why)
-    return Dev(data.task, bare.assign(**dict(zip(data.task.columns, rows.texts, strict=True))))
+        return DevRows(_task_of_settings(config, predictions), bare, why)
+    return DevRows(data.task, bare.assign(**dict(zip(data.task.columns, rows.texts, strict=True))))
 
 
-def _unseen(config: RunConfig, answers: Answered) -> Task:
-    """The task as far as settings and answers tell."""
+def _task_of_settings(config: RunConfig, predictions: Predictions) -> Task:
+    """The task as far as settings and predictions tell."""
     if config.own is None:
         return TASKS[config.task]
     columns = tuple(name for name in (config.own.text, config.own.text_pair) if name)
-    outputs = answers.student.shape[1]
+    outputs = predictions.student.shape[1]
     labels = tuple(f"class {number}" for number in range(outputs)) if config.own.kind == "classification" else ()
     return replace(TASKS["sst2"], key="own", title="Own data", suite="own", columns=columns,
                    kind=config.own.kind, labels=labels)  # fmt: skip

@@ -1,65 +1,61 @@
-"""A temperature to turn: what it does to the answers that teacher and student gave on one row."""
+"""Temperature: what it does to the predictions of teacher and student on one row, or to logits of one's own."""
 
 from __future__ import annotations
 
-import re
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kdcore.errors import UserError
-from kdcore.figures import palette, temperature
+from kdcore.figures import palette
 from kdcore.figures.curves import split_title
 from kdcore.paths import run_dir
 from kdcore.probes.fidelity import divergence
-from kdcore.probes.temperature import Softened, entropies, soften
+from kdcore.probes.temperature import entropies
 from kdcore.store import RunRow
 from pages.parts.common import cards
+from pages.parts.common.keys import JOB
 from pages.parts.common.run_picker import remember, run_words, the_store
 from pages.parts.common.text import one_line, plain
 from pages.parts.examples import predictions
-from pages.parts.examples.predictions import Answered, Dev
+from pages.parts.examples.predictions import DevRows, Predictions
+from pages.parts.learn import softening, typed_logits
 
 ROWS_OFFERED = 40
-MOST_CLASSES = 12
-TEACHER_TYPED, STUDENT_TYPED = "4.0, 1.5, -1.0", "2.0, 0.5, 0.2"
 ORDERS = {
     "apart": "Teacher and student differ most",
-    "unsure": "Teacher least sure",
-    "sure": "Teacher most sure",
+    "unsure": "Teacher least confident",
+    "sure": "Teacher most confident",
 }
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,2})?")
 
 
 def show() -> None:
     st.markdown(
         "A teacher's logits become probabilities by a softmax. Divided by a temperature **T** first, they become "
-        "softer: what the teacher thinks of the wrong classes comes to light. Soft targets compare both at the same T."
+        "softer: what the teacher thinks of the wrong classes becomes visible. Soft targets compare both at the same T."
     )
     runs = _runs()
-    sources = {"run": "A row of a finished run", "typed": "Logits of my own"}
     if runs.empty:
         cards.empty("**No finished run with a teacher yet**, so type logits of your own.", "start", "Go to Start")
-        _typed()
+        typed_logits.show()
         return
+    sources = {"run": "A row of a finished run", "typed": "Logits of my own"}
     source = st.segmented_control(
         "Logits from", list(sources), key="learn_source", default="run", required=True, format_func=sources.__getitem__
     )
     if source == "typed":
-        _typed()
+        typed_logits.show()
         return
-    places = st.columns([2, 1, 1])
-    with places[0]:
+    columns = st.columns([2, 1, 1])
+    with columns[0]:
         run = _run(runs)
-    with cards.guarded("The answers of this run cannot be read"):
-        _row(the_store().get(run), *places[1:])
+    with cards.guarded("The predictions of this run cannot be read"):
+        _row(the_store().get(run), *columns[1:])
 
 
 def _runs() -> pd.DataFrame:
-    """Finished runs with a teacher and answers kept; where scores are asked for, there is no softmax to soften."""
+    """Finished runs with a teacher and predictions; a regression task has no softmax to soften."""
     runs = the_store().runs(include_archived=True)
     runs = runs[(runs["state"] == "done") & (runs["teachers"] != "") & ~runs["metric"].isin(["pearson", "spearman"])]
     return runs[[(run_dir(run) / "predictions").is_dir() for run in runs["id"]]]
@@ -67,132 +63,61 @@ def _runs() -> pd.DataFrame:
 
 def _run(runs: pd.DataFrame) -> str:
     ids = list(runs["id"])
-    wanted = st.query_params.get("job") or st.session_state.get("job")
-    named = {row["id"]: run_words(row) for _, row in runs.iterrows()}
+    wanted = st.query_params.get(JOB) or st.session_state.get(JOB)
+    labels = {row["id"]: run_words(row) for _, row in runs.iterrows()}
     st.session_state["learn_answers"] = wanted if wanted in ids else ids[0]
-    picked: str = st.selectbox(
-        "Run", ids, key="learn_answers", format_func=lambda run: named.get(run, run), on_change=_picked
+    run: str = st.selectbox(
+        "Run", ids, key="learn_answers", format_func=lambda run: labels.get(run, run), on_change=_remember_run
     )
-    return picked
+    return run
 
 
-def _picked() -> None:
+def _remember_run() -> None:
     remember(st.session_state["learn_answers"])
 
 
-def _row(row: RunRow, middle: Any, right: Any) -> None:
-    """One row of the run; where in the line of the run stand the order of the rows and the teacher."""
-    found = {split: said for split, said in predictions.of_run(row.id).items() if said.teachers}
-    if not found:
-        cards.empty("This run has kept no teacher's answers.")
+def _row(row: RunRow, order_column: Any, teacher_column: Any) -> None:
+    """One dev row of the run; the columns take the order of the rows and the teacher."""
+    by_split = {split: both for split, both in predictions.read(row.id).items() if both.teachers}
+    if not by_split:
+        cards.empty("This run kept no predictions of a teacher.")
         return
     cards.badges(row.task, row.facts.get("partial"))
-    split = next(iter(found))
-    said = found[split]
-    dev = predictions.dev(row.config, split, said)
-    order = middle.selectbox("Rows first", list(ORDERS), key="learn_order", format_func=ORDERS.__getitem__)
-    teacher = right.selectbox("Teacher", list(said.teachers), key="learn_teacher")
-    teacher = teacher if teacher in said.teachers else next(iter(said.teachers))
-    at = st.selectbox(
+    split, both = next(iter(by_split.items()))
+    dev = predictions.dev_rows(row.config, split, both)
+    order = order_column.selectbox("Rows first", list(ORDERS), key="learn_order", format_func=ORDERS.__getitem__)
+    teacher = teacher_column.selectbox("Teacher", list(both.teachers), key="learn_teacher")
+    teacher = teacher if teacher in both.teachers else next(iter(both.teachers))
+    index = st.selectbox(
         "Row",
-        _ordered(said, teacher, order),
+        _ordered(both, teacher, order),
         key=f"learn_row_{row.id}_{order}",
-        format_func=lambda at: _row_words(dev, said, at),
+        format_func=lambda index: _row_label(dev, both, index),
     )
     with st.container(border=True, key="learn_sentence"):
-        for text in dev.texts.iloc[at]:
+        for text in dev.texts.iloc[index]:
             st.text(one_line(text, 600))
         if dev.why:
-            st.caption(f"The sentence is not shown: {plain(dev.why, 300)}")
+            st.caption(f"The sentence cannot be shown: {plain(dev.why, 300)}")
         trained = row.config.options.get("temperature")
         st.caption(
-            f"Gold label: **{plain(dev.task.labels[int(said.gold[at])])}** · {split_title(split)} split, row {at + 1} "
-            f"of {len(said.ids)}" + (f" · the student was trained at T = {trained:g}" if trained else "")
+            f"Gold label: **{plain(dev.task.labels[int(both.gold[index])])}** · {split_title(split)} split, row "
+            f"{index + 1} of {len(both.ids)}" + (f" · the student was trained at T = {trained:g}" if trained else "")
         )
-    look = palette.style(row.method, cards.dark())
-    _turn(said.teachers[teacher][at], said.student[at], dev.task.labels, look.color)
+    color = palette.style(row.method, cards.dark()).color
+    softening.show(both.teachers[teacher][index], both.student[index], dev.task.labels, color)
 
 
-def _ordered(said: Answered, teacher: str, order: str) -> list[int]:
-    """The first rows in this order."""
-    theirs, ours = (np.asarray(logits, np.float64) for logits in (said.teachers[teacher], said.student))
-    unsure = entropies(theirs)
-    first = {"apart": -divergence(theirs, ours), "unsure": -unsure, "sure": unsure}[order]
-    return [int(at) for at in np.argsort(first, kind="stable")[:ROWS_OFFERED]]
+def _ordered(both: Predictions, teacher: str, order: str) -> list[int]:
+    """Indices of the first rows in this order."""
+    teacher_logits, student_logits = (
+        np.asarray(logits, np.float64) for logits in (both.teachers[teacher], both.student)
+    )
+    entropy = entropies(teacher_logits)
+    keys = {"apart": -divergence(teacher_logits, student_logits), "unsure": -entropy, "sure": entropy}
+    return [int(index) for index in np.argsort(keys[order], kind="stable")[:ROWS_OFFERED]]
 
 
-def _row_words(dev: Dev, said: Answered, at: int) -> str:
-    texts = " ‖ ".join(str(text) for text in dev.texts.iloc[at])
-    return f"{dev.task.labels[int(said.gold[at])]}: {one_line(texts, 90)}" if texts else f"row {at + 1}"
-
-
-def _typed() -> None:
-    left, right = st.columns(2)
-    words = "Numbers, separated by commas; one a class"
-    first = left.text_input("Teacher's logits", TEACHER_TYPED, key="learn_t_logits", max_chars=200, help=words)
-    second = right.text_input("Student's logits", STUDENT_TYPED, key="learn_s_logits", max_chars=200, help=words)
-    try:
-        teacher, student = read(first, "teacher"), read(second, "student")
-        if len(teacher) != len(student):
-            raise UserError("logits", f"{len(teacher)} numbers against {len(student)}", "give both the same classes")
-    except UserError as error:
-        cards.problem(error, "These are no logits")
-        return
-    labels = tuple(f"class {number}" for number in range(1, len(teacher) + 1))
-    _turn(teacher, student, labels, palette.FAMILIES["soft_targets"][cards.dark()])
-
-
-def read(text: str, whose: str) -> list[float]:
-    """Typed logits.
-
-    Raises:
-        UserError: not 2 to 12 numbers, or numbers beyond ±100.
-    """
-    parts = [part for part in re.split(r"[,;\s]+", text.strip()) if part]
-    wrong = next((part for part in parts if not _NUMBER.fullmatch(part) or abs(float(part)) > 100), None)
-    if wrong is not None:
-        raise UserError(whose, f"{wrong[:20]!r} is no number from -100 to 100", "write numbers such as 2.5, 0, -1")
-    if not 2 <= len(parts) <= MOST_CLASSES:
-        raise UserError(whose, f"{len(parts)} numbers", f"give 2 to {MOST_CLASSES}, separated by commas")
-    return [float(part) for part in parts]
-
-
-def _turn(teacher: Any, student: Any, labels: tuple[str, ...], color: str) -> None:
-    """The slider, the bars, and the numbers."""
-    t = st.slider(
-        "Temperature T", temperature.COLDEST, temperature.HOTTEST, 2.0, 0.5, key="T", bind="query-params",
-        help="1: the models' own probabilities; higher: flatter",
-    )  # fmt: skip
-    t = min(max(float(t or 1.0), temperature.COLDEST), temperature.HOTTEST)
-    now, plainly = soften(teacher, student, t), soften(teacher, student, 1.0)
-    _values(now, len(labels))
-    dark = cards.dark()
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        table = pd.DataFrame({"class": labels, "teacher": now.teacher, "student": now.student})
-        cards.figure(
-            partial(temperature.bars, now, plainly, labels, color, dark),
-            "learn_bars",
-            f"Probabilities at T = {t:g}; outlines: at T = 1. The order of the classes never changes.",
-            data=table,
-        )
-    with right:
-        cards.figure(
-            partial(temperature.pull, teacher, student, t, color, dark),
-            "learn_pull",
-            "The soft term of this row over T. T² keeps its gradient in size; for a large T the term is a squared "
-            "error between centred logits (Hinton et al. 2015, section 2.1).",
-        )
-
-
-def _values(now: Softened, classes: int) -> None:
-    most = f"of at most {np.log(classes):.2f}"
-    numbers = [
-        ("Teacher's entropy", f"{now.teacher_entropy:.3f}", most),
-        ("Student's entropy", f"{now.student_entropy:.3f}", most),
-        ("KL(teacher ‖ student)", f"{now.kl:.4g}", "at this T"),
-        ("T² · KL", f"{now.loss:.4g}", "the soft term"),
-    ]
-    with st.container(horizontal=True, key="learn_values"):
-        for label, value, more in numbers:
-            st.metric(label, value, help=f"In nats, {more}", border=True, width="stretch")
+def _row_label(dev: DevRows, both: Predictions, index: int) -> str:
+    texts = " ‖ ".join(str(text) for text in dev.texts.iloc[index])
+    return f"{dev.task.labels[int(both.gold[index])]}: {one_line(texts, 90)}" if texts else f"row {index + 1}"

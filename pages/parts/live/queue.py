@@ -5,62 +5,61 @@ from __future__ import annotations
 import streamlit as st
 
 from kdcore.errors import UserError
-from kdcore.store import ACTIVE
+from kdcore.store import UNFINISHED
 from pages.parts.common.read_only import action
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import ago, plain, task_title
 
-EVERY = 4.0
-"""Seconds between looks: a second clock on the page costs a look's fixed price again, and the end of the run that is
-watched redraws all of it."""
+REFRESH_SECONDS = 4.0
+"""Rare, because each refresh has a fixed cost beside that of the followed run, whose end redraws the page anyway."""
 
 
-def queue() -> None:
-    """The queue, looked at again and again while something runs or waits."""
+def show() -> None:
+    """The queue, refreshed while something runs or waits."""
     busy = the_store().busy()
-    st.fragment(_queue, run_every=EVERY if busy else None)(busy)
+    st.fragment(_queue, run_every=REFRESH_SECONDS if busy else None)(busy)
 
 
-def change(action: str, *args: object) -> None:
-    """Asks the store; a queued run may have started between the drawing and the click: then say so."""
+def request(method: str, *args: object) -> None:
+    """Calls a method of the store; a queued run may have started between the drawing and the click: then says so."""
     try:
-        getattr(the_store(), action)(*args)
+        getattr(the_store(), method)(*args)
     except UserError as error:
         st.toast(plain(error.problem))
 
 
 def _queue(busy: bool) -> None:
     store = the_store()
-    under_way = store.runs(states=["queued", *ACTIVE])
-    if busy and under_way.empty:
+    unfinished = store.runs(states=UNFINISHED)
+    if busy and unfinished.empty:
         st.rerun()
-    queued = under_way[under_way["state"] == "queued"].sort_values("position")
+    queued = unfinished[unfinished["state"] == "queued"].sort_values("position")
     st.subheader("Queue", anchor=False)
     if queued.empty:
         st.caption("The queue is empty.")
         return
     last = len(queued) - 1
-    for place, (_, row) in enumerate(queued.iterrows()):
+    for position, (_, row) in enumerate(queued.iterrows()):
         with st.container(horizontal=True, vertical_alignment="center", key=f"queue_{row['id']}"):
             st.markdown(
-                f"{place + 1}. **{plain(row['name'], 60)}** · {task_title(row['task'])} · "
-                f"{plain(row['method'])} · waiting since {ago(row['created'])}"
+                f"{position + 1}. **{plain(row['name'], 60)}** · {task_title(row['task'])} · "
+                f"{plain(row['method'])} · queued {ago(row['created'])}"
             )
             run = row["id"]
             action(
                 "Up",
                 key=f"up_{run}",
                 icon=":material/arrow_upward:",
-                disabled=place == 0,
-                on_click=change,
+                disabled=position == 0,
+                on_click=request,
                 args=("move", run, -1),
             )
             action(
                 "Down",
                 key=f"down_{run}",
                 icon=":material/arrow_downward:",
-                disabled=place == last,
-                on_click=change,
+                disabled=position == last,
+                on_click=request,
                 args=("move", run, 1),
             )
-            action("Cancel", key=f"cancel_{run}", icon=":material/close:", on_click=change, args=("cancel", run))
+            action("Cancel", key=f"cancel_{run}", icon=":material/close:", on_click=request, args=("cancel", run))

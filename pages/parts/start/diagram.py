@@ -1,23 +1,23 @@
-"""The one picture of the start page, drawn in the colours of the page."""
+"""The picture on the start page, drawn in the colours of the page."""
 
 from __future__ import annotations
 
 from kdcore.figures.palette import FAMILIES
 from kdcore.figures.template import INK, PAGE, QUIET
 
-WORDS = "Teachers answer each sentence; the student learns from their answers and from the gold labels"
+DESCRIPTION = "Teachers predict each sentence; the student learns from their outputs and from the gold labels"
 
 
 def idea(dark: bool) -> str:
-    """An SVG: teachers on the left, what passes over in the middle, the student on the right."""
+    """An SVG: teachers on the left, what is passed on in the middle, the student on the right."""
     ink, quiet = INK[dark], QUIET[dark]
     soft, hidden, attention = (FAMILIES[family][dark] for family in ("soft_targets", "hidden", "attention"))
     box = f'fill="{PAGE[dark]}" stroke="{ink}" stroke-width="2" rx="12"'
     flows = "".join(
         f'<line x1="246" y1="{y}" x2="494" y2="{y}" stroke="{color}" stroke-width="3" stroke-dasharray="{dash}" '
-        f'marker-end="url(#tip-{at})"/>'
-        f'<text x="368" y="{y - 8}" text-anchor="middle" fill="{quiet}" font-size="17">{words}</text>'
-        for at, (y, color, dash, words) in enumerate(
+        f'marker-end="url(#tip-{number})"/>'
+        f'<text x="368" y="{y - 8}" text-anchor="middle" fill="{quiet}" font-size="17">{label}</text>'
+        for number, (y, color, dash, label) in enumerate(
             [
                 (46, soft, "none", "soft targets"),
                 (94, hidden, "9 5", "hidden states"),
@@ -26,9 +26,9 @@ def idea(dark: bool) -> str:
         )
     )
     tips = "".join(
-        f'<marker id="tip-{at}" markerWidth="8" markerHeight="8" refX="6" refY="3" orient="auto">'
+        f'<marker id="tip-{number}" markerWidth="8" markerHeight="8" refX="6" refY="3" orient="auto">'
         f'<path d="M0,0 L7,3 L0,6 z" fill="{color}"/></marker>'
-        for at, color in enumerate([soft, hidden, attention, quiet])
+        for number, color in enumerate([soft, hidden, attention, quiet])
     )
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 690 214" font-family="Source Sans, Arial, sans-serif">'

@@ -1,0 +1,69 @@
+"""The runs a lesson needs: which are missing, and the click that queues them."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from kdcore.identity import config_hash
+from kdcore.methods import METHODS
+from kdcore.store import UNFINISHED
+from pages.parts.common import cards
+from pages.parts.common.keys import JOB
+from pages.parts.common.read_only import action, read_only
+from pages.parts.common.run_picker import the_store
+from pages.parts.common.sidebar import worker
+from pages.parts.common.text import listed
+from pages.parts.learn.lessons import Lesson, RunsByMethod, Step
+
+PROBES = {"distances": "layer distances", "latency": "latency"}
+
+
+def missing(lesson: Lesson, step: Step, by_method: RunsByMethod, runs: pd.DataFrame) -> None:
+    """Names the runs or measurements the step lacks, and offers to make them."""
+    methods = list(dict.fromkeys([*([step.run] if step.run else []), *step.runs]))
+    absent = [METHODS[method].title for method in methods if not by_method.get(method)]
+    measured = [step.probe in the_store().probes(by_method[method][0]) for method in methods if by_method.get(method)]
+    if absent:
+        st.warning(f"This step needs a finished run of {listed(absent)} on a classification task.")
+    elif step.probe and not any(measured):
+        st.warning(f"These runs were trained without the probe of {PROBES[step.probe]}, which this step shows.")
+    else:
+        return
+    offer(lesson, runs, f"lesson_queue_{lesson.number}")
+    if read_only():
+        st.caption("They cannot be started on this read-only dashboard; ask whoever runs it.")
+
+
+def offer(lesson: Lesson, runs: pd.DataFrame, key: str) -> None:
+    """How far the lesson's own runs are, or the button that queues them."""
+    hashes = [config_hash(run) for run in lesson.made_by()]
+    own = runs[runs["config_hash"].isin(hashes)]
+    unfinished = own[own["state"].isin(UNFINISHED)]
+    if len(unfinished):
+        left = unfinished["config_hash"].nunique()
+        st.fragment(_wait, run_every=3.0)(list(unfinished["id"]))
+        st.caption(f"{left} of the lesson's {len(hashes)} runs are queued or running.")
+        st.page_link("pages/live.py", label="Watch them", icon=":material/monitoring:", width="content",
+                     query_params={JOB: unfinished["id"].iloc[-1]})  # fmt: skip
+    elif own.loc[own["state"] == "done", "config_hash"].nunique() < len(hashes):
+        label = f"Queue this lesson's own {len(hashes)} runs"
+        help_text = "Small students on a generated task; minutes on a CPU"
+        if action(label, key=key, icon=":material/play_arrow:", help=help_text):
+            with cards.guarded("The lesson's runs could not be queued"):
+                _queue(lesson)
+                st.rerun()
+
+
+def _queue(lesson: Lesson) -> None:
+    """Queues what is not there yet; a run with the same settings is not made twice."""
+    for run in lesson.made_by():
+        the_store().ensure(run, sweep=None if lesson.runs == "demo" else lesson.runs.name)
+    worker()
+
+
+def _wait(ids: list[str]) -> None:
+    """Draws the page again when one of these runs has ended."""
+    unfinished = the_store().runs(states=UNFINISHED)
+    if not set(ids) <= set(unfinished["id"]):
+        st.rerun()
