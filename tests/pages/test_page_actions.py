@@ -203,7 +203,7 @@ def test_layers_explains_what_there_is(method: str, sentence: str, store: Any, v
 
 def test_attention_without_a_student_says_so(store: Any, visit: Callable[..., Any]) -> None:
     app = visit("attention", job=add(store, run_config("kd")))
-    assert not app.exception and "kept no student" in words(app)
+    assert not app.exception and "did not keep a student" in words(app)
 
 
 def test_start_opens_the_example_and_remembers_that_it_is_there(store: Any, visit: Callable[..., Any]) -> None:
