@@ -13,7 +13,8 @@ from kdcore.probes.examples import mean_answer
 from kdcore.store import Store
 from pages.parts.common import cards, shell
 from pages.parts.common.keys import EXAMPLES_TASK, JOB, SPLIT
-from pages.parts.common.run_picker import many_runs, one_run, short_words, the_store, told_apart
+from pages.parts.common.run_labels import chip_label, unique_labels
+from pages.parts.common.run_picker import many_runs, one_run, the_store
 from pages.parts.common.text import listed, plain, task_title
 from pages.parts.examples import classification, predictions, regression, try_sentence
 from pages.parts.examples.predictions import Model, Pair, Predictions
@@ -45,7 +46,7 @@ def main() -> None:
         cards.empty("None of these runs has predictions; they are kept when a run ends.", "runs", "Go to Runs")
         return
     chosen = chosen[chosen["id"].isin(known)]
-    names = told_apart({row["id"]: short_words(row, task=False) for _, row in chosen.iterrows()})
+    names = unique_labels({row["id"]: chip_label(row, task=False) for _, row in chosen.iterrows()})
     left, right = st.columns(2)
     with left:
         run = _student(chosen)

@@ -12,7 +12,8 @@ from kdcore.figures.layers import describe_map
 from kdcore.store import RunRow, Store
 from pages.parts.common import cards, shell, snapshot_slider
 from pages.parts.common.keys import BESIDE
-from pages.parts.common.run_picker import one_run, run_words, the_store, told_apart, unknown
+from pages.parts.common.run_labels import run_label, unique_labels
+from pages.parts.common.run_picker import one_run, the_store, unknown
 from pages.parts.common.teacher_picker import one_teacher
 from pages.parts.common.text import plain
 from pages.parts.layers import matrices
@@ -65,7 +66,7 @@ def _second_run(store: Store, runs: pd.DataFrame, trajectory: LayerTrajectory) -
     if wanted not in set(others["id"]):
         st.query_params.pop(BESIDE, None)
         wanted = None
-    labels = told_apart({other["id"]: run_words(other) for _, other in others.iterrows()})
+    labels = unique_labels({other["id"]: run_label(other) for _, other in others.iterrows()})
     st.session_state["layers_beside"] = wanted
     run = st.selectbox(
         "Compare with",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kdcore.store import UNFINISHED, RunRow
+from kdcore.store import ACTIVE, RunRow
 from pages.parts.common import cards, loss_equation, shell
 from pages.parts.common.run_picker import active, one_run, the_store
 from pages.parts.live import distances, header, log, loss_curves, method_logs, progress, queue, scores
@@ -24,7 +24,7 @@ def main() -> None:
             "Go to Start",
         )
         return
-    run = one_run(runs, "Run", "live_run", prefer=UNFINISHED)
+    run = one_run(runs, "Run", "live_run", prefer=(*reversed(ACTIVE), "queued", "done"))
     if run is None:
         return
     row = store.get(run)

@@ -15,8 +15,8 @@ from kdcore.tasks import TASKS
 from pages.parts.common import cards, shell
 from pages.parts.common.keys import SPEED_AXIS, SPEED_TASK
 from pages.parts.common.run_picker import many_runs, the_store
-from pages.parts.common.text import metric_title, task_title
-from pages.parts.speed import front, remeasure
+from pages.parts.common.text import task_title
+from pages.parts.speed import conditions, front, remeasure
 
 AVERAGES = {"glue": "GLUE average", "pocket": "Average of the pocket tasks"}
 NO_TIMES = (
@@ -107,40 +107,27 @@ def _show(
     options = costs.conditions(on_axis, whole=not average)
     if options:
         with right:
-            condition = _condition(list(options))
+            condition = conditions.choose(list(options))
         where, tokens = options[condition]
         if tokens is None:
             points = costs.averaged(on_axis, where, runs, sizes, tasks)
             length = "each task at its mean length"
         else:
             points, length = costs.of_task(on_axis, where, tokens, runs, sizes), f"{tokens} tokens"
-        front.show(points, runs, axis, condition, axis.words.format(length=length), _quality(runs, tasks, average))
+        front.show(
+            points,
+            runs,
+            axis,
+            condition,
+            axis.words.format(length=length),
+            conditions.quality_title(runs, tasks, average),
+        )
         front.notes(points, runs, on_axis, tasks if average else ())
     else:
         cards.empty(NO_TIMES.format(axis.title))
     st.subheader("Compression baselines", anchor=False)
     with cards.guarded("The baselines cannot be shown"):
         remeasure.show(store, runs, table)
-
-
-def _condition(options: list[str]) -> str:
-    if options == [""]:
-        return ""
-    option = st.selectbox(
-        "Measured on",
-        options,
-        key="speed_setting",
-        help="Measurements on different hardware, precision, threads or length are never drawn in one plot",
-    )
-    return option if option in options else options[0]
-
-
-def _quality(runs: pd.DataFrame, tasks: tuple[str, ...], average: bool) -> str:
-    """Title of the quality axis."""
-    if average:
-        return f"Mean of {len(tasks)} tasks (×100), dev splits"
-    metric = next((m for m in runs["metric"] if isinstance(m, str) and m), "accuracy")
-    return f"{metric_title(metric)}, dev split"
 
 
 shell.show(main)

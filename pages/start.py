@@ -11,7 +11,8 @@ from kdcore.tasks import POCKET
 from pages.parts.common import cards, shell
 from pages.parts.common.keys import JOB, RUNS
 from pages.parts.common.read_only import action, read_only
-from pages.parts.common.run_picker import remember, remember_many, run_words, the_store
+from pages.parts.common.run_labels import run_label
+from pages.parts.common.run_picker import remember, remember_many, the_store
 from pages.parts.common.sidebar import worker
 from pages.parts.common.text import hundredfold, metric_title, plain
 from pages.parts.start import diagram
@@ -100,7 +101,7 @@ def _row(row: pd.Series, partial: str | None) -> None:
     score = row["score"]
     with st.container(horizontal=True, vertical_alignment="center", key=f"last_{run}"):
         st.page_link(
-            "pages/live.py", label=plain(run_words(row)), icon=":material/monitoring:", query_params={JOB: run}
+            "pages/live.py", label=plain(run_label(row)), icon=":material/monitoring:", query_params={JOB: run}
         )
         if score == score:
             st.caption(f"{hundredfold(score)} {metric_title(row['metric'])}, dev, one seed", width="content")

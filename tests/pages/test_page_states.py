@@ -100,3 +100,28 @@ def test_an_unreadable_store_is_a_card_with_its_path(
     app = visit(page)
     assert not app.exception
     assert "elsewhere" in words(app).replace("\\", "") and "What to do" in words(app)
+
+
+def test_a_pick_that_is_no_run_changes_nothing(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label of a moment ago can come back in place of an id where a message crosses a redraw."""
+    import streamlit as st
+
+    from pages.parts.common import run_picker
+
+    state: dict[str, Any] = {"box": "r1 · Pocket sentiment · running · 1 min 22 s ago", "job": "r1"}
+    query: dict[str, str] = {"job": "r1"}
+    monkeypatch.setattr(st, "session_state", state)
+    monkeypatch.setattr(st, "query_params", query)
+    run_picker._pick("box", ["r1", "r2"])
+    assert state["job"] == query["job"] == "r1"
+    state["box"] = "r2"
+    run_picker._pick("box", ["r1", "r2"])
+    assert state["job"] == query["job"] == "r2"
+
+
+def test_the_first_preferred_state_comes_first(store: Any, visit: Callable[..., Any]) -> None:
+    """Live shows what trains, not what waits, though that is newer."""
+    training = add(store, run_config("kd"), end="running")
+    add(store, run_config("kd", 1), end="queued")
+    app = visit("live")
+    assert app.query_params["job"] == training

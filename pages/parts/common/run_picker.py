@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
 
 from kdcore.store import UNFINISHED, RunRow, Store, open_store
 from pages.parts.common.read_only import guarded
-from pages.parts.common.text import ago, one_line, plain, task_title
-
-Row = pd.Series | Mapping[Hashable, Any]
-"""One of `Store.runs`."""
+from pages.parts.common.run_labels import chip_label, rows_of, run_label, unique_labels
+from pages.parts.common.text import plain
 
 MOST_RUNS = 60
 """Runs that one address or one comparison may name."""
@@ -25,39 +21,12 @@ def the_store() -> Store:
     return guarded(open_store())
 
 
-def run_words(row: Row) -> str:
-    """One run in a list box: name, task, state."""
-    name = one_line(row["name"], 50)
-    seed: str = "" if pd.isna(row["seed"]) else f" · seed {int(row['seed'])}"
-    return f"{name} · {task_title(row['task'])}{seed} · {row['state']} · {ago(row['created'])}"
-
-
-def short_words(row: Row, task: bool) -> str:
-    """One run as a chip: its name, and what the name may leave out."""
-    words = [one_line(row["name"], 36)]
-    seed: str = "" if pd.isna(row["seed"]) else f"seed {int(row['seed'])}"
-    words += [seed] if seed and seed not in row["name"] else []
-    words += [task_title(row["task"])] if task else []
-    words += [] if row["state"] == "done" else [row["state"]]
-    return " · ".join(words)
-
-
-def told_apart(words: Mapping[str, str]) -> dict[str, str]:
-    """Run -> words, with the end of the id where two runs have the same: list boxes know an option by its words."""
-    times = Counter(words.values())
-    return {run: said if times[said] == 1 else f"{said} · {run[-6:]}" for run, said in words.items()}
-
-
-def _rows(runs: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """What list boxes say of each run. A Series a row would take most of the time of a page over a full store."""
-    return runs[["id", "name", "task", "seed", "state", "created"]].to_dict("records")
-
-
 def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()) -> str | None:
-    """A list box over `runs`, tied to `?job=`. The first run is taken where the address names none.
+    """A list box over `runs`, tied to `?job=`. Where the address names no run, the newest of the first state in
+    `prefer` that any has is taken, else the newest.
 
     Args:
-        runs: rows of `Store.runs`. key: of the widget, unique over pages. prefer: states to take the default from.
+        runs: rows of `Store.runs`, newest first. key: of the widget, unique over pages.
     """
     ids = list(runs["id"])
     if not ids:
@@ -68,18 +37,22 @@ def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()
         asked = None
     chosen = asked or st.session_state.get("job")
     if chosen not in ids:
-        chosen = next((run for run, state in zip(ids, runs["state"], strict=True) if state in prefer), ids[0])
-    words = told_apart({row["id"]: run_words(row) for row in _rows(runs)})
+        newest = runs.drop_duplicates("state").set_index("state")["id"]
+        chosen = next((newest[state] for state in prefer if state in newest), ids[0])
+    labels = unique_labels({row["id"]: run_label(row) for row in rows_of(runs)})
     st.session_state[key] = chosen
     picked = st.selectbox(
-        label, ids, key=key, format_func=lambda run: words.get(run, run), on_change=_pick, args=(key,)
+        label, ids, key=key, format_func=lambda run: labels.get(run, run), on_change=_pick, args=(key, ids)
     )
+    picked = picked if picked in ids else chosen
     remember(picked)
     return picked
 
 
-def _pick(key: str) -> None:
-    remember(st.session_state[key])
+def _pick(key: str, ids: Sequence[str]) -> None:
+    """A message of the browser can cross a redraw: what it then names is a label of before, not a run."""
+    if st.session_state[key] in ids:
+        remember(st.session_state[key])
 
 
 def remember(run: str | None) -> None:
@@ -105,12 +78,12 @@ def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], 
         known = [run for run in st.session_state.get("runs", default) if run in ids]
     st.session_state[key] = known
     several = runs["task"].nunique() > 1
-    words = told_apart({row["id"]: short_words(row, several) for row in _rows(runs)})
+    labels = unique_labels({row["id"]: chip_label(row, several) for row in rows_of(runs)})
     picked = st.multiselect(
         label,
         ids,
         key=key,
-        format_func=lambda run: words.get(run, run),
+        format_func=lambda run: labels.get(run, run),
         help=help,
         on_change=_pick_many,
         args=(key,),

@@ -11,7 +11,7 @@ from kdcore.figures import race
 from kdcore.methods.catalog import title_of
 from kdcore.store import Store
 from pages.parts.common import cards
-from pages.parts.common.run_picker import told_apart
+from pages.parts.common.run_labels import unique_labels
 from pages.parts.common.text import listed, metric_title, plain
 
 MACHINE = ("hardware", "device", "threads", "precision")
@@ -68,7 +68,7 @@ def _pair(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
     if len(pair) != 2 or not set(pair) <= set(ids):
         st.query_params.pop("race", None)  # of other runs
         pair = _suggested(ran, baseline)
-    labels = told_apart({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for _, run in ran.iterrows()})
+    labels = unique_labels({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for _, run in ran.iterrows()})
     for key, run in zip(KEYS, pair, strict=True):
         st.session_state[key] = run
     with st.container(horizontal=True):
@@ -99,7 +99,7 @@ def _names(pair: list[pd.Series]) -> list[str]:
     for names in ([title_of(run["method"]) for run in pair], [run["label"] for run in pair]):
         if names[0] != names[1]:
             return names
-    return list(told_apart({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for run in pair}).values())
+    return list(unique_labels({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for run in pair}).values())
 
 
 def _machine(store: Store, first: str, second: str) -> str:

@@ -12,7 +12,8 @@ from kdcore.methods import METHODS, Method, MethodConfig, docs, introspect, reso
 from kdcore.records import ModelSize, Setup
 from kdcore.store import RunRow
 from pages.parts.common import cards
-from pages.parts.common.run_picker import remember, run_words, the_store
+from pages.parts.common.run_labels import run_label
+from pages.parts.common.run_picker import remember, the_store
 from pages.parts.common.text import plain
 from pages.parts.learn import method_docs, method_run, method_stages
 
@@ -84,7 +85,7 @@ def _choose_run(key: str) -> RunRow | None:
         return None
     ids = list(runs["id"])
     asked = st.query_params.get("job") or st.session_state.get("job")
-    labels = {row["id"]: run_words(row) for _, row in runs.iterrows()}
+    labels = {row["id"]: run_label(row) for _, row in runs.iterrows()}
     st.session_state["learn_run"] = asked if asked in ids else ids[0]
     run_id = st.selectbox(
         "Numbers and sizes of the run", ids, key="learn_run", format_func=lambda run_id: labels.get(run_id, run_id),

@@ -16,7 +16,8 @@ from kdcore.probes.temperature import entropies
 from kdcore.store import RunRow
 from pages.parts.common import cards
 from pages.parts.common.keys import JOB
-from pages.parts.common.run_picker import remember, run_words, the_store
+from pages.parts.common.run_labels import run_label
+from pages.parts.common.run_picker import remember, the_store
 from pages.parts.common.text import one_line, plain
 from pages.parts.examples import predictions
 from pages.parts.examples.predictions import DevRows, Predictions
@@ -64,7 +65,7 @@ def _runs() -> pd.DataFrame:
 def _run(runs: pd.DataFrame) -> str:
     ids = list(runs["id"])
     wanted = st.query_params.get(JOB) or st.session_state.get(JOB)
-    labels = {row["id"]: run_words(row) for _, row in runs.iterrows()}
+    labels = {row["id"]: run_label(row) for _, row in runs.iterrows()}
     st.session_state["learn_answers"] = wanted if wanted in ids else ids[0]
     run: str = st.selectbox(
         "Run", ids, key="learn_answers", format_func=lambda run: labels.get(run, run), on_change=_remember_run

@@ -1,0 +1,28 @@
+"""Under which conditions costs were measured, and what quality is."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts.common.text import metric_title
+
+
+def choose(options: list[str]) -> str:
+    if options == [""]:
+        return ""
+    option = st.selectbox(
+        "Measured on",
+        options,
+        key="speed_setting",
+        help="Measurements on different hardware, precision, threads or length are never drawn in one plot",
+    )
+    return option if option in options else options[0]
+
+
+def quality_title(runs: pd.DataFrame, tasks: tuple[str, ...], average: bool) -> str:
+    """Title of the quality axis."""
+    if average:
+        return f"Mean of {len(tasks)} tasks (×100), dev splits"
+    metric = next((m for m in runs["metric"] if isinstance(m, str) and m), "accuracy")
+    return f"{metric_title(metric)}, dev split"
