@@ -92,7 +92,7 @@ def test_teacher_outputs_are_freed_on_the_second_click(open_page: Callable[..., 
     outputs = server.cache / "outputs"
     assert list(outputs.glob("*/*.values"))
     page = open_page("system")
-    _expect(page.get_by_text("Nothing is training and nothing waits")).to_be_visible()
+    _expect(page.get_by_text("Nothing is training and nothing is waiting")).to_be_visible()
     page.locator(".st-key-system_free").get_by_role("button").click()
     dialog = page.get_by_role("dialog")
     _expect(dialog).to_contain_text("no result changes")
