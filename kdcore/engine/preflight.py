@@ -16,8 +16,10 @@ from torch import nn
 from kdcore import paths
 from kdcore.config import RunConfig, TeacherSpec
 from kdcore.data import load
+from kdcore.data.row_report import token_lengths
 from kdcore.data.splits import TaskData, train_and_select
 from kdcore.engine import teacher_cache
+from kdcore.engine.data_checks import about_rows
 from kdcore.engine.device import compute_for, hardware
 from kdcore.engine.evaluate import scores
 from kdcore.engine.loop import stage_steps, student_steps
@@ -69,6 +71,7 @@ def _checks(run: RunConfig) -> list[Line]:
     _try(lines, lambda: compute_for(run.train))
     _try(lines, lambda: check_length(run, data))
     tokenizer = _try(lines, lambda: shared_tokenizer(run, data))
+    _try(lines, lambda: lines.extend(_about_rows(run, data, tokenizer)))
     if tokenizer is not None:
         shapes = _try(lines, lambda: run_sizes(run, data, len(tokenizer)))
         if shapes is not None:
@@ -123,6 +126,12 @@ def _about_data(run: RunConfig, data: TaskData) -> Iterator[Line]:
         if (counts == 0).any():
             missing = ", ".join(data.task.labels[i] for i in np.flatnonzero(counts == 0))
             yield Line("block", "task", f"no training row has the label {missing}", "use more rows")
+
+
+def _about_rows(run: RunConfig, data: TaskData, tokenizer: Any) -> Iterator[Line]:
+    lengths = token_lengths(data, tokenizer) if tokenizer is not None else {}
+    for note in about_rows(data, run.train, lengths):
+        yield Line(note.level, note.field, note.text, note.remedy)
 
 
 def _about_teacher(spec: TeacherSpec, run: RunConfig, data: TaskData) -> Iterator[Line]:
