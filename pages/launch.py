@@ -12,6 +12,7 @@ from kdcore.config import OwnData, ProbeConfig, RunConfig, StudentSpec, TrainCon
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, Method
 from kdcore.models.sizes import PRESETS
+from kdcore.settings_file import with_absolute_paths
 from kdcore.tasks import TASKS, Task
 from pages.parts.common import cached, cards, shell
 from pages.parts.common.read_only import read_only
@@ -273,7 +274,7 @@ def _checked(settings: dict[str, Any]) -> RunConfig | None:
     try:
         run = RunConfig.model_validate(settings)
         method = METHODS[run.method].Config.model_validate(run.options)
-        return run.model_copy(update={"options": method.model_dump(mode="json")})
+        return with_absolute_paths(run.model_copy(update={"options": method.model_dump(mode="json")}))
     except ValidationError as error:
         for one in error.errors()[:5]:
             field = ".".join(map(str, one["loc"])) or "settings"
