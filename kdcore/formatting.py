@@ -65,8 +65,26 @@ def hundredfold(score: float | None, digits: int = 1) -> str:
 
 
 def task_title(key: str) -> str:
-    """A task's name on the screen; an unknown key stays itself."""
+    """A task's name on the screen, of an own table that of its file; an unknown key stays itself.
+
+    >>> task_title("mrpc"), task_title("own:films.csv:1a2b3c"), task_title("own")
+    ('MRPC', 'films.csv', 'Own data')
+    """
+    if key.startswith(OWN):
+        return one_line(task_name(key).removeprefix(OWN), 40)
     return TASKS[key].title if key in TASKS else ("Own data" if key == "own" else one_line(key, 40))
+
+
+OWN = "own:"
+
+
+def task_name(key: str) -> str:
+    """A task's key for the command line; of an own table without the digits that tell two tables of one name apart.
+
+    >>> task_name("mrpc"), task_name("own:films.csv:1a2b3c")
+    ('mrpc', 'own:films.csv')
+    """
+    return key.rsplit(":", 1)[0] if key.startswith(OWN) else key
 
 
 def metric_title(metric: str) -> str:

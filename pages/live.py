@@ -125,7 +125,7 @@ def _head(store: Store, row: RunRow) -> None:
         st.badge(row.state, color=color, icon=icon)  # type: ignore[arg-type]
         cards.badges(row.task, row.facts.get("partial"))
     teachers = "" if row.broken else ", ".join(plain(teacher.name) for teacher in row.config.teachers)
-    said = [task_title(row.task), plain(row.method)]
+    said = [plain(task_title(row.task)), plain(row.method)]
     said += [f"teachers: {teachers}" if teachers else "no teacher"]
     said += [f"seed {row.config.train.seed}"] if not row.broken else []
     said += [plain(row.facts["hardware"])] if row.facts.get("hardware") else []

@@ -62,7 +62,8 @@ def offered(task: Task, runs: pd.DataFrame) -> list[tuple[TeacherSpec, str]]:
         for name in cached.packages():
             said = f"{name}: installed package, pretrained, fine-tuned here on the task"
             found.append((TeacherSpec(name=name, source="package", where=name), said))
-    kept = runs[(runs["task"] == task.key) & (runs["state"] == "done") & runs["score"].notna()]
+    of_task = (runs["task"] == task.key) | runs["task"].str.startswith(f"{task.key}:")
+    kept = runs[of_task & (runs["state"] == "done") & runs["score"].notna()]
     best = kept.sort_values("score", ascending=False).head(RUNS_OFFERED)
     for _, row in best.iterrows():
         name = f"run-{row['id'][-6:]}"

@@ -83,8 +83,8 @@ def _measure(measure: str, shown: Sequence[Shown], student: int, teacher: int) -
             cards.figure(
                 partial(_marked, one, measure, student, teacher, top, title),
                 f"layers_{measure}{one.mark}",
-                f"{one.course.tokens[one.moment]:,} tokens of {task_title(one.course.row.task)}, one seed, padding "
-                f"left out. {sentence(layers.MEASURES[measure][1])} Click a cell to open that pair.",
+                f"{one.course.tokens[one.moment]:,} tokens of {plain(task_title(one.course.row.task))}, one seed, "
+                f"padding left out. {sentence(layers.MEASURES[measure][1])} Click a cell to open that pair.",
                 data=_table(one, measure),
                 follows=f"{one.course.row.id} {one.teacher}",
                 how=HOW[measure],

@@ -263,7 +263,7 @@ def _cast_words(lesson: Lesson, found: dict[str, list[str]], runs: pd.DataFrame)
     words = []
     if chosen:
         task = runs.set_index("id").loc[next(iter(chosen.values())), "task"]
-        words.append(f"Uses {listed(METHODS[method].title for method in chosen)} on {task_title(str(task))}.")
+        words.append(f"Uses {listed(METHODS[method].title for method in chosen)} on {plain(task_title(str(task)))}.")
     if missing:
         words.append(f"Not here yet: {listed(missing)}.")
     return " ".join(words)

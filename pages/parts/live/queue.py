@@ -43,7 +43,7 @@ def _queue(busy: bool) -> None:
     for place, (_, row) in enumerate(queued.iterrows()):
         with st.container(horizontal=True, vertical_alignment="center", key=f"queue_{row['id']}"):
             st.markdown(
-                f"{place + 1}. **{plain(row['name'], 60)}** · {task_title(row['task'])} · "
+                f"{place + 1}. **{plain(row['name'], 60)}** · {plain(task_title(row['task']))} · "
                 f"{plain(row['method'])} · waiting since {ago(row['created'])}"
             )
             run = row["id"]
