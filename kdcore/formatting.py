@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kdcore.tasks import METRICS, TASKS
 
@@ -89,6 +89,21 @@ def task_name(key: str) -> str:
 
 def metric_title(metric: str) -> str:
     return METRICS.get(metric, one_line(metric, 40))
+
+
+def metric_label(metric: str, classes: Sequence[str]) -> str:
+    """A metric's key for the command line; of F1 also whose it is.
+
+    classes: names in the order of their numbers; empty where they are not known.
+
+    >>> metric_label("f1", ["fake", "real"]), metric_label("f1", ["a", "b", "c"]), metric_label("accuracy", ["a", "b"])
+    ("f1 (of the class 'real')", 'f1 (mean over 3 classes)', 'accuracy')
+    """
+    if metric != "f1" or not classes:
+        return metric
+    if len(classes) == 2:
+        return f"f1 (of the class {one_line(classes[1], 40)!r})"
+    return f"f1 (mean over {len(classes)} classes)"
 
 
 def listed(words: Iterable[str], limit: int = 4) -> str:

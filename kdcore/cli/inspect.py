@@ -11,8 +11,9 @@ import typer
 
 from kdcore.cli.console import console, percent, plain, print_json, records, table
 from kdcore.errors import UserError
-from kdcore.formatting import task_name
+from kdcore.formatting import metric_label, task_name
 from kdcore.paths import cache_subdir, run_dir
+from kdcore.tasks import TASKS
 
 if TYPE_CHECKING:
     from kdcore.analysis.comparison import Comparison
@@ -180,8 +181,12 @@ def show(
             typer.echo(f"{key:9}{plain(about[key])}")
     typer.echo(f"settings {json.dumps(settings)}")
     last = scores.groupby(["split", "which", "metric"], sort=False).last().reset_index()
-    table("", ("split", "model", "metric", "value", "rows"),
-          ((r.split, r.which, r.metric, percent(r.value), r.rows) for r in last.itertuples()))  # fmt: skip
+    classes = row.facts.get("classes") or (TASKS[row.task].labels if row.task in TASKS else ())
+    rows = (
+        (r.split, r.which, plain(metric_label(str(r.metric), classes)), percent(r.value), r.rows)
+        for r in last.itertuples()
+    )
+    table("", ("split", "model", "metric", "value", "rows"), rows)
     if row.detail:
         typer.echo(row.detail)
     if log:

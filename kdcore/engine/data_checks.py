@@ -8,7 +8,7 @@ from kdcore.config import TrainConfig
 from kdcore.data.notes import Note, short
 from kdcore.data.row_report import Lengths, RowReport, row_report
 from kdcore.data.splits import TaskData
-from kdcore.formatting import listed
+from kdcore.formatting import listed, metric_label
 from kdcore.tasks import Task
 
 CUT = 0.02
@@ -69,12 +69,7 @@ def _cut(report: RowReport, max_length: int) -> Iterator[Note]:
 
 def _f1(task: Task) -> Iterator[Note]:
     if "f1" in task.metrics:
-        yield Note("ok", "task", f"F1 is {f1_meaning(task)}")
-
-
-def f1_meaning(task: Task) -> str:
-    """Of what F1 is told, in words: of one class where there are two."""
-    return f"that of the class {short(task.labels[1])}" if task.outputs == 2 else "the mean over the classes"
+        yield Note("ok", "task", metric_label("f1", task.labels))
 
 
 def _rows_twice(report: RowReport) -> Iterator[Note]:

@@ -291,6 +291,7 @@ def _facts(
         "source": data.source,
         "partial": _partial(run, data),
         "synthetic": data.task.synthetic,
+        "classes": list(data.task.labels),
         "student": asdict(shape),
         "parameters": sum(p.numel() for p in job.main.parameters()),
         "exported_parameters": parameters(shape).total,

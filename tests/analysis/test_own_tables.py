@@ -12,7 +12,8 @@ from kdcore import report
 from kdcore.analysis.comparison import compare
 from kdcore.analysis.task_average import by_task
 from kdcore.cli import app
-from kdcore.formatting import task_name, task_title
+from kdcore.events import Evaluated
+from kdcore.formatting import metric_label, task_name, task_title
 from kdcore.store import Store, open_store
 from tests.helpers.store_factory import add, run_config
 
@@ -69,3 +70,15 @@ def test_a_report_of_two_tables_has_an_anchor_for_each(store: Store) -> None:
     anchors = [part.split('"', 1)[0] for part in page.split('id="task-own-')[1:]]
     assert len(set(anchors)) == 2
     assert "<b>.csv" not in page
+
+
+def test_show_says_of_which_class_f1_is(store: Store) -> None:
+    with_classes = {"classes": ["fake", "real"]}
+    other = store.add_run(
+        run_config(task="own", own={"path": "/a/n.csv", "text": "t", "label": "l"}), facts=with_classes
+    )
+    store.claim("written", "cpu", other)
+    store.record(other, [Evaluated("distil", 1, "validation", "best", {"f1": 0.5}, 10)])
+    assert "f1 (of the class 'real')" in CliRunner().invoke(app, ["show", other]).output
+    facts = {"classes": ["a", "b", "c"]}
+    assert metric_label("f1", facts["classes"]) == "f1 (mean over 3 classes)"

@@ -49,7 +49,7 @@ def test_a_sound_table_has_its_classes_counted_and_no_warning(tmp_path: Path) ->
     assert not warned(found)
     texts = [note.text for note in found]
     assert "training rows by class: 'neg' 405, 'pos' 405" in texts
-    assert "F1 is that of the class 'pos'" in texts
+    assert "f1 (of the class 'pos')" in texts
 
 
 def test_dev_rows_that_are_training_rows(tmp_path: Path) -> None:
