@@ -13,6 +13,7 @@ import streamlit as st
 from kdcore.analysis.race import Replay
 from kdcore.errors import UserError
 from kdcore.figures.template import Figure
+from pages.parts.common.csv_file import csv_bytes
 from pages.parts.common.plot import Click, Drawn, OnClick, drawn, plot
 from pages.parts.common.text import plain, sentence
 
@@ -108,7 +109,7 @@ def numbers(data: pd.DataFrame | Callable[[], pd.DataFrame] | None, key: str, ho
             st.dataframe(table, hide_index=True, key=f"{key}-table")
             st.download_button(
                 "Download these numbers (CSV)",
-                data=lambda: table.to_csv(index=False).encode(),
+                data=lambda: csv_bytes(table),
                 file_name=f"{key}.csv",
                 mime="text/csv",
                 key=f"{key}-csv",

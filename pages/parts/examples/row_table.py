@@ -10,6 +10,7 @@ import streamlit as st
 
 from kdcore.data.splits import IDS_PER_SPLIT
 from kdcore.probes.examples import listing
+from pages.parts.common.csv_file import csv_bytes
 from pages.parts.common.text import plain
 from pages.parts.examples import try_sentence
 from pages.parts.examples.predictions import Pair
@@ -56,7 +57,7 @@ def show(found: pd.Index, pair: Pair, measures: pd.DataFrame) -> None:
     st.caption(f"{order}{rest} Choose a row to see it in full below.")
     st.download_button(
         "Download this list (CSV)",
-        lambda: shown.to_csv(index=False).encode(),
+        lambda: csv_bytes(shown),
         "examples.csv",
         "text/csv",
         key="examples_csv",
