@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from kdcore.config import TrainConfig
+import numpy as np
+
+from kdcore.config import RunConfig, TrainConfig
 from kdcore.data.notes import Note, short
-from kdcore.data.row_report import Lengths, RowReport, row_report
+from kdcore.data.row_report import Lengths, RowReport, row_report, token_lengths
 from kdcore.data.splits import TaskData
+from kdcore.errors import UserError
 from kdcore.formatting import listed, metric_label
 from kdcore.tasks import Task
 
@@ -144,3 +148,37 @@ def _large_scores(report: RowReport) -> Iterator[Note]:
             f"never get there",
             f"standardise them: subtract the mean {scores.mean:.6g} and divide by the deviation {scores.std:.6g}",
         )
+
+
+@dataclass(frozen=True)
+class RowLook:
+    """What a person is shown of the rows before the start.
+
+    examples: the first training rows, texts and label (a class's name, or a score).
+    """
+
+    task: Task
+    report: RowReport
+    lengths: Lengths
+    examples: tuple[tuple[tuple[str, ...], str], ...]
+
+
+def look_at_rows(run: RunConfig, examples: int = 3) -> RowLook:
+    """Counts, lengths and a few rows of a run that is not started. No lengths where no tokenizer is chosen yet.
+
+    Raises:
+        UserError: the rows cannot be read.
+    """
+    from kdcore.data import load
+    from kdcore.engine.trainer import shared_tokenizer
+
+    data = load(run.task, run.own)
+    train = run.train
+    try:
+        lengths = token_lengths(data, shared_tokenizer(run, data))
+    except UserError:
+        lengths = {}
+    report = row_report(data, train.select_fraction, train.max_train_rows, train.max_length, lengths)
+    first = data.train.take(np.arange(min(examples, len(data.train))))
+    labels = [data.task.labels[int(label)] if data.task.labels else f"{label:g}" for label in first.labels]
+    return RowLook(data.task, report, lengths, tuple(zip(zip(*first.texts, strict=True), labels, strict=True)))

@@ -16,6 +16,7 @@ from pages.parts.common.plot import plot
 from pages.parts.common.run_picker import remember, remember_many, the_store
 from pages.parts.common.sidebar import worker
 from pages.parts.common.text import amount, duration, plain, sentence, size
+from pages.parts.launch import data_preview
 
 MOST_SEEDS = 10
 MOST_QUEUED = 200
@@ -32,6 +33,7 @@ def show(run: RunConfig) -> None:
     blocked = True
     with cards.guarded("The checks before the start failed"):
         blocked = _lines(cached.checks(settings))
+    data_preview.show(run)
     _start(run, blocked, forecast)
     with st.expander("Settings as YAML, and the command"):
         shown = yaml.safe_dump(run.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
