@@ -93,7 +93,7 @@ def tasks() -> None:
         task = TASKS[key]
         rows.append((key, task.title, task.kind, task.main_metric, task.train_rows, found.source or found.remedy))
     table("", ("task", "title", "kind", "metric", "rows", "data"), rows)
-    typer.echo("own: your own table (CSV, TSV, JSONL, Parquet); see `distil --file`")
+    typer.echo("own: your own table (CSV, TSV, TXT, JSON, JSONL, Parquet); see `distil --file`")
 
 
 def teachers(

@@ -18,6 +18,7 @@ from kdcore.data.labels import (
     find_classes,
     is_missing,
     label_key,
+    number_of,
     score_notes,
     score_values,
 )
@@ -32,6 +33,9 @@ MAX_CHARACTERS = 100_000
 """Of one text: models read 512 tokens, and a longer cell is nearly always a quotation mark that was never closed."""
 
 DEV_SHARE = 0.1
+
+SENTENCE = 6
+"""Words of a column's name that is rather a text."""
 
 Texts = tuple[list[str], ...]
 
@@ -166,18 +170,23 @@ def _headerless(columns: Columns) -> bool:
 
 def _header_notes(own: OwnData, path: Path, texts: Texts, cells: list[Any]) -> Iterator[Note]:
     """Warnings where the first line was a row and no header, or the header stands again among the rows."""
-    if own.kind == "regression" or label_key(own.label) not in set(map(label_key, cells)):
+    if own.kind == "regression":
+        label = number_of(own.label) is not None
+    else:
+        label = label_key(own.label) in set(map(label_key, cells))
+    if not label and len(own.text.split()) < SENTENCE:
         return
     again = [row for row, (text, cell) in enumerate(zip(texts[0], cells, strict=True), start=1)
              if text.strip() == own.text and str(cell).strip() == own.label]  # fmt: skip
     if again:
         yield Note("warn", "own.path", f"{row_list(again)} of {path.name} repeats the header", "delete the row")
         return
+    why = f"{short(own.label)} is also a label" if label else "the first is a sentence"
     yield Note(
         "warn",
         "own.path",
-        f"the first line of {path.name}, {short(own.text)} and {short(own.label)}, is read as column names, but "
-        f"{short(own.label)} is also a label, so it seems to be a row",
+        f"the first line of {path.name}, {short(own.text)} and {short(own.label)}, is read as column names, but {why}, "
+        f"so it seems to be a row",
         "add a first line with column names, such as text and label, and choose those",
     )
 

@@ -37,7 +37,8 @@ class RowReport:
     majority: share of the most frequent class in the training rows, 0 to 1; None for scores.
     cut: split -> share of rows of more than the kept tokens, 0 to 1, of the rows whose lengths are known.
     repeated: dev split -> rows that are also training rows. contradicting: training rows of which an equal row has
-    another label. missing: select or dev split -> names of classes without a row. scores: None for classes.
+    another label. Both are asked of own tables alone: GLUE is known, and large.
+    missing: select or dev split -> names of classes without a row. scores: None for classes.
     """
 
     rows: Mapping[str, int]
@@ -67,13 +68,14 @@ def row_report(
     counts = {name: class_counts(split, data.task.outputs) for name, split in splits.items()} if classes else {}
     learned = list(splits.values())[:2]
     dev = {name: split for name, split in splits.items() if name in data.task.splits}
+    own = data.task.suite == "own"
     return RowReport(
         {name: len(split) for name, split in splits.items()},
         counts,
         majority_share(counts["train"]) if classes else None,
         {name: cut_share(each, max_length) for name, each in lengths.items()},
-        {name: repeated_rows(split, learned) for name, split in dev.items()},
-        contradicting_rows(learned) if classes else 0,
+        {name: repeated_rows(split, learned) for name, split in dev.items() if own},
+        contradicting_rows(learned) if classes and own else 0,
         missing_classes(counts, data.task.labels),
         None if classes else score_range(splits["train"].labels),
     )

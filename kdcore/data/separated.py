@@ -14,7 +14,8 @@ from kdcore.data.notes import Note, short
 from kdcore.errors import UserError
 
 SAMPLE_ROWS = 200
-"""Rows from which the separator is guessed."""
+SAMPLE_CHARACTERS = 1_000_000
+"""From so many rows of the beginning the separator is guessed."""
 
 LARGEST_CELL = 2**31 - 1
 """The csv module's own limit, 128 KiB, is for the whole process."""
@@ -71,7 +72,8 @@ def parse(text: str, ending: str, wanted: Collection[str], name: str, about: str
 
 def _separator(text: str, candidates: str, wanted: Collection[str]) -> str:
     """The candidate that gives the wanted columns and rows of one width; the first of equals."""
-    return max(candidates, key=lambda each: _fits(text, each, wanted))  # max keeps the first of equals
+    sample = text[:SAMPLE_CHARACTERS]
+    return max(candidates, key=lambda each: _fits(sample, each, wanted))  # max keeps the first of equals
 
 
 def _fits(text: str, separator: str, wanted: Collection[str]) -> tuple[bool, bool]:
@@ -86,6 +88,8 @@ def _fit(text: str, dialect: Dialect, wanted: Collection[str]) -> tuple[bool, bo
         rows = list(islice(csv.reader(io.StringIO(text, newline=""), **dialect), SAMPLE_ROWS))
     except csv.Error:
         return (False, False)
+    if len(text) == SAMPLE_CHARACTERS and len(rows) < SAMPLE_ROWS:
+        rows = rows[:-1]  # cut somewhere
     header = [cell.strip() for cell in rows[0]] if rows else []
     widths = {len(_without_empty_end(row, len(header))) for row in rows if any(row)}
     return (bool(wanted) and set(wanted) <= set(header), widths == {len(header)} and len(header) > 1)

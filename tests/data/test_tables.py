@@ -166,6 +166,15 @@ def test_no_header(tmp_path: Path) -> None:
         load(path)
 
 
+def test_no_header_of_scores_or_of_a_rare_label(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("one film,2.5\n" + "".join(f"film {i},{i / 7}\n" for i in range(40)))
+    own = OwnData(path=str(path), text="one film", label="2.5", kind="regression")
+    assert "so it seems to be a row" in data.load("own", own).notes[0].text
+    path.write_text("this is a film as long as it is bad,odd\n" + "".join(f"film {i},{i % 2}\n" for i in range(40)))
+    assert "the first is a sentence" in load(path, "this is a film as long as it is bad", "odd").notes[0].text
+
+
 def test_a_header_that_stands_again_among_the_rows(tmp_path: Path) -> None:
     path = written(tmp_path / "table.csv", ",", [*ROWS, {"text": "text", "label": "label"}])
     (note,) = [note for note in load(path).notes if note.field == "own.path"]
