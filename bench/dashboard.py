@@ -24,11 +24,22 @@ from typing import Any
 import psutil
 from playwright.sync_api import sync_playwright
 
-ROOT = Path(__file__).resolve().parents[1]
-from tests.helpers.store_factory import PAGES, add, grow, run_config  # noqa: E402  # runs in a store without training them
+from tests.helpers.store_factory import PAGES, add, grow, run_config  # runs in a store without training them
 
-__all__ = ["PAGES", "RESULTS", "add", "browser", "cache", "drawn", "grow", "machine", "run_config", "served"]
-RESULTS = Path(__file__).parent / "results"
+__all__ = [
+    "PAGES",
+    "RESULTS",
+    "add",
+    "browser",
+    "cache",
+    "dashboard_server",
+    "grow",
+    "machine",
+    "run_config",
+    "wait_until_drawn",
+]
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results"
 PATIENCE = 180
 """Seconds that a page may take before a measurement gives up."""
 
@@ -42,7 +53,7 @@ def cache() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def served(**settings: str) -> Iterator[tuple[str, psutil.Process]]:
+def dashboard_server(**settings: str) -> Iterator[tuple[str, psutil.Process]]:
     """The app over KD_CACHE_DIR: its address and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -82,7 +93,7 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-def drawn(page: Any) -> None:
+def wait_until_drawn(page: Any) -> None:
     """Waits until the script has ended, nothing on the page is stale, and every plot is drawn."""
     page.wait_for_selector("h1")
     page.wait_for_function(
@@ -100,5 +111,5 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     from kdcore.engine.device import hardware
 
-    found = {"hardware": hardware("cpu"), "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
-    return {**found, "python": platform.python_version(), **{name: version(name) for name in ("streamlit", "plotly")}}
+    facts = {"hardware": hardware("cpu"), "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
+    return {**facts, "python": platform.python_version(), **{name: version(name) for name in ("streamlit", "plotly")}}

@@ -22,7 +22,8 @@ from bench.timing_blocks import Figures
 from kdcore.config import ProbeConfig, RunConfig, StudentSpec, TeacherSpec, TrainConfig
 from kdcore.data import load
 from kdcore.data.splits import TaskData
-from kdcore.engine.teachers import Rows, encode_rows, tokenizer_of
+from kdcore.engine.job import Rows, encode_rows
+from kdcore.engine.teacher_source import tokenizer_of
 from kdcore.engine.trainer import train
 from kdcore.events import RunFinished, RunStarted, StepDone
 from kdcore.models.sizes import bert_config, size_of
@@ -56,7 +57,7 @@ class Subject:
         """
         folder = self.home / f"teacher-{layers}"
         if not folder.exists():
-            save_student(*_untrained(load(self.task), layers), folder)
+            save_student(*_new_teacher(load(self.task), layers), folder)
         return TeacherSpec(name=f"layers-{layers}", source="folder", where=str(folder))
 
     def run(
@@ -87,12 +88,12 @@ class Subject:
     def models(self, run: RunConfig, seed: int = 0) -> tuple[nn.Module, nn.Module]:
         """The first teacher, frozen, and the student with the weights it starts from."""
         teacher = load_classifier(Path(run.teachers[0].where)).eval().requires_grad_(False)
-        shape = size_of(teacher.config)
-        student = build_student(replace(shape, layers=run.student.layers), shape.labels, run.student, teacher, seed)
+        size = size_of(teacher.config)
+        student = build_student(replace(size, layers=run.student.layers), size.labels, run.student, teacher, seed)
         return teacher, student
 
 
-def timed(run: RunConfig) -> Figures:
+def time_run(run: RunConfig) -> Figures:
     """Trains the run and times the training proper: from data and models ready to the last step done.
 
     teacher_pass_s: of these seconds, those in which teachers answered before the first step. whole_s: the entire run.
@@ -114,16 +115,16 @@ def timed(run: RunConfig) -> Figures:
     }  # fmt: skip
 
 
-def timed_warm(run: RunConfig, home: Path) -> Figures:
+def time_warm_run(run: RunConfig, home: Path) -> Figures:
     """`timed`, with the outputs that earlier runs in `home` have kept."""
     os.environ["KD_CACHE_DIR"] = str(home / "cache")
-    return timed(run)
+    return time_run(run)
 
 
-def timed_cold(run: RunConfig, home: Path) -> Figures:
+def time_cold_run(run: RunConfig, home: Path) -> Figures:
     """`timed`, with nothing kept: the teachers' pass is part of it."""
     with _empty_cache(home):
-        return timed(run)
+        return time_run(run)
 
 
 @contextmanager
@@ -136,11 +137,11 @@ def _empty_cache(home: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _untrained(data: TaskData, layers: int) -> tuple[nn.Module, Any]:
+def _new_teacher(data: TaskData, layers: int) -> tuple[nn.Module, Any]:
     """A teacher with a new classifier, and its tokenizer."""
     if data.vocabulary is None:
         located = locate(PRETRAINED)
         return load_encoder(located, data.task.outputs, layers), load_tokenizer(located.path)
-    shape = ModelSize(layers, 32, 2, 64, len(data.vocabulary), MAX_LENGTH, data.task.outputs)
-    model, _ = build_classifier(bert_config(shape, data.task.outputs, None), {}, seed=0)
+    size = ModelSize(layers, 32, 2, 64, len(data.vocabulary), MAX_LENGTH, data.task.outputs)
+    model, _ = build_classifier(bert_config(size, data.task.outputs, None), {}, seed=0)
     return model, tokenizer_from_vocabulary(data.vocabulary)

@@ -30,18 +30,18 @@ def main() -> None:
     base, tokenizer = size_at(located.path, 2), load_tokenizer(located.path)
     models = {}
     for layers in (6, 4, 3):
-        shape = ModelSize(**{**vars(base), "layers": layers})
-        models[f"{layers} layers"] = build_classifier(bert_config(shape, 2, None), {}, 0)[0]
-    found = []
+        size = ModelSize(**{**vars(base), "layers": layers})
+        models[f"{layers} layers"] = build_classifier(bert_config(size, 2, None), {}, 0)[0]
+    records_by_task = []
     for task in ("sst2", "cola", "stsb", "mrpc", "rte"):
         tokens = round(float(encode(load(task).train, tokenizer, 128).lengths.mean()))
         for precision in ("fp32", "bf16") if has_fast_bf16("cpu") else ("fp32",):
             records = latency.measure(models, tokens=tokens, precision=precision, repeats=30, seconds=6)
-            found += [{"task": task, **record.data()} for record in records]
+            records_by_task += [{"task": task, **record.data()} for record in records]
             print(
                 task, tokens, precision, [(r.name, r.batch, round(r.median_ms, 2), r.busy) for r in records], flush=True
             )
-    about = {"command": "python -m bench.latency", "torch": torch.__version__, "records": found}
+    about = {"command": "python -m bench.latency", "torch": torch.__version__, "records": records_by_task}
     path = Path(__file__).parent / "results" / "latency.json"
     path.write_text(json.dumps(about, indent=1) + "\n")
 

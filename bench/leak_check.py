@@ -4,7 +4,7 @@
 
 Every round queues a demo-sized run, goes through all pages twice and waits for the run's end. Threads, open files and
 resident memory of the server are noted after each round; what counts is that the second half of the rounds does not
-grow. Writes bench/results/soak.json.
+grow. Writes bench/results/leak-check.json.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from bench.dashboard import PAGES, RESULTS, browser, cache, drawn, machine, served
+from bench.dashboard import PAGES, RESULTS, browser, cache, dashboard_server, machine, wait_until_drawn
 from kdcore.config import RunConfig
 from kdcore.store import ACTIVE, Store, open_store
 
@@ -28,8 +28,9 @@ TRAIN = {"epochs": 1, "max_length": 32, "threads": 1}
 
 
 def main(minutes: float) -> None:
-    with cache(), served() as (url, server), browser() as context:
-        store, until, rounds = open_store(), time.monotonic() + 60 * minutes, []
+    with cache(), dashboard_server() as (url, server), browser() as context:
+        store, until = open_store(), time.monotonic() + 60 * minutes
+        rounds: list[dict[str, float]] = []
         _visit(context, url, "")  # the worker starts with the first visit
         while time.monotonic() < until:
             rounds.append(_round(store, context, url, server, len(rounds)))
@@ -37,7 +38,7 @@ def main(minutes: float) -> None:
     half = rounds[len(rounds) // 2 :]
     growth = {name: half[-1][name] - half[0][name] for name in ("threads", "files", "memory_mb")}
     about = {"command": f"python -m bench.leak_check {minutes:g}", **machine(), "growth_in_second_half": growth}
-    (RESULTS / "soak.json").write_text(json.dumps({**about, "rounds": rounds}, indent=1) + "\n")
+    (RESULTS / "leak-check.json").write_text(json.dumps({**about, "rounds": rounds}, indent=1) + "\n")
     print(f"{len(rounds)} rounds; growth in the second half: {growth}")
 
 
@@ -60,7 +61,7 @@ def _settings(number: int) -> dict[str, Any]:
 def _visit(context: Any, url: str, path: str) -> None:
     page = context.new_page()
     page.goto(f"{url}/{path}")
-    drawn(page)
+    wait_until_drawn(page)
     page.close()
 
 

@@ -5,7 +5,7 @@
 A run trains in the server while the page Live is open and shut by turns, blocks of 15 seconds, in random order within
 each pair. Slow-down: 1 - (steps a second watched) / (unwatched), a block pair each; the interval is the bootstrap's
 over pairs (95 %). The CPU a tick is taken over a run that is written by hand and trains nothing, at the page's one
-tick a second. Writes bench/results/watching.json.
+tick a second. Writes bench/results/live-cost.json.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bench.dashboard import RESULTS, add, browser, cache, drawn, grow, machine, run_config, served
+from bench.dashboard import RESULTS, add, browser, cache, dashboard_server, grow, machine, run_config, wait_until_drawn
 from kdcore.config import RunConfig
 from kdcore.store import Store, open_store
 
@@ -39,14 +39,14 @@ def main(blocks: int) -> None:
         "command": f"python -m bench.live_cost {blocks}", **machine(), "tick": tick, "block_seconds": BLOCK,
         "pairs": pairs, "slow_down_mean": round(float(slower.mean()), 4), "slow_down_95": interval,
     }  # fmt: skip
-    (RESULTS / "watching.json").write_text(json.dumps(about, indent=1) + "\n")
+    (RESULTS / "live-cost.json").write_text(json.dumps(about, indent=1) + "\n")
     print(f"a tick: {tick['cpu_ms']} ms of server CPU; slower by {100 * slower.mean():.1f} %, 95 % {interval}")
 
 
 def _tick(store: Store, context: Any) -> dict[str, float]:
     """Server CPU a tick of Live, over a run whose points grow, less what the server takes with no page open."""
     run = add(store, run_config("pkd", 1, "watched"), end="running", steps=600)
-    with served(KD_READ_ONLY="1") as (url, server):
+    with dashboard_server(KD_READ_ONLY="1") as (url, server):
         page = _open(context, f"{url}/live?job={run}")
         watched = _cpu_while_growing(store, run, server, 301)
         page.close()
@@ -78,7 +78,7 @@ def _blocks(store: Store, context: Any, blocks: int) -> list[dict[str, float]]:
         "train": {"epochs": 1000, "max_length": 32, "threads": 1, "log_every": 20, "evaluate_every": 10_000_000},
     }  # fmt: skip
     order = random.Random(0)
-    with served() as (url, _):
+    with dashboard_server() as (url, _):
         _open(context, url).close()  # the worker starts with the first visit
         run = store.add_run(RunConfig.model_validate(settings))
         while not _steps(store, run):
@@ -113,7 +113,7 @@ def _steps(store: Store, run: str) -> int:
 def _open(context: Any, address: str) -> Any:
     page = context.new_page()
     page.goto(address)
-    drawn(page)
+    wait_until_drawn(page)
     return page
 
 

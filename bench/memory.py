@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from bench.fixtures import Subject
-from bench.timing_blocks import Figures, asked, begun, command_line, figures, spread
+from bench.timing_blocks import Figures, command_line, figures, parse_options, spread, start_bench
 from kdcore.config import RunConfig
 from kdcore.engine.estimate import predict
+from kdcore.engine.plan import Plan
 from kdcore.engine.trainer import train
 from kdcore.events import RunStarted, StepDone
 
@@ -73,19 +74,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser = command_line(__doc__, rounds=1, rows=2000)
     parser.add_argument("--cases", nargs="*", choices=CASES, help="only these; all")
     parser.add_argument("--runs", type=int, help=f"runs in one process; {RUNS}")
-    said = asked(parser, arguments)
-    runs, names = said.runs or (QUICK_RUNS if said.quick else RUNS), said.cases or list(CASES)
-    bench = begun("memory", arguments, said, seed=0, runs=runs)
+    options = parse_options(parser, arguments)
+    runs, names = options.runs or (QUICK_RUNS if options.quick else RUNS), options.cases or list(CASES)
+    bench = start_bench("memory", arguments, options, seed=0, runs=runs)
     with tempfile.TemporaryDirectory() as home:
-        subject = Subject(Path(home), said.task, said.rows, said.threads)
+        subject = Subject(Path(home), options.task, options.rows, options.threads)
         cases = {name: CASES[name].run(subject) for name in names}
-        predicted = {name: _mb(predict(run).memory_bytes) for name, run in cases.items()}
-        arms = {name: partial(measured, run) for name, run in cases.items()}
-        blocks = bench.in_turn({**arms, "many runs": partial(many_runs, Path(home), runs)}, said.rounds)
+        predicted = {name: _mb(predict(Plan(run)).memory_bytes) for name, run in cases.items()}
+        arms = {name: partial(measure_memory, run) for name, run in cases.items()}
+        blocks = bench.in_turn({**arms, "many runs": partial(many_runs, Path(home), runs)}, options.rounds)
     bench.finish(_summary(blocks, predicted), blocks)
 
 
-def measured(run: RunConfig) -> Figures:
+def measure_memory(run: RunConfig) -> Figures:
     """Highest resident memory when the models are ready, after the last step, and at the end, in MB."""
     marks: Figures = {"libraries_mb": _resident("VmHWM")}
     with _own_cache() as folder:
@@ -132,16 +133,16 @@ def _mb(size: int) -> float:
 
 
 def _summary(blocks: list[Figures], predicted: Mapping[str, float]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, said in predicted.items():
+    summary: dict[str, Any] = {}
+    for name, megabytes in predicted.items():
         taken = figures(blocks, name, "peak_mb")
-        off = said / max(taken) - 1
+        off = megabytes / max(taken) - 1
         parts = {part: figures(blocks, name, part)[0] for part in ("libraries_mb", "ready_mb", "trained_mb")}
-        found[name] = {"predicted_mb": said, "peak_mb": spread(taken), **parts, "off": round(off, 3)}
-        print(f"{name:32} predicted {said:6.0f} MB, took {max(taken):6.0f} MB, off by {100 * off:+.0f} %")
+        summary[name] = {"predicted_mb": megabytes, "peak_mb": spread(taken), **parts, "off": round(off, 3)}
+        print(f"{name:32} predicted {megabytes:6.0f} MB, took {max(taken):6.0f} MB, off by {100 * off:+.0f} %")
     slope = figures(blocks, "many runs", "slope_mb_a_run")
     print(f"many runs: {slope[0]:+.3f} MB a run over the second half")
-    return {"aim": AIM, "found": found, "slope_mb_a_run": spread(slope)}
+    return {"aim": AIM, "summary": summary, "slope_mb_a_run": spread(slope)}
 
 
 if __name__ == "__main__":

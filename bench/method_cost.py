@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -40,7 +41,7 @@ def main(rounds: int) -> None:
             print(f"round {number + 1}: {key:12} {each:6.0f} ms a student step", flush=True)
     median = {key: statistics.median(values) for key, values in milliseconds.items()}
     alone = median["fine-tune"]
-    found = {
+    costs: dict[str, dict[str, Any]] = {
         key: {
             "ms_per_student_step": round(median[key], 1), "ratio_to_fine_tuning": round(median[key] / alone, 3),
             "each_round": [round(value, 1) for value in milliseconds[key]], "extra_parameters": extra[key],
@@ -50,9 +51,9 @@ def main(rounds: int) -> None:
     about = {**build_facts(compute_for(_run("kd").train)), "threads": torch.get_num_threads(), "rounds": rounds}
     target = Path(__file__).parent / "results" / "method-cost.json"
     target.write_text(
-        json.dumps({**about, "task": "mrpc", "steps": STEPS, "methods": found}, indent=1, default=str) + "\n"
+        json.dumps({**about, "task": "mrpc", "steps": STEPS, "methods": costs}, indent=1, default=str) + "\n"
     )
-    for key, row in sorted(found.items(), key=lambda item: item[1]["ratio_to_fine_tuning"]):
+    for key, row in sorted(costs.items(), key=lambda item: item[1]["ratio_to_fine_tuning"]):
         print(f"{key:12} {row['ms_per_student_step']:7.1f} ms  x {row['ratio_to_fine_tuning']:.2f}")
 
 

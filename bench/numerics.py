@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from bench.fixtures import BATCH, Subject
-from bench.reference_loop import PKD, gold, learn, taught_by
-from bench.timing_blocks import Figures, apart, asked, begun, command_line
+from bench.reference_loop import PKD, gold, learn, pkd_from_teacher
+from bench.timing_blocks import Figures, command_line, in_fresh_process, parse_options, start_bench
 from kdcore.config import RunConfig
 from kdcore.engine.device import Compute, compute_for
 from kdcore.engine.evaluate import scores
@@ -40,18 +40,18 @@ PLAIN = Compute(torch.device("cpu"), "fp32")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    said = asked(command_line(__doc__, rounds=1, rows=1000), arguments, quick_rows=320)
-    seeds = range(QUICK_SEEDS if said.quick else SEEDS)
-    bench = begun("numerics", arguments, said, seeds=list(seeds), epochs=EPOCHS)
+    options = parse_options(command_line(__doc__, rounds=1, rows=1000), arguments, quick_rows=320)
+    seeds = range(QUICK_SEEDS if options.quick else SEEDS)
+    bench = start_bench("numerics", arguments, options, seeds=list(seeds), epochs=EPOCHS)
     with tempfile.TemporaryDirectory() as home:
-        subject = Subject(Path(home), said.task, said.rows, said.threads)
-        apart(partial(teach, subject))
+        subject = Subject(Path(home), options.task, options.rows, options.threads)
+        in_fresh_process(partial(teach, subject))
         arms = {}
         for seed in seeds:
             run = subject.run("pkd", options=PKD, epochs=EPOCHS, seed=seed, log_every=1)
             arms[f"ours, seed {seed}"] = partial(ours, subject, run)
             arms[f"plain, seed {seed}"] = partial(plain, subject, run)
-        blocks = bench.in_turn(arms, said.rounds)
+        blocks = bench.in_turn(arms, options.rounds)
     bench.finish(_summary(blocks), blocks)
 
 
@@ -76,9 +76,9 @@ def ours(subject: Subject, run: RunConfig) -> Figures:
             if isinstance(event, StepDone):
                 losses.append(event.loss)
             elif isinstance(event, RunFinished):
-                said = event.summary
-    split = next(name for name in said["scores"]["last"] if name != "select")
-    return _figures(losses, said["scores"]["last"][split][said["main_metric"]])
+                summary = event.summary
+    split = next(name for name in summary["scores"]["last"] if name != "select")
+    return _figures(losses, summary["scores"]["last"][split][summary["main_metric"]])
 
 
 def plain(subject: Subject, run: RunConfig) -> Figures:
@@ -87,9 +87,9 @@ def plain(subject: Subject, run: RunConfig) -> Figures:
     data, rows, _ = subject.encoded(run)
     teacher, student = subject.models(run)
     seed, steps = run.train.seed, _steps(len(rows.train))
-    losses = learn(student, rows.train, steps, taught_by(teacher), PLAIN, bucket=False, seed=seed)
+    losses = learn(student, rows.train, steps, pkd_from_teacher(teacher), PLAIN, bucket=False, seed=seed)
     dev = rows.splits[data.task.splits[0]]
-    logits = _result(predict(student, dev, PLAIN, ""))
+    logits = _returned_value(predict(student, dev, PLAIN, ""))
     return _figures(losses, scores(data.task, logits, dev.labels)[data.task.main_metric])
 
 
@@ -97,7 +97,7 @@ def _steps(rows: int) -> int:
     return EPOCHS * -(-rows // BATCH)
 
 
-def _result(work: Generator[Any, None, Any]) -> Any:
+def _returned_value(work: Generator[Any, None, Any]) -> Any:
     """What a generator returns when it is through."""
     while True:
         try:
@@ -115,14 +115,14 @@ def _summary(blocks: list[Figures]) -> dict[str, Any]:
     kinds = {kind: [block for block in blocks if block["arm"].startswith(kind)] for kind in ("ours", "plain")}
     losses = {kind: np.array([block["loss_by_tenths"] for block in each]) for kind, each in kinds.items()}
     score = {kind: np.array([[block["score"]] for block in each]) for kind, each in kinds.items()}
-    found = {"loss_by_tenths": _compared(**losses), "score": _compared(**score)}
-    for name, rows in found.items():
+    summary = {"loss_by_tenths": _comparison(**losses), "score": _comparison(**score)}
+    for name, rows in summary.items():
         within = sum(row["within"] for row in rows)
         print(f"{name}: {within} of {len(rows)} within the spread between seeds; the last: {rows[-1]}")
-    return {"found": found}
+    return {"summary": summary}
 
 
-def _compared(ours: np.ndarray, plain: np.ndarray) -> list[dict[str, Any]]:
+def _comparison(ours: np.ndarray, plain: np.ndarray) -> list[dict[str, Any]]:
     """Means over the seeds (rows) and their spreads, column by column."""
     gaps = np.abs(ours.mean(0) - plain.mean(0))
     spreads = np.maximum(np.ptp(ours, axis=0), np.ptp(plain, axis=0))

@@ -20,8 +20,18 @@ from typing import Any
 
 import torch
 
-from bench.fixtures import Subject, timed_cold, timed_warm
-from bench.timing_blocks import Arm, Figures, apart, asked, begun, command_line, figures, ratios, spread
+from bench.fixtures import Subject, time_cold_run, time_warm_run
+from bench.timing_blocks import (
+    Arm,
+    Figures,
+    command_line,
+    figures,
+    in_fresh_process,
+    parse_options,
+    ratios,
+    spread,
+    start_bench,
+)
 from kdcore.config import RunConfig
 from kdcore.engine.device import compute_for
 from kdcore.engine.predict import predict
@@ -33,22 +43,22 @@ AIM = 1.10
 
 
 def main(arguments: list[str] | None = None) -> None:
-    said = asked(command_line(__doc__, rounds=5, rows=4000), arguments)
-    bench = begun("overhead", arguments, said, seed=0, student_layers=3, teachers=TEACHERS)
+    options = parse_options(command_line(__doc__, rounds=5, rows=4000), arguments)
+    bench = start_bench("overhead", arguments, options, seed=0, student_layers=3, teachers=TEACHERS)
     with tempfile.TemporaryDirectory() as home:
-        subject = Subject(Path(home), said.task, said.rows, said.threads)
+        subject = Subject(Path(home), options.task, options.rows, options.threads)
         for method, layers in TEACHERS.items():  # what an earlier run would have kept
-            apart(partial(timed_warm, subject.run(method, layers, max_steps=1), subject.home))
-        blocks = bench.in_turn(_arms(subject), said.rounds)
+            in_fresh_process(partial(time_warm_run, subject.run(method, layers, max_steps=1), subject.home))
+        blocks = bench.in_turn(_arms(subject), options.rounds)
     bench.finish(_summary(blocks), blocks)
 
 
 def _arms(subject: Subject) -> dict[str, Arm]:
-    arms: dict[str, Arm] = {"fine-tune": partial(timed_warm, subject.run("fine-tune"), subject.home)}
+    arms: dict[str, Arm] = {"fine-tune": partial(time_warm_run, subject.run("fine-tune"), subject.home)}
     for method, layers in TEACHERS.items():
         run = subject.run(method, layers)
-        arms[f"{method}, warm"] = partial(timed_warm, run, subject.home)
-        arms[f"{method}, cold"] = partial(timed_cold, run, subject.home)
+        arms[f"{method}, warm"] = partial(time_warm_run, run, subject.home)
+        arms[f"{method}, cold"] = partial(time_cold_run, run, subject.home)
     for layers in dict.fromkeys(TEACHERS.values()):
         arms[_pass(layers)] = partial(pass_alone, subject, subject.run("skd", layers))
     return arms
@@ -58,11 +68,11 @@ def pass_alone(subject: Subject, run: RunConfig) -> Figures:
     """Every teacher over all training rows once, in canonical batches, for its logits alone."""
     torch.set_num_threads(subject.threads)
     _, rows, _ = subject.encoded(run)
-    where = compute_for(run.train)
-    teachers = [where.frozen(load_classifier(Path(spec.where))) for spec in run.teachers]
+    compute = compute_for(run.train)
+    teachers = [compute.frozen(load_classifier(Path(spec.where))) for spec in run.teachers]
     began = time.perf_counter()
     for teacher in teachers:
-        for _ in predict(teacher, rows.train, where, ""):
+        for _ in predict(teacher, rows.train, compute, ""):
             pass
     return {"seconds": round(time.perf_counter() - began, 4)}
 
@@ -73,20 +83,20 @@ def _pass(layers: tuple[int, ...]) -> str:
 
 def _summary(blocks: list[Figures]) -> dict[str, Any]:
     alone = figures(blocks, "fine-tune", "seconds")
-    found: dict[str, Any] = {"fine-tune": {"seconds": spread(alone)}}
+    summary: dict[str, Any] = {"fine-tune": {"seconds": spread(alone)}}
     for method, layers in TEACHERS.items():
         warm, cold = (figures(blocks, f"{method}, {state}", "seconds") for state in ("warm", "cold"))
         teaching = figures(blocks, _pass(layers), "seconds")
-        whole = [own + one for own, one in zip(alone, teaching, strict=True)]
-        found[method] = {
+        whole = [own + teachers_pass for own, teachers_pass in zip(alone, teaching, strict=True)]
+        summary[method] = {
             "warm_s": spread(warm), "cold_s": spread(cold), "pass_alone_s": spread(teaching),
             "pass_in_cold_s": spread(figures(blocks, f"{method}, cold", "teacher_pass_s")),
             "warm_to_fine_tuning": ratios(warm, alone), "cold_to_fine_tuning_and_pass": ratios(cold, whole),
         }  # fmt: skip
         for name in ("warm_to_fine_tuning", "cold_to_fine_tuning_and_pass"):
-            ratio = found[method][name]["median"]
+            ratio = summary[method][name]["median"]
             print(f"{method:4} {name:30} {ratio:.3f} ({'within' if ratio <= AIM else 'above'} {AIM:.2f})")
-    return {"aim": AIM, "found": found}
+    return {"aim": AIM, "summary": summary}
 
 
 if __name__ == "__main__":

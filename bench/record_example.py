@@ -3,7 +3,7 @@
     python -m bench.record_example
 
 The one-minute demo's three methods with three seeds, and the runs of the lesson on patient layers: real runs on
-generated sentences, some minutes of training. The folder `kdcore/example_study/` is replaced.
+generated sentences, some minutes of training. The folder `kdcore/runs/example_study/` is replaced.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def main() -> None:
                 raise SystemExit(store.get(run_id).detail)
         facts = {"kdcore": __version__, "recorded": datetime.date.today().isoformat(), **machine()}
         for run_id in made:
-            said = f"Recorded with KDBoard {__version__} on {facts['hardware']}, {facts['recorded']}."
-            store.annotate(run_id, said, [example.TAG])
+            note = f"Recorded with KDBoard {__version__} on {facts['hardware']}, {facts['recorded']}."
+            store.annotate(run_id, note, [example.TAG])
             shutil.rmtree(run_dir(run_id) / "student-last")  # the best by select is what pages load
         compared = [run_id for run_id in made if store.get(run_id).sweep is None]
         example.record(store, made, compared, facts)

@@ -25,15 +25,15 @@ Loss = Callable[[nn.Module, Batch], Tensor]
 
 
 def learn(
-    student: nn.Module, rows: Encoded, steps: int, loss: Loss, where: Compute, *, bucket: bool, seed: int = 0
+    student: nn.Module, rows: Encoded, steps: int, loss: Loss, compute: Compute, *, bucket: bool, seed: int = 0
 ) -> list[float]:
     """Trains the student and returns the loss of every step. Dropout follows from torch's own generator."""
     torch.manual_seed(seed)
-    optimizer, schedule = optimised(student, steps)
+    optimizer, schedule = optimizer_and_schedule(student, steps)
     losses = []
     student.train()
     for batch in islice(_batches(rows, seed, bucket), steps):
-        with where.autocast():
+        with compute.autocast():
             value = loss(student, batch)
         value.backward()
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -44,7 +44,7 @@ def learn(
     return torch.stack(losses).tolist()
 
 
-def optimised(student: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, Any]:
+def optimizer_and_schedule(student: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, Any]:
     """AdamW and its schedule as every arm has them: a tenth of the steps rising, then linearly to zero."""
     optimizer = torch.optim.AdamW(student.parameters(), lr=LR, weight_decay=0.01, fused=True)
     return optimizer, get_linear_schedule_with_warmup(optimizer, max(1, round(0.1 * steps)), steps)
@@ -52,16 +52,16 @@ def optimised(student: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, An
 
 def gold(student: nn.Module, batch: Batch) -> Tensor:
     """Cross-entropy with the gold labels."""
-    return F.cross_entropy(said(student, batch.encoding).logits.float(), batch.labels)
+    return F.cross_entropy(outputs_of(student, batch.encoding).logits.float(), batch.labels)
 
 
-def taught_by(teacher: nn.Module) -> Loss:
+def pkd_from_teacher(teacher: nn.Module) -> Loss:
     """PKD's loss, the teacher run at every step."""
 
     def loss(student: nn.Module, batch: Batch) -> Tensor:
         with torch.no_grad():
-            theirs = said(teacher, batch.encoding, states=True)
-        return pkd(said(student, batch.encoding, states=True), theirs, batch.labels)
+            theirs = outputs_of(teacher, batch.encoding, states=True)
+        return pkd(outputs_of(student, batch.encoding, states=True), theirs, batch.labels)
 
     return loss
 
@@ -69,13 +69,13 @@ def taught_by(teacher: nn.Module) -> Loss:
 def pkd(ours: Any, theirs: Any, labels: Tensor) -> Tensor:
     """(1 - alpha) hard + alpha soft + beta patience, as `kdcore.methods.pkd` has it, from models' outputs."""
     hard = F.cross_entropy(ours.logits.float(), labels)
-    answers = [F.log_softmax(outputs.logits.float() / TEMPERATURE, dim=-1) for outputs in (ours, theirs)]
-    soft = TEMPERATURE**2 * F.kl_div(*answers, reduction="batchmean", log_target=True)
+    student, teacher = (F.log_softmax(outputs.logits.float() / TEMPERATURE, dim=-1) for outputs in (ours, theirs))
+    soft = TEMPERATURE**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
     patience = F.mse_loss(_directions(ours, PAIRS), _directions(theirs, PAIRS.values()))
     return (1 - ALPHA) * hard + ALPHA * soft + BETA * patience
 
 
-def said(model: nn.Module, encoding: Encoding, states: bool = False) -> Any:
+def outputs_of(model: nn.Module, encoding: Encoding, states: bool = False) -> Any:
     """The model's outputs; `states`: with the hidden states of all layers."""
     ids, mask, types = encoding.tensors()
     return model(input_ids=ids, attention_mask=mask, token_type_ids=types, output_hidden_states=states)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from kdcore.runs.sweep import expand, read_grid
-from kdcore.store import open_store
+from kdcore.runs.sweep import Cell, expand, read_grid
+from kdcore.store import RunRow, Store, open_store
 from kdcore.tasks import METRICS, TASKS
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,10 +34,10 @@ def main(path: Path) -> None:
     """Reads the store named by KD_CACHE_DIR or KD_DATABASE_URL."""
     grid, store = read_grid(path), open_store()
     cells = expand(grid)
-    found = store.find([cell.hash for cell in cells])
+    run_states = store.find([cell.hash for cell in cells])
     rows, teachers, facts = [], {}, {}
     for cell in cells:
-        run_id, state = found.get(cell.hash, ("", "absent"))
+        run_id, state = run_states.get(cell.hash, ("", "absent"))
         if state != "done":
             continue
         row = store.get(run_id)
@@ -56,12 +57,12 @@ def main(path: Path) -> None:
         "teachers": {f"{task}/{name}": scores for (task, name), scores in teachers.items()},
     }
     (RESULTS / f"{grid.name}.json").write_text(json.dumps(about, indent=1) + "\n")
-    words = (
+    heading = (
         f"{len(frame)} of {len(cells)} runs. {facts['hardware']}, {facts['threads']} thread(s), {facts['precision']}, "
     )
-    words += f"torch {facts['torch']}. `{about['command']}`"
-    table = "\n\n".join(_task_table(task, part, teachers) for task, part in frame.groupby("task", sort=False))
-    (RESULTS / f"{grid.name}.md").write_text(f"# {grid.name}\n\n{words}\n\n{table}\n")
+    heading += f"torch {facts['torch']}. `{about['command']}`"
+    table = "\n\n".join(_task_table(str(task), part, teachers) for task, part in frame.groupby("task", sort=False))
+    (RESULTS / f"{grid.name}.md").write_text(f"# {grid.name}\n\n{heading}\n\n{table}\n")
     print(table)
 
 
@@ -71,18 +72,18 @@ def _with_earlier(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         return frame
     earlier = pd.read_csv(path, keep_default_na=True).fillna({"partial": "", "loss_shares": ""})
     known = set(frame[CELL].itertuples(index=False, name=None))
-    kept = earlier[[cell not in known for cell in earlier[CELL].itertuples(index=False, name=None)]]
-    whole = pd.concat([frame, kept], ignore_index=True)
-    order = {name: at for at, name in enumerate(dict.fromkeys([*earlier["task"], *frame["task"]]))}
+    absent_rows = earlier[[cell not in known for cell in earlier[CELL].itertuples(index=False, name=None)]]
+    whole = pd.concat([frame, absent_rows], ignore_index=True)
+    order = {name: index for index, name in enumerate(dict.fromkeys([*earlier["task"], *frame["task"]]))}
     return whole.sort_values("task", key=lambda tasks: tasks.map(order), kind="stable", ignore_index=True)
 
 
-def _earlier_teachers(path: Path) -> dict[tuple[str, str], dict]:
-    said = json.loads(path.read_text())["teachers"] if path.is_file() else {}
-    return {(name.split("/")[0], name.split("/")[1]): scores for name, scores in said.items()}
+def _earlier_teachers(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    teachers = json.loads(path.read_text())["teachers"] if path.is_file() else {}
+    return {(name.split("/")[0], name.split("/")[1]): scores for name, scores in teachers.items()}
 
 
-def _row(store: object, cell: object, row: object) -> dict[str, object]:
+def _row(store: Store, cell: Cell, row: RunRow) -> dict[str, Any]:
     spec, train = cell.run.student, cell.run.train
     out = {
         "task": cell.run.task, "method": cell.label, "layers": spec.layers, "init": spec.init,
@@ -109,15 +110,15 @@ def _row(store: object, cell: object, row: object) -> dict[str, object]:
 
 def _loss_shares(weighted: pd.DataFrame) -> str:
     """What the loss was made of at the end of each stage that is no pilot: each term's part of its last tenth."""
-    said = []
+    parts = []
     for stage, points in weighted[~weighted["stage"].str.contains("pilot")].groupby("stage", sort=False):
         first, last = points["step"].min(), points["step"].max()
         ending = points[points["step"] >= last - (last - first) / 10].groupby("name", sort=False)["value"].mean()
-        said.append(f"{stage}: " + ", ".join(f"{name} {share:.0%}" for name, share in (ending / ending.sum()).items()))
-    return "; ".join(said)
+        parts.append(f"{stage}: " + ", ".join(f"{name} {share:.0%}" for name, share in (ending / ending.sum()).items()))
+    return "; ".join(parts)
 
 
-def _task_table(task: str, frame: pd.DataFrame, teachers: dict) -> str:
+def _task_table(task: str, frame: pd.DataFrame, teachers: dict[tuple[str, str], dict[str, Any]]) -> str:
     metric = TASKS[task].main_metric
     split = TASKS[task].splits[0]
     best, last = f"best_{split}_{metric}", f"last_{split}_{metric}"
@@ -134,7 +135,7 @@ def _task_table(task: str, frame: pd.DataFrame, teachers: dict) -> str:
     for (layers, init, method), part in frame.groupby(["layers", "init", "method"], sort=False):
         part = part.sort_values("seed")
         each = ", ".join(f"{100 * value:.1f}" for value in part[best])
-        source = SOURCES[init]
+        source = SOURCES[str(init)]
         lines.append(
             f"| {layers} | {source} | {method} | {len(part)} | {each} | {_spread(part[best])} | {_spread(part[last])} |"
         )
@@ -163,22 +164,24 @@ def _costs(frame: pd.DataFrame) -> list[str]:
 
 def _beside_kd(frame: pd.DataFrame, best: str) -> list[str]:
     """What the runs themselves say of a difference to KD: nearness to the first teacher, and what the loss held."""
-    told = [name for name in frame if name.startswith(("agreement_with", "pearson_with"))]
-    near = next(name for name in told if frame[name].notna().any())
+    columns = [name for name in map(str, frame) if name.startswith(("agreement_with", "pearson_with"))]
+    near = next(name for name in columns if frame[name].notna().any())
     far = near.replace("agreement_", "kl_").replace("pearson_", "mse_")
     kd = frame[frame.method == "kd"].set_index(["layers", "init", "seed"])[best]
-    words = "agreement (%)" if near.startswith("agreement") else "Pearson (×100)", "KL (nats)" if "kl" in far else "MSE"
+    closeness = "agreement (%)" if near.startswith("agreement") else "Pearson (×100)"
+    distance = "KL (nats)" if "kl" in far else "MSE"
     teacher = near.split("_with_")[1].rsplit("_", 1)[0]
     lines = [
         f"Beside KD: the mean difference over the seeds that both have, how near the student came to {teacher} on the "
         "same split, and what its loss held in the last tenth of each stage (seed 0).",
         "",
-        f"| method | minus KD (points) | seeds | {words[0]} with {teacher} | {words[1]} | parts of the weighted loss |",
+        f"| method | minus KD (points) | seeds | {closeness} with {teacher} | {distance} | parts of the weighted "
+        "loss |",
         "|---|---|---|---|---|---|",
     ]
     for method, part in frame.groupby("method", sort=False):
-        apart = (part.set_index(["layers", "init", "seed"])[best] - kd).dropna()
-        difference = f"{100 * apart.mean():+.1f} | {len(apart)}" if len(apart) else "not run | 0"
+        differences = (part.set_index(["layers", "init", "seed"])[best] - kd).dropna()
+        difference = f"{100 * differences.mean():+.1f} | {len(differences)}" if len(differences) else "not run | 0"
         first = part.sort_values("seed").iloc[0]
         nearness = f"{100 * part[near].mean():.1f} | {part[far].mean():.3f}"
         lines.append(f"| {method} | {difference} | {nearness} | {first.loss_shares} |")

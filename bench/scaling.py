@@ -25,8 +25,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.fixtures import BATCH, Subject, timed_cold, timed_warm
-from bench.timing_blocks import Arm, Figures, apart, asked, begun, command_line, figures, spread
+from bench.fixtures import BATCH, Subject, time_cold_run, time_warm_run
+from bench.timing_blocks import (
+    Arm,
+    Figures,
+    command_line,
+    figures,
+    in_fresh_process,
+    parse_options,
+    spread,
+    start_bench,
+)
 from kdcore.data.encode import Encoded, collate
 from kdcore.engine.device import compute_for
 from kdcore.engine.teacher_cache import TeacherCache, tensors_of
@@ -37,20 +46,20 @@ from kdcore.records import Want, want
 PARTS = (0.25, 0.5, 1, 2)
 LAYERS = (1, 2, 3, 4, 6)
 ENSEMBLES: dict[int, tuple[int, ...]] = {1: (6,), 3: (6, 5, 4), 5: (6, 5, 4, 3, 2)}
-KEPT: dict[str, Want] = {
+OUTPUTS: dict[str, Want] = {
     "logits": want("logits"), "[CLS] states, 2 layers": want(cls=(2, 4)), "hidden states, 1 layer": want(hidden=(4,)),
 }  # fmt: skip
 """What is kept in each entry of the cache."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    said = asked(command_line(__doc__, rounds=3, rows=2000), arguments)
-    bench = begun("scaling", arguments, said, seed=0, batch=BATCH)
+    options = parse_options(command_line(__doc__, rounds=3, rows=2000), arguments)
+    bench = start_bench("scaling", arguments, options, seed=0, batch=BATCH)
     with tempfile.TemporaryDirectory() as home:
-        subject = Subject(Path(home), said.task, said.rows, said.threads)
+        subject = Subject(Path(home), options.task, options.rows, options.threads)
         for layers in ENSEMBLES.values():  # what an earlier run would have kept
-            apart(partial(timed_warm, subject.run("kd", layers, max_steps=1), subject.home))
-        blocks = bench.in_turn(_arms(subject), said.rounds)
+            in_fresh_process(partial(time_warm_run, subject.run("kd", layers, max_steps=1), subject.home))
+        blocks = bench.in_turn(_arms(subject), options.rounds)
     bench.finish(_summary(blocks), blocks)
 
 
@@ -58,19 +67,19 @@ def _arms(subject: Subject) -> dict[str, Arm]:
     arms: dict[str, Arm] = {}
     for part in PARTS:
         some = replace(subject, rows=max(16, round(part * subject.rows)))
-        arms[f"rows {some.rows}"] = partial(timed_cold, some.run("pkd"), subject.home)
+        arms[f"rows {some.rows}"] = partial(time_cold_run, some.run("pkd"), subject.home)
     for layers in LAYERS:
-        arms[f"layers {layers}"] = partial(timed_warm, subject.run("kd", layers=layers), subject.home)
+        arms[f"layers {layers}"] = partial(time_warm_run, subject.run("kd", layers=layers), subject.home)
     for count, teachers in ENSEMBLES.items():
         run = subject.run("kd", teachers)
-        arms[f"teachers {count}, warm"] = partial(timed_warm, run, subject.home)
-        arms[f"teachers {count}, cold"] = partial(timed_cold, run, subject.home)
-    for kind in KEPT:
-        arms[f"cache of {kind}"] = partial(cached, subject, kind)
+        arms[f"teachers {count}, warm"] = partial(time_warm_run, run, subject.home)
+        arms[f"teachers {count}, cold"] = partial(time_cold_run, run, subject.home)
+    for kind in OUTPUTS:
+        arms[f"cache of {kind}"] = partial(measure_cache, subject, kind)
     return arms
 
 
-def cached(subject: Subject, kind: str) -> Figures:
+def measure_cache(subject: Subject, kind: str) -> Figures:
     """One teacher's outputs of this kind over all rows: filled, then read in shuffled batches."""
     torch.set_num_threads(subject.threads)
     with tempfile.TemporaryDirectory(dir=subject.home) as folder:
@@ -78,7 +87,7 @@ def cached(subject: Subject, kind: str) -> Figures:
         run = subject.run("kd")
         _, rows, _ = subject.encoded(run)
         teacher = load_classifier(Path(run.teachers[0].where))
-        tensors = tensors_of(KEPT[kind], size_of(teacher.config))
+        tensors = tensors_of(OUTPUTS[kind], size_of(teacher.config))
         assert tensors is not None
 
         def entry() -> TeacherCache:
@@ -130,16 +139,16 @@ def _bytes_read() -> int | None:
 
 
 def _summary(blocks: list[Figures]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for arm in dict.fromkeys(block["arm"] for block in blocks):
-        names = ("seconds", "examples_per_second", "teacher_pass_s")
+        names: tuple[str, ...] = ("seconds", "examples_per_second", "teacher_pass_s")
         if arm.startswith("cache"):
             names = ("bytes_per_row", "from_memory_ms", "from_disk_ms", "bytes_from_disk")
         values = {name: figures(blocks, arm, name) for name in names}
-        found[arm] = {name: spread(each) for name, each in values.items() if None not in each}
-        medians = ", ".join(f"{name} {row['median']:g}" for name, row in found[arm].items())
+        summary[arm] = {name: spread(each) for name, each in values.items() if None not in each}
+        medians = ", ".join(f"{name} {row['median']:g}" for name, row in summary[arm].items())
         print(f"{arm:32} {medians}")
-    return {"found": found}
+    return {"summary": summary}
 
 
 if __name__ == "__main__":

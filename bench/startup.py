@@ -15,7 +15,7 @@ import time
 from functools import partial
 from typing import Any
 
-from bench.timing_blocks import Arm, Figures, asked, begun, command_line, figures, ratios, spread
+from bench.timing_blocks import Arm, Figures, command_line, figures, parse_options, ratios, spread, start_bench
 
 COMMANDS = {
     "python": ("-c", "pass"), "import kdcore": ("-c", "import kdcore"), "help": ("-m", "kdcore", "--help"),
@@ -26,53 +26,53 @@ PAGES = ("server_s", "first_page_s", "second_page_s")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    said = asked(command_line(__doc__, rounds=7), arguments)
-    bench = begun("startup", arguments, said, ("streamlit", "plotly", "playwright"))
-    arms: dict[str, Arm] = {name: partial(started, *words) for name, words in COMMANDS.items()}
-    blocks = bench.in_turn({**arms, "dashboard": dashboard}, said.rounds)
+    options = parse_options(command_line(__doc__, rounds=7), arguments)
+    bench = start_bench("startup", arguments, options, ("streamlit", "plotly", "playwright"))
+    arms: dict[str, Arm] = {name: partial(time_command, *command) for name, command in COMMANDS.items()}
+    blocks = bench.in_turn({**arms, "dashboard": dashboard}, options.rounds)
     bench.finish(_summary(blocks), blocks)
 
 
-def started(*words: str) -> Figures:
+def time_command(*options: str) -> Figures:
     """Seconds of a Python with these arguments, from its start to its end."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, *words], check=True, capture_output=True)
+    subprocess.run([sys.executable, *options], check=True, capture_output=True)
     return {"seconds": round(time.perf_counter() - began, 4)}
 
 
 def dashboard() -> Figures:
     """Seconds from the command to a server that answers, then to a drawn page, then to the next one."""
-    from bench.dashboard import browser, cache, drawn, served
+    from bench.dashboard import browser, cache, dashboard_server, wait_until_drawn
 
     with cache(), browser() as context:
         began = time.perf_counter()
-        with served() as (url, _):
+        with dashboard_server() as (url, _):
             times = [time.perf_counter()]
             for _ in range(2):
                 page = context.new_page()
                 page.goto(url)
-                drawn(page)
+                wait_until_drawn(page)
                 times.append(time.perf_counter())
                 page.close()
     return {name: round(end - start, 4) for name, start, end in zip(PAGES, [began, *times], times, strict=False)}
 
 
 def _summary(blocks: list[Figures]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for name in COMMANDS:
         seconds = figures(blocks, name, "seconds")
-        found[name] = {
+        summary[name] = {
             "first_s": seconds[0], "seconds": spread(seconds),
             "to_python_alone": ratios(seconds, figures(blocks, "python", "seconds")),
         }  # fmt: skip
-        print(f"{name:32} {found[name]['seconds']['median']:.3f} s")
+        print(f"{name:32} {summary[name]['seconds']['median']:.3f} s")
     for name in PAGES:
         seconds = figures(blocks, "dashboard", name)
-        found[f"dashboard, {name.removesuffix('_s').replace('_', ' ')}"] = {
+        summary[f"dashboard, {name.removesuffix('_s').replace('_', ' ')}"] = {
             "first_s": seconds[0], "seconds": spread(seconds),
         }  # fmt: skip
         print(f"{'dashboard, ' + name:32} {spread(seconds)['median']:.3f} s")
-    return {"found": found}
+    return {"summary": summary}
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 The runs are written as the engine writes them (several values a step), none is trained. Each page is opened once and
 then five times more, reloaded as a new session; the figure is the time from the reload to the last plot. Writes
-bench/results/many-runs.json.
+bench/results/store-scale.json.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from bench.dashboard import RESULTS, add, browser, cache, drawn, machine, run_config, served
+from bench.dashboard import RESULTS, add, browser, cache, dashboard_server, machine, run_config, wait_until_drawn
 from kdcore.store import Store, open_store
 
 STEPS = 1000
@@ -38,16 +38,16 @@ def main(count: int) -> None:
             f"speed, {COMPARED} runs": f"speed?runs={','.join(first)}",
             "start": "",
         }
-        with served() as (url, _), browser() as context:
-            found = {name: _times(context, f"{url}/{path}") for name, path in pages.items()}
+        with dashboard_server() as (url, _), browser() as context:
+            seconds = {name: _times(context, f"{url}/{path}") for name, path in pages.items()}
     about = {
         "command": f"python -m bench.store_scale {count}",
         **machine(),
         "runs": count,
         "steps": STEPS,
-        "pages": found,
+        "pages": seconds,
     }
-    (RESULTS / "many-runs.json").write_text(json.dumps(about, indent=1) + "\n")
+    (RESULTS / "store-scale.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
 def _add(store: Store, number: int) -> str:
@@ -63,7 +63,7 @@ def _times(context: Any, address: str) -> dict[str, Any]:
     for _ in range(ROUNDS + 1):
         began = time.monotonic()
         page.goto(address)
-        drawn(page)
+        wait_until_drawn(page)
         seconds.append(round(time.monotonic() - began, 3))
     page.close()
     warm = seconds[1:]

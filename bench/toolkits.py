@@ -31,12 +31,23 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bench.fixtures import BATCH, LR, MAX_LENGTH, Subject, timed_cold, timed_warm
-from bench.reference_loop import ALPHA, BETA, PAIRS, PKD, TEMPERATURE, gold, learn, optimised, pkd
-from bench.timing_blocks import Arm, Figures, apart, asked, begun, command_line, figures, ratios, spread
+from bench.fixtures import BATCH, LR, MAX_LENGTH, Subject, time_cold_run, time_warm_run
+from bench.reference_loop import ALPHA, BETA, PAIRS, PKD, TEMPERATURE, gold, learn, optimizer_and_schedule, pkd
+from bench.timing_blocks import (
+    Arm,
+    Figures,
+    command_line,
+    figures,
+    in_fresh_process,
+    parse_options,
+    ratios,
+    spread,
+    start_bench,
+)
 from kdcore.config import RunConfig
 from kdcore.data.encode import Encoded
 from kdcore.engine.device import Compute, compute_for, has_fast_bf16
+from kdcore.models.sizes import size_of
 
 PADDED, DYNAMIC = "TextBrewer, padded to 128, fp32", "TextBrewer, dynamic padding, fp32"
 TRAINER, TRAINER_BF16 = "Trainer with teacher, fp32", "Trainer with teacher, bf16"
@@ -51,18 +62,18 @@ NEEDED = ("textbrewer", "tensorboardX", "accelerate")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    said = asked(command_line(__doc__, rounds=3, rows=4000), arguments)
+    options = parse_options(command_line(__doc__, rounds=3, rows=4000), arguments)
     missing = [package for package in NEEDED if find_spec(package) is None]
     if missing:
         sys.exit(f"not installed: {', '.join(missing)}; the first lines of bench/toolkits.py say how")
-    bench = begun(
-        "toolkits", arguments, said, NEEDED, epochs=EPOCHS, batch=BATCH, max_length=MAX_LENGTH, seed=0,
+    bench = start_bench(
+        "toolkits", arguments, options, NEEDED, epochs=EPOCHS, batch=BATCH, max_length=MAX_LENGTH, seed=0,
         share_of_steps=SHARE,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as home:
-        subject = Subject(Path(home), said.task, said.rows, said.threads)
-        apart(partial(timed_warm, subject.run("pkd", options=PKD, max_steps=1), subject.home))
-        blocks = bench.in_turn(_arms(subject), said.rounds)
+        subject = Subject(Path(home), options.task, options.rows, options.threads)
+        in_fresh_process(partial(time_warm_run, subject.run("pkd", options=PKD, max_steps=1), subject.home))
+        blocks = bench.in_turn(_arms(subject), options.rounds)
     bench.finish(_summary(blocks), blocks)
 
 
@@ -76,9 +87,9 @@ def _arms(subject: Subject) -> dict[str, Arm]:
         TRAINER_BF16: partial(trainer, subject, ours, SHARE[TRAINER_BF16], taught=True, bf16=True),
         ALONE: partial(trainer, subject, ours, 1, taught=False, bf16=True),
         BARE: partial(bare, subject, ours),
-        FINE_TUNE: partial(timed_warm, alone, subject.home),
-        COLD: partial(timed_cold, ours, subject.home),
-        WARM: partial(timed_warm, ours, subject.home),
+        FINE_TUNE: partial(time_warm_run, alone, subject.home),
+        COLD: partial(time_cold_run, ours, subject.home),
+        WARM: partial(time_warm_run, ours, subject.home),
     }
 
 
@@ -90,7 +101,7 @@ def textbrewer(subject: Subject, run: RunConfig, share: float, to_longest: bool)
     _, rows, tokenizer = subject.encoded(run)
     teacher, student = subject.models(run)
     steps = _steps(len(rows.train), share)
-    weight = BETA / (len(PAIRS) * student.config.hidden_size)  # theirs sums over the width, a term a layer
+    weight = BETA / (len(PAIRS) * size_of(student.config).width)  # theirs sums over the width, a term a layer
     matches = [
         {"layer_T": theirs, "layer_S": ours, "feature": "hidden", "loss": "pkd", "weight": weight}
         for ours, theirs in PAIRS.items()
@@ -101,9 +112,9 @@ def textbrewer(subject: Subject, run: RunConfig, share: float, to_longest: bool)
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingConfig(output_dir=folder, device="cpu", ckpt_steps=steps)
-        distiller = GeneralDistiller(settings, losses, teacher, student, _adapted, _adapted)
+        distiller = GeneralDistiller(settings, losses, teacher, student, _outputs, _outputs)
         loader = _loader(rows.train, tokenizer, to_longest)
-        optimizer, schedule = optimised(student, steps)
+        optimizer, schedule = optimizer_and_schedule(student, steps)
         began = time.perf_counter()
         with distiller:
             distiller.train(
@@ -121,12 +132,12 @@ def trainer(subject: Subject, run: RunConfig, share: float, taught: bool, bf16: 
     teacher, student = subject.models(run)
     steps = _steps(len(rows.train), share)
     fast = bf16 and has_fast_bf16("cpu")
-    where = Compute(torch.device("cpu"), "bf16" if fast else "fp32")
+    compute = Compute(torch.device("cpu"), "bf16" if fast else "fp32")
 
     class Distiller(Trainer):
         def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
             labels = inputs.pop("labels")
-            with torch.no_grad(), where.autocast():
+            with torch.no_grad(), compute.autocast():
                 theirs = teacher(**inputs, output_hidden_states=True)
             return pkd(model(**inputs, output_hidden_states=True), theirs, labels)
 
@@ -184,34 +195,35 @@ def _loader(rows: Encoded, tokenizer: Any, to_longest: bool) -> DataLoader[Any]:
     from transformers import DataCollatorWithPadding
 
     torch.manual_seed(0)
-    features = _features(rows)
+    features: Any = _features(rows)
     if to_longest:
         pad = DataCollatorWithPadding(tokenizer)
         return DataLoader(features, BATCH, shuffle=True, collate_fn=lambda chosen: dict(pad(chosen)))
     whole = tokenizer.pad(features, padding="max_length", max_length=MAX_LENGTH, return_tensors="pt")
-    return DataLoader([{name: whole[name][row] for name in whole} for row in range(len(rows))], BATCH, shuffle=True)
+    padded: Any = [{name: whole[name][row] for name in whole} for row in range(len(rows))]
+    return DataLoader(padded, BATCH, shuffle=True)
 
 
-def _adapted(_: Any, outputs: Any) -> dict[str, Any]:
+def _outputs(_: Any, outputs: Any) -> dict[str, Any]:
     """What TextBrewer reads of a model's outputs."""
     return {"logits": outputs.logits, "hidden": outputs.hidden_states, "losses": outputs.loss}
 
 
 def _summary(blocks: list[Figures]) -> dict[str, Any]:
     ours = figures(blocks, COLD, "examples_per_second")
-    found = {}
+    summary = {}
     for arm in dict.fromkeys(block["arm"] for block in blocks):
         theirs = figures(blocks, arm, "examples_per_second")
-        found[arm] = {"examples_per_second": spread(theirs), "ours_cold_to_it": ratios(ours, theirs)}
-        ratio, aim = found[arm]["ours_cold_to_it"]["median"], AIMS.get(arm)
+        summary[arm] = {"examples_per_second": spread(theirs), "ours_cold_to_it": ratios(ours, theirs)}
+        ratio, aim = summary[arm]["ours_cold_to_it"]["median"], AIMS.get(arm)
         reached = f" ({'reached' if ratio >= aim else 'below'} {aim})" if aim else ""
-        print(f"{arm:36} {_in_words(found[arm])} examples/s, ours cold x {ratio:.2f}{reached}")
-    return {"aims": AIMS, "found": found}
+        print(f"{arm:36} {_spread_text(summary[arm])} examples/s, ours cold x {ratio:.2f}{reached}")
+    return {"aims": AIMS, "summary": summary}
 
 
-def _in_words(row: dict[str, Any]) -> str:
-    said = row["examples_per_second"]
-    return f"{said['median']:7.1f} ({said['min']:.1f} to {said['max']:.1f})"
+def _spread_text(row: dict[str, Any]) -> str:
+    options = row["examples_per_second"]
+    return f"{options['median']:7.1f} ({options['min']:.1f} to {options['max']:.1f})"
 
 
 if __name__ == "__main__":

@@ -22,12 +22,36 @@ def checked_id(text: str, field: str) -> str:
     return text
 
 
+def user_path(text: str, field: str) -> Path:
+    """A path that a person typed, `~` expanded.
+
+    Raises:
+        UserError: no path of this system (too long, a NUL in it, the home of a user who is not there); names `field`.
+    """
+    try:
+        path = Path(text).expanduser()
+        os.stat(path)  # only to ask the system whether it takes the name
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return path
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(field, f"{text[:80]!r} is not a path ({reason})", "give an existing file or folder") from None
+    return path
+
+
 def cache_dir() -> Path:
-    """The folder of everything written: `KD_CACHE_DIR`, or `cache/` beside the package."""
+    """The folder of everything written: `KD_CACHE_DIR`; `cache/` in a checkout; `~/.cache/kdboard` once installed."""
     chosen = os.environ.get("KD_CACHE_DIR")
-    path = Path(chosen).expanduser() if chosen else Path(__file__).resolve().parent.parent / "cache"
+    path = Path(chosen).expanduser() if chosen else _default_cache(Path(__file__).resolve().parent.parent)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _default_cache(home: Path) -> Path:
+    """Where to write by default. home: the folder that holds the package."""
+    if (home / "app.py").is_file():
+        return home / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdboard"
 
 
 def cache_subdir(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The plain records that travel between rooms. No logic but the guard that makes undeclared tensors an error."""
+"""The plain records that travel between packages. No logic but the guard that makes undeclared tensors an error."""
 
 from __future__ import annotations
 
@@ -146,19 +146,20 @@ class Term:
     weight: float = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
-    """All that a method sees of one training step.
+    """All that a method sees of one training step. `pick_teachers` sees it without teachers and rows.
 
     teachers: for each teacher picked, what was observed of it on its rows.
     rows: for each teacher picked, int64 indices into the batch, or None for all rows.
+    step, steps: of the stage, counted from 1, and how many it has.
     rng: CPU generator for teacher draws, of its own so that drawing changes neither data order nor dropout.
     """
 
     batch: Batch
     students: Mapping[str, Outputs]
-    teachers: Mapping[str, Outputs]
-    rows: Mapping[str, Tensor | None]
+    teachers: Mapping[str, Outputs] = field(default_factory=dict)
+    rows: Mapping[str, Tensor | None] = field(default_factory=dict)
     stage: str
     step: int
     steps: int
@@ -256,6 +257,18 @@ class Paper:
     arxiv: str
     family: Literal["none", "soft_targets", "hidden", "attention", "relation", "multi_teacher"]
 
+    @property
+    def cite(self) -> str:
+        """The paper as a text names it: `Sun et al. 2019`, `Sanh and Wolf 2019`, `Hahn 2019`."""
+        names = [author.split()[-1] for author in self.authors.split(",")]
+        who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
+        return f"{who} {self.year}"
+
+    @property
+    def reference(self) -> str:
+        """Authors, title, venue, year and arXiv number in one line."""
+        return f"{self.authors}: {self.title}. {self.venue} {self.year}, arXiv {self.arxiv}"
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -272,7 +285,7 @@ class ModelSize:
     model_type: str = "bert"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setup:
     """What a method may know when it is built: sizes and scores, no models.
 

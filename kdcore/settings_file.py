@@ -18,7 +18,7 @@ _LARGEST_FILE = 1_000_000
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def checked(model: type[Model], data: Any, where: str = "") -> Model:
+def validate(model: type[Model], data: Any, prefix: str = "") -> Model:
     """`data` as this model.
 
     Raises:
@@ -28,17 +28,17 @@ def checked(model: type[Model], data: Any, where: str = "") -> Model:
         return model.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+        path = prefix + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
         remedy = f"fields are {', '.join(model.model_fields)}" if len(first["loc"]) < 2 else "give a value that fits"
-        words = first["msg"].removeprefix("Value error, ")
-        raise UserError(path.lstrip(".") or "settings", words, remedy) from None
+        problem = first["msg"].removeprefix("Value error, ")
+        raise UserError(path.lstrip(".") or "settings", problem, remedy) from None
 
 
 def read_settings(path: Path) -> Any:
     """The content of a YAML or JSON file.
 
     Raises:
-        UserError: absent, too large, not text, or no YAML.
+        UserError: absent, too large, not text, or not YAML.
     """
     import yaml
 
@@ -49,8 +49,8 @@ def read_settings(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("file", f"{path} cannot be read ({error})", "give a YAML or JSON file in UTF-8") from None
     except (yaml.YAMLError, RecursionError) as error:
-        words = " ".join(str(error).split())
-        raise UserError("file", f"{path} is no YAML ({words[:200]})", "mend the line named there") from None
+        problem = " ".join(str(error).split())
+        raise UserError("file", f"{path} is not YAML ({problem[:200]})", "fix the line named there") from None
 
 
 def _loader() -> Any:

@@ -15,6 +15,8 @@ from pages.parts.common.run_picker import many_runs, the_store
 from pages.parts.common.text import plain, task_title
 from pages.parts.compare import ablation, curves, race, report, scope, scores, settings, significance
 
+MOST_SUGGESTED = 12
+"""Runs that are chosen where the address names none."""
 MOST_GROUPS = 6
 """More groups on one plot are hard to tell apart."""
 
@@ -30,10 +32,8 @@ def main() -> None:
             "Go to Start",
         )
         return
-    done = everything[everything["state"] == "done"]
-    suggestion = done[done["task"] == done["task"].iloc[0]]["id"].tolist()[:12] if len(done) else []
     picked = many_runs(
-        everything, "Runs", "compare_runs", suggestion,
+        everything, "Runs", "compare_runs", suggestion(everything),
         help="Runs that differ in nothing but the seed are drawn as one mean with a band",
     )  # fmt: skip
     if not picked:
@@ -48,6 +48,16 @@ def main() -> None:
         return
     comparison = _one_task(store, _task(list(by_task.values())), everything)
     report.show(store, picked, str(comparison.members(comparison.baseline)["id"].iloc[0]))
+
+
+def suggestion(everything: pd.DataFrame) -> list[str]:
+    """Finished runs of one protocol: of the newest task's protocols the one with most of them, the newest runs."""
+    done = everything[everything["state"] == "done"]
+    if done.empty:
+        return []
+    done = done[done["task"] == done["task"].iloc[0]]
+    protocol = done["protocol"].value_counts(sort=True).index[0]
+    return list(done[done["protocol"] == protocol]["id"][:MOST_SUGGESTED])
 
 
 def _task(by_task: list[Comparison]) -> Comparison:

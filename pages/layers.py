@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from kdcore.figures.layers import map_words
+from kdcore.figures.layers import describe_map
 from kdcore.store import RunRow, Store
 from pages.parts.common import cards, shell, snapshot_slider
 from pages.parts.common.run_picker import one_run, run_words, the_store, told_apart, unknown
@@ -97,7 +97,7 @@ def _about(shown: Sequence[Shown]) -> None:
     for one in shown:
         st.markdown(
             f"Student of **{plain(one.name, 80)}** at **{snapshot_slider.words_of(one.moment)}**, against teacher "
-            f"**{plain(one.teacher)}**. {map_words(one.course.layer_map(one.teacher))}"
+            f"**{plain(one.teacher)}**. {describe_map(one.course.layer_map(one.teacher))}"
         )
     if first.course.kept is None:
         st.caption(

@@ -364,7 +364,7 @@ def _in_words(task: str, evaluations: pd.DataFrame) -> tuple[str, int, list[str]
     best = evaluations[(evaluations["which"] == "best") & (evaluations["metric"] == metric)]
     said = [
         f"Student chosen by *select*: {metric_title(metric)} **{hundredfold(score['value'])}** "
-        f"({curves.split_words(score['split'])}, {int(score['rows'])} rows, one seed)."
+        f"({curves.split_title(score['split'])}, {int(score['rows'])} rows, one seed)."
         for _, score in best[best["split"] != "select"].iterrows()
     ]
     return metric, int(evaluations["rows"].max()), said

@@ -12,7 +12,7 @@ from kdcore.analysis import comparison, task_average
 from kdcore.analysis import cost_points as costs
 from kdcore.analysis import pareto as fronts
 from kdcore.analysis.cost_axes import AXES, Axis
-from kdcore.analysis.cost_table import readings
+from kdcore.analysis.cost_table import cost_table
 from kdcore.figures import pareto
 from kdcore.store import Store
 from kdcore.tasks import TASKS
@@ -118,7 +118,7 @@ def _counted(comparisons: list[comparison.Comparison]) -> pd.DataFrame:
 def _show(store: Store, runs: pd.DataFrame, tasks: tuple[str, ...], average: bool, axis: Axis, corner: Any) -> None:
     with st.container(horizontal=True):
         cards.badges(tasks[0], comparison.partial_data(store, list(runs["id"])))
-    everything = readings(store, runs)
+    everything = cost_table(store, runs)
     found, sizes = everything[everything["axis"] == axis.key], costs.student_sizes(everything)
     options = costs.conditions(found, whole=not average)
     if options:

@@ -1,65 +1,34 @@
-"""The laws of the house, read from the source: who imports whom, what may not be called, what a method must bring."""
+"""The rules of the code, read from the source: who imports whom, how long a file may be, what a method must bring."""
 
 import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-FLOORS: list[set[str]] = [
-    {"config", "records", "events", "tasks", "errors", "paths", "wording"},
-    {"layer_map", "losses", "shares"},
+VOCABULARY = {"errors", "events", "config", "records", "tasks", "paths", "formatting", "layer_map"}
+LAYERS: list[set[str]] = [
+    VOCABULARY,
+    {"identity", "settings_file", "fields"},
+    {"losses"},
     {"data", "models", "store"},
     {"methods"},
-    {"engine", "probes"},
-    {
-        "jobs",
-        "sweep",
-        "bundle",
-        "figures",
-        "compared",
-        "costs",
-        "report",
-        "presets",
-        "student_file",
-        "example",
-        "cli",
-        "__main__",
-    },
-    {"app", "pages"},
+    {"probes"},
+    {"engine"},
+    {"runs"},
+    {"analysis"},
+    {"figures"},
+    {"report"},
+    {"cli"},
+    {"__main__", "pages"},
+    {"app"},
 ]
-"""Rooms from the ground up. A room imports from floors below its own."""
-
-GROUND = FLOORS[0]
-NEIGHBOURS = {
-    ("engine", "probes"),  # a run measures its student
-    ("sweep", "jobs"),
-    ("bundle", "student_file"),
-    ("example", "bundle"),
-    ("presets", "sweep"),  # one way to read and check settings
-    ("cli", "presets"),
-    ("sweep", "compared"),  # one verdict for the command line and the pages
-    ("compared", "figures"),
-    ("report", "figures"),
-    ("costs", "compared"),
-    ("costs", "figures"),
-    ("report", "compared"),
-    ("report", "costs"),
-    ("cli", "jobs"),
-    ("cli", "sweep"),
-    ("pages", "app"),  # a page that was entered without app.py goes through it
-    ("cli", "bundle"),
-    ("cli", "figures"),
-    ("cli", "report"),
-    ("__main__", "cli"),
-    ("app", "pages"),
-}
-"""The only imports between rooms of one floor, beside the ground floor's own."""
+"""Packages and modules from the ground up. Each imports from layers below its own; there are no exceptions."""
 
 FORBIDDEN = {
     ("methods", "store"),
@@ -68,7 +37,14 @@ FORBIDDEN = {
     ("probes", "store"),
     ("engine", "store"),
 }
-"""Imports that would go down and are wrong all the same: methods see records, engine and probes only give results."""
+"""Imports that go down and are wrong all the same: methods see records, engine and probes only give results."""
+
+METHOD_SUPPORT = {"base", "catalog", "docs", "introspect", "registry", "teacher_weights"}
+"""Modules of `kdcore/methods` that are not a method; the only ones there that others there may import."""
+
+LONGEST_FUNCTION = 60
+LONGEST_FILE = {"kdcore": 400, "pages": 140}
+"""Lines."""
 
 ONLY_IN = {
     "streamlit": ("app.py", "pages/"),
@@ -80,7 +56,7 @@ ONLY_IN = {
 """Library -> where it may be imported."""
 
 NOT_IN = {
-    "torch": ("app.py", "pages/", "kdcore/figures/", "kdcore/store/"),
+    "torch": ("app.py", "pages/", "kdcore/figures/", "kdcore/store/", "kdcore/identity.py"),
     "transformers": ("app.py", "pages/", "kdcore/figures/", "kdcore/store/", "kdcore/losses/", "kdcore/methods/"),
 }
 """Library -> where it may not be imported: pages choose, call one function and draw."""
@@ -96,63 +72,131 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def room_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return parts[1] if parts[0] == "kdcore" and len(parts) > 1 else parts[0]
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, dotted module) of every import, local ones and those for type checkers too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name_of(path)}:{node.lineno}: relative import; write the whole name"
-            # `from kdcore import store` names a room, `from kdcore.store import x` a thing in it
-            inner = (f"{node.module}.{alias.name}" for alias in node.names)
-            yield from ((node.lineno, name) for name in (inner if node.module == "kdcore" else [node.module or ""]))
-
-
-def floor_of(room: str) -> int:
-    for floor, rooms in enumerate(FLOORS):
-        if room in rooms:
-            return floor
-    raise AssertionError(f"room {room!r} has no floor: add it to FLOORS, and to ARCHITECTURE.md")
-
-
-def wrong(importer: str, imported: str) -> bool:
-    if importer == imported or {importer, imported} <= GROUND or (importer, imported) in NEIGHBOURS:
-        return False
-    return (importer, imported) in FORBIDDEN or floor_of(imported) >= floor_of(importer)
-
-
-def ours(module: str) -> str | None:
-    """The room a dotted name belongs to, or None for libraries."""
+def package_of(module: str) -> str | None:
+    """What stands in LAYERS for a dotted name, or None for libraries and for `kdcore` itself."""
     parts = module.split(".")
     if parts[0] == "kdcore" and len(parts) > 1:
         return parts[1]
     return parts[0] if parts[0] in ("app", "pages") else None
 
 
-def test_the_import_law():
+def imports(path: Path, modules: Iterable[str] = ()) -> Iterator[tuple[int, str]]:
+    """(line, dotted module) of every import, local ones and those for type checkers too.
+
+    modules: all of ours; `from kdcore.engine import loop` then names the module `kdcore.engine.loop`.
+    """
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}:{node.lineno}: relative import; write the whole name"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield node.lineno, inner if inner in modules else node.module or ""
+
+
+def layer_of(package: str) -> int:
+    for layer, packages in enumerate(LAYERS):
+        if package in packages:
+            return layer
+    raise AssertionError(f"{package!r} has no layer: add it to LAYERS, and to ARCHITECTURE.md")
+
+
+def wrong(importer: str, imported: str) -> bool:
+    """Whether this package may not import that one."""
+    if importer == imported or {importer, imported} <= VOCABULARY:
+        return False
+    return (importer, imported) in FORBIDDEN or layer_of(imported) >= layer_of(importer)
+
+
+def import_graph(paths: Iterable[Path]) -> dict[str, set[str]]:
+    """Module -> those of ours that it imports anywhere in its text."""
+    files = {module_of(path): path for path in paths}
+    return {
+        module: {target for _, target in imports(path, files) if target in files} - {module, "kdcore"}
+        for module, path in files.items()
+    }
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Groups of modules each of which is reached from every other (Tarjan's strongly connected components)."""
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    groups: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        number[module] = lowest[module] = len(number)
+        stack.append(module)
+        for target in sorted(graph[module]):
+            if target not in number:
+                visit(target)
+                lowest[module] = min(lowest[module], lowest[target])
+            elif target in stack:
+                lowest[module] = min(lowest[module], number[target])
+        if lowest[module] == number[module]:
+            start = stack.index(module)
+            group = stack[start:]
+            del stack[start:]
+            if len(group) > 1:
+                groups.append(sorted(group))
+
+    for module in sorted(graph):
+        if module not in number:
+            visit(module)
+    return groups
+
+
+def functions(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """(name, number of lines) of every function and method."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_each_package_imports_from_layers_below():
+    modules = {module_of(path) for path in sources()}
     broken = []
     for path in sources():
-        if name_of(path) == "kdcore/__init__.py":
-            continue
-        for line, module in imports(path):
-            room = ours(module)
-            if room and not room.startswith("__") and wrong(room_of(path), room):
-                broken.append(f"{name_of(path)}:{line}: {room_of(path)} imports {module}")
+        importer = package_of(module_of(path))
+        for line, module in imports(path, modules):
+            imported = package_of(module)
+            if importer and imported and wrong(importer, imported):
+                broken.append(f"{name_of(path)}:{line}: {importer} imports {module}")
+    assert not broken, "\n".join(broken)
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    found = circles(import_graph(sources()))
+    assert not found, "\n".join(" <-> ".join(group) for group in found)
+
+
+def test_files_and_functions_are_short():
+    broken = []
+    for path in sources():
+        text = path.read_text(encoding="utf-8")
+        lines, most = len(text.splitlines()), LONGEST_FILE.get(path.relative_to(ROOT).parts[0], 140)
+        if lines > most:
+            broken.append(f"{name_of(path)}: {lines} lines, {most} are allowed")
+        broken += [
+            f"{name_of(path)}: {name} has {length} lines, {LONGEST_FUNCTION} are allowed"
+            for name, length in functions(ast.parse(text))
+            if length > LONGEST_FUNCTION
+        ]
     assert not broken, "\n".join(broken)
 
 
 def test_methods_do_not_import_one_another():
-    broken = []
+    broken, modules = [], {module_of(path) for path in sources()}
     for path in (ROOT / "kdcore" / "methods").glob("*.py"):
-        if path.name == "__init__.py":
+        if path.stem in ("__init__", "registry"):  # these list the methods
             continue
-        for line, module in imports(path):
-            if module.startswith("kdcore.methods") and module != "kdcore.methods.base":
+        for line, module in imports(path, modules):
+            if module.startswith("kdcore.methods") and module.removeprefix("kdcore.methods.") not in METHOD_SUPPORT:
                 broken.append(f"{name_of(path)}:{line}: imports {module}")
     assert not broken, "\n".join(broken)
 
@@ -231,10 +275,45 @@ def test_the_check_lets_safe_code_pass(code):
 
 @pytest.mark.parametrize(
     ("importer", "imported"),
-    [("losses", "models"), ("data", "store"), ("methods", "store"), ("engine", "jobs"), ("store", "engine")],
-)
-def test_the_law_sees_a_breach(importer, imported):
-    assert wrong(importer, imported) and not wrong("jobs", "engine") and not wrong("engine", "methods")
+    [
+        ("losses", "models"), ("data", "store"), ("methods", "store"), ("engine", "runs"), ("store", "engine"),
+        ("identity", "store"), ("identity", "fields"), ("probes", "engine"), ("analysis", "figures"), ("pages", "app"),
+        ("records", "identity"), ("runs", "analysis"),
+    ],
+)  # fmt: skip
+def test_the_check_sees_an_import_from_above(importer, imported):
+    assert wrong(importer, imported) and not wrong("runs", "engine") and not wrong("engine", "methods")
+
+
+def test_the_check_wants_a_layer_for_every_package():
+    with pytest.raises(AssertionError, match="has no layer"):
+        wrong("engine", "utilities")
+
+
+def test_the_check_sees_circles():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"a", "e"}}) == [["b", "c"]]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_the_check_sees_imports_wherever_they_stand(tmp_path):
+    text = """
+from kdcore.engine import loop
+from kdcore.engine.step import Step
+if TYPE_CHECKING:
+    from kdcore.runs import worker
+def f():
+    import kdcore.report.page
+    from kdcore import store
+"""
+    (tmp_path / "module.py").write_text(text)
+    modules = {"kdcore.engine.loop", "kdcore.runs.worker", "kdcore.store"}
+    assert [module for _, module in imports(tmp_path / "module.py", modules)] == [
+        "kdcore.engine.loop", "kdcore.engine.step", "kdcore.runs.worker", "kdcore.report.page", "kdcore.store",
+    ]  # fmt: skip
+
+
+def test_the_check_measures_functions():
+    assert list(functions(ast.parse("class A:\n    async def f(self):\n        x = 1\n        return x"))) == [("f", 3)]
 
 
 def loaded_after(code: str) -> set[str]:
@@ -264,7 +343,7 @@ def test_help_is_light():
 def test_every_method_is_registered_tested_and_has_a_paper():
     from kdcore.methods import METHODS
 
-    files = {path.stem for path in (ROOT / "kdcore" / "methods").glob("*.py")} - {"__init__", "base", "words"}
+    files = {path.stem for path in (ROOT / "kdcore" / "methods").glob("*.py")} - {"__init__", *METHOD_SUPPORT}
     assert {method.__module__.rsplit(".", 1)[1] for method in METHODS.values()} == files
     for name in files:
         assert (ROOT / "tests" / "methods" / f"test_{name}.py").exists(), f"tests/methods/test_{name}.py is missing"

@@ -154,8 +154,8 @@ class Comparison:
 
     def also_differs(self) -> dict[str, dict[str, str]]:
         """Label -> `differs` from the baseline, for the groups where there is something."""
-        found = {label: self.differs(group, self.baseline) for group, label in self.labels.items()}
-        return {label: topics for label, topics in found.items() if topics}
+        topics_of = {label: self.differs(group, self.baseline) for group, label in self.labels.items()}
+        return {label: topics for label, topics in topics_of.items() if topics}
 
     def summary(self) -> pd.DataFrame:
         """One row per group, the baseline first, then the best first.

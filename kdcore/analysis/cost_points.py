@@ -9,38 +9,38 @@ from kdcore.analysis.task_average import by_seed, common_tasks
 SEEN = ("key", "label", "method", "kind", "seed", "condition", "cost", "quality", "busy")
 
 
-def conditions(found: pd.DataFrame, whole: bool) -> dict[str, tuple[str, int | None]]:
+def conditions(costs: pd.DataFrame, whole: bool) -> dict[str, tuple[str, int | None]]:
     """Words -> (place, tokens) under which students were measured on one axis, the most frequent first.
 
     Args:
-        found: `readings` of one axis. whole: the length belongs to the condition; else, for an average over tasks, only
+        costs: `readings` of one axis. whole: the length belongs to the condition; else, for an average over tasks, only
             the place does, and tokens is None.
     """
-    students = found[(found["kind"] == "student") & found["cost"].notna()]
+    students = costs[(costs["kind"] == "student") & costs["cost"].notna()]
     if not whole:
-        return {str(where): (str(where), None) for where in students["place"].value_counts().index}
+        return {str(hardware): (str(hardware), None) for hardware in students["place"].value_counts().index}
     return {
-        _words(where, tokens): (str(where), int(tokens))
-        for where, tokens in students[["place", "tokens"]].value_counts().index
+        condition_name(hardware, tokens): (str(hardware), int(tokens))
+        for hardware, tokens in students[["place", "tokens"]].value_counts().index
     }
 
 
-def of_task(found: pd.DataFrame, where: str, tokens: int, runs: pd.DataFrame, sizes: dict[str, str]) -> pd.DataFrame:
+def of_task(costs: pd.DataFrame, hardware: str, tokens: int, runs: pd.DataFrame, sizes: dict[str, str]) -> pd.DataFrame:
     """What was seen on one axis and task under one condition, as `pareto.points` takes it: a row a student's run.
 
     Models of one size cost the same, whatever their weights: each has the size's cost, see `prices`, also where it was
     not measured itself. Where no model of its size was, it has none.
 
     Args:
-        found: `readings` of the axis. runs: of the task, with group and label. sizes: run -> its student's size.
+        costs: `readings` of the axis. runs: of the task, with group and label. sizes: run -> its student's size.
     """
-    here = found[(found["place"] == where) & (found["tokens"] == tokens) & found["task"].isin(runs["task"])]
-    price = prices(here)
+    measured = costs[(costs["place"] == hardware) & (costs["tokens"] == tokens) & costs["task"].isin(runs["task"])]
+    price = prices(measured)
     students = runs.assign(key=runs["group"], kind="student", quality=100 * runs["score"], size=runs["id"].map(sizes))
-    others = here[here["kind"] != "student"].drop_duplicates("label").assign(key="", method="teacher", seed=0)
+    others = measured[measured["kind"] != "student"].drop_duplicates("label").assign(key="", method="teacher", seed=0)
     seen = pd.concat([students, others]) if len(others) else students
     seen = seen.drop(columns=["cost", "busy"], errors="ignore").join(price, on="size")
-    seen = seen.assign(condition=_words(where, tokens), busy=seen["busy"].eq(True))
+    seen = seen.assign(condition=condition_name(hardware, tokens), busy=seen["busy"].eq(True))
     return seen[list(SEEN)].reset_index(drop=True)
 
 
@@ -56,7 +56,7 @@ def prices(here: pd.DataFrame) -> pd.DataFrame:
 
 
 def averaged(
-    found: pd.DataFrame, where: str, runs: pd.DataFrame, sizes: dict[str, str], tasks: tuple[str, ...]
+    costs: pd.DataFrame, hardware: str, runs: pd.DataFrame, sizes: dict[str, str], tasks: tuple[str, ...]
 ) -> pd.DataFrame:
     """What was seen on one axis as means over tasks, taken within each seed: cost and quality alike.
 
@@ -66,9 +66,9 @@ def averaged(
     Args:
         runs: with groups and labels that hold over tasks. tasks: to average over.
     """
-    length = lengths(found[found["place"] == where])
+    length = lengths(costs[costs["place"] == hardware])
     parts = [
-        of_task(found, where, length.get(task, 0), runs[runs["task"] == task], sizes).assign(task=task)
+        of_task(costs, hardware, length.get(task, 0), runs[runs["task"] == task], sizes).assign(task=task)
         for task in tasks
     ]
     each = pd.concat(parts, ignore_index=True)
@@ -78,18 +78,18 @@ def averaged(
         for value in ("quality", "cost")
     )
     table = quality.merge(cost, on=["setting", "seed"], how="left").rename(columns={"setting": "label"})
-    return table.join(of_label, on="label").assign(condition=where)[list(SEEN)]
+    return table.join(of_label, on="label").assign(condition=hardware)[list(SEEN)]
 
 
-def lengths(found: pd.DataFrame) -> dict[str, int]:
+def lengths(costs: pd.DataFrame) -> dict[str, int]:
     """Task -> tokens of the rows that most students were measured at."""
-    students = found[(found["kind"] == "student") & found["cost"].notna()]
+    students = costs[(costs["kind"] == "student") & costs["cost"].notna()]
     return {str(task): int(rows["tokens"].mode().iloc[0]) for task, rows in students.groupby("task", sort=False)}
 
 
-def student_sizes(found: pd.DataFrame) -> dict[str, str]:
+def student_sizes(costs: pd.DataFrame) -> dict[str, str]:
     """Run -> size of its student."""
-    students = found[found["kind"] == "student"].drop_duplicates("run")
+    students = costs[costs["kind"] == "student"].drop_duplicates("run")
     return dict(zip(students["run"], students["size"], strict=True))
 
 
@@ -98,5 +98,5 @@ def shared_tasks(runs: pd.DataFrame) -> tuple[str, ...]:
     return common_tasks(runs.rename(columns={"group": "setting"})[["setting", "task", "score"]])
 
 
-def _words(where: str, tokens: int) -> str:
-    return ", ".join(part for part in (where, f"{tokens} tokens" if tokens else "") if part)
+def condition_name(hardware: str, tokens: int) -> str:
+    return ", ".join(part for part in (hardware, f"{tokens} tokens" if tokens else "") if part)

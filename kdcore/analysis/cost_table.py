@@ -18,7 +18,7 @@ from kdcore.tasks import TASKS
 COLUMNS = ("run", "task", "kind", "label", "size", "quality", "axis", "place", "tokens", "cost", "busy")
 
 
-def readings(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
+def cost_table(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
     """One row a run, model and axis, as far as it is known.
 
     kind: student, teacher, or a rival's. label: of the run's group for students, else the model's name. size: equal
@@ -30,27 +30,27 @@ def readings(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
         runs: rows of `Store.runs` with group and label.
     """
     ids = list(runs["id"])
-    said, measured = store.rows(ids), store.probes_of(ids)
+    rows_of, measured = store.rows(ids), store.probes_of(ids)
     splits = [TASKS[task].splits[0] if task in TASKS else "validation" for task in runs["task"]]
     scores = _teacher_scores(
         store.evaluations(ids), dict(zip(ids, zip(runs["metric"], splits, strict=True), strict=True))
     )
     rows: list[dict[str, Any]] = []
     for (_, run), split in zip(runs.iterrows(), splits, strict=True):
-        facts, probes = said[run["id"]].facts, measured.get(run["id"], {})
+        facts, probes = rows_of[run["id"]].facts, measured.get(run["id"], {})
         rows += of_run(run, facts, probes, scores[run["id"]], weights_on_disk(run["id"]), split)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _teacher_scores(evaluations: pd.DataFrame, wanted: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, float]]:
     """Run -> teacher -> score. wanted: run -> metric and split."""
-    found: dict[str, dict[str, float]] = {run: {} for run in wanted}
+    scores: dict[str, dict[str, float]] = {run: {} for run in wanted}
     rows = evaluations[~evaluations["which"].isin(["last", "best"])]
     columns = (rows[name] for name in ("run", "which", "metric", "split", "value"))
     for run, which, metric, split, value in zip(*columns, strict=True):
         if (metric, split) == wanted[run]:
-            found[run][which.removeprefix("teacher:")] = float(value)
-    return found
+            scores[run][which.removeprefix("teacher:")] = float(value)
+    return scores
 
 
 def of_run(
@@ -70,38 +70,38 @@ def of_run(
     length = row_length(mean) if isinstance(mean, int | float) else 0
     about = {"run": run["id"], "task": run["task"]}
     times = timings(probes, "latency")
-    shape = facts.get("student")
-    size = repr(sorted(shape.items())) if isinstance(shape, Mapping) else str(run["id"])
+    size_values = facts.get("student")
+    size = repr(sorted(size_values.items())) if isinstance(size_values, Mapping) else str(run["id"])
     student = about | {"kind": "student", "label": run["label"], "size": size, "quality": 100 * run["score"]}
-    yield from _sizes(student, shape, length, stored.get("student"), run["parameters"])
+    yield from _sizes(student, size_values, length, stored.get("student"), run["parameters"])
     yield from _times(student, times, "student")
-    said_of = facts.get("teachers")
-    listed: Mapping[str, Any] = said_of if isinstance(said_of, Mapping) else {}
+    described = facts.get("teachers")
+    listed: Mapping[str, Any] = described if isinstance(described, Mapping) else {}
     for name in dict.fromkeys([*listed, *scores]):
         model = about | _named(f"teacher {name}", "teacher", scores.get(name, float("nan")))
-        said = listed.get(name)
-        shape = said.get("shape") if isinstance(said, Mapping) else None
-        yield from _sizes(model, shape, length, stored.get(name), None)
+        teacher = listed.get(name)
+        size_values = teacher.get("shape") if isinstance(teacher, Mapping) else None
+        yield from _sizes(model, size_values, length, stored.get(name), None)
         yield from _times(model, times, name)
-    yield from _rivals(about, str(run["metric"]), probes, times, split)
+    yield from _baselines(about, str(run["metric"]), probes, times, split)
 
 
-def _rivals(
+def _baselines(
     about: dict[str, Any], metric: str, probes: Mapping[str, Any], times: list[Mapping[str, Any]], split: str
 ) -> Iterator[dict[str, Any]]:
     """A rival stands wherever the run's own models were timed on the same hardware, threads and length.
 
     Its own precision is part of what it is; only the cut teacher computes in the run's.
     """
-    found = probes.get("rivals")
-    if not isinstance(found, Mapping):
+    baselines = probes.get("rivals")
+    if not isinstance(baselines, Mapping):
         return
     beside = {(_machine(record), str(record.get("precision"))) for record in times}
-    for model in found.get("models", []):
+    for model in baselines.get("models", []):
         score = float(model.get("scores", {}).get(split, {}).get(metric, float("nan")))
-        row = about | _named(f"teacher {found.get('teacher')}, {model.get('words')}", str(model.get("kind")), score)
+        row = about | _named(f"teacher {baselines.get('teacher')}, {model.get('words')}", str(model.get("kind")), score)
         yield row | _cost("parameters", model.get("parameters"))
-        yield row | _cost("flops", model.get("flops"), tokens=found.get("tokens"))
+        yield row | _cost("flops", model.get("flops"), tokens=baselines.get("tokens"))
         yield row | _cost("disk", model.get("bytes", float("nan")) / MIB)
         for record in timings(probes, "rivals"):
             precisions = {precision for machine, precision in beside if machine == _machine(record)}
@@ -116,10 +116,10 @@ def _named(label: str, kind: str, score: float) -> dict[str, Any]:
 
 
 def _sizes(
-    model: dict[str, Any], shape: Any, length: int, stored: int | None, counted: float | None
+    model: dict[str, Any], size_values: Any, length: int, stored: int | None, counted: float | None
 ) -> Iterator[dict[str, Any]]:
     """What a model costs on any machine. counted: its parameters, where its shape is not known."""
-    known = _shape(shape)
+    known = _size(size_values)
     yield model | _cost("parameters", parameters(known).total if known else counted)
     if known and length:
         yield model | _cost("flops", flops(known, length), tokens=length)
@@ -127,9 +127,9 @@ def _sizes(
         yield model | _cost("disk", stored / MIB)
 
 
-def _shape(said: Any) -> ModelSize | None:
+def _size(values: Any) -> ModelSize | None:
     try:
-        return ModelSize(**said)
+        return ModelSize(**values)
     except TypeError:  # an older or newer program wrote it
         return None
 
@@ -138,12 +138,13 @@ def _times(model: dict[str, Any], records: list[Mapping[str, Any]], name: str) -
     for record in records:
         if record.get("name") != name:
             continue
-        where = {"place": place(record), "tokens": record.get("tokens") or 0, "busy": bool(record.get("busy"))}
+        tokens, busy = record.get("tokens") or 0, bool(record.get("busy"))
+        condition = {"place": hardware_of(record), "tokens": tokens, "busy": busy}
         if record.get("batch") == 1:
-            yield model | _cost("latency-1", record.get("median_ms")) | where
+            yield model | _cost("latency-1", record.get("median_ms")) | condition
         elif record.get("batch") == 32:
-            yield model | _cost("latency-32", record.get("median_ms")) | where
-            yield model | _cost("throughput", record.get("per_second")) | where
+            yield model | _cost("latency-32", record.get("median_ms")) | condition
+            yield model | _cost("throughput", record.get("per_second")) | condition
 
 
 def _cost(axis: str, value: Any, tokens: Any = 0) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _machine(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(record.get(part) for part in ("hardware", "threads", "batch", "tokens"))
 
 
-def place(record: Mapping[str, Any]) -> str:
+def hardware_of(record: Mapping[str, Any]) -> str:
     """Hardware, precision and threads of a timing: `EPYC (2 cores), bf16, 1 thread`."""
     threads = record.get("threads")
     return f"{record.get('hardware')}, {record.get('precision')}, {threads} thread{'' if threads == 1 else 's'}"
@@ -169,12 +170,12 @@ def weights_on_disk(run: str) -> dict[str, int]:
         folders = {"student": run_dir(run) / "student-best", **teacher_folders(run_dir(run))}
     except UserError:
         return {}
-    found = {name: sum(file.stat().st_size for file in home.glob("*.safetensors")) for name, home in folders.items()}
-    return {name: count for name, count in found.items() if count}
+    sizes = {name: sum(file.stat().st_size for file in home.glob("*.safetensors")) for name, home in folders.items()}
+    return {name: count for name, count in sizes.items() if count}
 
 
 def timings(probes: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     """The records of a run's probe "latency" or "rivals" that hold a time."""
-    found = probes.get(name)
-    listed = found.get("records") if isinstance(found, Mapping) else None
-    return [one for one in listed or [] if isinstance(one, Mapping) and "median_ms" in one]
+    probe = probes.get(name)
+    listed = probe.get("records") if isinstance(probe, Mapping) else None
+    return [record for record in listed or [] if isinstance(record, Mapping) and "median_ms" in record]

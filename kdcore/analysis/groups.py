@@ -58,8 +58,8 @@ def differences(settings: Mapping[str, Mapping[str, Any]], every: bool = False) 
 def mean_and_std(values: Iterable[float | None]) -> tuple[float, float, int]:
     """Mean, sample standard deviation (NaN for one value) and count; missing values are not counted.
 
-    >>> mean_and_std([0.5, 0.7, None])
-    (0.6, 0.1414213562373095, 2)
+    >>> mean_and_std([1.0, 3.0, None])
+    (2.0, 1.4142135623730951, 2)
     """
     known = [float(value) for value in values if value is not None and value == value]
     if not known:

@@ -43,10 +43,10 @@ def front(cost: ArrayLike, quality: ArrayLike, better: Better = "less") -> NDArr
     known = np.isfinite(c) & np.isfinite(q)
     on = np.zeros(len(c), dtype=bool)
     best, cheapest = -np.inf, np.nan
-    for at in np.lexsort((-q, c)):
-        if known[at] and (q[at] > best or (q[at] == best and c[at] == cheapest)):
-            on[at] = True
-            best, cheapest = q[at], c[at]
+    for index in np.lexsort((-q, c)):
+        if known[index] and (q[index] > best or (q[index] == best and c[index] == cheapest)):
+            on[index] = True
+            best, cheapest = q[index], c[index]
     return on
 
 
@@ -82,8 +82,8 @@ def points(seen: pd.DataFrame, better: Better = "less") -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table["on_front"] = front(table["cost"], table["quality"], better)
     costs, qualities = draws(seen)
-    found = [front(c, q, better) for c, q in zip(costs, qualities, strict=True)]
-    table["share"] = np.mean(found, axis=0)
+    fronts = [front(c, q, better) for c, q in zip(costs, qualities, strict=True)]
+    table["share"] = np.mean(fronts, axis=0)
     return table
 
 

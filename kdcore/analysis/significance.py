@@ -169,9 +169,9 @@ def _matthews(predicted: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[f
 def _correlation(table: Floats) -> float:
     """Matthews' correlation of a confusion matrix (rows: truth); 0 where one side is constant."""
     total, right = table.sum(), np.trace(table)
-    true, said = table.sum(1), table.sum(0)
-    scale = np.sqrt(total**2 - true @ true) * np.sqrt(total**2 - said @ said)
-    return float((right * total - true @ said) / scale) if scale > 0 else 0.0
+    true, predicted = table.sum(1), table.sum(0)
+    scale = np.sqrt(total**2 - true @ true) * np.sqrt(total**2 - predicted @ predicted)
+    return float((right * total - true @ predicted) / scale) if scale > 0 else 0.0
 
 
 def _pearson(predicted: Floats, truth: Floats) -> tuple[float, Floats]:

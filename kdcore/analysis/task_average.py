@@ -96,10 +96,10 @@ def over_tasks(runs: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) ->
         or key.startswith("student.")
         or any(len({str(flat[run].get(key)) for run in ids}) > 1 for ids in members)
     ]
-    told = {run: {key: flat[run].get(key) for key in telling} for run in runs["id"]}
-    runs = runs.assign(line=[str(sorted(told[run].items(), key=str)) for run in runs["id"]])
+    values_of = {run: {key: flat[run].get(key) for key in telling} for run in runs["id"]}
+    runs = runs.assign(line=[str(sorted(values_of[run].items(), key=str)) for run in runs["id"]])
     short = {row["line"]: f"{title_of(row['method'])}, {row['student']}" for _, row in runs.iterrows()}
-    labels = groups.labels({row["line"]: told[row["id"]] for _, row in runs.iterrows()}, short)
+    labels = groups.labels({row["line"]: values_of[row["id"]] for _, row in runs.iterrows()}, short)
     return runs.assign(line_label=runs["line"].map(labels))
 
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m kdcore`. Commands import what they need when they run, so `--help` is quick.
+"""The command line `kdcore`, or `python -m kdcore`. Commands import what they need when they run: `--help` is quick.
 
 Exit codes: 0 done, 1 a run failed or was interrupted, 2 the input is wrong, 130 Ctrl-C.
 """

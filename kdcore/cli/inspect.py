@@ -30,27 +30,22 @@ def methods(key: Annotated[str | None, typer.Argument(help="A method: print all 
     """List the distillation methods, or explain one with its options."""
     from inspect import getdoc
 
+    from kdcore.fields import describe_all
     from kdcore.methods import METHODS, find_method
     from kdcore.runs.recipes import presets_of
 
     if key is None:
-        rows = (
-            (m.key, m.title, f"{m.paper.authors.split(',')[0]} {m.paper.year}", _teachers_taken(m), m.paper.family)
-            for m in METHODS.values()
-        )
+        rows = ((m.key, m.title, m.paper.cite, _teachers_taken(m), m.paper.family) for m in METHODS.values())
         table("", ("method", "title", "paper", "teachers", "matches"), rows)
         return
     method = find_method(key)
-    paper = method.paper
     typer.echo(f"{method.title} ({method.key})\n\n{getdoc(method)}\n")
-    typer.echo(f"{paper.authors}: {paper.title}. {paper.venue} {paper.year}. arXiv {paper.arxiv}\n")
-    fields = method.Config.model_fields
-    options = (
-        (name, plain(field.default), _type_words(field), field.description or "") for name, field in fields.items()
-    )
-    table("options (--option name=value)", ("name", "default", "type", "what it does"), options)
-    if found := presets_of(key):
-        typer.echo(f"recipes of the paper (distil --preset, see `presets`): {', '.join(found)}")
+    typer.echo(f"{method.paper.reference}\n")
+    fields = describe_all(method.Config)
+    options = ((field.name, field.default_text, field.allowed, field.description) for field in fields)
+    table("options (--option name=value)", ("name", "default", "allowed", "what it does"), options)
+    if names := presets_of(key):
+        typer.echo(f"recipes of the paper (distil --preset, see `presets`): {', '.join(names)}")
 
 
 def presets(key: Annotated[str | None, typer.Argument(help="A recipe: print all about it.")] = None) -> None:
@@ -60,13 +55,13 @@ def presets(key: Annotated[str | None, typer.Argument(help="A recipe: print all 
     from kdcore.runs import recipes
 
     if key is None:
-        rows = ((name, one.method, one.title, one.source) for name, one in recipes.presets().items())
+        rows = ((name, preset.method, preset.title, preset.source) for name, preset in recipes.presets().items())
         table("", ("recipe", "method", "title", "source"), rows)
         return
-    one = recipes.find_preset(key)
-    asked = one.model_dump(include={"method", "options", "student", "train"}, mode="json")
-    typer.echo(f"{one.title}\n\n{yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)}")
-    tasks = ((task, recipes.in_words(part.model_dump())) for task, part in one.tasks.items())
+    preset = recipes.find_preset(key)
+    settings = preset.model_dump(include={"method", "options", "student", "train"}, mode="json")
+    typer.echo(f"{preset.title}\n\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}")
+    tasks = ((task, recipes.settings_text(part.model_dump())) for task, part in preset.tasks.items())
     table("on a task", ("task", "what differs"), tasks)
     print_recipe(key)
 
@@ -75,12 +70,12 @@ def print_recipe(key: str) -> None:
     """Where a recipe comes from, and how far it can be trusted."""
     from kdcore.runs.recipes import find_preset
 
-    one = find_preset(key)
-    typer.echo(f"recipe {key}: {one.source}\n  teacher of the paper: {one.teacher}")
-    for words in one.departs:
-        typer.echo(f"  note: {words}")
-    for words in one.unverified:
-        typer.echo(f"  unverified: {words}")
+    preset = find_preset(key)
+    typer.echo(f"recipe {key}: {preset.source}\n  teacher of the paper: {preset.teacher}")
+    for note in preset.departs:
+        typer.echo(f"  note: {note}")
+    for note in preset.unverified:
+        typer.echo(f"  unverified: {note}")
 
 
 def tasks() -> None:
@@ -89,9 +84,11 @@ def tasks() -> None:
     from kdcore.tasks import TASKS
 
     rows = []
-    for key, found in availability().items():
+    for key, available in availability().items():
         task = TASKS[key]
-        rows.append((key, task.title, task.kind, task.main_metric, task.train_rows, found.source or found.remedy))
+        rows.append(
+            (key, task.title, task.kind, task.main_metric, task.train_rows, available.source or available.remedy)
+        )
     table("", ("task", "title", "kind", "metric", "rows", "data"), rows)
     typer.echo("own: your own table (CSV, TSV, TXT, JSON, JSONL, Parquet); see `distil --file`")
 
@@ -267,12 +264,6 @@ def _sentences(comparison: Comparison) -> Iterator[str]:
 def _teachers_taken(method: Any) -> str:
     fewest, most = method.teachers
     return str(fewest) if fewest == most else f"{fewest} to {most}"
-
-
-def _type_words(field: Any) -> str:
-    if isinstance(field.annotation, type):
-        return field.annotation.__name__
-    return str(field.annotation).replace("typing.", "").replace("Literal", "one of ").replace("'", "")
 
 
 def _share(value: Any) -> str:

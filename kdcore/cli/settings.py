@@ -8,6 +8,7 @@ from typing import Any
 
 from kdcore.config import RunConfig, StudentSpec, TrainConfig
 from kdcore.errors import UserError
+from kdcore.fields import parse_list
 
 SOURCES = ("pocket", "package", "folder", "hub", "run")
 STUDENT = tuple(StudentSpec.model_fields)
@@ -28,7 +29,7 @@ def build(
     Raises:
         UserError: naming the flag or field.
     """
-    from kdcore.settings_file import checked, merged, read_settings
+    from kdcore.settings_file import merged, read_settings, validate
 
     settings = read_settings(file) if file is not None else {}
     if not isinstance(settings, dict):
@@ -49,7 +50,7 @@ def build(
     for name in ("task", "method"):
         if not settings.get(name):
             raise UserError(f"--{name}", "is missing", f"name one that `kdcore {name}s` lists")
-    return with_options(checked(RunConfig, settings), options)
+    return with_options(validate(RunConfig, settings), options)
 
 
 def _recipe(key: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -104,13 +105,13 @@ def layers_list(text: str | None) -> str | list[int] | None:
     """`first`, `last`, `skip`, or `2,4,6`."""
     if text is None or text in ("first", "last", "skip"):
         return text
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError("--init-layers", f"{text[:40]!r} is no choice", "first, last, skip, or layers: 2,4,6") from None
+    layers = parse_list(text)
+    if not isinstance(layers, tuple) or not all(isinstance(layer, int) for layer in layers):
+        raise UserError("--init-layers", f"{text[:40]!r} is not a choice", "first, last, skip, or layers: 2,4,6")
+    return list(layers)
 
 
-def in_yaml(run: RunConfig) -> str:
+def to_yaml(run: RunConfig) -> str:
     """The settings as `--file` takes them."""
     import yaml
 
@@ -119,11 +120,10 @@ def in_yaml(run: RunConfig) -> str:
 
 
 def _parsed(config: Any, key: str, text: str) -> Any:
-    """The value that the option's own type takes: as typed, as YAML, or as a list."""
+    """The value that the option's own type takes: as typed, or as YAML."""
     from pydantic import ValidationError
 
-    readings = [text, _yaml(text), _yaml(f"[{text}]")]
-    for value in readings:
+    for value in (text, _yaml(text)):
         try:
             config.model_validate({key: value})
             return value

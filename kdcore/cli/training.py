@@ -69,7 +69,7 @@ def distil(
         "max_train_rows": max_train_rows, "seed": seed, "precision": precision, "device": device, "threads": threads,
     }  # fmt: skip
     run = settings.build(file, flags, teacher or (), option or (), set_ or (), preset)
-    typer.echo(settings.in_yaml(run))
+    typer.echo(settings.to_yaml(run))
     if preset is not None:
         print_recipe(preset)
     facts = _check(run, refuse=not dry_run)
@@ -135,9 +135,9 @@ def sweep(
             ),
         )  # fmt: skip
     frame = store.runs(["done"], include_archived=True)
-    chosen = frame[frame.id.isin(grid.found_ids(store, cells))]
+    chosen = frame[frame.id.isin(grid.run_ids(store, cells))]
     print_comparisons(compare(store, chosen, names=grid.names(cells)))
-    _report_failures(store, grid.found_ids(store, todo), list(ended.values()))
+    _report_failures(store, grid.run_ids(store, todo), list(ended.values()))
 
 
 def demo(
@@ -175,17 +175,17 @@ def print_teachers(store: Store, run_id: str) -> None:
 
 def _check(run: RunConfig, refuse: bool) -> dict[str, Any]:
     """Prints the pre-flight lines and the forecast, which it returns to be kept; a blocking line ends the command."""
-    from kdcore.engine import estimate, preflight
+    from kdcore.engine import preflight
+    from kdcore.engine.plan import Plan
 
-    lines = preflight.check(run)
-    for line in lines:
-        typer.echo(f"[{line.level}] {line.field}: {line.words}" + (f"; {line.remedy}" if line.remedy else ""))
-    blocked = [line for line in lines if line.level == "block"]
-    if blocked and refuse:
-        raise UserError(blocked[0].field, blocked[0].words, blocked[0].remedy)
-    if blocked:
+    report = preflight.check(Plan(run))
+    for line in report.lines:
+        typer.echo(f"[{line.level}] {line.field}: {line.text}" + (f"; {line.remedy}" if line.remedy else ""))
+    if report.blocks and refuse:
+        raise UserError(report.blocks[0].field, report.blocks[0].text, report.blocks[0].remedy)
+    if report.blocks or report.forecast is None:
         return {}
-    forecast = estimate.predict(run)
+    forecast = report.forecast
     typer.echo(
         f"about {forecast.seconds:.0f} s, {forecast.memory_bytes / 2**30:.1f} GiB memory, "
         f"{forecast.disk_bytes / 2**30:.2f} GiB disk, {forecast.steps} steps ({forecast.basis})"
@@ -220,8 +220,8 @@ def _end(store: Store, run_id: str, state: str) -> None:
     if state in ("done", "stopped"):
         console().print(f"{run_id} {state}: {plain(score.metric)} {percent(score.score)}")
         return
-    words = f"error: {row.reason or state}; {row.remedy or 'see `kdcore show`'}"
-    typer.echo(" ".join(plain(words).split()), err=True)
+    text = f"error: {row.reason or state}; {row.remedy or 'see `kdcore show`'}"
+    typer.echo(" ".join(plain(text).split()), err=True)
     raise typer.Exit(1)
 
 

@@ -35,14 +35,14 @@ def load(task: str, own: OwnData | None = None) -> TaskData:
         from kdcore.data import custom as own_table
 
         return own_table.load(own)
-    found = find_task(task)
-    if found.suite == "pocket":
+    entry = find_task(task)
+    if entry.suite == "pocket":
         from kdcore.data import pocket
 
-        return pocket.load(found)
+        return pocket.load(entry)
     from kdcore.data import glue
 
-    return glue.load(found)
+    return glue.load(entry)
 
 
 def availability() -> dict[str, Available]:
@@ -54,6 +54,6 @@ def availability() -> dict[str, Available]:
         if task.suite == "pocket":
             available[key] = Available(True, "generated here (synthetic)")
         else:
-            found = glue.find(task)
-            available[key] = Available(True, found.words) if found else Available(False, "", glue.remedy(task))
+            source = glue.find(task)
+            available[key] = Available(True, source.words) if source else Available(False, "", glue.remedy(task))
     return available

@@ -26,6 +26,7 @@ from kdcore.data.notes import Note, row_list, short
 from kdcore.data.splits import TaskData, fingerprint, make_split, spread
 from kdcore.data.tables import Columns, read_table
 from kdcore.errors import UserError
+from kdcore.paths import user_path
 from kdcore.tasks import Task
 
 MIN_ROWS = 20
@@ -51,7 +52,7 @@ def load(own: OwnData) -> TaskData:
     chosen = [own.text, own.text_pair, own.label]
     if len({name for name in chosen if name}) < len([name for name in chosen if name]):
         raise UserError("own.label", "a column is chosen twice", "choose different columns for texts and label")
-    path = _path(own.path, "own.path")
+    path = user_path(own.path, "own.path")
     texts, cells, notes = _columns(own, path, "own.path")
     if len(cells) < MIN_ROWS:
         raise UserError("own.path", f"{path.name} has {len(cells)} rows", f"give at least {MIN_ROWS}")
@@ -61,7 +62,7 @@ def load(own: OwnData) -> TaskData:
     notes += classes.notes if classes else tuple(score_notes(labels.astype(np.float32)))
     notes += tuple(_header_notes(own, path, texts, cells))
     if own.validation_path:
-        dev_path = _path(own.validation_path, "own.validation_path")
+        dev_path = user_path(own.validation_path, "own.validation_path")
         dev_texts, dev_cells, dev_notes = _columns(own, dev_path, "own.validation_path")
         dev_labels = _labels(dev_cells, classes, "own.validation_path")
         notes += (*dev_notes, *_few_dev_rows(dev_path, len(dev_cells)))
@@ -87,13 +88,6 @@ def _task(own: OwnData, path: Path, names: tuple[str, ...], rows: int) -> Task:
     return Task(
         "own", path.name, "own", columns, own.kind, names, metrics, train_rows=rows, about=f"Own data: {path.name}"
     )
-
-
-def _path(typed: str, field: str) -> Path:
-    try:
-        return Path(typed).expanduser()
-    except RuntimeError as error:  # `~name` of nobody
-        raise UserError(field, f"{short(typed)} is not a path ({error})", "write the whole path") from error
 
 
 def _columns(own: OwnData, path: Path, field: str) -> tuple[Texts, list[Any], tuple[Note, ...]]:

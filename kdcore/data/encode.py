@@ -119,11 +119,11 @@ def pad(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Encodin
     width = -(-int(lengths.max(initial=1)) // multiple) * multiple
     columns = np.arange(width)
     real = columns < lengths[:, None]
-    where = (encoded.offsets[rows][:, None] + columns)[real]
+    indices = (encoded.offsets[rows][:, None] + columns)[real]
 
     def padded(flat: NDArray[Any], fill: int) -> Tensor:
         out = np.full(real.shape, fill, dtype=np.int64)
-        out[real] = flat[where]
+        out[real] = flat[indices]
         return torch.from_numpy(out)
 
     return Encoding(

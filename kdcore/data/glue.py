@@ -103,11 +103,11 @@ def load(task: Task) -> TaskData:
     Raises:
         UserError: it is in none of the places, or a file cannot be read.
     """
-    found = find(task)
-    if found is None:
+    source = find(task)
+    if source is None:
         raise UserError("task", f"{task.title} is not on this machine", remedy(task))
-    splits = {name: _split(task, name, path) for name, path in found.files.items()}
-    return TaskData(task, splits, fingerprint(task, splits), found.words, partial(task, splits))
+    splits = {name: _split(task, name, path) for name, path in source.files.items()}
+    return TaskData(task, splits, fingerprint(task, splits), source.words, partial(task, splits))
 
 
 def partial(task: Task, splits: dict[str, Split]) -> str | None:
@@ -141,8 +141,8 @@ def download(key: str, timeout: float = 120.0) -> None:
     except subprocess.TimeoutExpired:
         raise UserError("task", f"the hub did not give {key} within {timeout:g} seconds", place) from None
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no message"])[-1][:300]
-        raise UserError("task", f"the hub did not give {key}: {said}", place)
+        message = (done.stderr.strip().splitlines() or ["no message"])[-1][:300]
+        raise UserError("task", f"the hub did not give {key}: {message}", place)
 
 
 def _official(task: Task) -> str:
@@ -206,7 +206,7 @@ def _split(task: Task, name: str, path: Path) -> Split:
     if task.kind == "classification" and not set(np.unique(labels)) <= set(range(task.outputs)):
         raise UserError("task", f"{path} has labels outside 0..{task.outputs - 1}", "replace it; test splits have none")
     if not np.all(np.isfinite(labels)):
-        raise UserError("task", f"{path} has scores that are no numbers", "replace the file")
+        raise UserError("task", f"{path} has scores that are not numbers", "replace the file")
     return make_split(task, name, texts, labels)
 
 

@@ -103,9 +103,9 @@ def train_and_select(data: TaskData, fraction: float, max_train_rows: int | None
     if max_train_rows is not None:
         rows = min(rows, math.ceil(max_train_rows / (1 - fraction)))
     held = min(max(1, round(rows * fraction)), len(train) - 1)
-    kept = min(len(train) - held, max_train_rows or len(train))
+    rows = min(len(train) - held, max_train_rows or len(train))
     order = spread(train.labels, stratified=data.task.kind == "classification")
-    return train.take(np.sort(order[len(order) - kept :]), "train"), train.take(np.sort(order[:held]), "select")
+    return train.take(np.sort(order[len(order) - rows :]), "train"), train.take(np.sort(order[:held]), "select")
 
 
 def spread(labels: NDArray[np.generic], stratified: bool) -> NDArray[np.int64]:

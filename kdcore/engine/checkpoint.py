@@ -20,9 +20,11 @@ from torch import nn
 
 from kdcore.errors import CorruptError
 
+Optimizers = Mapping[str, torch.optim.Optimizer]
+
 
 @dataclass
-class Place:
+class TrainingState:
     """Where a training is, and what it decided so far. JSON-able.
 
     step: optimiser steps done in the whole run, pilots included. stage, stage_step: the stage and steps done in it.
@@ -43,15 +45,18 @@ class Place:
 
 
 def save(
-    folder: Path, place: Place, modules: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+    folder: Path,
+    state: TrainingState,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> None:
     """Writes a checkpoint of these modules and optimisers into `folder`, then drops older ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{place.stage:02d}-{place.step:08d}"
+    name = f"{state.stage:02d}-{state.step:08d}"
     partial = folder / f"{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        _write(partial, place, modules, optimizers)
+        _write(partial, state, modules, optimizers)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)  # on a full disk, half a checkpoint only takes room
         raise
@@ -64,7 +69,10 @@ def save(
 
 
 def _write(
-    partial: Path, place: Place, modules: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+    partial: Path,
+    state: TrainingState,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> None:
     partial.mkdir()
     for key, module in modules.items():
@@ -73,7 +81,7 @@ def _write(
         tensors, rest = _split(optimizer)
         save_file(tensors, partial / f"optimizer-{key}.safetensors")
         (partial / f"optimizer-{key}.json").write_text(json.dumps(rest))
-    (partial / "place.json").write_text(json.dumps(asdict(place)))
+    (partial / "place.json").write_text(json.dumps(asdict(state)))
 
 
 def newest(folder: Path) -> Path | None:
@@ -84,21 +92,19 @@ def newest(folder: Path) -> Path | None:
     return whole[-1] if whole else None
 
 
-def read_place(checkpoint: Path) -> Place:
-    """Where the checkpoint stands.
+def read_state(checkpoint: Path) -> TrainingState:
+    """The state that the checkpoint was written in.
 
     Raises:
-        CorruptError: the file does not read.
+        CorruptError: the file cannot be read.
     """
     try:
-        return Place(**json.loads((checkpoint / "place.json").read_text()))
+        return TrainingState(**json.loads((checkpoint / "place.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise _corrupt(checkpoint, error) from error
 
 
-def restore(
-    checkpoint: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
-) -> None:
+def restore(checkpoint: Path, modules: Mapping[str, nn.Module], optimizers: Optimizers) -> None:
     """Puts the checkpoint's tensors back.
 
     Raises:
@@ -143,6 +149,6 @@ def _join(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor],
 def _corrupt(checkpoint: Path, error: Exception) -> CorruptError:
     return CorruptError(
         "checkpoint",
-        f"{checkpoint.name} does not read ({str(error)[:120]})",
+        f"{checkpoint.name} cannot be read ({str(error)[:120]})",
         "clone the run to start it anew; its logged points stay",
     )

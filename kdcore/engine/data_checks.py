@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdcore.config import RunConfig, TrainConfig
+from kdcore.config import TrainConfig
 from kdcore.data.notes import Note, short
 from kdcore.data.row_report import Lengths, RowReport, row_report, token_lengths
 from kdcore.data.splits import TaskData
+from kdcore.engine.plan import Plan
 from kdcore.errors import UserError
 from kdcore.formatting import listed, metric_label
 from kdcore.tasks import Task
@@ -163,22 +164,22 @@ class RowLook:
     examples: tuple[tuple[tuple[str, ...], str], ...]
 
 
-def look_at_rows(run: RunConfig, examples: int = 3) -> RowLook:
-    """Counts, lengths and a few rows of a run that is not started. No lengths where no tokenizer is chosen yet.
+def look_at_rows(plan: Plan, examples: int = 3) -> RowLook:
+    """Counts, lengths and a few rows of a run that is not started.
 
     Raises:
         UserError: the rows cannot be read.
     """
-    from kdcore.data import load
-    from kdcore.engine.trainer import shared_tokenizer
-
-    data = load(run.task, run.own)
-    train = run.train
-    try:
-        lengths = token_lengths(data, shared_tokenizer(run, data))
-    except UserError:
-        lengths = {}
+    data, train, lengths = plan.data, plan.config.train, known_lengths(plan)
     report = row_report(data, train.select_fraction, train.max_train_rows, train.max_length, lengths)
     first = data.train.take(np.arange(min(examples, len(data.train))))
     labels = [data.task.labels[int(label)] if data.task.labels else f"{label:g}" for label in first.labels]
     return RowLook(data.task, report, lengths, tuple(zip(zip(*first.texts, strict=True), labels, strict=True)))
+
+
+def known_lengths(plan: Plan) -> Lengths:
+    """`token_lengths` of the run's rows; empty where no tokenizer can be had yet, which another check reports."""
+    try:
+        return token_lengths(plan.data, plan.tokenizer)
+    except UserError:
+        return {}

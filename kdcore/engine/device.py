@@ -88,15 +88,15 @@ def hardware(device: str) -> str:
     return model
 
 
-def build_facts(where: Compute) -> dict[str, str | int]:
+def build_facts(compute: Compute) -> dict[str, str | int]:
     """What bit-for-bit repetition depends on: versions, instruction set, threads, device, precision."""
     return {
         "torch": torch.__version__,
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "device": where.device.type,
-        "precision": where.precision,
-        "hardware": hardware(where.device.type),
+        "device": compute.device.type,
+        "precision": compute.precision,
+        "hardware": hardware(compute.device.type),
         "python": platform.python_version(),
     }
 

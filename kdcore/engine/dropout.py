@@ -39,8 +39,8 @@ def drop(x: Tensor, p: float, generator: torch.Generator) -> Tensor:
     """x with each element zeroed with probability p and the rest scaled by 1 / (1 - p), any shape."""
     cut = min(round(p * _LEVELS), _LEVELS - 1)
     bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    kept = (bits.view(torch.int16)[: x.numel()] >= cut - _LEVELS // 2).view(x.shape)
-    return x * kept.to(x.dtype).mul_(_LEVELS / (_LEVELS - cut))
+    mask = (bits.view(torch.int16)[: x.numel()] >= cut - _LEVELS // 2).view(x.shape)
+    return x * mask.to(x.dtype).mul_(_LEVELS / (_LEVELS - cut))
 
 
 @contextmanager

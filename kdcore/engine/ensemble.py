@@ -26,17 +26,17 @@ from kdcore.records import Batch, ModelSize, Outputs, Want
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen teacher of the task, on disk. identity: hash of its weights. words: where it comes from."""
+    """A frozen teacher of the task, on disk. identity: hash of its weights. origin: where it comes from, in words."""
 
     name: str
     folder: Path
-    shape: ModelSize
+    size: ModelSize
     identity: str
-    words: str
+    origin: str
 
     def load(self) -> nn.Module:
         """The model in eval mode, no gradients."""
-        return load_classifier(self.folder, self.shape.labels).eval().requires_grad_(False)
+        return load_classifier(self.folder, self.size.labels).eval().requires_grad_(False)
 
 
 class Ensemble:
@@ -49,10 +49,10 @@ class Ensemble:
     """
 
     def __init__(
-        self, teachers: Iterable[Teacher], rows: Encoded, data: Mapping[str, Any], where: Compute, cached: bool
+        self, teachers: Iterable[Teacher], rows: Encoded, data: Mapping[str, Any], compute: Compute, cached: bool
     ) -> None:
         self.teachers = {teacher.name: teacher for teacher in teachers}
-        self._rows, self._data, self._where, self._cached = rows, data, where, cached
+        self._rows, self._data, self._compute, self._cached = rows, data, compute, cached
         self._models: dict[str, nn.Module] = {}
         self._caches: dict[str, TeacherCache] = {}
         self._wanted: Want = {}
@@ -67,7 +67,7 @@ class Ensemble:
         names = tuple(names) if wanted else ()
         for name in names:
             teacher = self.teachers[name]
-            tensors = teacher_cache.tensors_of(wanted, teacher.shape) if self._cached else None
+            tensors = teacher_cache.tensors_of(wanted, teacher.size) if self._cached else None
             if tensors is not None and self._fits(teacher, tensors):
                 yield from self._fill(teacher, tensors)
             else:
@@ -80,20 +80,20 @@ class Ensemble:
         ids = batch.ids if rows is None else batch.ids[rows.cpu()]
         encoding = batch.encoding if rows is None else batch.encoding.rows(rows)
         if name in self._caches and bool((ids >= 0).all()):
-            return self._caches[name].read(ids, encoding, self._where.device)
+            return self._caches[name].read(ids, encoding, self._compute.device)
         self.live += len(ids)
-        with self._where.autocast():
+        with self._compute.autocast():
             return observe(self._model(self.teachers[name]), encoding, self._wanted, grad=False, whole=True)
 
     def logits(self, name: str, rows: Encoded, what: str) -> Generator[Progress, None, NDArray[np.float32]]:
         """A teacher's logits over any rows (dev splits, `select`), float32 [rows, outputs]; kept like the others."""
         teacher = self.teachers[name]
-        tensors = teacher_cache.tensors_of({"logits": ()}, teacher.shape)
+        tensors = teacher_cache.tensors_of({"logits": ()}, teacher.size)
         assert tensors is not None
         with teacher_cache.pinned(teacher_cache.entry_folder(self._identity(teacher), rows)):
             cache = TeacherCache(self._identity(teacher), rows, tensors)
             if cache.missing().any():
-                yield from cache.fill(self._model(teacher), self._where, what)
+                yield from cache.fill(self._model(teacher), self._compute, what)
             return cache.logits()
 
     def word_embeddings(self, name: str) -> Tensor:
@@ -122,7 +122,7 @@ class Ensemble:
         cache = TeacherCache(self._identity(teacher), self._rows, tensors)
         if cache.missing().any():
             what = f"teacher {teacher.name} answers once"
-            self.seconds += yield from cache.fill(self._model(teacher), self._where, what)
+            self.seconds += yield from cache.fill(self._model(teacher), self._compute, what)
             self.misses += cache.misses
             self.hits += cache.hits
         else:
@@ -136,16 +136,16 @@ class Ensemble:
 
     def _model(self, teacher: Teacher) -> nn.Module:
         if teacher.name not in self._models:
-            self._models[teacher.name] = self._where.frozen(teacher.load())
+            self._models[teacher.name] = self._compute.frozen(teacher.load())
         return self._models[teacher.name]
 
     def _identity(self, teacher: Teacher) -> dict[str, Any]:
-        where = self._where
+        compute = self._compute
         return {
             "teacher": teacher.identity,
-            "precision": where.precision,
-            "device": where.device.type,
-            "padded to": where.pad_to,
+            "precision": compute.precision,
+            "device": compute.device.type,
+            "padded to": compute.pad_to,
             "torch": torch.__version__,
             **self._data,
         }

@@ -4,218 +4,144 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from kdcore.config import TrainConfig
-from kdcore.data.encode import Encoded, collate, epoch_order
+from kdcore.data.encode import collate, epoch_order
 from kdcore.engine import checkpoint
-from kdcore.engine.checkpoint import Place
 from kdcore.engine.control import Control, Stop
-from kdcore.engine.device import Compute
 from kdcore.engine.dropout import seeded_dropout
-from kdcore.engine.ensemble import Ensemble
 from kdcore.engine.evaluate import scores
+from kdcore.engine.job import Job, TrainingAnswers
 from kdcore.engine.predict import predict
+from kdcore.engine.schedule import stage_steps
 from kdcore.engine.seeds import seed_of
-from kdcore.engine.sparse_embedding import UsedWords, used_words
-from kdcore.engine.step import stage_loss, train_step
+from kdcore.engine.sparse_embedding import sparse_embedding
+from kdcore.engine.step import StepClock, stage_loss, train_step
 from kdcore.errors import UserError
 from kdcore.events import Checkpointed, Evaluated, Event, StageStarted
-from kdcore.methods.base import Method
 from kdcore.models.students import load_classifier, save_student
-from kdcore.probes.snapshots import Snapshots
 from kdcore.records import Batch, Stage
-from kdcore.tasks import Task
 
 NO_DECAY = ("bias", "LayerNorm.weight", "layer_norm.weight")
 
 
-@dataclass
-class Job:
-    """All that a training needs, made ready. `splits` are scored; "select" is among them and decides."""
+class Stopwatch:
+    """Seconds of a training, and of each lap between two logged steps, pauses left out of laps.
 
-    train: TrainConfig
-    task: Task
-    folder: Path
-    rows: Encoded
-    splits: Mapping[str, Encoded]
-    tokenizer: Any
-    method: Method
-    students: dict[str, nn.Module]
-    fresh: Callable[[], dict[str, nn.Module]]
-    ensemble: Ensemble
-    where: Compute
-    facts: Mapping[str, Any]
-    gradient_share_every: int = 0
-    snapshots: Snapshots | None = None
-    place: Place = field(default_factory=Place)
-
-    @property
-    def main(self) -> nn.Module:
-        """The student that is scored, kept and exported."""
-        return next(iter(self.students.values()))
-
-    def scored(self, stage: Stage) -> nn.Module:
-        """The student that this stage's evaluations score: the first that it trains."""
-        return next((model for role, model in self.students.items() if stage.trains(role)), self.main)
-
-    @property
-    def epoch_steps(self) -> int:
-        return epoch_steps(self.train, len(self.rows))
-
-    @property
-    def budget(self) -> int:
-        """The run's student steps, all stages but pilots."""
-        return student_steps(self.train, len(self.rows))
-
-    def words(self) -> dict[str, UsedWords]:
-        """The tables of words that are trained in part, by role."""
-        tables = {role: model.get_input_embeddings() for role, model in self.students.items()}  # type: ignore[operator]
-        return {role: table for role, table in tables.items() if isinstance(table, UsedWords)}
-
-    def unused_words(self) -> dict[str, nn.Module]:
-        """What the tables that are trained in part keep of the other words while a stage runs."""
-        return {f"unused-words-{role}": words.unused for role, words in self.words().items()}
-
-    def modules(self) -> dict[str, nn.Module]:
-        return {**self.students, "method": self.method}
-
-
-def epoch_steps(train: TrainConfig, rows: int) -> int:
-    """Steps in which so many rows are seen once."""
-    return math.ceil(rows / train.batch_size)
-
-
-def student_steps(train: TrainConfig, rows: int) -> int:
-    """The run's student steps, all stages but pilots, for so many training rows."""
-    return train.max_steps or max(1, round(train.epochs * epoch_steps(train, rows)))
-
-
-def stage_steps(stages: list[Stage], budget: int) -> list[int]:
-    """Steps of each stage: its share of the budget; rounding never changes the sum of the stages that are no pilots.
-
-    Raises:
-        UserError: the budget leaves a stage without a step.
+    Args:
+        seconds: taken before a resume.
     """
-    bounds = np.cumsum([0.0] + [0.0 if stage.pilot else stage.share for stage in stages])
-    real = np.diff(np.round(bounds * budget)).astype(int)
-    steps = [round(stage.share * budget) if stage.pilot else int(n) for stage, n in zip(stages, real, strict=True)]
-    idle = [stage.name for stage, n in zip(stages, steps, strict=True) if n < 1]
-    if idle:
-        raise UserError(
-            "train.epochs", f"{budget} steps leave none for the stage {', '.join(idle)}", "train for more steps"
-        )
-    return steps
+
+    def __init__(self, seconds: float) -> None:
+        self._lap = time.perf_counter()
+        self._start = self._lap - seconds
+
+    @property
+    def seconds(self) -> float:
+        """Since the training began, evaluations included."""
+        return time.perf_counter() - self._start
+
+    def lap(self) -> float:
+        """Seconds of the lap that ends here; the next one begins."""
+        now = time.perf_counter()
+        seconds, self._lap = now - self._lap, now
+        return seconds
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """What happens in the block does not count in the lap."""
+        start = time.perf_counter()
+        yield
+        self._lap += time.perf_counter() - start
 
 
 def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None]:
     """Trains through every stage, from the newest checkpoint if there is one. Returns how it was stopped, or None."""
     stages = job.method.stages()
     steps = stage_steps(stages, job.budget)
-    found = checkpoint.newest(job.folder / "checkpoint")
-    if found is not None:
-        job.place = checkpoint.read_place(found)
-        checkpoint.restore(found, job.modules(), {})
-        job.method.restore_history(job.place.history)
+    resumed = checkpoint.newest(job.folder / "checkpoint")
+    if resumed is not None:
+        job.state = checkpoint.read_state(resumed)
+        checkpoint.restore(resumed, job.modules(), {})
+        job.method.restore_history(job.state.history)
     if job.snapshots:
-        job.snapshots.begin(job.place.step if found else None)
+        job.snapshots.begin(job.state.step if resumed else None)
     for module in job.modules().values():
-        module.to(job.where.device)
+        module.to(job.compute.device)
     generator = torch.Generator()
-    with ExitStack() as inside:
+    with ExitStack() as dropouts:
         for student in job.students.values():
-            inside.enter_context(seeded_dropout(student, generator))
-        for index in range(job.place.stage, len(stages)):
+            dropouts.enter_context(seeded_dropout(student, generator))
+        for index in range(job.state.stage, len(stages)):
             stage = stages[index]
-            first = job.place.step - job.place.stage_step
+            first = job.state.step - job.state.stage_step
             yield StageStarted(stage.name, index, first, steps[index], stage.pilot)
             names = stage.teachers if stage.teachers is not None else tuple(job.ensemble.teachers)
             for progress in job.ensemble.ready(stage.needs.teacher, names):
                 yield progress
                 if stop := control.stop_requested():  # filling can take hours, and nothing of it is lost
                     return stop
-            job.method.before_stage(stage.name, Answers(job))
-            with _trained_words(job, stage):
-                optimizer = _begin(job, stage, index, found)
-                found = None
+            job.method.before_stage(stage.name, TrainingAnswers(job))
+            with _sparse_embeddings(job, stage):
+                optimizer = _begin(job, stage, index, resumed)
+                resumed = None
                 stopped = yield from _run_stage(job, stage, steps, optimizer, generator, control)
             if stopped:
                 return stopped
             _end(job, stage)
-            yield Checkpointed(stage.name, job.place.step)
+            yield Checkpointed(stage.name, job.state.step)
     return None
 
 
-@dataclass(frozen=True)
-class Answers:
-    """The teachers' outputs on the training rows, for `Method.before_stage` (`records.TeacherAnswers`)."""
-
-    job: Job
-
-    def labels(self) -> torch.Tensor:
-        return torch.from_numpy(self.job.rows.labels)
-
-    def logits(self, teacher: str) -> torch.Tensor:
-        asking = self.job.ensemble.logits(teacher, self.job.rows, f"teacher {teacher} on the training rows")
-        while True:  # the outputs are there from `ready`, so there is no progress worth passing on
-            try:
-                next(asking)
-            except StopIteration as done:
-                return torch.from_numpy(done.value)
-
-    def word_embeddings(self, teacher: str) -> torch.Tensor:
-        return self.job.ensemble.word_embeddings(teacher)
-
-    def vocabulary(self) -> list[str]:
-        known: dict[str, int] = self.job.tokenizer.get_vocab()
-        return sorted(known, key=known.__getitem__)
-
-
 def _run_stage(
-    job: Job,
-    stage: Stage,
-    planned: list[int],
-    optimizer: torch.optim.Optimizer,
-    dropout: torch.Generator,
+    job: Job, stage: Stage, planned: list[int], optimizer: torch.optim.Optimizer, dropout: torch.Generator,
     control: Control,
-) -> Generator[Event, None, Stop | None]:
-    train, place = job.train, job.place
-    steps, whole = planned[place.stage], sum(planned)
+) -> Generator[Event, None, Stop | None]:  # fmt: skip
+    train, state = job.train, job.state
+    steps, all_steps = planned[state.stage], sum(planned)
     yield from _snapshot(job)
-    logged, logged_at = place.stage_step, time.perf_counter()
-    began = logged_at - place.seconds
-    batches = _batches(job, place.stage_step if stage.pilot else place.spent + place.stage_step)
-    while place.stage_step < steps:
+    watch, logged = Stopwatch(state.seconds), state.stage_step
+    batches = _batches(job, state.stage_step if stage.pilot else state.spent + state.stage_step)
+    while state.stage_step < steps:
+        # One optimiser step on the next batch, at the rate that the schedule has reached.
         batch, epoch, epoch_ends = next(batches)
-        lr = _set_rate(optimizer, stage, place.stage_step, steps, train)
-        step = place.step + 1
+        clock = StepClock(done=state.stage_step, steps=steps, epoch=epoch)
+        lr = _set_rate(optimizer, stage, clock, train)
+        step = state.step + 1
         share_due = bool(job.gradient_share_every) and step % job.gradient_share_every == 0
-        outcome = train_step(job, stage, optimizer, batch, (place.stage_step, steps, epoch), dropout, share_due)
-        place.step, place.stage_step = step, place.stage_step + 1
-        last = place.stage_step == steps
-        if step % train.log_every == 0 or last or place.stage_step == 1:
-            now = time.perf_counter()
-            speed = (place.stage_step - logged) * train.batch_size / max(now - logged_at, 1e-9)
-            yield outcome.event(stage.name, step, whole, epoch, lr, speed, now - began, job.method.notes())
-            logged, logged_at = place.stage_step, time.perf_counter()
-        paused = time.perf_counter()
-        yield from _snapshot(job)
-        due = epoch_ends if train.evaluate_every == "epoch" else place.stage_step % train.evaluate_every == 0
-        if due or last:
-            yield from _evaluate(job, stage)
-            if train.early_stop and place.stale >= train.early_stop and not stage.pilot:
-                break
-        logged_at += time.perf_counter() - paused
+        outcome = train_step(job, stage, optimizer, batch, clock, dropout, share_due)
+        state.step, state.stage_step = step, state.stage_step + 1
+        last = state.stage_step == steps
+
+        # Some steps are logged: their values are read from the device, which has to finish them for that.
+        if step % train.log_every == 0 or last or state.stage_step == 1:
+            speed = (state.stage_step - logged) * train.batch_size / max(watch.lap(), 1e-9)
+            logged = state.stage_step
+            with watch.pause():
+                yield outcome.event(
+                    stage=stage.name, step=step, steps=all_steps, epoch=epoch, lr=lr, speed=speed,
+                    seconds=watch.seconds, notes=job.method.notes(),
+                )  # fmt: skip
+
+        # What is due looks at the student and does not change it; `select` decides the best and an early end.
+        with watch.pause():
+            yield from _snapshot(job)
+            due = epoch_ends if train.evaluate_every == "epoch" else state.stage_step % train.evaluate_every == 0
+            if due or last:
+                yield from _evaluate(job, stage)
+        state.seconds = watch.seconds
+        if (due or last) and train.early_stop and state.stale >= train.early_stop and not stage.pilot:
+            break
+
+        # A stop is obeyed between steps, and leaves a checkpoint to go on from.
         stop = control.stop_requested()
-        place.seconds = time.perf_counter() - began
         if stop or (step % train.checkpoint_every == 0 and not last):
             _save(job, optimizer)
             yield Checkpointed(stage.name, step)
@@ -227,9 +153,9 @@ def _run_stage(
 
 def _snapshot(job: Job, ended: bool = False) -> Iterator[Event]:
     """Keeps this moment of the student, where one is due."""
-    place = job.place
-    if job.snapshots and job.snapshots.due(place.stage, place.stage_step, place.step, ended):
-        yield job.snapshots.take(job.main, place.step)
+    state = job.state
+    if job.snapshots and job.snapshots.due(state.stage, state.stage_step, state.step, ended):
+        yield job.snapshots.take(job.main, state.step)
 
 
 def _batches(job: Job, start: int) -> Iterator[tuple[Batch, float, bool]]:
@@ -246,7 +172,7 @@ def _batches(job: Job, start: int) -> Iterator[tuple[Batch, float, bool]]:
             epoch, within = divmod(number, per_epoch)
             order = epoch_order(job.rows.lengths, job.train.batch_size, seed, epoch, job.train.bucket)
             for chosen in order[within:]:
-                yield collate(job.rows, chosen, job.where.pad_to)
+                yield collate(job.rows, chosen, job.compute.pad_to)
                 number += 1
 
     for number, batch in enumerate(job.method.stream(rows()), start=start + 1):
@@ -254,48 +180,47 @@ def _batches(job: Job, start: int) -> Iterator[tuple[Batch, float, bool]]:
 
 
 @contextmanager
-def _trained_words(job: Job, stage: Stage) -> Iterator[None]:
+def _sparse_embeddings(job: Job, stage: Stage) -> Iterator[None]:
     """Within the block the students of this stage train only the vectors of words that the training rows hold.
 
-    A method whose stream brings other words (altered rows) trains the whole table.
+    A method whose stream alters words trains the whole table.
     """
-    unread: Iterator[Batch] = iter(())
-    if job.method.stream(unread) is not unread:
+    if job.method.alters_words:
         yield
         return
     used = torch.from_numpy(np.union1d(job.rows.input_ids, job.rows.pad_id).astype(np.int64))
-    with ExitStack() as inside:
+    with ExitStack() as embeddings:
         for role, student in job.students.items():
             if stage.trains(role):
-                inside.enter_context(used_words(student, used))
+                embeddings.enter_context(sparse_embedding(student, used))
         yield
 
 
 def _begin(job: Job, stage: Stage, index: int, resumed: Path | None) -> torch.optim.Optimizer:
     """Weights and optimiser at the start of a stage, or where a checkpoint inside it left them."""
-    place = job.place
-    if place.stage_step == 0:
-        place.best, place.best_step, place.stale = None, 0, 0
+    state = job.state
+    if state.stage_step == 0:
+        state.best, state.best_step, state.stale = None, 0, 0
         if stage.start == "fresh" and index:
             for role, model in job.fresh().items():
                 job.students[role].load_state_dict(model.state_dict())
         elif stage.start == "best" and index:
             job.main.load_state_dict(load_classifier(job.folder / "student-best").state_dict())
     optimizer = _optimizer(job, stage)
-    if resumed is not None and place.stage_step:
+    if resumed is not None and state.stage_step:
         checkpoint.restore(resumed, job.unused_words(), {"stage": optimizer})
     return optimizer
 
 
 def _end(job: Job, stage: Stage) -> None:
     """Tells the method how the stage went and marks the next one as begun."""
-    place = job.place
-    best = math.nan if place.best is None else place.best
-    scored = {"loss": -best} if stage.judge == "loss" else {job.task.main_metric: best}
-    job.method.after_stage(stage.name, scored)
+    state = job.state
+    best = math.nan if state.best is None else state.best
+    metrics = {"loss": -best} if stage.judge == "loss" else {job.task.main_metric: best}
+    job.method.after_stage(stage.name, metrics)
     if not stage.pilot:
-        place.spent += place.stage_step
-    place.stage, place.stage_step = place.stage + 1, 0
+        state.spent += state.stage_step
+    state.stage, state.stage_step = state.stage + 1, 0
     _save(job, None)
 
 
@@ -312,17 +237,17 @@ def _optimizer(job: Job, stage: Stage) -> torch.optim.Optimizer:
                 weight_decay = job.train.weight_decay if decay else 0.0
                 groups.append({"params": chosen, "lr": 0.0, "rate": rate, "weight_decay": weight_decay})
     optimizer = torch.optim.AdamW(groups, lr=job.train.lr, fused=True)
-    for words in job.words().values():
-        optimizer.register_step_post_hook(words.decay)
+    for embedding in job.sparse_embeddings().values():
+        optimizer.register_step_post_hook(embedding.decay)
     return optimizer
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, stage: Stage, done: int, steps: int, train: TrainConfig) -> float:
+def _set_rate(optimizer: torch.optim.Optimizer, stage: Stage, clock: StepClock, train: TrainConfig) -> float:
     """Linear warm-up, then linear decay to zero or constant; returns the rate of a role with factor 1."""
-    warm = max(1, round(train.warmup * steps))
-    factor = min(1.0, (done + 1) / warm)
-    if stage.schedule == "linear" and done >= warm:
-        factor = (steps - done) / max(1, steps - warm)
+    warm = max(1, round(train.warmup * clock.steps))
+    factor = min(1.0, (clock.done + 1) / warm)
+    if stage.schedule == "linear" and clock.done >= warm:
+        factor = (clock.steps - clock.done) / max(1, clock.steps - warm)
     for group in optimizer.param_groups:
         group["lr"] = train.lr * factor * group["rate"]
     return train.lr * factor
@@ -333,33 +258,33 @@ def _evaluate(job: Job, stage: Stage) -> Generator[Event, None, None]:
     if stage.judge == "loss":
         rows = job.splits["select"]
         loss = yield from stage_loss(job, stage, rows)
-        yield Evaluated(stage.name, job.place.step, "select", "last", {"loss": loss}, len(rows))
+        yield Evaluated(stage.name, job.state.step, "select", "last", {"loss": loss}, len(rows))
         _decide(job, stage, -loss)
         return
     for split, rows in job.splits.items():
         if stage.pilot and split != "select":
             continue
-        logits = yield from predict(job.scored(stage), rows, job.where, f"scoring {split}")
+        logits = yield from predict(job.learner(stage), rows, job.compute, f"scoring {split}")
         if not np.isfinite(logits).all():
             raise UserError("train.lr", "the student's outputs are not numbers", "lower the learning rate")
-        got = scores(job.task, logits, rows.labels)
-        yield Evaluated(stage.name, job.place.step, split, "last", got, len(rows))
+        metrics = scores(job.task, logits, rows.labels)
+        yield Evaluated(stage.name, job.state.step, split, "last", metrics, len(rows))
         if split == "select":
-            _decide(job, stage, got[job.task.main_metric])
+            _decide(job, stage, metrics[job.task.main_metric])
 
 
 def _decide(job: Job, stage: Stage, score: float) -> None:
     """Keeps the student if it is the stage's best so far: the higher, the better."""
-    place = job.place
-    place.stale += 1
-    if place.best is None or score > place.best:
-        place.best, place.best_step, place.stale = score, place.step, 0
+    state = job.state
+    state.stale += 1
+    if state.best is None or score > state.best:
+        state.best, state.best_step, state.stale = score, state.step, 0
         if not stage.pilot:
             save_student(job.main, job.tokenizer, job.folder / "student-best")
 
 
 def _save(job: Job, optimizer: torch.optim.Optimizer | None) -> None:
-    job.place.history = dict(job.method.history())
-    job.place.facts = dict(job.facts)
+    job.state.history = dict(job.method.history())
+    job.state.facts = dict(job.facts)
     optimizers = {} if optimizer is None else {"stage": optimizer}
-    checkpoint.save(job.folder / "checkpoint", job.place, {**job.modules(), **job.unused_words()}, optimizers)
+    checkpoint.save(job.folder / "checkpoint", job.state, {**job.modules(), **job.unused_words()}, optimizers)

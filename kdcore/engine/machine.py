@@ -1,4 +1,4 @@
-"""What this machine is: device, versions, memory and disk. Nothing that names a person or a place."""
+"""What this machine is: device, versions, memory and disk. Nothing that names a person or a folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "scikit-learn", "
 
 
 @dataclass(frozen=True)
-class Room:
+class Capacity:
     """Bytes of something finite: in all, and still free."""
 
     total: int
@@ -28,45 +28,45 @@ class Room:
 def device() -> dict[str, str]:
     """Where runs are trained here, in words."""
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    said = {
+    facts = {
         "Processor": f"{hardware('cpu')} ({cores} cores)",
         "Threads of torch": str(torch.get_num_threads()),
         "Instruction set": torch.backends.cpu.get_cpu_capability(),
     }
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
-        said["GPU"] = hardware("cuda") + (f", the first of {count}" if count > 1 else "")
-        said["CUDA"] = str(torch.version.cuda)
+        facts["GPU"] = hardware("cuda") + (f", the first of {count}" if count > 1 else "")
+        facts["CUDA"] = str(torch.version.cuda)
     else:
-        said["GPU"] = "none found: runs are trained on the processor"
-    where = "cuda" if torch.cuda.is_available() else "cpu"
-    said["Compute"] = "bf16 forward passes, float32 weights" if has_fast_bf16(where) else "float32"
-    return said
+        facts["GPU"] = "none found: runs are trained on the processor"
+    used = "cuda" if torch.cuda.is_available() else "cpu"
+    facts["Compute"] = "bf16 forward passes, float32 weights" if has_fast_bf16(used) else "float32"
+    return facts
 
 
 def versions() -> dict[str, str]:
     """KDBoard, Python, the system and the packages: name -> version."""
-    said = {"KDBoard": __version__, "Python": platform.python_version(), "System": platform.system()}
+    facts = {"KDBoard": __version__, "Python": platform.python_version(), "System": platform.system()}
     for package in PACKAGES:
         try:
-            said[package] = version(package)
+            facts[package] = version(package)
         except PackageNotFoundError:
-            said[package] = "not installed"
-    return said
+            facts[package] = "not installed"
+    return facts
 
 
-def memory() -> Room:
+def memory() -> Capacity:
     """Of the machine: what a new run could still take."""
-    found = psutil.virtual_memory()
-    return Room(found.total, found.available)
+    memory = psutil.virtual_memory()
+    return Capacity(memory.total, memory.available)
 
 
-def gpu_memory() -> Room | None:
+def gpu_memory() -> Capacity | None:
     """Of the first GPU; None where there is none."""
     if not torch.cuda.is_available():
         return None
     free, total = torch.cuda.mem_get_info()
-    return Room(total, free)
+    return Capacity(total, free)
 
 
 def own_memory() -> int:
@@ -74,7 +74,7 @@ def own_memory() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def disk(folder: Path) -> Room:
+def disk(folder: Path) -> Capacity:
     """Of the file system that holds the folder."""
-    found = psutil.disk_usage(str(folder))
-    return Room(found.total, found.free)
+    usage = psutil.disk_usage(str(folder))
+    return Capacity(usage.total, usage.free)

@@ -1,6 +1,6 @@
 """Measuring in a process of its own: beside a dashboard's threads the interpreter's lock would be timed as well.
 
-Parent and child speak in lines of JSON over the child's standard input and output. The parent sends one order a line;
+Parent and child exchange lines of JSON over the child's standard input and output: the parent sends one order a line,
 the child answers with events, asks where it must know what only the parent knows, and ends each order with a line.
 """
 
@@ -29,15 +29,15 @@ class OwnProcess:
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[str] | None = None
-        self._complaints: IO[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
 
     def __enter__(self) -> OwnProcess:
         home = str(Path(kdcore.__file__).resolve().parent.parent)
         paths = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
-        self._complaints = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()
         self._child = subprocess.Popen(
             [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, text=True, encoding="utf-8",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True, encoding="utf-8",
             env=os.environ | {"PYTHONPATH": paths},
         )  # fmt: skip
         return self
@@ -46,9 +46,9 @@ class OwnProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
-        if self._child is not None and self._complaints is not None:
+        if self._child is not None and self._stderr is not None:
             self._child.wait()
-            self._complaints.close()
+            self._stderr.close()
 
     def end(self) -> None:
         """Ends the child at once, whatever it does; from any thread."""
@@ -74,28 +74,28 @@ class OwnProcess:
             "run": run.model_dump(mode="json"), "folder": str(folder), "facts": dict(facts), "known": dict(known),
             "rivals_of": rivals_of,
         }  # fmt: skip
-        _say(self._child.stdin, order)
+        _send(self._child.stdin, order)
         for line in self._child.stdout:
             match json.loads(line):
                 case {"ask": "beside"}:
-                    _say(self._child.stdin, {"beside": beside()})
+                    _send(self._child.stdin, {"beside": beside()})
                 case {"progress": [what, done, total]}:
                     yield Progress(what, done, total)
                 case {"probed": [name, step, data]}:
                     yield Probed(name, step, data)
                 case {"error": [field, problem, remedy]}:
                     raise UserError(field, problem, remedy)
-                case {"failure": words}:
-                    raise RuntimeError(words)
+                case {"failure": text}:
+                    raise RuntimeError(text)
                 case {"end": _}:
                     return
-        raise RuntimeError(f"the measuring process ended before it was done. {self._last_words()}")
+        raise RuntimeError(f"the measuring process ended before it was done. {self._stderr_end()}")
 
-    def _last_words(self, most: int = 300) -> str:
-        if self._complaints is None:
+    def _stderr_end(self, most: int = 300) -> str:
+        if self._stderr is None:
             return ""
-        self._complaints.seek(0)
-        return self._complaints.read().decode(errors="replace")[-most:].strip()
+        self._stderr.seek(0)
+        return self._stderr.read().decode(errors="replace")[-most:].strip()
 
 
 def serve(orders: IO[str], answers: IO[str]) -> None:
@@ -103,7 +103,7 @@ def serve(orders: IO[str], answers: IO[str]) -> None:
     from kdcore.engine.remeasure import measure
 
     def beside() -> bool:
-        _say(answers, {"ask": "beside"})
+        _send(answers, {"ask": "beside"})
         return bool(json.loads(orders.readline())["beside"])
 
     for line in iter(orders.readline, ""):
@@ -111,12 +111,12 @@ def serve(orders: IO[str], answers: IO[str]) -> None:
         try:
             run, folder = RunConfig.model_validate(order["run"]), Path(order["folder"])
             for event in measure(run, folder, order["facts"], order["known"], order["rivals_of"], beside):
-                _say(answers, _as_json(event))
-            _say(answers, {"end": True})
+                _send(answers, _as_json(event))
+            _send(answers, {"end": True})
         except UserError as error:
-            _say(answers, {"error": [error.field, error.problem, error.remedy]})
+            _send(answers, {"error": [error.field, error.problem, error.remedy]})
         except Exception as error:  # the next order may go well
-            _say(answers, {"failure": f"{type(error).__name__}: {error}"})
+            _send(answers, {"failure": f"{type(error).__name__}: {error}"})
 
 
 def _as_json(event: Event) -> dict[str, Any]:
@@ -126,11 +126,11 @@ def _as_json(event: Event) -> dict[str, Any]:
     return {"progress": [event.what, event.done, event.total]}
 
 
-def _say(stream: IO[str], words: Mapping[str, Any]) -> None:
-    stream.write(f"{json.dumps(words, default=str)}\n")
+def _send(stream: IO[str], message: Mapping[str, Any]) -> None:
+    stream.write(f"{json.dumps(message, default=str)}\n")
     stream.flush()
 
 
 if __name__ == "__main__":
-    ours, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
+    ours, sys.stdout = sys.stdout, sys.stderr  # what a library prints is not an answer
     serve(sys.stdin, ours)

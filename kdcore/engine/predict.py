@@ -20,18 +20,18 @@ BATCH = 64
 
 
 def predict(
-    model: nn.Module, rows: Encoded, where: Compute, what: str
+    model: nn.Module, rows: Encoded, compute: Compute, what: str
 ) -> Generator[Progress, None, NDArray[np.float32]]:
     """Yields progress, returns float32 logits [rows, outputs] in the order of `rows`. Leaves the model in eval mode."""
     model.eval()
     batches = sorted_order(rows.lengths, BATCH)
-    found: list[NDArray[Any]] = []
+    logits_by_batch: list[NDArray[Any]] = []
     for done, chosen in enumerate(batches, start=1):
-        encoding = pad(rows, chosen, where.pad_to).to(where.device)
-        with where.autocast():
+        encoding = pad(rows, chosen, compute.pad_to).to(compute.device)
+        with compute.autocast():
             logits = observe(model, encoding, want("logits"), grad=False).logits
-        found.append(logits.float().cpu().numpy())
+        logits_by_batch.append(logits.float().cpu().numpy())
         yield Progress(what, done, len(batches))
-    out = np.empty((len(rows), found[0].shape[1]), dtype=np.float32)
-    out[np.concatenate(batches)] = np.concatenate(found)
+    out = np.empty((len(rows), logits_by_batch[0].shape[1]), dtype=np.float32)
+    out[np.concatenate(batches)] = np.concatenate(logits_by_batch)
     return out

@@ -50,17 +50,17 @@ def measure(
     Records of other conditions are kept. The same JSON goes to the run's `probes/`.
 
     Args:
-        folder: the run's. facts: what it said at its start. known: its probes so far. rivals_of: a teacher's name.
+        folder: the run's. facts: its `RunStarted.facts`. known: its probes so far. rivals_of: a teacher's name.
         beside: whether a training runs meanwhile, asked before and after timing.
 
     Raises:
         UserError: student or teacher are no longer on this disk, or the rows are not those the run was scored on.
     """
-    where = _here(run.train)
+    compute = _here(run.train)
     with _threads(facts.get("threads")):
-        models, precisions = _models(folder, where)
+        models, precisions = _models(folder, compute)
         tokens = _tokens(facts)
-        built, absent, kept = _rivals(run, models, rivals_of, where)
+        built, absent, layers = _rivals(run, models, rivals_of, compute)
         rows = _dev_rows(run, folder, rivals_of) if rivals_of else None
         models |= {name: rival.model for name, rival in built.items()}
         precisions |= {name: rival.precision for name, rival in built.items()}
@@ -74,15 +74,15 @@ def measure(
         yield results.keep_probe(folder, "latency", step, {"records": latency.merged(_records(known, "latency"), own)})
         if rows is None:
             return
-        said = []
+        descriptions = []
         for name, rival in built.items():
-            said.append({"name": name, **(yield from _described(rival, rows, where, tokens))})
+            descriptions.append({"name": name, **(yield from _describe(rival, rows, compute, tokens))})
         data = {
             "teacher": rivals_of,
-            "layers": kept,
-            "precision": where.precision,
+            "layers": layers,
+            "precision": compute.precision,
             "tokens": tokens,
-            "models": said,
+            "models": descriptions,
             "records": latency.merged(_records(known, "rivals"), others),
             "absent": absent,
         }
@@ -108,11 +108,11 @@ def _threads(wanted: Any) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _models(folder: Path, where: Compute) -> tuple[dict[str, nn.Module], dict[str, Precision]]:
-    found = {"student": results.student(folder)[0]}
-    found |= {name: model for name, (model, _) in results.teachers(folder).items()}
-    precision: Precision = where.precision
-    return {name: model.to(where.device) for name, model in found.items()}, dict.fromkeys(found, precision)
+def _models(folder: Path, compute: Compute) -> tuple[dict[str, nn.Module], dict[str, Precision]]:
+    models = {"student": results.student(folder)[0]}
+    models |= {name: model for name, (model, _) in results.teachers(folder).items()}
+    precision: Precision = compute.precision
+    return {name: model.to(compute.device) for name, model in models.items()}, dict.fromkeys(models, precision)
 
 
 def _tokens(facts: Mapping[str, Any]) -> int:
@@ -124,7 +124,7 @@ def _tokens(facts: Mapping[str, Any]) -> int:
 
 
 def _rivals(
-    run: RunConfig, models: Mapping[str, nn.Module], teacher: str | None, where: Compute
+    run: RunConfig, models: Mapping[str, nn.Module], teacher: str | None, compute: Compute
 ) -> tuple[dict[str, Rival], dict[str, str], list[int]]:
     """The rivals under names that no teacher can have, why others are absent, and the layers of the cut one."""
     if teacher is None:
@@ -134,9 +134,9 @@ def _rivals(
             "teacher", f"{teacher} is no longer where the run found it", "train it again with a clone of the run"
         )
     student, whole = (len(anatomy(models[name]).layers) for name in ("student", teacher))
-    kept = compression_baselines.kept_layers(run.student, student, whole)
-    built, absent = compression_baselines.build(models[teacher], kept, where.precision)
-    return {f"{teacher}:{rival.kind}": rival for rival in built}, absent, kept
+    layers = compression_baselines.kept_layers(run.student, student, whole)
+    built, absent = compression_baselines.build(models[teacher], layers, compute.precision)
+    return {f"{teacher}:{rival.kind}": rival for rival in built}, absent, layers
 
 
 def _dev_rows(run: RunConfig, folder: Path, teacher: str) -> tuple[TaskData, Encoded]:
@@ -153,12 +153,12 @@ def _dev_rows(run: RunConfig, folder: Path, teacher: str) -> tuple[TaskData, Enc
     return data, rows
 
 
-def _described(
-    rival: Rival, dev: tuple[TaskData, Encoded], where: Compute, tokens: int
+def _describe(
+    rival: Rival, dev: tuple[TaskData, Encoded], compute: Compute, tokens: int
 ) -> Generator[Event, None, dict[str, Any]]:
     """What a rival is, costs and scores; its arithmetic is its own, only the cut one runs as the run did."""
     data, rows = dev
-    own = where if rival.kind == "cut" else Compute(where.device, "fp32")
+    own = compute if rival.kind == "cut" else Compute(compute.device, "fp32")
     logits = yield from predict(rival.model, rows, own, f"scoring the teacher, {rival.words}")
     size = compression_baselines.footprint_of(rival, tokens).data()
     return {
@@ -171,6 +171,6 @@ def _described(
 
 
 def _records(probes: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    found = probes.get(name)
-    records = found.get("records") if isinstance(found, Mapping) else None
-    return [one for one in records if isinstance(one, Mapping)] if isinstance(records, list) else []
+    probe = probes.get(name)
+    records = probe.get("records") if isinstance(probe, Mapping) else None
+    return [record for record in records if isinstance(record, Mapping)] if isinstance(records, list) else []

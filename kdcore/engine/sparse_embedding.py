@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Unused(nn.Module):
+class UnusedRows(nn.Module):
     """The vectors of the other words: as the stage began, and the factor that weight decay has left of them.
 
     Values are always made from these two, so that neither who looks in between nor a resume changes a bit of them.
@@ -32,12 +32,12 @@ class Unused(nn.Module):
         self.register_buffer("start", start)
         self.register_buffer("factor", torch.ones((), dtype=torch.float64))
 
-    def now(self) -> Tensor:
+    def values(self) -> Tensor:
         """[words, width]."""
         return self.start * self.factor.to(self.start)
 
 
-class UsedWords(nn.Module):
+class SparseEmbedding(nn.Module):
     """A table of word embeddings, `used` rows first in memory: these are the parameter, the others only decay.
 
     Its state is that of the `nn.Embedding` it stands for: one tensor `weight`, [vocabulary, width], in the vocabulary's
@@ -47,7 +47,7 @@ class UsedWords(nn.Module):
         table: the embedding, not changed. used: word ids that occur in training, int64 [n], without repetition.
     """
 
-    _place: Tensor
+    _row: Tensor
 
     def __init__(self, table: nn.Embedding, used: Tensor) -> None:
         super().__init__()
@@ -55,64 +55,64 @@ class UsedWords(nn.Module):
         rest = torch.ones(words, dtype=torch.bool)
         rest[used] = False
         order = torch.cat([used, rest.nonzero()[:, 0]]).to(table.weight.device)
-        place = torch.empty_like(order)
-        place[order] = torch.arange(words, device=order.device)
-        self._padding = None if table.padding_idx is None else int(place[table.padding_idx])
+        row = torch.empty_like(order)
+        row[order] = torch.arange(words, device=order.device)
+        self._padding = None if table.padding_idx is None else int(row[table.padding_idx])
         self._whole = table.weight.detach()[order]
-        self._settled = True
-        self.register_buffer("_place", place, persistent=False)
+        self._current = True
+        self.register_buffer("_row", row, persistent=False)
         self.trained = nn.Parameter(self._whole[: len(used)], requires_grad=table.weight.requires_grad)
-        self._unused = [Unused(self._whole[len(used) :].clone())]  # in a list, or it would be part of the state
+        self._unused = [UnusedRows(self._whole[len(used) :].clone())]  # in a list, or it would be part of the state
 
     @property
-    def unused(self) -> Unused:
+    def unused(self) -> UnusedRows:
         """What a checkpoint inside a stage keeps beside the weights."""
         return self._unused[0]
 
     def forward(self, ids: Tensor) -> Tensor:
         if self.training:
-            return F.embedding(self._place[ids], self.trained, self._padding)
-        return F.embedding(self._place[ids], self._table())
+            return F.embedding(self._row[ids], self.trained, self._padding)
+        return F.embedding(self._row[ids], self._table())
 
     def decay(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Notes what one step's weight decay takes of the other rows. Called after each of the optimiser's steps."""
         group = next(g for g in optimizer.param_groups if any(p is self.trained for p in g["params"]))
         self.unused.factor *= 1.0 - float(group["lr"]) * float(group["weight_decay"])
-        self._settled = False
+        self._current = False
 
     def _table(self) -> Tensor:
         """All vectors as they are now, used words first: [vocabulary, width]."""
-        if not self._settled:
-            self._whole[len(self.trained) :] = self.unused.now()
-            self._settled = True
+        if not self._current:
+            self._whole[len(self.trained) :] = self.unused.values()
+            self._current = True
         return self._whole
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        destination[f"{prefix}weight"] = self._table()[self._place]
+        destination[f"{prefix}weight"] = self._table()[self._row]
 
     def _load_from_state_dict(self, state: Any, prefix: str, *_: Any) -> None:
         with torch.no_grad():
-            self._whole[self._place] = state[f"{prefix}weight"].to(self._whole)
-        self._unused = [Unused(self._whole[len(self.trained) :].clone())]
-        self._settled = True
+            self._whole[self._row] = state[f"{prefix}weight"].to(self._whole)
+        self._unused = [UnusedRows(self._whole[len(self.trained) :].clone())]
+        self._current = True
 
 
 @contextmanager
-def used_words(model: nn.Module, used: Tensor) -> Iterator[UsedWords | None]:
+def sparse_embedding(model: nn.Module, used: Tensor) -> Iterator[SparseEmbedding | None]:
     """Within the block the model trains these words' vectors only; afterwards it has its plain table again.
 
     Where every word is used nothing changes, and None is given.
     """
-    whole: Any = model
-    table: nn.Embedding = whole.get_input_embeddings()
+    encoder: Any = model
+    table: nn.Embedding = encoder.get_input_embeddings()
     if len(used) == table.num_embeddings:
         yield None
         return
-    words = UsedWords(table, used).train(table.training)
-    whole.set_input_embeddings(words)
+    embedding = SparseEmbedding(table, used).train(table.training)
+    encoder.set_input_embeddings(embedding)
     try:
-        yield words
+        yield embedding
     finally:
         with torch.no_grad():
-            table.weight.copy_(words.state_dict()["weight"])
-        whole.set_input_embeddings(table)
+            table.weight.copy_(embedding.state_dict()["weight"])
+        encoder.set_input_embeddings(table)

@@ -1,24 +1,30 @@
-"""One training step: what the students and teachers say, the terms, their gradients, the update."""
+"""One training step: outputs of students and teachers, the terms, their gradients, the update."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from kdcore.data.encode import Encoded, collate, sorted_order
+from kdcore.engine.job import Job
 from kdcore.engine.seeds import seed_of
 from kdcore.errors import UserError
 from kdcore.events import Progress, StepDone
 from kdcore.models.observe import observe
 from kdcore.records import Batch, Stage, Step, Term
 
-if TYPE_CHECKING:
-    from kdcore.engine.loop import Job
+
+@dataclass(frozen=True)
+class StepClock:
+    """When a step happens. done, steps: of its stage, done before it and planned. epoch: passes over the rows."""
+
+    done: int
+    steps: int
+    epoch: float
 
 
 @dataclass
@@ -31,9 +37,10 @@ class Outcome:
     shares: dict[str, float]
 
     def event(
-        self, stage: str, step: int, steps: int, epoch: float, lr: float, speed: float, seconds: float,
+        self, *, stage: str, step: int, steps: int, epoch: float, lr: float, speed: float, seconds: float,
         notes: dict[str, float],
     ) -> StepDone:  # fmt: skip
+        """Reads the values from the device. Raises UserError where the loss is not a number."""
         raw = {name: float(value) for name, value in self.raw.items()}
         weighted = {name: float(value) for name, value in self.weighted.items()}
         loss = sum(weighted.values())
@@ -44,8 +51,10 @@ class Outcome:
                 "lower the learning rate or the weights of these terms",
             )  # fmt: skip
         return StepDone(
-            stage, step, steps, epoch, loss, raw, weighted, lr, speed, seconds, float(self.norm), self.shares, notes
-        )
+            stage=stage, step=step, steps=steps, epoch=epoch, loss=loss, raw=raw, weighted=weighted, lr=lr,
+            examples_per_second=speed, seconds=seconds, gradient_norm=float(self.norm), gradient_share=self.shares,
+            notes=notes,
+        )  # fmt: skip
 
 
 def train_step(
@@ -53,19 +62,18 @@ def train_step(
     stage: Stage,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
-    at: tuple[int, int, float],
+    clock: StepClock,
     dropout: torch.Generator,
     share_due: bool = False,
 ) -> Outcome:
     """One optimiser step on `batch`, in `accumulate` parts whose losses are weighted by their rows.
 
-    at: steps done in this stage, its steps, and the epoch. All that is random follows from (seed, stage, step).
+    All that is random follows from (seed, stage, step). share_due: whether each term's gradient is measured too.
     """
-    done, _, _ = at
-    seed = job.train.seed
-    if job.where.device.type == "cuda":
-        torch.cuda.manual_seed(seed_of(seed, "dropout", stage.name, done))
-    dropout.manual_seed(seed_of(seed, "dropout", stage.name, done))
+    seed = seed_of(job.train.seed, "dropout", stage.name, clock.done)
+    if job.compute.device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    dropout.manual_seed(seed)
     job.method.train()
     for role, student in job.students.items():
         student.train(stage.trains(role))
@@ -74,11 +82,11 @@ def train_step(
     shares: dict[str, float] = {}
     step: Step | None = None
     for part in _parts(batch, job.train.accumulate):
-        step = _look(job, stage, part.to(job.where.device), at)
+        step = _observe(job, stage, part.to(job.compute.device), clock)
         terms = stage.terms(step)
         scale = len(part) / len(batch)
         if share_due and not shares:
-            shares = _gradient_shares(terms, job.scored(stage))
+            shares = _gradient_shares(terms, job.learner(stage))
         total = torch.stack([term.value.float() * term.weight for term in terms.values()]).sum() * scale
         total.backward()
         for name, term in terms.items():
@@ -102,9 +110,10 @@ def stage_loss(job: Job, stage: Stage, rows: Encoded) -> Generator[Progress, Non
         module.eval()
     batches = sorted_order(rows.lengths, job.train.batch_size)
     for done, chosen in enumerate(batches, start=1):
-        batch = collate(rows, chosen, job.where.pad_to)
+        batch = collate(rows, chosen, job.compute.pad_to)
         unknown = Batch(torch.full_like(batch.ids, -1), batch.labels, batch.encodings)
-        terms = stage.terms(_look(job, stage, unknown.to(job.where.device), (0, 1, 0.0)))
+        step = _observe(job, stage, unknown.to(job.compute.device), StepClock(done=0, steps=1, epoch=0.0))
+        terms = stage.terms(step)
         total += len(chosen) * sum(float(term.value) * term.weight for term in terms.values())
         yield Progress("scoring select by the stage's loss", done, len(batches))
     if not math.isfinite(total):
@@ -112,23 +121,24 @@ def stage_loss(job: Job, stage: Stage, rows: Encoded) -> Generator[Progress, Non
     return total / len(rows)
 
 
-def _look(job: Job, stage: Stage, batch: Batch, at: tuple[int, int, float]) -> Step:
+def _observe(job: Job, stage: Stage, batch: Batch, clock: StepClock) -> Step:
     """Runs the students, lets the method pick teachers, and asks those."""
-    done, steps, epoch = at
-    rng = torch.Generator().manual_seed(seed_of(job.train.seed, "teachers", stage.name, done))
-    with job.where.autocast():
+    rng = torch.Generator().manual_seed(seed_of(job.train.seed, "teachers", stage.name, clock.done))
+    with job.compute.autocast():
         students = {
             role: observe(model, batch.encoding, stage.needs.student, grad=stage.trains(role))
             for role, model in job.students.items()
             if stage.runs(role)
         }
-    regression = job.task.kind == "regression"
-    step = Step(batch, students, {}, {}, stage.name, done + 1, steps, epoch, rng, regression)
+    step = Step(
+        batch=batch, students=students, stage=stage.name, step=clock.done + 1, steps=clock.steps, epoch=clock.epoch,
+        rng=rng, regression=job.task.kind == "regression",
+    )  # fmt: skip
     rows = job.method.pick_teachers(step) if stage.needs.teacher else {}
     if stage.teachers is not None:
         rows = {name: chosen for name, chosen in rows.items() if name in stage.teachers}
     answers = {name: job.ensemble.answer(name, batch, chosen) for name, chosen in rows.items()}
-    return Step(batch, students, answers, rows, stage.name, done + 1, steps, epoch, rng, regression)
+    return replace(step, teachers=answers, rows=rows)
 
 
 def _parts(batch: Batch, parts: int) -> list[Batch]:

@@ -1,4 +1,4 @@
-"""What frozen teachers said, kept on disk under the example's id.
+"""Outputs of frozen teachers, stored on disk under the example's id.
 
 One folder an entry: a memory-mapped array and a presence mask. The entry's name is a hash of all its values depend on:
 the teacher's weights, the tokenizer, the rows, the length limit, the tensor, its layer and the arithmetic. Rows are
@@ -68,18 +68,18 @@ class CachedTensor:
         return self.length(rows) * self.width * _DTYPE[self.name].itemsize + len(rows)
 
 
-def tensors_of(wanted: Want, shape: ModelSize) -> list[CachedTensor] | None:
+def tensors_of(wanted: Want, size: ModelSize) -> list[CachedTensor] | None:
     """What to store for these wants, or None where one of them is not stored at all."""
     if not set(wanted) <= CACHEABLE:
         return None
-    found = []
+    tensors = []
     for name, layers in sorted(wanted.items()):
         if name == "logits":
-            found.append(CachedTensor(name, -1, shape.labels))
+            tensors.append(CachedTensor(name, -1, size.labels))
         else:
-            every = range(shape.layers + 1) if layers == ALL_LAYERS else layers
-            found.extend(CachedTensor(name, layer, shape.width) for layer in every)
-    return found
+            every = range(size.layers + 1) if layers == ALL_LAYERS else layers
+            tensors.extend(CachedTensor(name, layer, size.width) for layer in every)
+    return tensors
 
 
 class TeacherCache:
@@ -111,7 +111,7 @@ class TeacherCache:
             lacking |= present == 0
         return lacking
 
-    def fill(self, model: nn.Module, where: Compute, what: str) -> Generator[Progress, None, float]:
+    def fill(self, model: nn.Module, compute: Compute, what: str) -> Generator[Progress, None, float]:
         """Runs the teacher over every canonical batch with a row that is not stored. Returns the seconds it took."""
         start = time.perf_counter()
         lacking = self.missing()
@@ -120,11 +120,11 @@ class TeacherCache:
         wanted = _want(self.tensors)
         model.eval()
         for done, batch in enumerate(batches, start=1):
-            encoding = pad(self.rows, batch, where.pad_to).to(where.device)
-            with where.autocast():
-                seen = observe(model, encoding, wanted, grad=False, whole=True)
+            encoding = pad(self.rows, batch, compute.pad_to).to(compute.device)
+            with compute.autocast():
+                outputs = observe(model, encoding, wanted, grad=False, whole=True)
             for tensor in self.tensors:
-                self._write(tensor, batch, _pick(seen, tensor).float().cpu().numpy())
+                self._write(tensor, batch, _pick(outputs, tensor).float().cpu().numpy())
             yield Progress(what, done, len(batches))
         self._flush()
         return time.perf_counter() - start
@@ -136,19 +136,19 @@ class TeacherCache:
             KeyError: an id that is not among the rows.
         """
         rows = self._rows_of(ids.cpu().numpy())
-        found: dict[str, Any] = {}
+        outputs: dict[str, Any] = {}
         for tensor in self.tensors:
             values = self._values[tensor]
             if tensor.name == "hidden":
                 array = self._padded(values, rows, encoding.input_ids.shape[1])
             else:
                 array = np.asarray(values[rows], dtype=np.float32)
-            got = torch.from_numpy(array).to(device, non_blocking=True)
+            value = torch.from_numpy(array).to(device, non_blocking=True)
             if tensor.layer < 0:
-                found[tensor.name] = got
+                outputs[tensor.name] = value
             else:
-                found.setdefault(tensor.name, {})[tensor.layer] = got
-        return Outputs(found, encoding.attention_mask)
+                outputs.setdefault(tensor.name, {})[tensor.layer] = value
+        return Outputs(outputs, encoding.attention_mask)
 
     def logits(self) -> NDArray[np.float32]:
         """All stored logits in the order of the rows, float32 [rows, outputs]."""
@@ -156,11 +156,13 @@ class TeacherCache:
         return np.array(self._values[tensor], dtype=np.float32)
 
     def _rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        place = np.searchsorted(self._sorted_ids, ids)
-        place[place == len(self._sorted_ids)] = 0
-        if not np.array_equal(self._sorted_ids[place], ids):
-            raise KeyError(f"examples {ids[self._sorted_ids[place] != ids][:3].tolist()} are not in the teacher cache")
-        return self._by_id[place]
+        positions = np.searchsorted(self._sorted_ids, ids)
+        positions[positions == len(self._sorted_ids)] = 0
+        if not np.array_equal(self._sorted_ids[positions], ids):
+            raise KeyError(
+                f"examples {ids[self._sorted_ids[positions] != ids][:3].tolist()} are not in the teacher cache"
+            )
+        return self._by_id[positions]
 
     def _padded(self, values: NDArray[Any], rows: NDArray[np.int64], tokens: int) -> NDArray[np.float32]:
         out = np.zeros((len(rows), tokens, values.shape[1]), dtype=np.float32)
@@ -205,13 +207,13 @@ def budget() -> int:
     """Bytes that stored outputs may take: `KD_TEACHER_CACHE_GB`, default 4.
 
     Raises:
-        UserError: it is no number.
+        UserError: it is not a number.
     """
     text = os.environ.get("KD_TEACHER_CACHE_GB", "4")
     try:
         return int(float(text) * 2**30)
     except (ValueError, OverflowError):
-        raise UserError("KD_TEACHER_CACHE_GB", f"{text[:40]!r} is no number", "give gigabytes, such as 4") from None
+        raise UserError("KD_TEACHER_CACHE_GB", f"{text[:40]!r} is not a number", "give gigabytes, such as 4") from None
 
 
 def used() -> int:
@@ -266,7 +268,7 @@ def _entries() -> list[Path]:
 
 def _size(entry: Path) -> int:
     with suppress(FileNotFoundError):
-        return sum(found.st_size for file in entry.iterdir() if (found := _stat(file)))
+        return sum(stat.st_size for file in entry.iterdir() if (stat := _stat(file)))
     return 0
 
 
@@ -309,6 +311,6 @@ def _want(tensors: list[CachedTensor]) -> dict[str, tuple[int, ...]]:
     return wanted
 
 
-def _pick(seen: Outputs, tensor: CachedTensor) -> torch.Tensor:
-    value = getattr(seen, tensor.name)
+def _pick(outputs: Outputs, tensor: CachedTensor) -> torch.Tensor:
+    value = getattr(outputs, tensor.name)
     return value if tensor.layer < 0 else value[tensor.layer]

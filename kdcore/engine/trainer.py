@@ -6,7 +6,7 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,29 @@ from torch import nn
 
 from kdcore import __version__
 from kdcore.config import RunConfig, StudentSpec
-from kdcore.data import load
-from kdcore.data.splits import TaskData
 from kdcore.engine import checkpoint, final_metrics
 from kdcore.engine.control import Control, NoControl, Stop
-from kdcore.engine.device import Compute, build_facts, compute_for, give_back_memory, keep_freed_memory
+from kdcore.engine.device import build_facts, give_back_memory, keep_freed_memory
 from kdcore.engine.ensemble import Ensemble, Teacher
-from kdcore.engine.loop import Job, run_stages, stage_steps
+from kdcore.engine.evaluate import scores
+from kdcore.engine.job import Job, Rows, encode_rows
+from kdcore.engine.loop import run_stages
+from kdcore.engine.plan import Plan, check_length, check_method
+from kdcore.engine.schedule import stage_steps
 from kdcore.engine.seeds import seed_of
-from kdcore.engine.teachers import Rows, base_size, encode_rows, load_base, prepare_teacher, tokenizer_of
-from kdcore.errors import UserError
+from kdcore.engine.teacher_source import load_base
+from kdcore.engine.teachers import prepare_teacher
 from kdcore.events import Evaluated, Event, RunFinished, RunStarted, RunStopped
-from kdcore.methods import Method, resolve
 from kdcore.models.count import flops, parameters
-from kdcore.models.sizes import ROBERTA_OFFSET, size_of, student_size
+from kdcore.models.sizes import size_of
 from kdcore.models.students import build_student, save_student
-from kdcore.models.tokenizers import same_vocabulary, tokenizer_from_vocabulary
 from kdcore.probes.snapshots import Snapshots
-from kdcore.records import ModelSize, Setup
+from kdcore.records import ModelSize
 
 __all__ = ["Control", "NoControl", "train"]
+
+Scores = dict[str, dict[str, float]]
+"""Split -> metric -> value."""
 
 
 def train(run: RunConfig, folder: Path, control: Control | None = None) -> Iterator[Event]:
@@ -44,6 +47,13 @@ def train(run: RunConfig, folder: Path, control: Control | None = None) -> Itera
 
     Yields the events of `kdcore.events`. On success the folder holds `student-best`, `student-last` (Hugging Face
     layout), `predictions/` and `probes/`; its checkpoint is gone. A stop keeps checkpoint and student.
+
+        from kdcore.config import RunConfig, StudentSpec, TeacherSpec
+        teacher = TeacherSpec(name="small", source="pocket", where="small")
+        student = StudentSpec(layers=2, width=32, heads=2, init="random")
+        run = RunConfig(task="pocket-sentiment", method="kd", teachers=(teacher,), student=student)
+        for event in train(run, Path("my-run")):
+            print(event)
 
     Raises:
         UserError: the settings cannot be met; field and remedy are named.
@@ -54,10 +64,11 @@ def train(run: RunConfig, folder: Path, control: Control | None = None) -> Itera
     if run.train.threads:
         torch.set_num_threads(run.train.threads)
     try:
-        where = compute_for(run.train)
+        plan = Plan(run)
+        _ = plan.compute  # without its device the run leaves no folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(run.model_dump_json(indent=1))
-        yield from _train(run, folder, control, where, started=time.perf_counter())
+        yield from _train(plan, folder, control, started=time.perf_counter())
     except SafetensorError as error:
         if f"os error {errno.ENOSPC}" in str(error):  # safetensors hides what the system said
             raise OSError(errno.ENOSPC, "the disk is full", str(folder)) from error
@@ -67,54 +78,42 @@ def train(run: RunConfig, folder: Path, control: Control | None = None) -> Itera
         give_back_memory()
 
 
-def _train(run: RunConfig, folder: Path, control: Control, where: Compute, started: float) -> Iterator[Event]:
-    data = load(run.task, run.own)
-    method_class, options = resolve(run.method, run.options)
-    check_method(method_class, run, data)
-    check_length(run, data)
+def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterator[Event]:
+    """Teachers first, then the student, then what is measured of it."""
+    run = plan.config
+    check_method(plan)
+    check_length(plan)
     teachers: list[Teacher] = []
     for spec in run.teachers:
-        teacher = yield from prepare_teacher(spec, data, run.train, where, control)
+        teacher = yield from prepare_teacher(spec, plan.data, run.train, plan.compute, control)
         if teacher is None:
             yield RunStopped(0, kept=False)
             return
         teachers.append(teacher)
-    tokenizer = shared_tokenizer(run, data)
-    rows = encode_rows(data, tokenizer, run.train)
-    ensemble = Ensemble(teachers, rows.train, rows.identity, where, run.train.teacher_cache)
+    rows = encode_rows(plan.data, plan.tokenizer, run.train)
+    ensemble = Ensemble(teachers, rows.train, rows.identity, plan.compute, run.train.teacher_cache)
     with ensemble.open():
-        said, teacher_events = yield from _teacher_scores(teachers, ensemble, rows, data, control)
-        if len(said) < len(teachers):
+        teacher_scores, teacher_events = yield from _teacher_scores(plan, ensemble, rows, control)
+        if len(teacher_scores) < len(teachers):
             yield RunStopped(0, kept=False)
             return
-        base = reference_size(run, data, len(tokenizer))
-        shape = student_size(run.student, base, data.task.outputs)
-        setup = Setup(
-            data.task.kind, data.task.outputs, shape, {t.name: t.shape for t in teachers},
-            {name: scores["select"][data.task.main_metric] for name, scores in said.items()},
-            len(rows.train), run.train.seed, data.task.key,
-        )  # fmt: skip
-        method = method_class(options, setup)
-        job = _job(run, folder, data, tokenizer, rows, teachers, ensemble, method, shape, where)
-        if run.probes.distances:
-            job.snapshots = _snapshots(job, teachers)
-        facts = _facts(run, job, teachers, said, data, rows)
-        yield RunStarted(facts)
+        job = _job(plan, folder, rows, ensemble, teacher_scores)
+        yield RunStarted(_facts(plan, job, teacher_scores))
         yield from teacher_events
         (folder / "teachers.json").write_text(json.dumps({t.name: str(t.folder) for t in teachers}, indent=1))
         ready = time.perf_counter()
-        stopped = yield from run_stages(job, control)
-        if stopped:
-            yield from _stopped(job, folder, stopped)
+        if stopped := (yield from run_stages(job, control)):
+            yield from _stopped(job, stopped)
             return
-        save_student(job.main, tokenizer, folder / "student-last")
+        save_student(job.main, job.tokenizer, folder / "student-last")
         trained = time.perf_counter()
-        summary = yield from final_metrics.final(run, job, teachers, rows)
+        summary = yield from final_metrics.finished(run.probes, job)
+        end = time.perf_counter()
         seconds = {
-            "total": time.perf_counter() - started,
+            "total": end - started,
             "teachers": ready - started,
             "training": trained - ready,
-            "readings": time.perf_counter() - trained,
+            "readings": end - trained,
         }
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
         yield RunFinished(
@@ -122,98 +121,48 @@ def _train(run: RunConfig, folder: Path, control: Control, where: Compute, start
         )
 
 
-def check_method(method: type[Method], run: RunConfig, data: TaskData) -> None:
-    """Raises UserError where a method has no meaning for the task, or not for so many teachers."""
-    if data.task.kind not in method.kinds:
-        raise UserError(
-            "method", f"{method.title} has no meaning for {data.task.kind}", "choose another method or task"
-        )
-    fewest, most = method.teachers
-    if not fewest <= len(run.teachers) <= most:
-        wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-        raise UserError(
-            "teachers", f"{method.title} takes {wanted}, {len(run.teachers)} are chosen", "change the ensemble"
-        )
+def _job(plan: Plan, folder: Path, rows: Rows, ensemble: Ensemble, teacher_scores: dict[str, Scores]) -> Job:
+    """The method, built with the teachers' real scores, and its students with their initial weights."""
+    run, task = plan.config, plan.data.task
+    known = {name: by_split["select"][task.main_metric] for name, by_split in teacher_scores.items()}
+    method = plan.method_class(plan.options, plan.setup(known))
 
-
-def check_length(run: RunConfig, data: TaskData) -> None:
-    """Raises UserError where rows may be longer than a teacher or the base can read."""
-    for spec in (*run.teachers, *([run.base] if run.base else [])):
-        shape = base_size(spec, data)
-        longest = shape.positions - (ROBERTA_OFFSET if shape.model_type == "roberta" else 0)
-        if run.train.max_length > longest:
-            raise UserError(
-                "train.max_length",
-                f"{spec.name} reads {longest} tokens, not {run.train.max_length}",
-                "lower it to that",
-            )
-
-
-def shared_tokenizer(run: RunConfig, data: TaskData) -> Any:
-    """The one tokenizer of teachers and student.
-
-    Raises:
-        UserError: teachers of different vocabularies, or nothing that brings a vocabulary.
-    """
-    sources = [*run.teachers, *([run.base] if run.base else [])]
-    if not sources:
-        if data.vocabulary is None:
-            raise UserError(
-                "base", "without a teacher nothing says which vocabulary the student has", "name a base or a teacher"
-            )
-        return tokenizer_from_vocabulary(data.vocabulary)
-    first = tokenizer_of(sources[0], data)
-    for spec in sources[1:]:
-        if not same_vocabulary(first, tokenizer_of(spec, data)):
-            raise UserError(
-                f"teachers.{spec.name}", f"its vocabulary differs from that of {sources[0].name}",
-                "choose teachers of one vocabulary",
-            )  # fmt: skip
-    return first
-
-
-def reference_size(run: RunConfig, data: TaskData, vocabulary: int) -> ModelSize:
-    """The size that fills what the student's settings leave empty: the base's, or the first teacher's."""
-    source = run.base or (run.teachers[0] if run.teachers else None)
-    if source is not None:
-        return base_size(source, data)
-    spec = run.student
-    if spec.init != "random" or spec.width is None or spec.heads is None:
-        raise UserError(
-            "student", "without a teacher or base the student needs width and heads, and init=random",
-            "fill them in, or name a base",
-        )  # fmt: skip
-    return ModelSize(spec.layers, spec.width, spec.heads, spec.intermediate or 4 * spec.width, vocabulary)
-
-
-def planned_setup(run: RunConfig, data: TaskData, student: ModelSize, teachers: Mapping[str, ModelSize]) -> Setup:
-    """What a method may know, before anything is trained: with made-up scores, and all rows as training rows."""
-    scores = dict.fromkeys(teachers, 0.5)
-    return Setup(
-        data.task.kind, data.task.outputs, student, teachers, scores, len(data.train), run.train.seed, data.task.key
-    )
-
-
-def _job(
-    run: RunConfig, folder: Path, data: TaskData, tokenizer: Any, rows: Rows, teachers: list[Teacher],
-    ensemble: Ensemble, method: Method, shape: ModelSize, where: Compute,
-) -> Job:  # fmt: skip
     def build(layers: int | None = None) -> nn.Module:
-        source = _source(run, data, teachers)
+        size, spec = _of_depth(plan.student_size, run.student, layers)
         seed = seed_of(run.train.seed, "weights") % 2**31
-        size, spec = of_depth(shape, run.student, layers)
-        return build_student(size, data.task.outputs, spec, source, seed, run.train.dropout)
+        return build_student(size, task.outputs, spec, _source(plan, ensemble), seed, run.train.dropout)
 
     def fresh() -> dict[str, nn.Module]:
         return method.build_students(build)
 
-    return Job(
-        run.train, data.task, folder, rows.train, rows.splits, tokenizer, method, fresh(), fresh, ensemble, where,
-        build_facts(where), run.probes.gradient_share_every,
+    job = Job(
+        train=run.train, task=task, folder=folder, rows=rows.train, splits=rows.splits, tokenizer=plan.tokenizer,
+        method=method, students=fresh(), fresh=fresh, ensemble=ensemble, compute=plan.compute,
+        facts=build_facts(plan.compute), gradient_share_every=run.probes.gradient_share_every,
     )  # fmt: skip
+    if run.probes.distances:
+        job.snapshots = _snapshots(job)
+    return job
 
 
-def _snapshots(job: Job, teachers: list[Teacher]) -> Snapshots | None:
+def _source(plan: Plan, ensemble: Ensemble) -> nn.Module | None:
+    """The model whose layers fill the student."""
+    if (source := plan.source) is None:
+        return None
+    if plan.config.student.init == "teacher":
+        return ensemble.teachers[source.name].load()
+    return load_base(source, plan.data)
+
+
+def _of_depth(size: ModelSize, spec: StudentSpec, layers: int | None) -> tuple[ModelSize, StudentSpec]:
+    """The student's size and settings with another number of layers. Layers listed one by one become evenly spread."""
+    if layers is None or layers == size.layers:
+        return size, spec
+    init_layers = "skip" if isinstance(spec.init_layers, tuple) else spec.init_layers
+    return replace(size, layers=layers), spec.model_copy(update={"layers": layers, "init_layers": init_layers})
+
+
+def _snapshots(job: Job) -> Snapshots | None:
     """What keeps moments of the student, in the stages in which it learns; None where it never does."""
     role, stages = next(iter(job.students)), job.method.stages()
     steps = enumerate(zip(stages, stage_steps(stages, job.budget), strict=True))
@@ -223,108 +172,85 @@ def _snapshots(job: Job, teachers: list[Teacher]) -> Snapshots | None:
     split = job.task.splits[0]
     return Snapshots(
         job.folder, split, job.splits[split], job.tokenizer.convert_ids_to_tokens, size_of(job.main.config),
-        {teacher.name: (teacher.shape, teacher.load) for teacher in teachers}, learning, job.where.device,
+        {name: (teacher.size, teacher.load) for name, teacher in job.ensemble.teachers.items()}, learning,
+        job.compute.device,
     )  # fmt: skip
 
 
-def of_depth(shape: ModelSize, spec: StudentSpec, layers: int | None) -> tuple[ModelSize, StudentSpec]:
-    """The student's size and settings with another number of layers. Layers listed one by one become evenly spread."""
-    if layers is None or layers == shape.layers:
-        return shape, spec
-    named = "skip" if isinstance(spec.init_layers, tuple) else spec.init_layers
-    return replace(shape, layers=layers), spec.model_copy(update={"layers": layers, "init_layers": named})
-
-
-def _source(run: RunConfig, data: TaskData, teachers: list[Teacher]) -> nn.Module | None:
-    """The model whose layers fill the student."""
-    if run.student.init == "teacher":
-        if not teachers:
-            raise UserError("student.init", "there is no teacher to start from", "add a teacher or choose init=base")
-        return teachers[0].load()
-    if run.student.init == "base":
-        spec = run.base or (run.teachers[0] if run.teachers else None)
-        if spec is None:
-            raise UserError("student.init", "there is no base to start from", "name a base, or choose init=random")
-        return load_base(spec, data)
-    return None
-
-
 def _teacher_scores(
-    teachers: list[Teacher], ensemble: Ensemble, rows: Rows, data: TaskData, control: Control
-) -> Generator[Event, None, tuple[dict[str, dict[str, dict[str, float]]], list[Event]]]:
+    plan: Plan, ensemble: Ensemble, rows: Rows, control: Control
+) -> Generator[Event, None, tuple[dict[str, Scores], list[Event]]]:
     """Scores of every teacher on every split, from its (kept) logits; and the events that report them.
 
     Where a stop was asked for, teachers are missing.
     """
-    from kdcore.engine.evaluate import scores
-
-    said: dict[str, dict[str, dict[str, float]]] = {}
+    by_teacher: dict[str, Scores] = {}
     events: list[Event] = []
-    for teacher in teachers:
+    for name in ensemble.teachers:
         if control.stop_requested():
             break
         for split, encoded in rows.splits.items():
-            logits = yield from ensemble.logits(teacher.name, encoded, f"teacher {teacher.name} on {split}")
-            got = scores(data.task, logits, encoded.labels)
-            said.setdefault(teacher.name, {})[split] = got
-            events.append(Evaluated("teachers", 0, split, f"teacher:{teacher.name}", got, len(encoded)))
-    return said, events
+            logits = yield from ensemble.logits(name, encoded, f"teacher {name} on {split}")
+            metrics = scores(plan.data.task, logits, encoded.labels)
+            by_teacher.setdefault(name, {})[split] = metrics
+            events.append(Evaluated("teachers", 0, split, f"teacher:{name}", metrics, len(encoded)))
+    return by_teacher, events
 
 
-def _facts(
-    run: RunConfig, job: Job, teachers: list[Teacher], said: dict[str, Any], data: TaskData, rows: Rows
-) -> dict[str, Any]:
+def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str, Any]:
     """What stands beside every number of this run."""
-    found = checkpoint.newest(job.folder / "checkpoint")
-    before = checkpoint.read_place(found).facts if found else None
-    shape = size_of(job.main.config)
-    steps = stage_steps(job.method.stages(), job.budget)
-    lengths = rows.train.lengths
+    newest = checkpoint.newest(job.folder / "checkpoint")
+    before = checkpoint.read_state(newest) if newest else None
+    size = size_of(job.main.config)
+    mean_tokens = float(job.rows.lengths.mean())
     return {
         **job.facts,
         "kdcore": __version__,
-        "rows": len(rows.train),
-        "select_rows": len(rows.splits["select"]),
-        "steps": sum(steps),
+        "rows": len(job.rows),
+        "select_rows": len(job.splits["select"]),
+        "steps": sum(stage_steps(job.method.stages(), job.budget)),
         "student_steps": job.budget,
-        "mean_tokens": float(lengths.mean()),
-        "source": data.source,
-        "partial": _partial(run, data),
-        "synthetic": data.task.synthetic,
-        "classes": list(data.task.labels),
-        "student": asdict(shape),
+        "mean_tokens": mean_tokens,
+        "source": plan.data.source,
+        "partial": _partial(plan),
+        "synthetic": job.task.synthetic,
+        "classes": list(job.task.labels),
+        "student": asdict(size),
         "parameters": sum(p.numel() for p in job.main.parameters()),
-        "exported_parameters": parameters(shape).total,
+        "exported_parameters": parameters(size).total,
         "extra_parameters": sum(p.numel() for p in job.method.parameters()),
-        "flops": flops(shape, int(lengths.mean())),
+        "flops": flops(size, int(mean_tokens)),
         "teachers": {
-            t.name: {
-                "words": t.words, "shape": asdict(t.shape), "parameters": parameters(t.shape).total,
-                "flops": flops(t.shape, int(lengths.mean())), "scores": said[t.name],
+            name: {
+                "words": t.origin, "shape": asdict(t.size), "parameters": parameters(t.size).total,
+                "flops": flops(t.size, int(mean_tokens)), "scores": teacher_scores[name],
             }
-            for t in teachers
+            for name, t in job.ensemble.teachers.items()
         },
-        "resumed_at": checkpoint.read_place(found).step if found else 0,
-        "exact_resume": before is None or before == dict(job.facts),
+        "resumed_at": before.step if before else 0,
+        "exact_resume": before is None or before.facts == dict(job.facts),
     }  # fmt: skip
 
 
-def _partial(run: RunConfig, data: TaskData) -> str | None:
-    if run.train.max_train_rows and run.train.max_train_rows < len(data.train):
-        return f"trained on {run.train.max_train_rows:,} of {len(data.train):,} rows"
-    return data.partial
+def _partial(plan: Plan) -> str | None:
+    most, rows = plan.config.train.max_train_rows, len(plan.data.train)
+    if most and most < rows:
+        return f"trained on {most:,} of {rows:,} rows"
+    return plan.data.partial
 
 
-def _stopped(job: Job, folder: Path, stop: Stop) -> Generator[Event, None, None]:
+def _stopped(job: Job, stop: Stop) -> Generator[Event, None, None]:
+    """What is left of a run that was asked to stop: its checkpoint and student, or nothing."""
+    step = job.state.step
     if stop == "discard":
         for name in ("student-best", "student-last", "checkpoint", "probes"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        yield RunStopped(job.place.step, kept=False)
+            shutil.rmtree(job.folder / name, ignore_errors=True)
+        yield RunStopped(step, kept=False)
         return
-    if job.method.stages()[job.place.stage].pilot:
+    if job.method.stages()[job.state.stage].pilot:
         why = "only pilots or assistants were trained so far, so there is no student yet; a resume goes on"
-        yield RunStopped(job.place.step, kept=False, why_not=why)
+        yield RunStopped(step, kept=False, why_not=why)
         return
-    save_student(job.main, job.tokenizer, folder / "student-last")
-    summary = yield from final_metrics.kept(job)
-    yield RunStopped(job.place.step, kept=True, summary=summary)
+    save_student(job.main, job.tokenizer, job.folder / "student-last")
+    summary = yield from final_metrics.stopped(job)
+    yield RunStopped(step, kept=True, summary=summary)

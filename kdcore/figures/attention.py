@@ -96,19 +96,19 @@ def head(
     title: str,
     *,
     top: float,
-    said: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
     signed: bool = False,
     dark: bool = False,
 ) -> go.Figure:
     """One head: from each token (row) to each token (column). No colour bar: three of them share one scale.
 
     Args:
-        values: [rows, columns]. said: words for each cell, shown beside its number.
+        values: [rows, columns]. labels: words for each cell, shown beside its number.
     """
     z = np.asarray(values, dtype=np.float64)
     down, across = [plain(token) for token in rows], [plain(token) for token in columns]
     figure = frame("to token", "", dark=dark, height=150 + 20 * max(8, len(down)), title=title)
-    words = np.full(z.shape, "") if said is None else np.asarray(said)
+    texts = np.full(z.shape, "") if labels is None else np.asarray(labels)
     figure.add_trace(
         go.Heatmap(
             z=z,
@@ -116,7 +116,7 @@ def head(
             y=list(range(len(down))),
             xgap=1 if len(across) <= FEW_TOKENS else 0,  # between many narrow cells, lines are all one sees
             ygap=1,
-            customdata=[[[f"{a} → {b}", words[i, j]] for j, b in enumerate(across)] for i, a in enumerate(down)],
+            customdata=[[[f"{a} → {b}", texts[i, j]] for j, b in enumerate(across)] for i, a in enumerate(down)],
             hovertemplate="%{customdata[0]}<br>%{z:.3f}%{customdata[1]}<extra></extra>",
             showscale=False,
             **_scale(top, signed, dark),
@@ -130,7 +130,7 @@ def head(
 
 def shared_top(*maps: ArrayLike) -> float:
     """End of a colour scale that holds for all of them: the largest absolute value, at least 0.01."""
-    tops = [float(np.nanmax(np.abs(np.asarray(one, dtype=np.float64)), initial=0.0)) for one in maps]
+    tops = [float(np.nanmax(np.abs(np.asarray(values, dtype=np.float64)), initial=0.0)) for values in maps]
     return max(0.01, *tops)
 
 
@@ -146,9 +146,9 @@ def _places(what: str, count: int, tokens: Sequence[str]) -> list[str]:
     names = [
         name
         for number in range(1, count + 1)
-        for name in [*(f"{plain(token)} ({at}, {what} {number})" for at, token in enumerate(tokens, 1)), *gap]
+        for name in [*(f"{plain(token)} ({index}, {what} {number})" for index, token in enumerate(tokens, 1)), *gap]
     ]
-    return [name or f"between {at}" for at, name in enumerate(names[:-GAP])]
+    return [name or f"between {index}" for index, name in enumerate(names[:-GAP])]
 
 
 def _scale(top: float, signed: bool, dark: bool) -> dict[str, object]:

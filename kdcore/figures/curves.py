@@ -75,25 +75,25 @@ def terms(
 
 def terms_figure(lines: Sequence[Line], kind: Kind, x: X = "step", log: bool = False, dark: bool = False) -> go.Figure:
     """The figure of `term_lines`."""
-    words = "Weighted loss term" if kind == "weighted" else "Raw loss term"
-    figure = frame(X_TITLES[x], words, dark=dark, height=330)
-    figure.add_traces([trace(one) for one in lines])
+    title = "Weighted loss term" if kind == "weighted" else "Raw loss term"
+    figure = frame(X_TITLES[x], title, dark=dark, height=330)
+    figure.add_traces([trace(line_) for line_ in lines])
     figure.update_layout(hovermode="x unified")
     _log(figure, log)
     return figure
 
 
 def term_lines(
-    found: Series, kind: Kind, *, smoothing: float = 0.0, log: bool = False, dark: bool = False
+    logged: Series, kind: Kind, *, smoothing: float = 0.0, log: bool = False, dark: bool = False
 ) -> list[Line]:
     """The lines of `terms`, drawn in this order."""
     none: NDArray[np.float64] = np.empty(0)
     drawn = [
-        (plain(name), palette.term_color(index, dark), "solid", found.get((kind, name), (none, none)))
-        for index, name in enumerate(term_names(found))
+        (plain(name), palette.term_color(index, dark), "solid", logged.get((kind, name), (none, none)))
+        for index, name in enumerate(term_names(logged))
     ]
     if kind == "weighted":
-        drawn.append(("sum", palette.teacher(dark).color, "dot", found.get(("loss", "loss"), (none, none))))
+        drawn.append(("sum", palette.teacher(dark).color, "dot", logged.get(("loss", "loss"), (none, none))))
     lines = []
     for name, color, dash, (xs, ys) in drawn:
         if smoothing:
@@ -103,9 +103,9 @@ def term_lines(
     return lines
 
 
-def term_names(found: Series) -> list[str]:
+def term_names(logged: Series) -> list[str]:
     """The loss terms of a run in the order they were logged; colours follow this order."""
-    return list(dict.fromkeys(name for kind, name in found if kind in ("raw", "weighted")))
+    return list(dict.fromkeys(name for kind, name in logged if kind in ("raw", "weighted")))
 
 
 def scores(
@@ -133,15 +133,15 @@ def scores(
         light, night, dash, marker = looks[index % len(looks)]
         xs, ys = curve(rows, "step")
         color = night if dark else light
-        figure.add_trace(trace(line(Look(split_words(str(split)), color, dash, marker=marker), xs, 100 * ys)))
+        figure.add_trace(trace(line(Look(split_title(str(split)), color, dash, marker=marker), xs, 100 * ys)))
     levels = [(100 * value, f"teacher {plain(name)}", palette.teacher(dark).color) for name, value in _items(teachers)]
     levels += [] if floor is None else [(100 * floor, "majority class", palette.FAMILIES["none"][dark])]
     known = [level for level, _, _ in levels] + list(100 * student["value"].dropna())
     close = 0.09 * (max(known) - min(known)) if known else 0.0
-    last, place = np.inf, 0
-    for level, words, color in sorted(levels, key=lambda one: -one[0]):
-        place = (place + 1) % len(_PLACES) if last - level < close else 0
-        _level(figure, level, f"{words}: {level:.1f}", color, _PLACES[place])
+    last, rank = np.inf, 0
+    for level, name, color in sorted(levels, key=lambda item: -item[0]):
+        rank = (rank + 1) % len(_PLACES) if last - level < close else 0
+        _level(figure, level, f"{name}: {level:.1f}", color, _PLACES[rank])
         last = level
     return figure
 
@@ -150,7 +150,7 @@ def _items(values: Mapping[str, float] | None) -> list[tuple[str, float]]:
     return list((values or {}).items())
 
 
-def split_words(split: str) -> str:
+def split_title(split: str) -> str:
     """A split's name for people."""
     return {"select": "select (kept from training rows)", "validation": "dev"}.get(split, plain(split))
 
@@ -174,18 +174,18 @@ def compare(
     legend changes no mean. On a logarithmic axis (log: values, log_x: progress) only what is above zero is drawn.
     """
     if log_x:
-        curves = [replace(one, x=one.x[one.x > 0], y=one.y[one.x > 0]) for one in curves]
+        curves = [replace(curve_, x=curve_.x[curve_.x > 0], y=curve_.y[curve_.x > 0]) for curve_ in curves]
     title = f"{y_title}, smoothing {smoothing:g}" if smoothing else y_title
     figure = frame(X_TITLES[x], title, dark=dark, height=440)
     groups: dict[str, list[Curve]] = {}
-    for one in curves:
-        groups.setdefault(one.group, []).append(one)
+    for curve_ in curves:
+        groups.setdefault(curve_.group, []).append(curve_)
     for members in groups.values():
         if band and len(members) >= MIN_BAND_SEEDS:
             _band(figure, members, smoothing, band, scale, log, dark)
         else:
-            for at, one in enumerate(sorted(members, key=lambda member: member.seed)):
-                _single(figure, one, smoothing, scale, log, dark, markers, at == 0, len(members))
+            for index, curve_ in enumerate(sorted(members, key=lambda member: member.seed)):
+                _single(figure, curve_, smoothing, scale, log, dark, markers, index == 0, len(members))
     figure.update_layout(hovermode="x unified" if len(figure.data) <= 8 else "closest")
     _log(figure, log)
     if log_x:
@@ -254,7 +254,7 @@ def _band(
 
 def _single(
     figure: go.Figure,
-    one: Curve,
+    curve_: Curve,
     smoothing: float,
     scale: float,
     log: bool,
@@ -263,11 +263,11 @@ def _single(
     first: bool,
     count: int,
 ) -> None:
-    look = palette.style(one.method, dark)
-    name = plain(one.label) + (f" (N={count}, each seed)" if count > 1 else f" (seed {one.seed})")
+    look = palette.style(curve_.method, dark)
+    name = plain(curve_.label) + (f" (N={count}, each seed)" if count > 1 else f" (seed {curve_.seed})")
     if smoothing:
-        faint = Look(name, palette.faded(look.color, 0.25), width=1, quiet=True, group=one.group)
-        figure.add_trace(trace(line(faint, *thin(one.x, scale * one.y), log)))
+        faint = Look(name, palette.faded(look.color, 0.25), width=1, quiet=True, group=curve_.group)
+        figure.add_trace(trace(line(faint, *thin(curve_.x, scale * curve_.y), log)))
     clear = Look(
         name,
         look.color,
@@ -275,10 +275,10 @@ def _single(
         look.width if count == 1 else look.width * 0.7,
         look.marker if markers else None,
         legend=first,
-        group=one.group,
-        hover=f"{plain(one.run)}<br>seed {one.seed}<br>%{{y:.3g}}",
+        group=curve_.group,
+        hover=f"{plain(curve_.run)}<br>seed {curve_.seed}<br>%{{y:.3g}}",
     )
-    figure.add_trace(trace(line(clear, *thin(one.x, scale * smooth(one.y, smoothing)), log)))
+    figure.add_trace(trace(line(clear, *thin(curve_.x, scale * smooth(curve_.y, smoothing)), log)))
 
 
 def line(look: Look, x: NDArray[np.float64], y: NDArray[np.float64], log: bool = False) -> Line:
@@ -293,12 +293,12 @@ def bare(look: Look) -> Line:
     return Line(look, np.empty(0), np.empty(0))
 
 
-def trace(one: Line) -> go.Scatter:
+def trace(line_: Line) -> go.Scatter:
     """The line as plotly draws it."""
-    look = one.look
+    look = line_.look
     return go.Scatter(
-        x=one.x,
-        y=one.y,
+        x=line_.x,
+        y=line_.y,
         name=look.name,
         mode="lines+markers" if look.markers else "lines",
         line={"color": look.color, "dash": look.dash, "width": look.width},
@@ -315,12 +315,12 @@ _PLACES = ("top left", "bottom left", "top right", "bottom right")
 """Where the words of lines that lie close together stand, so that none covers another."""
 
 
-def _level(figure: go.Figure, y: float, words: str, color: str, place: str) -> None:
+def _level(figure: go.Figure, y: float, name: str, color: str, position: str) -> None:
     figure.add_hline(
         y=y,
         line={"color": color, "width": 1, "dash": "dot"},
-        annotation={"text": words, "font": {"color": color, "size": 11}},
-        annotation_position=place,
+        annotation={"text": name, "font": {"color": color, "size": 11}},
+        annotation_position=position,
     )
 
 

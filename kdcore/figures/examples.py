@@ -50,7 +50,7 @@ def matrix(
             z=z,
             x=list(range(len(across))),
             y=list(range(len(down))),
-            text=_cell_words(z, fates),
+            text=_cell_texts(z, fates),
             texttemplate="%{text}" if z.size <= 200 else None,
             textfont={"size": 15},
             customdata=[[f"{row} · {column}" for column in across] for row in down],
@@ -79,7 +79,7 @@ def reliability(models: Sequence[tuple[str, str, Calibration]], dark: bool = Fal
         models: name, method ('teacher' for teachers) and calibration of each.
     """
     figure = frame("Confidence (%)", "Right answers (%)", dark=dark, height=420)
-    lowest = min((bin.low for *_, found in models for bin in found.bins if bin.rows), default=0.0)
+    lowest = min((bin.low for *_, calibration in models for bin in calibration.bins if bin.rows), default=0.0)
     figure.add_trace(
         go.Scatter(
             x=[100 * lowest, 100],
@@ -90,11 +90,11 @@ def reliability(models: Sequence[tuple[str, str, Calibration]], dark: bool = Fal
             showlegend=False,
         )
     )
-    for name, method, found in models:
+    for name, method, calibration in models:
         look = palette.teacher(dark) if method == "teacher" else palette.style(method, dark)
-        words = f"{plain(_short(name))}: ECE {100 * found.ece:.1f} %, Brier {found.brier:.3f}"
-        _bins(figure, [bin for bin in found.bins if bin.rows >= FEWEST_ROWS], look, words)
-        _bins(figure, [bin for bin in found.bins if 0 < bin.rows < FEWEST_ROWS], look)
+        label = f"{plain(_short(name))}: ECE {100 * calibration.ece:.1f} %, Brier {calibration.brier:.3f}"
+        _bins(figure, [bin for bin in calibration.bins if bin.rows >= FEWEST_ROWS], look, label)
+        _bins(figure, [bin for bin in calibration.bins if 0 < bin.rows < FEWEST_ROWS], look)
     figure.update_xaxes(range=[100 * lowest - 2, 102])
     figure.update_yaxes(range=[-3, 103])
     figure.update_layout(margin={"t": 60})
@@ -186,9 +186,9 @@ def probabilities(answers: pd.DataFrame, dark: bool = False) -> go.Figure:
     shown = _fewer(answers)
     figure = frame("Probability (%)", "", dark=dark, height=110 + 54 * len(shown))
     models = [plain(_short(name)) for name in shown.index]
-    for place, label in enumerate(shown.columns):
-        values = 100 * shown.iloc[:, place].to_numpy(dtype=np.float64)
-        color = palette.term_color(place, dark)
+    for index, label in enumerate(shown.columns):
+        values = 100 * shown.iloc[:, index].to_numpy(dtype=np.float64)
+        color = palette.term_color(index, dark)
         figure.add_trace(
             go.Bar(
                 x=values,
@@ -236,12 +236,12 @@ def scores(answers: pd.Series, dark: bool = False) -> go.Figure:
 
 def _names_above(figure: go.Figure, models: list[str], dark: bool) -> None:
     """Each name over its bar: beside it, long names would leave no room on a narrow screen."""
-    for place, name in enumerate(models):
+    for index, name in enumerate(models):
         figure.add_annotation(
             x=0,
             xref="paper",
             xanchor="left",
-            y=place - 0.27,
+            y=index - 0.27,
             yanchor="bottom",
             text=name,
             showarrow=False,
@@ -250,7 +250,7 @@ def _names_above(figure: go.Figure, models: list[str], dark: bool) -> None:
     figure.update_yaxes(showticklabels=False, range=[len(models) - 0.6, -0.7], showgrid=False, zeroline=False)
 
 
-def _cell_words(z: np.ndarray, fates: bool) -> list[list[str]]:
+def _cell_texts(z: np.ndarray, fates: bool) -> list[list[str]]:
     if not fates:
         return [[f"{count:,}" for count in row] for row in z]
     return [[f"<b>{z[row, column]:,}</b><br>{FATES[2 * row + column]}" for column in range(2)] for row in range(2)]
@@ -261,10 +261,10 @@ def _fewer(answers: pd.DataFrame) -> pd.DataFrame:
     if answers.shape[1] <= MOST_LABELS:
         return answers
     places = np.sort(np.argsort(-answers.max().to_numpy(), kind="stable")[: MOST_LABELS - 1])
-    kept = answers.iloc[:, places]
-    return kept.assign(**{"all others": 1.0 - kept.sum(axis=1)})
+    fewer = answers.iloc[:, places]
+    return fewer.assign(**{"all others": 1.0 - fewer.sum(axis=1)})
 
 
 def _short(name: object, longest: int = 40) -> str:
-    words = str(name)
-    return words if len(words) <= longest else f"{words[: longest - 1]}…"
+    short = str(name)
+    return short if len(short) <= longest else f"{short[: longest - 1]}…"

@@ -74,7 +74,7 @@ def shared_top(measure: str, *values: ArrayLike) -> float:
     """End of a colour scale that holds for all of these matrices."""
     if measure == "cka":
         return 1.0
-    return max([1e-9, *(float(np.nanmax(np.asarray(one, dtype=np.float64), initial=0.0)) for one in values)])
+    return max([1e-9, *(float(np.nanmax(np.asarray(matrix_, dtype=np.float64), initial=0.0)) for matrix_ in values)])
 
 
 def nearest(values: ArrayLike, measure: str) -> list[tuple[int, int, float]]:
@@ -90,7 +90,7 @@ def nearest(values: ArrayLike, measure: str) -> list[tuple[int, int, float]]:
     return out
 
 
-def map_words(layer_map: Mapping[int, int], matched: Sequence[str] = ()) -> str:
+def describe_map(layer_map: Mapping[int, int], matched: Sequence[str] = ()) -> str:
     """The layer map as a sentence."""
     if not layer_map:
         return "This method matches no layers: it reads the teacher's answers alone."
@@ -103,7 +103,7 @@ def map_figure(student_layers: int, teacher_layers: int, layer_map: Mapping[int,
     """The layer map as a picture: both stacks of layers from the embeddings (0) up, a line for each matched pair.
 
     The student stands left, the teacher right, both equally high, so that an evenly spread map has level lines.
-    Matched layers have a thick edge and a bold number: it can be read without colours. `map_words` says the same.
+    Matched layers have a thick edge and a bold number: it can be read without colours. `describe_map` says the same.
 
     Args:
         student_layers, teacher_layers: depths. layer_map: student layer -> teacher layer.

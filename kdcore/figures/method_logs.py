@@ -39,21 +39,21 @@ def draws(lines: Sequence[Line], dark: bool = False) -> go.Figure:
     return figure
 
 
-def draw_lines(found: Series, dark: bool = False) -> list[Line]:
+def draw_lines(logged: Series, dark: bool = False) -> list[Line]:
     """The lines of `draws`: for each teacher its chance and its share, in percent.
 
     Args:
-        found: what one run has logged; its notes are read.
+        logged: what one run has logged; its notes are read.
     """
-    names = [name.partition("/")[2] for kind, name in found if kind == NOTE and name.startswith(f"{DRAWS}/")]
+    names = [name.partition("/")[2] for kind, name in logged if kind == NOTE and name.startswith(f"{DRAWS}/")]
     lines = []
-    for place, name in enumerate(names):
-        color = palette.term_color(place, dark)
-        for family, words, width, dash in ((CHANCE, "chance", 1.0, "dot"), (DRAWS, "drawn", 2.5, _dash(place))):
-            if (NOTE, f"{family}/{name}") not in found:
+    for index, name in enumerate(names):
+        color = palette.term_color(index, dark)
+        for family, title, width, dash in ((CHANCE, "chance", 1.0, "dot"), (DRAWS, "drawn", 2.5, _dash(index))):
+            if (NOTE, f"{family}/{name}") not in logged:
                 continue
-            xs, ys = thin(*found[NOTE, f"{family}/{name}"])
-            label = f"{plain(name)}, {words}"
+            xs, ys = thin(*logged[NOTE, f"{family}/{name}"])
+            label = f"{plain(name)}, {title}"
             hover = f"{label} %{{y:.1f}}<extra></extra>"
             look = Look(label, color, dash, width, legend=family == DRAWS, group=name, hover=hover)
             lines.append(line(look, xs, 100 * ys))
@@ -71,29 +71,29 @@ def readings(lines: Sequence[Line], family: str, dark: bool = False) -> go.Figur
     return figure
 
 
-def reading_lines(found: Series, family: str, dark: bool = False) -> list[Line]:
+def reading_lines(logged: Series, family: str, dark: bool = False) -> list[Line]:
     """The lines of `readings`."""
-    names = families(name for kind, name in found if kind == NOTE).get(family, [])
+    names = families(name for kind, name in logged if kind == NOTE).get(family, [])
     return [
         line(
             Look(
                 plain(name.partition("/")[2] or name),
-                palette.term_color(place, dark),
-                _dash(place),
+                palette.term_color(index, dark),
+                _dash(index),
                 hover="%{y:.4g}",
             ),
-            *thin(*found[NOTE, name]),
+            *thin(*logged[NOTE, name]),
         )
-        for place, name in enumerate(names)
+        for index, name in enumerate(names)
     ]
 
 
-def _figure(words: str, lines: Sequence[Line], dark: bool) -> go.Figure:
-    figure = frame(X_TITLES["step"], words, dark=dark, height=300)
-    figure.add_traces([trace(one) for one in lines])
+def _figure(title: str, lines: Sequence[Line], dark: bool) -> go.Figure:
+    figure = frame(X_TITLES["step"], title, dark=dark, height=300)
+    figure.add_traces([trace(line_) for line_ in lines])
     figure.update_layout(hovermode="x unified")
     return figure
 
 
-def _dash(place: int) -> str:
-    return _DASHES[place % len(_DASHES)]
+def _dash(index: int) -> str:
+    return _DASHES[index % len(_DASHES)]

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from kdcore.figures import palette
 from kdcore.figures.template import INK, PAGE, QUIET, frame
-from kdcore.methods.docs import TENSOR_WORDS
+from kdcore.methods.docs import TENSOR_NAMES
 from kdcore.records import ALL_LAYERS, Needs, Want
 
 TOP, BOTTOM = -1, 0
@@ -40,15 +40,15 @@ def matches(needs: Needs, layer_map: Mapping[int, int], student: int, teacher: i
     Args:
         layer_map: student layer -> teacher layer. student, teacher: their depths.
     """
-    found: dict[tuple[int, int], list[str]] = {}
+    kinds: dict[tuple[int, int], list[str]] = {}
     for ours, theirs in _pairs_of_kinds(needs):
-        name = TENSOR_WORDS[ours] if ours == theirs else f"{TENSOR_WORDS[theirs]} → {TENSOR_WORDS[ours]}"
+        name = TENSOR_NAMES[ours] if ours == theirs else f"{TENSOR_NAMES[theirs]} → {TENSOR_NAMES[ours]}"
         mine = _levels(ours, needs.student, student, tuple(layer_map))
         its = _levels(theirs, needs.teacher, teacher, tuple(layer_map.values()))
-        for at, on in _paired(mine, its, layer_map):
-            found.setdefault((on, at), []).append(name)
-    order = sorted(found, key=lambda pair: (_height(pair[0], teacher), _height(pair[1], student)), reverse=True)
-    return [Match(on, at, tuple(found[on, at])) for on, at in order]
+        for layer, teacher_layer in _paired(mine, its, layer_map):
+            kinds.setdefault((teacher_layer, layer), []).append(name)
+    order = sorted(kinds, key=lambda pair: (_height(pair[0], teacher), _height(pair[1], student)), reverse=True)
+    return [Match(*pair, tuple(kinds[pair])) for pair in order]
 
 
 def picture(
@@ -73,16 +73,16 @@ def picture(
     pairs = matches(needs, layer_map, student, teacher)
     levels = 2 + max(student, teacher)
     figure = frame("teacher and student", "layers from the embeddings up", dark=dark, height=96 + round(30 * levels))
-    for at in range(min(teachers[1] - 1, 2) if asked else 0, 0, -1):
-        _behind(figure, teacher, at, optional=at >= teachers[0], dark=dark)
-    for side, words, depth, left, wanted in (
+    for number in range(min(teachers[1] - 1, 2) if asked else 0, 0, -1):
+        _behind(figure, teacher, number, optional=number >= teachers[0], dark=dark)
+    for side, name, depth, left, wanted in (
         ("teacher", names[0], teacher, _TEACHER, needs.teacher),
         ("student", names[1], student, _STUDENT, needs.student),
     ):
         touched = {getattr(pair, side) for pair in pairs}
         touched |= {level for kind in wanted for level in _levels(kind, wanted, depth, ())}
         _stack(figure, depth, left, touched, color, dark, faint=not wanted)
-        _title(figure, words, depth, left if side == "teacher" else left + _WIDTH, side == "teacher", dark)
+        _title(figure, name, depth, left if side == "teacher" else left + _WIDTH, side == "teacher", dark)
     _lines(figure, pairs, student, teacher, color, dark)
     if not asked:
         _note(figure, "no teacher is asked", (_TEACHER + _WIDTH + _STUDENT) / 2, _STEP, dark)
@@ -131,9 +131,9 @@ def _height(level: int, depth: int) -> float:
     return _STEP * (depth + 1 if level == TOP else level)
 
 
-def _behind(figure: go.Figure, depth: int, at: int, optional: bool, dark: bool) -> None:
+def _behind(figure: go.Figure, depth: int, number: int, optional: bool, dark: bool) -> None:
     """The outline of another teacher."""
-    shift = 0.28 * at
+    shift = 0.28 * number
     figure.add_shape(
         type="rect", x0=_TEACHER - shift, x1=_TEACHER + _WIDTH - shift, y0=-_BLOCK / 2 - shift,
         y1=_height(TOP, depth) + _BLOCK / 2 - shift, fillcolor=PAGE[dark], layer="below",
@@ -157,17 +157,17 @@ def _stack(figure: go.Figure, depth: int, left: float, touched: set[int], color:
                 type="rect", x0=left, x1=left + _WIDTH, y0=y - _BLOCK / 2, y1=y + _BLOCK / 2,
                 fillcolor=palette.faded(color, 0.16), line={"width": 0}, layer="below",
             )  # fmt: skip
-        words = {TOP: "classifier", BOTTOM: "embeddings"}.get(level, f"layer {level}")
+        label = {TOP: "classifier", BOTTOM: "embeddings"}.get(level, f"layer {level}")
         ink = INK[dark] if read else quiet
-        _note(figure, words, left + _WIDTH / 2, y, dark, color=ink, opacity=0.6 if faint else 1.0)
+        _note(figure, label, left + _WIDTH / 2, y, dark, color=ink, opacity=0.6 if faint else 1.0)
 
 
 def _lines(figure: go.Figure, pairs: list[Match], student: int, teacher: int, color: str, dark: bool) -> None:
     """One line a pair; what is compared is written once for pairs that compare the same."""
-    said: set[tuple[str, ...]] = set()
+    labelled: set[tuple[str, ...]] = set()
     for pair in pairs:
         start, end = _height(pair.teacher, teacher), _height(pair.student, student)
-        words = ", ".join(pair.kinds)
+        label = ", ".join(pair.kinds)
         xs, ys = [_TEACHER + _WIDTH, _STUDENT], [start, end]
         figure.add_trace(
             go.Scatter(
@@ -181,16 +181,16 @@ def _lines(figure: go.Figure, pairs: list[Match], student: int, teacher: int, co
                     "symbol": ["circle", "triangle-right"],
                     "line": {"width": 0},
                 },
-                name=f"{words}: teacher {_level(pair.teacher)} to student {_level(pair.student)}",
-                hovertemplate=f"{words}<br>teacher {_level(pair.teacher)} → student {_level(pair.student)}"
+                name=f"{label}: teacher {_level(pair.teacher)} to student {_level(pair.student)}",
+                hovertemplate=f"{label}<br>teacher {_level(pair.teacher)} → student {_level(pair.student)}"
                 "<extra></extra>",
             )
         )
-        if pair.kinds not in said:
-            said.add(pair.kinds)
+        if pair.kinds not in labelled:
+            labelled.add(pair.kinds)
             middle = (_TEACHER + _WIDTH + _STUDENT) / 2
             figure.add_annotation(
-                x=middle, y=(start + end) / 2, text=words.replace(", ", "<br>") if len(words) > 22 else words,
+                x=middle, y=(start + end) / 2, text=label.replace(", ", "<br>") if len(label) > 22 else label,
                 showarrow=False, font={"size": 12, "color": INK[dark]}, bgcolor=PAGE[dark], borderpad=2,
             )  # fmt: skip
 
@@ -204,15 +204,15 @@ def _count(teachers: tuple[int, int]) -> str:
     return f"{fewest} teachers" if fewest == most else f"{fewest} to {most} teachers"
 
 
-def _title(figure: go.Figure, words: str, depth: int, x: float, left: bool, dark: bool) -> None:
+def _title(figure: go.Figure, name: str, depth: int, x: float, left: bool, dark: bool) -> None:
     """Above a stack, flush with its outer edge."""
     figure.add_annotation(
         x=x, y=_height(TOP, depth) + _BLOCK / 2 + 0.55, xanchor="left" if left else "right", showarrow=False,
-        text=f"<b>{words}</b> · {depth} layer{'s' if depth > 1 else ''}", font={"size": 13, "color": INK[dark]},
+        text=f"<b>{name}</b> · {depth} layer{'s' if depth > 1 else ''}", font={"size": 13, "color": INK[dark]},
     )  # fmt: skip
 
 
-def _note(figure: go.Figure, words: str, x: float, y: float, dark: bool, color: str = "", opacity: float = 1.0) -> None:
+def _note(figure: go.Figure, text: str, x: float, y: float, dark: bool, color: str = "", opacity: float = 1.0) -> None:
     figure.add_annotation(
-        x=x, y=y, text=words, showarrow=False, opacity=opacity, font={"size": 12, "color": color or QUIET[dark]}
+        x=x, y=y, text=text, showarrow=False, opacity=opacity, font={"size": 12, "color": color or QUIET[dark]}
     )

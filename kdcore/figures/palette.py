@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from kdcore.methods.catalog import catalog, title_of
+
 
 @dataclass(frozen=True)
 class Style:
@@ -87,13 +89,13 @@ def style(method: str, dark: bool = False) -> Style:
 
     A method that is not installed (a run from elsewhere) is drawn in neutral grey under its own key.
     """
-    family, label, place = _identity(method)
+    family, label, rank = _identity(method)
     color = FAMILIES.get(family, _UNKNOWN)[dark]
     if family == "none":
         return Style(method, label, family, color, "dot", "x")
     start = list(FAMILIES).index(family) - 1 if family in FAMILIES else 5
-    dash = _DASHES[(start + place) % len(_DASHES)]
-    return Style(method, label, family, color, dash, _MARKERS[(start + place) % len(_MARKERS)])
+    dash = _DASHES[(start + rank) % len(_DASHES)]
+    return Style(method, label, family, color, dash, _MARKERS[(start + rank) % len(_MARKERS)])
 
 
 def term_color(index: int, dark: bool = False) -> str:
@@ -103,16 +105,15 @@ def term_color(index: int, dark: bool = False) -> str:
 
 def faded(color: str, opacity: float) -> str:
     """`#RRGGBB` as an rgba() string."""
-    red, green, blue = (int(color[at : at + 2], 16) for at in (1, 3, 5))
+    red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def _identity(method: str) -> tuple[str, str, int]:
     """Family, label and place among the methods of the family."""
-    from kdcore.methods import METHODS
-
-    if method not in METHODS:
-        return "unknown", method[:40], 0
-    family = METHODS[method].paper.family
-    siblings = [key for key, other in METHODS.items() if other.paper.family == family]
-    return family, METHODS[method].title, siblings.index(method)
+    methods = catalog()
+    if method not in methods:
+        return "unknown", title_of(method), 0
+    family = methods[method].family
+    siblings = [key for key, other in methods.items() if other.family == family]
+    return family, title_of(method), siblings.index(method)

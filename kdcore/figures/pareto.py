@@ -104,12 +104,13 @@ def _placed(known: pd.DataFrame, log: bool) -> pd.DataFrame:
     labels, sides = [""] * len(known), ["top center"] * len(known)
     named = (known["look"] == "lit") | ((known["kind"] == "teacher") & (known["look"] == "faint"))
     order = np.lexsort((cost, -known["quality"].to_numpy(np.float64), known["look"] != "lit"))
-    for at in order[named.to_numpy()[order]]:
+    for index in order[named.to_numpy()[order]]:
         for side in _SIDES:
-            box = _box(float(x[at]), float(y[at]), side, 6.2 * len(text[at]))
+            box = _box(float(x[index]), float(y[index]), side, 6.2 * len(text[index]))
             inside = box[0] >= -10 and box[2] <= _WIDTH + 10
-            if inside and not any(_overlap(box, other) for place, other in enumerate(taken) if place != at):
-                labels[at], sides[at] = text[at], side
+            others = (other for number, other in enumerate(taken) if number != index)
+            if inside and not any(_overlap(box, other) for other in others):
+                labels[index], sides[index] = text[index], side
                 taken.append(box)
                 break
     return known.assign(text=labels, side=sides)
@@ -131,8 +132,8 @@ def _box(x: float, y: float, side: str, width: float) -> tuple[float, float, flo
     return left, low, left + width, low + height
 
 
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(box: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
 def _short(known: pd.DataFrame) -> list[str]:
@@ -176,7 +177,7 @@ def _points(
             error_x=_whiskers(rows["cost_spread"], palette.faded(color, opacity)),
             error_y=_whiskers(rows["quality_spread"], palette.faded(color, opacity)),
             customdata=np.stack(
-                [rows["n"], rows["key"], [f"{share:.0%}" for share in rows["share"]], _busy_words(rows)], axis=1
+                [rows["n"], rows["key"], [f"{share:.0%}" for share in rows["share"]], _busy_notes(rows)], axis=1
             ).astype(object),
             hovertext=[plain(label) for label in rows["label"]],
             hovertemplate=f"<b>%{{hovertext}}</b><br>{number} · %{{y:.1f}}<br>N=%{{customdata[0]}} · on the front in "
@@ -190,7 +191,7 @@ def _whiskers(spread: pd.Series, color: str) -> dict[str, object]:
     return {"type": "data", "array": spread.where(spread > 0), "color": color, "thickness": 1, "width": 3}
 
 
-def _busy_words(rows: pd.DataFrame) -> list[str]:
+def _busy_notes(rows: pd.DataFrame) -> list[str]:
     return ["<br>taken on a busy machine" if busy else "" for busy in rows["busy"]]
 
 
@@ -240,12 +241,12 @@ def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, dark: b
         return
     top = float(teachers["quality"].max())
     lines = [(0.97, "bottom left"), (0.99, "top left")] if least is None else [(least / top, "bottom left")]
-    for share, place in lines:
+    for share, position in lines:
         figure.add_hline(
             y=share * top,
             line={"color": QUIET[dark], "width": 1, "dash": "dot" if least is None else "solid"},
             annotation={"text": f"{100 * share:.3g}% of the best teacher", "font": {"color": QUIET[dark], "size": 11}},
-            annotation_position=place,
+            annotation_position=position,
         )
 
 

@@ -47,7 +47,7 @@ def figure(first: Racer, second: Racer, y_title: str, dark: bool = False) -> go.
 
 def _looks(first: Racer, second: Racer, dark: bool) -> Sequence[palette.Style]:
     """Colour by method as everywhere; two runs of one method differ in dash and mark."""
-    looks = [palette.style(one.method, dark) for one in (first, second)]
+    looks = [palette.style(racer.method, dark) for racer in (first, second)]
     if looks[0].color == looks[1].color and looks[0].dash == looks[1].dash:
         twin = looks[1]
         looks[1] = palette.Style(twin.key, twin.label, twin.family, twin.color, "dot", "diamond-open", twin.width)
@@ -91,7 +91,7 @@ def _grow(
 
 def _loss_axis(values: Sequence[Floats]) -> dict[str, object]:
     """Logarithmic where one loss would lie flat on the floor under the other's."""
-    known = np.concatenate([one[np.isfinite(one)] for one in values])
+    known = np.concatenate([losses[np.isfinite(losses)] for losses in values])
     if len(known) and known.min() > 0 and known.max() / known.min() > MOST_RATIO:
         return {"type": "log", "range": _range([np.log10(known)]), "dtick": 1}
     return {"range": _range(values)}
@@ -99,7 +99,7 @@ def _loss_axis(values: Sequence[Floats]) -> dict[str, object]:
 
 def _range(values: Sequence[Floats]) -> list[float]:
     """Where an axis begins and ends, so that it stands still while the lines grow."""
-    known = np.concatenate([one[np.isfinite(one)] for one in values])
+    known = np.concatenate([scores[np.isfinite(scores)] for scores in values])
     if not len(known):
         return [0.0, 1.0]
     low, high = float(known.min()), float(known.max())

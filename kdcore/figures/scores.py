@@ -30,22 +30,22 @@ def dots(
     """
     groups = list(dict.fromkeys(rows["group"]))[::-1]
     figure = frame(title, "", dark=dark, height=130 + 44 * max(2, len(groups)))
-    for place, group in enumerate(groups):
+    for row, group in enumerate(groups):
         members = rows[rows["group"] == group]
-        _group(figure, members, place, scale, dark)
+        _group(figure, members, row, scale, dark)
     figure.update_yaxes(
         tickvals=list(range(len(groups))),
-        ticktext=[_words(rows[rows["group"] == group]) for group in groups],
+        ticktext=[_name(rows[rows["group"] == group]) for group in groups],
         range=[-0.6, len(groups) - 0.4],
         showgrid=False,
         zeroline=False,
     )
-    for value, words, color in (
+    for value, name, color in (
         (teacher, "best teacher", palette.teacher(dark).color),
         (floor, "majority class", palette.FAMILIES["none"][dark]),
     ):
         if value is not None and np.isfinite(value):
-            level(figure, scale * value, f"{words} {scale * value:.1f}", color, scale * rows["score"].to_numpy(float))
+            level(figure, scale * value, f"{name} {scale * value:.1f}", color, scale * rows["score"].to_numpy(float))
     if baseline:
         color = palette.FAMILIES["none"][dark]
         about = {"text": plain(baseline), "font": {"color": color, "size": 11}}
@@ -54,23 +54,23 @@ def dots(
     return figure
 
 
-def level(figure: go.Figure, x: float, words: str, color: str, shown: NDArray[np.float64]) -> None:
+def level(figure: go.Figure, x: float, name: str, color: str, values: NDArray[np.float64]) -> None:
     """A thin upright line at x. One that lies far from what is shown is only named at the edge, with an arrow: it would
     press everything else into a corner."""
-    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     reach = max(1.0, high - low)
-    about = {"text": words, "font": {"color": color, "size": 11}, "showarrow": False}
+    about = {"text": name, "font": {"color": color, "size": 11}, "showarrow": False}
     if low - reach <= x <= high + reach:
         line = {"color": color, "width": 1.5, "dash": "dot"}
         figure.add_vline(x=x, line=line, annotation=about, annotation_position="top")
         return
     above = x > high
-    about["text"] = f"{words} →" if above else f"← {words}"
+    about["text"] = f"{name} →" if above else f"← {name}"
     side = {"x": 1.0, "xanchor": "right"} if above else {"x": 0.0, "xanchor": "left"}
     figure.add_annotation(xref="paper", yref="paper", y=1.0, yanchor="bottom", **side, **about)
 
 
-def _group(figure: go.Figure, members: pd.DataFrame, place: int, scale: float, dark: bool) -> None:
+def _group(figure: go.Figure, members: pd.DataFrame, row: int, scale: float, dark: bool) -> None:
     look = palette.style(str(members["method"].iloc[0]), dark)
     values = scale * members["score"].to_numpy(dtype=np.float64)
     known = values[np.isfinite(values)]
@@ -78,7 +78,7 @@ def _group(figure: go.Figure, members: pd.DataFrame, place: int, scale: float, d
         figure.add_trace(
             go.Scatter(
                 x=[known.mean()],
-                y=[place],
+                y=[row],
                 mode="markers",
                 marker={
                     "symbol": "line-ns",
@@ -94,7 +94,7 @@ def _group(figure: go.Figure, members: pd.DataFrame, place: int, scale: float, d
     figure.add_trace(
         go.Scatter(
             x=values,
-            y=[place] * len(values),
+            y=[row] * len(values),
             mode="markers",
             marker={"symbol": look.marker, "size": 10, "color": look.color, "opacity": 0.85},
             name=look.label,
@@ -105,5 +105,5 @@ def _group(figure: go.Figure, members: pd.DataFrame, place: int, scale: float, d
     )
 
 
-def _words(members: pd.DataFrame) -> str:
+def _name(members: pd.DataFrame) -> str:
     return f"{plain(members['label'].iloc[0])} (N={len(members)})"

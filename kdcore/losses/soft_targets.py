@@ -47,7 +47,7 @@ def ensemble_targets(
         weights = [1 / len(teachers)] * len(teachers)
     shares = [math.log(weight) if weight else -math.inf for weight in weights]
     each = [F.log_softmax(full(teacher) / temperature, dim=-1) for teacher in teachers]
-    log_p = torch.stack([said + share for said, share in zip(each, shares, strict=True)]).logsumexp(0)
+    log_p = torch.stack([log_t + share for log_t, share in zip(each, shares, strict=True)]).logsumexp(0)
     log_q = F.log_softmax(full(student) / temperature, dim=-1)
     return temperature**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 

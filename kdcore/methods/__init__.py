@@ -1,70 +1,22 @@
-"""The methods that are there. Adding one is a file in this folder, an import here and a test."""
+"""The methods. Adding one is a file in this folder, its name in `catalog.MODULES` and a test.
+
+Importing this package loads no torch: the classes come with the first use of a name below. `catalog` lists the methods
+without them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from kdcore.errors import UserError
-from kdcore.methods.averaged_kd import WKD
-from kdcore.methods.base import Method, MethodConfig
-from kdcore.methods.distilbert import DistilBERT
-from kdcore.methods.fine_tune import FineTuneAlone
-from kdcore.methods.kd import KD
-from kdcore.methods.minilm import MiniLM
-from kdcore.methods.minilm_v2 import MiniLMv2
-from kdcore.methods.mlkd_bert import MLKDBERT
-from kdcore.methods.pea_kd import PeaKD
-from kdcore.methods.pkd import PKD
-from kdcore.methods.skd import SKD
-from kdcore.methods.takd import TAKD
-from kdcore.methods.tinybert import TinyBERT
-from kdcore.records import ModelSize
-
-METHODS: dict[str, type[Method]] = {
-    method.key: method
-    for method in (FineTuneAlone, KD, DistilBERT, PKD, SKD, PeaKD, MiniLM, MiniLMv2, MLKDBERT, TAKD, WKD, TinyBERT)
-}
+if TYPE_CHECKING:
+    from kdcore.methods.base import Method, MethodConfig
+    from kdcore.methods.registry import METHODS, find_method, matched_layers, resolve
 
 __all__ = ["METHODS", "Method", "MethodConfig", "find_method", "matched_layers", "resolve"]
 
 
-def find_method(key: str) -> type[Method]:
-    """The method of this key.
-
-    Raises:
-        UserError: no such method; the message lists the keys.
-    """
-    try:
-        return METHODS[key]
-    except KeyError:
-        raise UserError("method", f"no method {key[:60]!r}", f"choose one of {', '.join(METHODS)}") from None
-
-
-def resolve(key: str, options: dict[str, Any]) -> tuple[type[Method], MethodConfig]:
-    """The method and its checked settings.
-
-    Raises:
-        UserError: unknown method, unknown option, or a value out of bounds; the field is named.
-    """
-    method = find_method(key)
-    try:
-        return method, method.Config.model_validate(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "options"
-        known = ", ".join(method.Config.model_fields) or "none"
-        raise UserError(f"options.{field}", first["msg"], f"{method.title} has the options: {known}") from None
-
-
-def matched_layers(key: str, options: dict[str, Any], student: int, teacher: int) -> dict[int, int]:
-    """Student layer -> teacher layer, as the method maps a student of so many layers to a teacher; widths do not count.
-
-    Raises:
-        UserError: as `resolve`, or the map does not fit these depths.
-    """
-    method, config = resolve(key, options)
-    thin = ModelSize(layers=student, width=64, heads=4, intermediate=128)
-    return method.layer_map(config, thin, replace(thin, layers=teacher))
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("kdcore.methods.registry"), name)

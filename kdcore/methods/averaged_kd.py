@@ -24,14 +24,18 @@ class WKD(Method):
     weights  a_k >= 0, sum 1, fixed. equal: 1 / n. By the teachers' own scores: rank: r_k / (n (n + 1) / 2), r = n for
              the best, 1 for the worst, ties share their mean rank; softmax: softmax(score / spread)
     shapes   s, t_k: logits [batch, classes] (scores: [batch, 1]); y: [batch]
-    departs  No one paper owns this baseline. The paper named here distils ensembles of fine-tuned BERTs on GLUE; of it
-             the abstract and the caption of its second figure were read. It trains one student on all tasks, from
-             ensembles of the student's own size, and takes the mean of hard and soft loss: hard_label_weight 0.5. That
-             it averages probabilities, all teachers alike and at T = 1, is unverified. Weights by score are ours, and
-             so is the squared error for scores. SKDBERT compares with a WKD, weighted or averaged, of which only
-             accounts by others were read. The defaults here are those of our Stochastic KD, for this comparison: its
-             expected gradient is that of this loss where p(teacher) = a (sampling teacher-rank is weights rank), so
-             that the two differ in the noise of the draw alone. With several teachers our KD is weights equal.
+    departs
+      - sources: No one paper owns this baseline. The paper named here distils ensembles of fine-tuned BERTs on GLUE; of
+        it the abstract and the caption of its second figure were read.
+      - tasks, teachers: The paper trains one student on all tasks, from ensembles of the student's own size.
+      - hard_label_weight: The paper takes the mean of hard and soft loss: 0.5.
+      - weights: Weights by score are ours. That the paper averages probabilities, all teachers alike and at T = 1, is
+        unverified.
+      - scores: The squared error is ours.
+      - SKDBERT: It compares with a WKD, weighted or averaged, of which only accounts by others were read.
+      - defaults: They are those of our Stochastic KD, for this comparison: its expected gradient is that of this loss
+        where p(teacher) = a (sampling teacher-rank is weights rank), so that the two differ in the noise of the draw
+        alone. With several teachers our KD is weights equal.
     """
 
     key = "wkd"
@@ -66,8 +70,8 @@ class WKD(Method):
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, logits = self.config, step.student.logits
-        said = [step.teachers[name].logits for name in self.weights]
-        soft = ensemble_signal(logits, said, config.temperature, list(self.weights.values()), step.regression)
+        answers = [step.teachers[name].logits for name in self.weights]
+        soft = ensemble_signal(logits, answers, config.temperature, list(self.weights.values()), step.regression)
         hard = hard_labels(logits, step.batch.labels, step.regression)
         return {"soft": Term(soft, 1 - config.hard_label_weight), "hard": Term(hard, config.hard_label_weight)}
 

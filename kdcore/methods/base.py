@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
@@ -31,8 +30,9 @@ class Method(nn.Module):
 
     It is a module so that projections, policies and buffers travel with checkpoints, devices and optimisers; students
     and teachers are not its children. A subclass is read by people: its docstring holds the idea in one sentence, then
-    a block of `loss`, one line per term, `shapes`, and `departs` (how it differs from the paper, and how the paper's
-    weights convert to ours). The dashboard shows these words.
+    a block of `loss`, one line per term, `shapes`, and `departs`: a list of `- topic: text`, the topic a setting's name
+    where there is one (how it differs from the paper, and how the paper's weights convert to ours). `docs.read` takes
+    it apart for the dashboard. `catalog` reads key, title and paper from the text of the file: keep them literals.
     """
 
     key: ClassVar[str]
@@ -91,9 +91,17 @@ class Method(nn.Module):
     def stream(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """The batches to train on; an augmented stream yields new rows with negative ids (they bypass the cache).
 
-        Who gives back `batches` itself says that no words come but those of the training rows.
+        Where it brings words that the training rows do not hold, `alters_words` says so.
         """
         return batches
+
+    @property
+    def alters_words(self) -> bool:
+        """Whether `stream` brings words that the training rows do not hold; else only their words' vectors are trained.
+
+        Asked after `before_stage`.
+        """
+        return False
 
     def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:
         """Called when the stage's teachers are ready, and again where a resumed run goes on inside the stage."""
@@ -105,7 +113,7 @@ class Method(nn.Module):
         """Called with the stage's best scores on `select`."""
 
     def notes(self) -> dict[str, float]:
-        """Plottable read-outs that are no losses, such as how often each teacher was drawn."""
+        """Plottable read-outs that are not losses, such as how often each teacher was drawn."""
         return {}
 
     def history(self) -> dict[str, object]:
@@ -133,18 +141,7 @@ class Method(nn.Module):
         return 0.0
 
 
-def listed(value: Any) -> Any:
-    """`2,4`, typed in a form or on the command line, as the numbers (2, 4); anything else as it is.
-
-    For the validator of a setting that is a word or a list.
-    """
-    number = r"\d+(?:\.\d+)?"
-    if isinstance(value, str) and re.fullmatch(rf"\s*{number}(\s*[,\s]\s*{number})*\s*", value):
-        return tuple(float(found) if "." in found else int(found) for found in re.findall(number, value))
-    return value
-
-
-def answered(step: Step, tensor: Tensor) -> Tensor:
+def rows_for_teacher(step: Step, tensor: Tensor) -> Tensor:
     """The rows of a student's tensor [batch, ...] that the step's only teacher answers, in the teacher's order."""
     (rows,) = step.rows.values()
     return tensor if rows is None else tensor[rows]
@@ -154,16 +151,16 @@ def hard_and_soft(step: Step, alpha: float, temperature: float) -> dict[str, Ter
     """The two terms that most methods end with: gold labels at weight 1 - alpha, the only teacher's answer at alpha."""
     logits = step.student.logits
     hard = hard_labels(logits, step.batch.labels, step.regression)
-    soft = teacher_signal(answered(step, logits), step.teacher.logits, temperature, step.regression)
+    soft = teacher_signal(rows_for_teacher(step, logits), step.teacher.logits, temperature, step.regression)
     return {"hard": Term(hard, 1 - alpha), "soft": Term(soft, alpha)}
 
 
 def same_width(setup: Setup, why: str) -> None:
     """Raises UserError where a teacher's hidden size differs from the student's."""
-    for name, shape in setup.teachers.items():
-        if shape.width != setup.student.width:
+    for name, size in setup.teachers.items():
+        if size.width != setup.student.width:
             raise UserError(
                 "student.width",
-                f"{why}, but the student's width {setup.student.width} differs from {shape.width} of teacher {name}",
+                f"{why}, but the student's width {setup.student.width} differs from {size.width} of teacher {name}",
                 "give the student the teacher's width, or choose a method that projects",
             )

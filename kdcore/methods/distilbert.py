@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from kdcore.losses.hidden import cosine
 from kdcore.losses.precision import full
 from kdcore.losses.vocabulary import NOT_ASKED, hidden_words, soft_words
-from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft, same_width
+from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher, same_width
 from kdcore.models import masked_lm
 from kdcore.models.masked_lm import MaskedLM, WordHead
 from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
@@ -45,29 +45,37 @@ class DistilBERT(Method):
              differ, of h_s W + b, which u_s is made from too
     shapes   s, t: logits [batch, classes] (scores: [batch, 1]); h: [batch, tokens, width], equal widths (any, in
              states); u: [batch, tokens, vocabulary]; y: [batch]
-    departs  The paper distils while pre-training, on masked words of a large corpus. In the distil stage the task's
-             rows take the corpus' place, the logits are the task's, and the masked-language-model term is absent: the
-             hard labels stand where it stood. The authors' weights 5 (soft), 2 (masked words), 1 (cosine) are divided
-             by 7, which gives alpha 0.71 and cosine 0.14; T = 2 is theirs. They average the cosine over all valid
-             tokens of the batch, we average within a row first, so that a long row weighs no more than a short one. No
-             paper settings exist for this use, nor for scores. The paper's initial weights (every second layer of the
-             teacher) are a choice of the run, not of the method.
-             The masked stage comes first where `masked_lm` names a model. It has the paper's three terms, with 5, 2, 1
-             and T = 2 of the command that the authors published (the defaults of their script are others). The paper
-             prints the soft loss without T^2 and without its minus sign; their code has T^2 KL, and so have we. The
-             text is the task's own rows, pairs as pairs, for a share of the run's few steps, instead of English
-             Wikipedia and the Toronto BookCorpus for three epochs: no result of the paper is a target. The masked
-             language model stands for the paper's pretrained teacher; it is frozen, and the run's own teacher is not
-             asked in this stage. Each token is hidden with the same chance and is then [MASK], another token or itself,
-             in 80, 10 and 10 of 100 cases; the authors hide rarer words more often. They average over the batch's
-             tokens, we within a row first. The student's words come from a copy of that model's head, which learns,
-             over that model's table of words, which does not; theirs is tied to the student's own embeddings. W and b
-             for widths that differ are ours. One learning rate serves both stages; theirs is 5e-4, with up to 4,000
-             rows a step. The student keeps token types and pooler; this stage leaves its pooler and classifier as they
-             are. On `select` nothing is hidden: vocabulary and states judge the stage. The head is not exported. The
-             predicted cost counts neither the masked language model nor the scores over the vocabulary: with a model of
-             BERT-base's size, a step took 2.7 times the passes of its student (six layers of width 768, short rows, one
-             core).
+    departs
+      - corpus: The paper distils while pre-training, on masked words of a large corpus. In the distil stage the task's
+        rows take the corpus' place, the logits are the task's, and the masked-language-model term is absent: the hard
+        labels stand where it stood. No paper settings exist for this use, nor for scores.
+      - alpha, cosine_weight: The authors' weights 5 (soft), 2 (masked words), 1 (cosine) are divided by 7, which gives
+        alpha 0.71 and cosine 0.14.
+      - temperature: T = 2 is theirs.
+      - cosine: They average it over all valid tokens of the batch; we average within a row first, so that a long row
+        weighs no more than a short one.
+      - initial weights: The paper's (every second layer of the teacher) are a choice of the run, not of the method.
+      - masked_lm: Where it names a model, the masked stage comes first. That model stands for the paper's pretrained
+        teacher; it is frozen, and the run's own teacher is not asked in this stage.
+      - masked_share: The text is the task's own rows, pairs as pairs, for a share of the run's few steps, instead of
+        English Wikipedia and the Toronto BookCorpus for three epochs: no result of the paper is a target.
+      - masked_chance: Each token is hidden with the same chance and is then [MASK], another token or itself, in 80, 10
+        and 10 of 100 cases; the authors hide rarer words more often.
+      - vocabulary_weight, words_weight, states_weight: The masked stage has the paper's three terms, with 5, 2, 1 and T
+        = 2 of the command that the authors published (the defaults of their script are others). They average over the
+        batch's tokens, we within a row first.
+      - vocabulary: The paper prints the soft loss without T^2 and without its minus sign; their code has T^2 KL, and so
+        have we.
+      - word scores: The student's come from a copy of that model's head, which learns, over that model's table of
+        words, which does not; theirs are tied to the student's own embeddings. W and b for widths that differ are ours.
+        The head is not exported.
+      - learning rate: One serves both stages; theirs is 5e-4, with up to 4,000 rows a step.
+      - frozen parts: The student keeps token types and pooler; the masked stage leaves its pooler and classifier as
+        they are.
+      - select: Nothing is hidden there: vocabulary and states judge the masked stage.
+      - cost: The predicted cost counts neither the masked language model nor the scores over the vocabulary: with a
+        model of BERT-base's size, a step took 2.7 times the passes of its student (six layers of width 768, short rows,
+        one core).
     """
 
     key = "distilbert"
@@ -143,8 +151,8 @@ class DistilBERT(Method):
         config, student, teacher = self.config, step.student, step.teacher
         terms = hard_and_soft(step, config.alpha, config.temperature)
         if config.cosine_weight:
-            ours = answered(step, student.hidden[self._last_student()])
-            apart = cosine(ours, teacher.hidden[self._last_teacher()], answered(step, student.mask))
+            ours = rows_for_teacher(step, student.hidden[self._last_student()])
+            apart = cosine(ours, teacher.hidden[self._last_teacher()], rows_for_teacher(step, student.mask))
             terms["cosine"] = Term(apart, config.cosine_weight)
         return terms
 
@@ -162,6 +170,10 @@ class DistilBERT(Method):
             return batches
         model, numbered = self._model, enumerate(batches, start=self._steps)
         return (self._hidden(model, batch, number) for number, batch in numbered)
+
+    @property
+    def alters_words(self) -> bool:
+        return self._model is not None
 
     def _hidden(self, model: MaskedLM, batch: Batch, number: int) -> Batch:
         rng = np.random.default_rng((self.setup.seed, number))
@@ -197,9 +209,9 @@ class DistilBERT(Method):
     def _word_losses(self, ours: Tensor, theirs: Tensor, mask: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         """Soft and hard loss of each row, [rows]."""
         assert self._model is not None and self.head is not None
-        said = self.head(ours, self._model.table)
-        soft = soft_words(said, self._model.scores(theirs), mask, self.config.temperature)
-        return soft, hidden_words(said, words)
+        scores = self.head(ours, self._model.table)
+        soft = soft_words(scores, self._model.scores(theirs), mask, self.config.temperature)
+        return soft, hidden_words(scores, words)
 
     def after_step(self, step: Step) -> None:
         self._steps += self._model is not None

@@ -18,8 +18,10 @@ class FineTuneAlone(Method):
     hard     cross-entropy with the gold label, mean over rows; for scores: (s - y)^2
     shapes   s: logits [batch, classes] (scores: [batch, 1]); y: [batch]
     teachers none is asked; those of the run only give initial weights and something to compare the student with
-    departs  BERT's fine-tuning objective. Optimiser, schedule, epochs and initial weights are the run's, the same for
-             all compared methods, not the paper's. The squared error for scores is ours (unverified in the paper).
+    departs
+      - objective: That of BERT's fine-tuning; the squared error for scores is ours (unverified in the paper).
+      - training: Optimiser, schedule, epochs and initial weights are the run's, the same for all compared methods, not
+        the paper's.
     """
 
     key = "fine-tune"

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kdcore.losses.soft_targets import ensemble_targets, hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, answered
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
 from kdcore.records import Needs, Paper, Step, Term, want
 
 
@@ -19,14 +19,18 @@ class KD(Method):
     soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2
              several teachers: the mean of their probabilities at T (of their scores) stands for softmax(t / T)
     shapes   s, t: logits [batch, classes] (scores: [batch, 1]); y: [batch]
-    departs  The paper itself was not read again: this is the standard form, T^2 included, as several repositories have
-             it (unverified in the paper's own words). It gives no weights for BERT. Defaults come from the Patient KD
-             authors' vanilla KD, whose code divides the soft term by the number of classes C as well
-             (`reduction="mean"`): their alpha is our alpha / (alpha + C (1 - alpha)), so their 0.7 is our 0.54 and
-             their 0.5 our 0.33 for two classes. Their temperatures (5, 10, 20) hold as they are. The alpha of a loss
-             without T^2 is alpha / (alpha + T^2 (1 - alpha)) here. Soft cross-entropy, as others write it, differs from
-             this KL by the teacher's entropy only: the same gradient. Scores (STS-B) and the equal weights of several
-             teachers are ours; the paper defines neither for this use.
+    departs
+      - sources: The paper itself was not read again: this is the standard form, T^2 included, as several repositories
+        have it (unverified in the paper's own words). The paper gives no weights for BERT.
+      - alpha: The default comes from the Patient KD authors' vanilla KD, whose code divides the soft term by the number
+        of classes C as well (`reduction="mean"`): their alpha is our alpha / (alpha + C (1 - alpha)), so their 0.7 is
+        our 0.54 and their 0.5 our 0.33 for two classes. The alpha of a loss without T^2 is alpha / (alpha + T^2 (1 -
+        alpha)) here.
+      - temperature: The default comes from the same code; its temperatures (5, 10, 20) hold as they are.
+      - soft: Soft cross-entropy, as others write it, differs from this KL by the teacher's entropy only: the same
+        gradient.
+      - scores, several teachers: Scores (STS-B) and the equal weights of several teachers are ours; the paper defines
+        neither for this use.
     """
 
     key = "kd"
@@ -54,10 +58,10 @@ class KD(Method):
         return {"hard": Term(hard, 1 - self.config.alpha), "soft": Term(self._soft(step), self.config.alpha)}
 
     def _soft(self, step: Step) -> Tensor:
-        temperature = self.config.temperature
+        logits, temperature = step.student.logits, self.config.temperature
         teachers = [outputs.logits for outputs in step.teachers.values()]
         if len(teachers) == 1:
-            return teacher_signal(answered(step, step.student.logits), teachers[0], temperature, step.regression)
+            return teacher_signal(rows_for_teacher(step, logits), teachers[0], temperature, step.regression)
         if step.regression:
-            return teacher_signal(step.student.logits, torch.stack(teachers).mean(0), temperature, True)
-        return ensemble_targets(step.student.logits, teachers, temperature)
+            return teacher_signal(logits, torch.stack(teachers).mean(0), temperature, True)
+        return ensemble_targets(logits, teachers, temperature)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from kdcore.errors import UserError
 from kdcore.losses.relation import attention_divergence, merge_heads, token_relations
-from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft
+from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -20,16 +20,21 @@ class MiniLM(Method):
     soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2
     shapes   A, R: [batch, heads, tokens, tokens], equal numbers of heads, any widths; V: [batch, heads, tokens, head
              width]; s, t: logits [batch, classes] (scores: [batch, 1]); y: [batch]
-    departs  The paper distils a pretrained teacher on a large corpus for hundreds of thousands of steps, and only then
-             fine-tunes the student on each task. Here both happen on the task's rows: the teacher is the run's, as a
-             rule fine-tuned, and a share of the run's steps goes to attention and values. Figures of the paper are
-             therefore no target for this. Those two terms, weighted 1 and 1 as in the paper, give no gradient to
-             the last layer's output projection, feed-forward part and layer norms, nor to pooler and classifier: they
-             keep their initial weights until the second part, which trains the whole student. The paper's second part
-             is plain fine-tuning (alpha = 0); soft targets, with alpha and T of our KD, are ours, and so are scores
-             (STS-B). Attention is compared before dropout. The student's initial weights are a choice of the run; what
-             the paper started from is unverified. The teacher assistant that the paper puts between a teacher and a
-             far smaller student is not built in.
+    departs
+      - corpus: The paper distils a pretrained teacher on a large corpus for hundreds of thousands of steps, and only
+        then fine-tunes the student on each task. Here both happen on the task's rows, and the teacher is the run's, as
+        a rule fine-tuned. Figures of the paper are therefore no target for this.
+      - relation_share: A share of the run's steps goes to attention and values.
+      - value_weight: The two terms weigh 1 and 1, as in the paper.
+      - gradient: Attention and values give none to the last layer's output projection, feed-forward part and layer
+        norms, nor to pooler and classifier: they keep their initial weights until the second part, which trains the
+        whole student.
+      - alpha, temperature: The paper's second part is plain fine-tuning (alpha = 0); soft targets, with alpha and T of
+        our KD, are ours.
+      - scores: Scores (STS-B) are ours.
+      - dropout: Attention is compared before dropout.
+      - initial weights: The student's are a choice of the run; what the paper started from is unverified.
+      - teacher assistant: The one that the paper puts between a teacher and a far smaller student is not built in.
     """
 
     key = "minilm"
@@ -82,12 +87,12 @@ class MiniLM(Method):
 
     def relations(self, step: Step) -> dict[str, Term]:
         """The first part's terms; they leave the last layer's output, the pooler and the classifier as they are."""
-        student, teacher, mask = step.student, step.teacher, answered(step, step.student.mask)
-        attends = answered(step, student.attention[self.student_layer])
+        student, teacher, mask = step.student, step.teacher, rows_for_teacher(step, step.student.mask)
+        attends = rows_for_teacher(step, student.attention[self.student_layer])
         attention = attention_divergence(attends, teacher.attention[self.teacher_layer], mask)
         terms = {"attention": Term(attention)}
         if self.config.value_weight:
-            ours = answered(step, student.values[self.student_layer])
+            ours = rows_for_teacher(step, student.values[self.student_layer])
             theirs = teacher.values[self.teacher_layer]
             values = token_relations(merge_heads(ours), merge_heads(theirs), mask, heads=ours.shape[1])
             terms["values"] = Term(values, self.config.value_weight)
@@ -98,11 +103,11 @@ class MiniLM(Method):
 
 
 def _same_heads(setup: Setup) -> None:
-    for name, shape in setup.teachers.items():
-        if shape.heads != setup.student.heads:
+    for name, size in setup.teachers.items():
+        if size.heads != setup.student.heads:
             raise UserError(
                 "student.heads",
                 f"MiniLM compares attention head by head, but the student's {setup.student.heads} heads differ from "
-                f"{shape.heads} of teacher {name}",
-                f"give the student {shape.heads} heads, or choose MiniLMv2, which relates tokens without them",
+                f"{size.heads} of teacher {name}",
+                f"give the student {size.heads} heads, or choose MiniLMv2, which relates tokens without them",
             )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from kdcore.errors import UserError
 from kdcore.losses.relation import merge_heads, token_relations
-from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft
+from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 BLOCK = 16
@@ -28,18 +28,24 @@ class MiniLMv2(Method):
     soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2
     shapes   X: [batch, tokens, width], R: [batch, r, tokens, tokens], any widths that r divides, any numbers of heads;
              s, t: logits [batch, classes] (scores: [batch, 1]); y: [batch]
-    departs  Of the paper only the abstract was read; the relations follow an implementation by others. Its default
-             weights 1, 1, 1 are ours; the paper's are unverified. So are its relation heads, quoted as 48 for width 768
-             and 64 for 1024: `relation_heads` 0 takes as many, blocks of 16 of the teacher's width, or the next smaller
-             number that divides both widths. Teacher layers quoted for large teachers (21 of 24 for BERT, 19 for
-             RoBERTa) are unverified too; the default is the last. The paper distils a pretrained teacher on a large
-             corpus for hundreds of thousands of steps, and only then fine-tunes the student on each task. Here both
-             happen on the task's rows: the teacher is the run's, as a rule fine-tuned, and a share of the run's steps
-             goes to the relations. Figures of the paper are therefore no target for this. Relations give no gradient to
-             the last layer's output projection, feed-forward part and layer norms, nor to pooler and classifier: they
-             keep their initial weights until the second part, which trains the whole student. For the paper that
-             part is fine-tuning (alpha = 0); soft targets, with alpha and T of our KD, are ours, and so are scores
-             (STS-B). The student's initial weights are a choice of the run; the paper's are unverified.
+    departs
+      - sources: Of the paper only the abstract was read; the relations follow an implementation by others.
+      - query_weight, key_weight, value_weight: The defaults 1, 1, 1 are that implementation's; the paper's weights are
+        unverified.
+      - relation_heads: Quoted as 48 for width 768 and 64 for 1024, which is unverified: 0 takes as many, blocks of 16
+        of the teacher's width, or the next smaller number that divides both widths.
+      - teacher_layer: Those quoted for large teachers (21 of 24 for BERT, 19 for RoBERTa) are unverified; the default
+        is the last.
+      - corpus: The paper distils a pretrained teacher on a large corpus for hundreds of thousands of steps, and only
+        then fine-tunes the student on each task. Here both happen on the task's rows, and the teacher is the run's, as
+        a rule fine-tuned. Figures of the paper are therefore no target for this.
+      - relation_share: A share of the run's steps goes to the relations.
+      - gradient: Relations give none to the last layer's output projection, feed-forward part and layer norms, nor to
+        pooler and classifier: they keep their initial weights until the second part, which trains the whole student.
+      - alpha, temperature: For the paper the second part is fine-tuning (alpha = 0); soft targets, with alpha and T of
+        our KD, are ours.
+      - scores: Scores (STS-B) are ours.
+      - initial weights: The student's are a choice of the run; the paper's are unverified.
     """
 
     key = "minilm-v2"
@@ -117,9 +123,9 @@ class MiniLMv2(Method):
 
     def relations(self, step: Step) -> dict[str, Term]:
         """The first part's terms; they leave the last layer's output, the pooler and the classifier as they are."""
-        terms, mask = {}, answered(step, step.student.mask)
+        terms, mask = {}, rows_for_teacher(step, step.student.mask)
         for name, weight in self.weights.items():
-            ours = answered(step, getattr(step.student, name)[self.student_layer])
+            ours = rows_for_teacher(step, getattr(step.student, name)[self.student_layer])
             theirs = getattr(step.teacher, name)[self.teacher_layer]
             value = token_relations(merge_heads(ours), merge_heads(theirs), mask, self.heads)
             terms[name] = Term(value, weight)

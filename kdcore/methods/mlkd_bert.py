@@ -18,7 +18,7 @@ from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.relation import token_relations
 from kdcore.losses.soft_targets import teacher_signal
-from kdcore.methods.base import Method, MethodConfig, answered
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -38,28 +38,38 @@ class MLKDBERT(Method):
     soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2
     shapes   e, h, heads' outputs: [batch, tokens, width]; c: [batch, width]; W_m: [teacher's width, student's width];
              A divides both widths; s, t: logits [batch, classes] (scores: [batch, 1])
-    departs  The paper's text could not be read. A summary of it and a repository that its first author most likely
-             wrote (unverified) agree on the six terms, weight 1 each. Where they differ we follow the code, and the
-             summary's form is a setting: word embeddings as they are (embedding_norm off), one projection for all of
-             m = 1..M (projection shared), a contrast without the factor U = 0.07, 14 times heavier (contrast_scaled
-             off). Other weights convert so: the code averages its soft cross-entropy over the C classes too, which is
-             soft_weight 1 / C; 1 is the summary's. It masks no padding; here padded tokens relate to nothing and count
-             for nothing, so that a row's token terms do not depend on the batch's longest row. It normalises word
-             embeddings by the embedding layer's own LayerNorm, we without gain and bias. It leaves the teacher's
-             dropout on and skips a last batch that is not full; we do neither. Its attention term reads the heads'
-             outputs without the student's attention dropout, its classifier relu of the pooled output without dropout;
-             ours read what BERT computes. Its projections start from random weights, ours from the identity where
-             widths are equal. A is 12 in the code and the student's number of heads in the summary and here; what the
-             runs with 6 and 3 heads used is unverified. Spread is the paper's uniform map where the student's layers
-             divide the teacher's, and takes the nearest layers elsewhere, which is ours. Scores are a class where they
-             are exactly equal, as in the code. Gold labels enter through the contrast alone. The form for SQuAD is left
-             out. Students of the code start from the public general TinyBERT (4 layers of 312, feed-forward 1200, or 6
-             of 768; 12 heads), here a choice of the run. It trains with 32 rows at rate 5e-5, constant, then linear
-             with 10 % warm-up (we warm up in both stages), for 50 + 30 epochs on CoLA, 20 + 15 on MRPC, RTE and STS-B,
-             15 + 10 on SST-2, 10 + 10 on QNLI, 6 + 6 on MNLI and QQP: a share of 0.5 to 0.625 for representation. Its
-             logs show no gain from sample and contrast for 4 layers (GLUE dev mean 78.2 with them, 78.4 without), and
-             none from attention on CoLA, MNLI and MRPC; the paper's own tables, of results as of settings, are
-             unverified.
+    departs
+      - sources: The paper's text could not be read. A summary of it and a repository that its first author most likely
+        wrote (unverified) agree on the six terms, weight 1 each. Where they differ we follow the code, and the
+        summary's form is a setting. The paper's own tables, of results as of settings, are unverified.
+      - representation_share: The code trains 50 + 30 epochs on CoLA, 20 + 15 on MRPC, RTE and STS-B, 15 + 10 on SST-2,
+        10 + 10 on QNLI, 6 + 6 on MNLI and QQP: a share of 0.5 to 0.625 for representation.
+      - soft_weight: The code averages its soft cross-entropy over the C classes too, which is soft_weight 1 / C; 1 is
+        the summary's.
+      - contrast_scaled: The summary's contrast (off) lacks the factor U = 0.07, which makes it 14 times heavier.
+      - gold labels: They enter through the contrast alone. Scores are a class where they are exactly equal, as in the
+        code.
+      - layers: Spread is the paper's uniform map where the student's layers divide the teacher's, and takes the nearest
+        layers elsewhere, which is ours.
+      - splits: A is 12 in the code and the student's number of heads in the summary and here; what the runs with 6 and
+        3 heads used is unverified.
+      - projection: The summary (shared) has one for all of m = 1..M. The code's projections start from random weights,
+        ours from the identity where widths are equal.
+      - embedding_norm: The summary (off) takes word embeddings as they are. The code normalises them by the embedding
+        layer's own LayerNorm, we without gain and bias.
+      - padding: The code masks none; here padded tokens relate to nothing and count for nothing, so that a row's token
+        terms do not depend on the batch's longest row.
+      - dropout: The code leaves the teacher's on; we do not. Its attention term reads the heads' outputs without the
+        student's attention dropout, its classifier relu of the pooled output without dropout; ours read what BERT
+        computes.
+      - last batch: The code skips one that is not full; we do not.
+      - learning rate: The code trains with 32 rows at rate 5e-5, constant, then linear with 10 % warm-up; we warm up in
+        both stages.
+      - initial weights: Students of the code start from the public general TinyBERT (4 layers of 312, feed-forward
+        1200, or 6 of 768; 12 heads), here a choice of the run.
+      - results: The code's logs show no gain from sample and contrast for 4 layers (GLUE dev mean 78.2 with them, 78.4
+        without), and none from attention on CoLA, MNLI and MRPC.
+      - SQuAD: The form for it is left out.
     """
 
     key = "mlkd"
@@ -156,7 +166,7 @@ class MLKDBERT(Method):
 
     def representation_terms(self, step: Step) -> dict[str, Term]:
         """Terms of the representation stage; none of them reaches the pooler or the classifier."""
-        config, mask = self.config, answered(step, step.student.mask)
+        config, mask = self.config, rows_for_teacher(step, step.student.mask)
         terms = {}
         if config.embedding_weight:
             terms["embedding"] = Term(self._embedding(step, mask), config.embedding_weight)
@@ -168,7 +178,7 @@ class MLKDBERT(Method):
 
     def terms(self, step: Step) -> dict[str, Term]:
         """Terms of the prediction stage."""
-        config, ours, theirs = self.config, answered(step, step.student.logits), step.teacher.logits
+        config, ours, theirs = self.config, rows_for_teacher(step, step.student.logits), step.teacher.logits
         soft = teacher_signal(ours, theirs, config.temperature, step.regression)
         terms = {"soft": Term(soft, config.soft_weight)}
         if config.sample_weight:
@@ -206,7 +216,7 @@ class MLKDBERT(Method):
     # --- the terms --------------------------------------------------------------------------------------------------
 
     def _embedding(self, step: Step, mask: Tensor) -> Tensor:
-        ours, theirs = full(answered(step, step.student.embeddings)), full(step.teacher.embeddings)
+        ours, theirs = full(rows_for_teacher(step, step.student.embeddings)), full(step.teacher.embeddings)
         if self.config.embedding_norm:
             ours, theirs = F.layer_norm(ours, ours.shape[-1:]), F.layer_norm(theirs, theirs.shape[-1:])
         return token_relations(ours, theirs, mask, heads=1)
@@ -214,7 +224,7 @@ class MLKDBERT(Method):
     def _attention(self, step: Step, mask: Tensor) -> Tensor:
         ours, theirs = step.student.head_outputs, step.teacher.head_outputs
         layers = [
-            token_relations(answered(step, ours[m]), theirs[n], mask, self.splits)
+            token_relations(rows_for_teacher(step, ours[m]), theirs[n], mask, self.splits)
             for m, n in self._attention_map().items()
         ]
         return torch.stack(layers).sum()
@@ -222,19 +232,19 @@ class MLKDBERT(Method):
     def _hidden(self, step: Step, mask: Tensor) -> Tensor:
         layers = []
         for m, n in self.map.items():
-            ours = self._projected(m, answered(step, step.student.hidden[m]))
+            ours = self._projected(m, rows_for_teacher(step, step.student.hidden[m]))
             layers.append(token_mse(ours, step.teacher.hidden[n], mask))
         return torch.stack(layers).sum()
 
     def _contrast(self, step: Step) -> Tensor:
         ours, theirs = self._last_cls(step)
-        labels = answered(step, step.batch.labels)
+        labels = rows_for_teacher(step, step.batch.labels)
         projected = self._projected(self.setup.student.layers, ours)
         return supervised_contrast(projected, theirs, labels, self.config.contrast_temperature)
 
     def _last_cls(self, step: Step) -> tuple[Tensor, Tensor]:
         """The [CLS] states of both models' last layers, [batch, width] each."""
-        ours = answered(step, step.student.cls[self.setup.student.layers])
+        ours = rows_for_teacher(step, step.student.cls[self.setup.student.layers])
         return ours, step.teacher.cls[self.teacher.layers]
 
     def _attention_map(self) -> dict[int, int]:

@@ -12,10 +12,11 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from kdcore import layer_map
+from kdcore.fields import parse_list
 from kdcore.losses.hidden import patience
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import entropy, hard_labels
-from kdcore.methods.base import Build, Method, MethodConfig, answered, hard_and_soft, listed, same_width
+from kdcore.methods.base import Build, Method, MethodConfig, hard_and_soft, rows_for_teacher, same_width
 from kdcore.models.shared_layers import run_again
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
@@ -45,19 +46,23 @@ class PeaKD(Method):
     student  SPS: layers 1..k, then again with query and key weights (and biases) exchanged: depth e = 2k. From k = 4 on
              only the upper half runs again (6 layers give 9). Tied: no parameter is added
     shapes   s, t: logits [batch, classes] (scores: [batch, 1]); c: [batch, width], equal widths; head: width -> 4
-    departs  Structure, labels, thresholds and layers follow the authors' code; of the paper only its abstract and the
-             start of its method section could be read, so its own grids are unverified. Two of their repositories
-             divide the soft term by the number of classes C, the third does not: alpha 0.7, T 10 and beta 100 are
-             theirs, without that division (with it, alpha 0.7 would be 0.54 here for two classes). k = 4 and 5 are
-             ours; so is pairing by common depths, which gives their table for 1, 2, 3 and 6 layers, and the nearest
-             layers where e and N have no common divisor. They fix t1 and t2 per task (RTE, MRPC, SST-2, QNLI, CoLA);
-             one of their descriptions says medians over right and over wrong answers, which other tasks get here; a
-             teacher that is never wrong has no median, and t2 is then t1. They choose the PTP weights by the loss on
-             the dev set, we by the loss on `select`, rows kept aside from training. PTP takes 4 epochs and the final
-             stage 6; both share the run's steps here, 0.4 and 0.6. The PTP head reads the pooled output without
-             dropout. Scores have no right and wrong: there PTP is left out, which is ours. The gain is in memory, not
-             in time: the student is as fast as one of depth e, and its export is a plain BERT of e layers with the
-             tied weights written twice.
+    departs
+      - sources: Structure, labels, thresholds and layers follow the authors' code; of the paper only its abstract and
+        the start of its method section could be read, so its own grids are unverified.
+      - alpha, beta, temperature: Two of their repositories divide the soft term by the number of classes C, the third
+        does not: alpha 0.7, T 10 and beta 100 are theirs, without that division (with it, alpha 0.7 would be 0.54 here
+        for two classes).
+      - layers: k = 4 and 5 are ours; so is pairing by common depths, which gives their table for 1, 2, 3 and 6 layers,
+        and the nearest layers where e and N have no common divisor.
+      - thresholds: They fix t1 and t2 per task (RTE, MRPC, SST-2, QNLI, CoLA); one of their descriptions says medians
+        over right and over wrong answers, which other tasks get here. A teacher that is never wrong has no median, and
+        t2 is then t1.
+      - ptp: They choose the PTP weights by the loss on the dev set, we by the loss on `select`, rows kept aside from
+        training. The PTP head reads the pooled output without dropout. Scores have no right and wrong: there PTP is
+        left out, which is ours.
+      - ptp_share: PTP takes 4 epochs and the final stage 6; both share the run's steps here, 0.4 and 0.6.
+      - sharing: The gain is in memory, not in time: the student is as fast as one of depth e, and its export is a plain
+        BERT of e layers with the tied weights written twice.
     """
 
     key = "pea-kd"
@@ -89,7 +94,7 @@ class PeaKD(Method):
         temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
         beta: float = Field(100.0, ge=0, le=1e5, description="weight of the [CLS] states; 0: plain KD at the end")
 
-        _as_list = field_validator("thresholds", mode="before")(listed)
+        _as_list = field_validator("thresholds", mode="before")(parse_list)
 
     config: Config
 
@@ -149,15 +154,15 @@ class PeaKD(Method):
         self._shares = (counts / counts.sum()).tolist()
 
     def ptp_terms(self, step: Step) -> dict[str, Term]:
-        labels = ptp_labels(step.teacher.logits, answered(step, step.batch.labels), *self._thresholds)
-        guess = self.head(full(answered(step, step.student.pooled)))
+        labels = ptp_labels(step.teacher.logits, rows_for_teacher(step, step.batch.labels), *self._thresholds)
+        guess = self.head(full(rows_for_teacher(step, step.student.pooled)))
         return {"ptp": Term(hard_labels(guess, labels, regression=False))}
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, student, teacher = self.config, step.student, step.teacher
         terms = hard_and_soft(step, config.alpha, config.temperature)
         if self.map:
-            ours = [answered(step, student.cls[j]) for j in self.map]
+            ours = [rows_for_teacher(step, student.cls[j]) for j in self.map]
             theirs = [teacher.cls[n] for n in self.map.values()]
             terms["patience"] = Term(patience(ours, theirs, normalise=True), config.beta)
         return terms

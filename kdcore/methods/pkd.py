@@ -9,8 +9,9 @@ from torch import Tensor
 
 from kdcore import layer_map
 from kdcore.errors import UserError
+from kdcore.fields import parse_list
 from kdcore.losses.hidden import patience, token_patience
-from kdcore.methods.base import Method, MethodConfig, answered, hard_and_soft, listed, same_width
+from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher, same_width
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -25,18 +26,23 @@ class PKD(Method):
              tokens=all: the same for the state of every token, mean over a row's valid tokens first
     shapes   s, t: logits [batch, classes] (scores: [batch, 1]); c: [batch, width] (tokens=all: [batch, tokens, width]),
              equal widths; y: [batch]
-    departs  Loss and layers follow the authors' code. Of the paper only accounts by others were read, and both of
-             these are unverified: no T^2, so that its alpha is alpha / (alpha + T^2 (1 - alpha)) here, and a patience
-             term that is summed, so that its beta counts (k - 1) width times as much as ours.
-             The code's soft term is C times smaller (`reduction="mean"` over C classes). Its settings convert to
-             alpha' = alpha / (alpha + C (1 - alpha)), beta' = beta (1 - alpha') / (1 - alpha), T unchanged: its preset
-             for RTE (alpha 0.7, beta 500, T 10) is 0.54, 770, 10 here; its grid is alpha 0.2 to 0.7, beta 10 to 1000,
-             T 5 to 20. Its beta is for width 768; width d needs beta d / 768 for the same pull on each state.
-             Where N / k is not whole, Skip takes the nearest whole layer; the paper's depths divide. Which mapping the
-             paper's 3-layer students used is unverified. Normalising is a switch, since the authors' best runs on
-             MNLI, QNLI and QQP do without. Patience on all tokens is ours, and so are scores (STS-B). The authors'
-             student starts from the first layers of pretrained BERT, which here is a choice of the run; they read rows
-             in file order, we shuffle.
+    departs
+      - sources: Loss and layers follow the authors' code. Of the paper only accounts by others were read, and both of
+        these are unverified: no T^2, so that its alpha is alpha / (alpha + T^2 (1 - alpha)) here, and a patience term
+        that is summed, so that its beta counts (k - 1) width times as much as ours.
+      - alpha, beta, temperature: The code's soft term is C times smaller (`reduction="mean"` over C classes). Its
+        settings convert to alpha' = alpha / (alpha + C (1 - alpha)), beta' = beta (1 - alpha') / (1 - alpha), T
+        unchanged: its preset for RTE (alpha 0.7, beta 500, T 10) is 0.54, 770, 10 here; its grid is alpha 0.2 to 0.7,
+        beta 10 to 1000, T 5 to 20.
+      - beta: The code's is for width 768; width d needs beta d / 768 for the same pull on each state.
+      - layers: Where N / k is not whole, Skip takes the nearest whole layer; the paper's depths divide. Which mapping
+        the paper's 3-layer students used is unverified.
+      - normalise: A switch, since the authors' best runs on MNLI, QNLI and QQP do without.
+      - tokens: Patience on all tokens is ours.
+      - scores: Scores (STS-B) are ours.
+      - initial weights: The authors' student starts from the first layers of pretrained BERT, which here is a choice of
+        the run.
+      - order of rows: They read rows in file order; we shuffle.
     """
 
     key = "pkd"
@@ -62,7 +68,7 @@ class PKD(Method):
         normalise: bool = Field(True, description="scale each state to length 1 before comparing")
         tokens: Literal["cls", "all"] = Field("cls", description="whose states are compared: [CLS], or every token's")
 
-        _as_list = field_validator("layers", mode="before")(listed)
+        _as_list = field_validator("layers", mode="before")(parse_list)
 
     config: Config
 
@@ -114,10 +120,10 @@ class PKD(Method):
 
     def _patience(self, step: Step) -> Tensor:
         ours, theirs = getattr(step.student, self._states), getattr(step.teacher, self._states)
-        ours, theirs = [answered(step, ours[j]) for j in self.map], [theirs[n] for n in self.map.values()]
+        ours, theirs = [rows_for_teacher(step, ours[j]) for j in self.map], [theirs[n] for n in self.map.values()]
         if self.config.tokens == "cls":
             return patience(ours, theirs, self.config.normalise)
-        return token_patience(ours, theirs, answered(step, step.student.mask), self.config.normalise)
+        return token_patience(ours, theirs, rows_for_teacher(step, step.student.mask), self.config.normalise)
 
 
 def _explicit(layers: tuple[int, ...], student: int, teacher: int) -> dict[int, int]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, answered
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
 from kdcore.methods.teacher_weights import by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
 
@@ -29,16 +29,23 @@ class SKD(Method):
              rank -> p: r_k / (n (n + 1) / 2), r = n for the best, 1 for the worst, ties share their mean rank;
              or softmax(score / spread)
     shapes   s, t: logits [batch, classes] (scores: [batch, 1]); y: [batch]
-    departs  No code was published and only parts of the paper could be read. That there are three distributions, and
-             that a better teacher (or teacher of a better student) is drawn more often, is the paper's; the formula
-             from rank to p is ours. Also unverified, and ours: T = 1 (TinyBERT's, which the paper says it follows), no
-             hard labels, squared error for scores. Unverified, and left to the run: the student's rate, batch and
-             epochs, and the paper's full ensemble. Its soft cross-entropy has the gradient of our KL at T = 1. Ranks
-             are decided on `select`, rows kept aside from training, where the paper uses the dev set; a student starts
-             from the run's initial weights, where the paper starts from the general TinyBERT (its 4-layer student:
-             unverified). TinyBERT's augmentation, which the paper adds as an option, is not built in. Pilots cost n
-             trainings more, shown before start. AutoSKDBERT, which learns the distribution instead of fixing it, is
-             deliberately not built: only its abstract could be read.
+    departs
+      - sources: No code was published and only parts of the paper could be read.
+      - sampling: That there are three distributions, and that a better teacher (or teacher of a better student) is
+        drawn more often, is the paper's.
+      - mapping: The formula from rank to p is ours.
+      - temperature: T = 1 is ours and unverified (it is TinyBERT's, which the paper says it follows). At T = 1 the
+        paper's soft cross-entropy has the gradient of our KL.
+      - hard_label_weight: No hard labels by default, which is ours and unverified.
+      - scores: The squared error is ours and unverified.
+      - training: The student's rate, batch and epochs and the paper's full ensemble are unverified and left to the run.
+      - ranks: They are decided on `select`, rows kept aside from training, where the paper uses the dev set.
+      - initial weights: A student starts from the run's, where the paper starts from the general TinyBERT (its 4-layer
+        student: unverified).
+      - augmentation: TinyBERT's, which the paper adds as an option, is not built in.
+      - pilots: They cost n trainings more, shown before start.
+      - AutoSKDBERT: It learns the distribution instead of fixing it, and is deliberately not built: only its abstract
+        could be read.
     """
 
     key = "skd"
@@ -99,7 +106,7 @@ class SKD(Method):
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, logits = self.config, step.student.logits
-        soft = teacher_signal(answered(step, logits), step.teacher.logits, config.temperature, step.regression)
+        soft = teacher_signal(rows_for_teacher(step, logits), step.teacher.logits, config.temperature, step.regression)
         hard = hard_labels(logits, step.batch.labels, step.regression)
         return {"soft": Term(soft, 1 - config.hard_label_weight), "hard": Term(hard, config.hard_label_weight)}
 

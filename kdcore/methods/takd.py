@@ -7,7 +7,7 @@ from torch import nn
 
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Build, Method, MethodConfig, answered
+from kdcore.methods.base import Build, Method, MethodConfig, rows_for_teacher
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
 
 STUDENT, FINAL = "student", "distil"
@@ -23,16 +23,21 @@ class TAKD(Method):
     chain    n assistants between a teacher of N layers and a student of M: assistant i has N - i (N - M) / (n + 1)
              layers, rounded, halves up; each trains as many steps as the student, then is frozen, without dropout
     shapes   s, t: logits [batch, classes] (scores: [batch, 1]); y: [batch]
-    departs  The paper is about images (CIFAR, ImageNet); of it the abstract and the authors' code were read. BERT and
-             scores (STS-B) are ours. The code's soft term is C times smaller (`reduction="mean"` over C classes): its
-             lambda is our alpha = lambda / (lambda + C (1 - lambda)), so 0.5 there is 0.33 here for two classes; T is
-             the same. It searches lambda (0.05 to 1) and T (1 to 20) anew for each model of the chain; here all share
-             them, and the defaults are those of our KD, so that the two differ in the assistants alone. Which size an
-             assistant should have is a question of the paper, whose answer could not be read: evenly spaced depths are
-             ours, and so is that it has the student's width (a narrow student gets narrow assistants) and starts from
-             where the student's weights come from. It teaches with its last weights, where the code takes those with
-             the best score on the rows that it also reports. SKDBERT compares with a TAKD of its own, a chain of
-             finished teachers whose weakest teaches last; of it only accounts by others were read, and it is not this.
+    departs
+      - sources: The paper is about images (CIFAR, ImageNet); of it the abstract and the authors' code were read. BERT
+        and scores (STS-B) are ours.
+      - assistants: Which size an assistant should have is a question of the paper, whose answer could not be read:
+        evenly spaced depths are ours, and so is that it has the student's width (a narrow student gets narrow
+        assistants) and starts from where the student's weights come from.
+      - alpha: The code's soft term is C times smaller (`reduction="mean"` over C classes): its lambda is our alpha =
+        lambda / (lambda + C (1 - lambda)), so 0.5 there is 0.33 here for two classes.
+      - temperature: T is the same in the code.
+      - alpha, temperature: The code searches lambda (0.05 to 1) and T (1 to 20) anew for each model of the chain; here
+        all share them, and the defaults are those of our KD, so that the two differ in the assistants alone.
+      - weights that teach: An assistant's last ones, where the code takes those with the best score on the rows that it
+        also reports.
+      - SKDBERT: It compares with a TAKD of its own, a chain of finished teachers whose weakest teaches last; of it only
+        accounts by others were read, and it is not this.
     """
 
     key = "takd"
@@ -92,7 +97,7 @@ class TAKD(Method):
         config = self.config
         learner, before = self._chain[step.stage]
         logits = step.students[learner].logits
-        ours = logits if before else answered(step, logits)
+        ours = logits if before else rows_for_teacher(step, logits)
         theirs = step.students[before].logits if before else step.teacher.logits
         hard = hard_labels(logits, step.batch.labels, step.regression)
         soft = teacher_signal(ours, theirs, config.temperature, step.regression)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from kdcore import layer_map
 from kdcore.errors import UserError
+from kdcore.fields import parse_list
 from kdcore.losses.attention import score_mse
 from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, answered, listed
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
 from kdcore.models import masked_lm
 from kdcore.models.word_neighbours import WordNeighbours
 from kdcore.models.word_proposals import WordProposals
@@ -41,34 +42,42 @@ class TinyBERT(Method):
     layers   g(m) = m N / M, or the nearest layer (spread); m + N - M (last, the paper's top); m (first, its bottom)
     shapes   H: [batch, tokens, width], any widths; Z: [batch, heads, tokens, tokens], equal numbers of heads; s, t:
              logits [batch, classes] (scores: [batch, 1]); y: [batch]
-    departs  The paper's student is first distilled on a large corpus, from the teacher before fine-tuning; here it
-             starts from the run's initial weights, so the paper's figures are no target: without that part the authors
-             lose 3 points on average, without augmentation 7. They take 20 epochs for the intermediate stage (5 to 50
-             by task) and 3 for the other, an intermediate_share of 0.87; here both share the run's steps, and 0.87 of a
-             few epochs would leave too little to train the classifier, so each gets half. Their rate is 5e-5, then 1e-5
-             to 3e-5; here one rate serves both, and warms up in both. Where N / M is not whole the paper has no map;
-             the nearest layers are ours. Their code takes means over padding too: of a row of n tokens padded to L, its
-             attention term is (n / L)^2 times ours, and more where padded tokens look at real ones; states of padding,
-             which it compares as well, have no conversion; without padding both agree. It has one W and b for the
-             embedding and all layers, also where widths are equal, which is our default; the paper writes one W for the
-             embedding and one for the layers. W starts as the identity where widths are equal, else at random so that
-             states keep their scale; how theirs starts is unverified. Its soft cross-entropy is divided by the number
-             of classes C, so that ours has C times its gradient; T = 1 is the paper's. For scores it learns the gold
-             score, which is our default too. Its scripts leave the teacher's dropout on, and its classifier reads relu
-             of the pooled output; ours do not.
-             Augmentation is off by default. In the paper a masked language model, or GloVe for words of several pieces,
-             proposes words. `word-neighbours` needs neither and is not the paper's way: words are the nearest in the
-             teacher's own table of word embeddings, whatever the sentence, and only for words of one piece. `masked-lm`
-             asks the model that `masked_lm` names: each word of one piece is masked by itself, in the whole row, pairs
-             as pairs, and the K most probable tokens that begin a word are proposed, the word itself perhaps among
-             them. The authors' code has the unmasked sentence follow the masked one, and drops other pieces from the K.
-             In GloVe's place stands that model's table, at the mean of the word's pieces. One pass of a row for each of
-             its words takes long: it is done when the row is first altered, and not in the predicted cost. The stop
-             list is ours; both sentences of a pair change at once. The paper adds 20 altered copies of each row. Here
-             all methods take the same steps, so altered batches stand in the place of originals, one for one by
-             default, and a row may come altered in one epoch and as it is in another. p and K are the paper's. Altered
-             rows bypass the teacher cache, which costs time. Their gold labels may be wrong and are never used: as in
-             the paper, the predict stage sees no altered rows where it learns gold scores.
+    departs
+      - corpus: The paper's student is first distilled on a large corpus, from the teacher before fine-tuning; here it
+        starts from the run's initial weights, so the paper's figures are no target: without that part the authors lose
+        3 points on average, without augmentation 7.
+      - intermediate_share: They take 20 epochs for the intermediate stage (5 to 50 by task) and 3 for the other, a
+        share of 0.87; here both share the run's steps, and 0.87 of a few epochs would leave too little to train the
+        classifier, so each gets half.
+      - learning rate: Theirs is 5e-5, then 1e-5 to 3e-5; here one rate serves both stages, and warms up in both.
+      - layers: Where N / M is not whole the paper has no map; the nearest layers are ours.
+      - projection: Their code has one W and b for the embedding and all layers, also where widths are equal, which is
+        our default; the paper writes one W for the embedding and one for the layers. W starts as the identity where
+        widths are equal, else at random so that states keep their scale; how theirs starts is unverified.
+      - padding: Their code takes means over padding too: of a row of n tokens padded to L, its attention term is (n /
+        L)^2 times ours, and more where padded tokens look at real ones; states of padding, which it compares as well,
+        have no conversion. Without padding both agree.
+      - soft: Their soft cross-entropy is divided by the number of classes C, so that ours has C times its gradient.
+      - temperature: T = 1 is the paper's.
+      - score_target: For scores their code learns the gold score, which is our default too.
+      - dropout: Their scripts leave the teacher's on; ours do not.
+      - classifier: Theirs reads relu of the pooled output; ours does not.
+      - augment: Off by default. In the paper a masked language model, or GloVe for words of several pieces, proposes
+        words. `word-neighbours` needs neither and is not the paper's way: words are the nearest in the teacher's own
+        table of word embeddings, whatever the sentence, and only for words of one piece. `masked-lm` asks the model
+        that `masked_lm` names.
+      - masked_lm: Each word of one piece is masked by itself, in the whole row, pairs as pairs, and the K most probable
+        tokens that begin a word are proposed, the word itself perhaps among them. The authors' code has the unmasked
+        sentence follow the masked one, and drops other pieces from the K. In GloVe's place stands that model's table,
+        at the mean of the word's pieces. One pass of a row for each of its words takes long: it is done when the row is
+        first altered, and not in the predicted cost.
+      - augment_copies: The paper adds 20 altered copies of each row. Here all methods take the same steps, so altered
+        batches stand in the place of originals, one for one by default, and a row may come altered in one epoch and as
+        it is in another.
+      - augment_chance, augment_words: p and K are the paper's.
+      - altered rows: The stop list is ours; both sentences of a pair change at once. Altered rows bypass the teacher
+        cache, which costs time. Their gold labels may be wrong and are never used: as in the paper, the predict stage
+        sees no altered rows where it learns gold scores.
     """
 
     key = "tinybert"
@@ -115,7 +124,7 @@ class TinyBERT(Method):
         augment_chance: float = Field(0.4, ge=0, le=1, description="p: chance that a word of an altered row changes")
         augment_words: int = Field(15, ge=1, le=100, description="K: words proposed, of which one is drawn")
 
-        _as_list = field_validator("layers", mode="before")(listed)
+        _as_list = field_validator("layers", mode="before")(parse_list)
 
     config: Config
 
@@ -172,14 +181,14 @@ class TinyBERT(Method):
         if self.projection is not None:
             terms = self._compare_states(self.projection, step)
         if self._scores:
-            ours = [answered(step, step.student.scores[m]) for m in self._scores]
+            ours = [rows_for_teacher(step, step.student.scores[m]) for m in self._scores]
             theirs = [step.teacher.scores[n] for n in self._scores.values()]
             terms["attention"] = Term(score_mse(ours, theirs, step.teacher.mask), self.config.attention_weight)
         return terms
 
     def _compare_states(self, projection: Projection, step: Step) -> dict[str, Term]:
         """The terms of embedding output and layers, all projected and compared as one tensor."""
-        ours = torch.stack([answered(step, step.student.hidden[m]) for m in self._states])
+        ours = torch.stack([rows_for_teacher(step, step.student.hidden[m]) for m in self._states])
         theirs = torch.stack([step.teacher.hidden[n] for n in self._states.values()])
         apart = token_mse(projection(full(ours)), theirs, step.teacher.mask)
         embeddings = int(0 in self._states)
@@ -194,8 +203,9 @@ class TinyBERT(Method):
         logits = step.student.logits
         if self._learns_gold():
             return {"hard": Term(hard_labels(logits, step.batch.labels, step.regression))}
-        said, temperature = step.teacher.logits, self.config.temperature
-        return {"soft": Term(teacher_signal(answered(step, logits), said, temperature, step.regression))}
+        temperature, regression = self.config.temperature, step.regression
+        soft = teacher_signal(rows_for_teacher(step, logits), step.teacher.logits, temperature, regression)
+        return {"soft": Term(soft)}
 
     def _learns_gold(self) -> bool:
         """Whether the predict stage learns gold scores, which it needs no teacher for."""
@@ -226,6 +236,10 @@ class TinyBERT(Method):
         words, turn = self._words, self.config.augment_copies + 1
         numbered = enumerate(batches, start=self._steps)
         return (self._altered(batch, words, number) if number % turn else batch for number, batch in numbered)
+
+    @property
+    def alters_words(self) -> bool:
+        return self._words is not None
 
     def _altered(self, batch: Batch, words: WordNeighbours | WordProposals, number: int) -> Batch:
         """Rows with some words replaced; those that did change get negative ids."""

@@ -21,31 +21,31 @@ class Parameters:
     head: int
 
 
-def parameters(shape: ModelSize) -> Parameters:
+def parameters(size: ModelSize) -> Parameters:
     """The weights of an encoder with a classifier, pooler included.
 
     Raises:
         UserError: a family that is not known here.
     """
-    if shape.model_type not in TOKEN_TYPES:
-        raise UserError("model", f"cannot count a {shape.model_type!r}", f"known are {', '.join(TOKEN_TYPES)}")
-    table = shape.embedding_width or shape.width
-    rows = shape.vocabulary + shape.positions + TOKEN_TYPES[shape.model_type]
+    if size.model_type not in TOKEN_TYPES:
+        raise UserError("model", f"cannot count a {size.model_type!r}", f"known are {', '.join(TOKEN_TYPES)}")
+    table = size.embedding_width or size.width
+    rows = size.vocabulary + size.positions + TOKEN_TYPES[size.model_type]
     embeddings = rows * table + _norm(table)
-    if table != shape.width:
-        embeddings += _linear(table, shape.width)
+    if table != size.width:
+        embeddings += _linear(table, size.width)
     layer = (
-        4 * _linear(shape.width, shape.width)
-        + _linear(shape.width, shape.intermediate)
-        + _linear(shape.intermediate, shape.width)
-        + 2 * _norm(shape.width)
+        4 * _linear(size.width, size.width)
+        + _linear(size.width, size.intermediate)
+        + _linear(size.intermediate, size.width)
+        + 2 * _norm(size.width)
     )
-    encoder = shape.layers * layer
-    head = _linear(shape.width, shape.width) + _linear(shape.width, shape.labels)
+    encoder = size.layers * layer
+    head = _linear(size.width, size.width) + _linear(size.width, size.labels)
     return Parameters(embeddings + encoder + head, embeddings, encoder, head)
 
 
-def flops(shape: ModelSize, tokens: int, batch: int = 1, cls_only: bool = False) -> int:
+def flops(size: ModelSize, tokens: int, batch: int = 1, cls_only: bool = False) -> int:
     """Operations of one forward pass over `batch` rows of `tokens` tokens; a multiply-add counts 2.
 
     Matrix products only (projections, Q K^T, attention times V, feed-forward, head): softmax, norms, activations and
@@ -55,12 +55,12 @@ def flops(shape: ModelSize, tokens: int, batch: int = 1, cls_only: bool = False)
         cls_only: of the last layer nothing but [CLS] is computed (`models.cls_only`), which still needs all keys and
             values.
     """
-    width, table = shape.width, shape.embedding_width or shape.width
+    width, table = size.width, size.embedding_width or size.width
     projections = 4 * width * width
     attention = 2 * tokens * width
-    feed_forward = 2 * width * shape.intermediate
-    per_token = shape.layers * (projections + attention + feed_forward)
-    per_row = width * width + width * shape.labels
+    feed_forward = 2 * width * size.intermediate
+    per_token = size.layers * (projections + attention + feed_forward)
+    per_row = width * width + width * size.labels
     if table != width:
         per_token += table * width
     if cls_only:

@@ -149,14 +149,14 @@ def find(source: str, student: ModelSize) -> Located:
     Raises:
         UserError: no such source, nothing there, no head for masked words, another size of vocabulary, fewer positions.
     """
-    kind, _, where = source.partition(":")
-    if kind not in SOURCES or not where:
+    kind, _, location = source.partition(":")
+    if kind not in SOURCES or not location:
         raise UserError(
             FIELD,
             f"{source[:80]!r} names no masked language model" if source else "no masked language model is named",
             "write folder:/path, hub:organisation/name or package:name",
         )
-    located = locate(TeacherSpec(name="masked-lm", source=kind, where=where))
+    located = locate(TeacherSpec(name="masked-lm", source=kind, where=location))
     config = read_config(located.path, FIELD)
     if config.model_type not in _HEADS:
         raise UserError(
@@ -169,17 +169,17 @@ def find(source: str, student: ModelSize) -> Located:
             f"{located.words} has no head for masked words: it lacks {min(missing)}",
             "choose a model saved as BertForMaskedLM, BertForPreTraining or DistilBertForMaskedLM",
         )
-    shape = size_of(config)
-    if shape.vocabulary != student.vocabulary:
+    size = size_of(config)
+    if size.vocabulary != student.vocabulary:
         raise UserError(
             FIELD,
-            f"its vocabulary has {shape.vocabulary} tokens, the student's {student.vocabulary}",
+            f"its vocabulary has {size.vocabulary} tokens, the student's {student.vocabulary}",
             "choose a model with the teacher's vocabulary",
         )
-    if shape.positions < student.positions:
+    if size.positions < student.positions:
         raise UserError(
             FIELD,
-            f"{located.words} reads {shape.positions} tokens, the student {student.positions}",
+            f"{located.words} reads {size.positions} tokens, the student {student.positions}",
             "choose a model that reads as many",
         )
     return located
@@ -190,7 +190,7 @@ def read_head(located: Located) -> WordHead:
     """The head for masked words with its stored weights, and nothing else of the model.
 
     Raises:
-        UserError: weights that do not read or do not fit their config.
+        UserError: weights that cannot be read or do not fit their config.
     """
     from transformers.activations import ACT2FN
 
@@ -200,9 +200,9 @@ def read_head(located: Located) -> WordHead:
     settings = bert_settings(config)
     try:
         with torch.device("meta"):
-            shape = size_of(config)
+            size = size_of(config)
             head = WordHead(
-                shape.width, shape.vocabulary, ACT2FN[settings["hidden_act"]], float(settings["layer_norm_eps"])
+                size.width, size.vocabulary, ACT2FN[settings["hidden_act"]], float(settings["layer_norm_eps"])
             )
         head.load_state_dict({ours: stored[theirs].clone() for ours, theirs in names.items()}, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

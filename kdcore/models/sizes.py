@@ -105,31 +105,31 @@ def student_size(spec: StudentSpec, base: ModelSize, labels: int) -> ModelSize:
     )
 
 
-def bert_config(shape: ModelSize, labels: int, dropout: float | None) -> BertConfig:
+def bert_config(size: ModelSize, labels: int, dropout: float | None) -> BertConfig:
     """A BERT config of this size, on SDPA and float32; `dropout` for states and attentions, None: BERT's 0.1.
 
     Raises:
-        UserError: the shape is no BERT's (a narrower embedding table, heads that do not divide the width).
+        UserError: the size is not one of a BERT (a narrower embedding table, heads that do not divide the width).
     """
     import torch
     from transformers import BertConfig
 
-    if shape.embedding_width not in (None, shape.width):
+    if size.embedding_width not in (None, size.width):
         raise UserError("student.width", "a BERT student's embeddings are as wide as its layers", "leave it empty")
-    if shape.width % shape.heads:
-        raise UserError("student.heads", f"{shape.heads} heads do not divide width {shape.width}", "choose a divisor")
+    if size.width % size.heads:
+        raise UserError("student.heads", f"{size.heads} heads do not divide width {size.width}", "choose a divisor")
     config = BertConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.width,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        intermediate_size=shape.intermediate,
-        max_position_embeddings=shape.positions,
+        vocab_size=size.vocabulary,
+        hidden_size=size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        intermediate_size=size.intermediate,
+        max_position_embeddings=size.positions,
         hidden_dropout_prob=0.1 if dropout is None else dropout,
         attention_probs_dropout_prob=0.1 if dropout is None else dropout,
         num_labels=labels,
         problem_type="regression" if labels == 1 else "single_label_classification",
-        initializer_range=initializer_range(shape.width),
+        initializer_range=initializer_range(size.width),
     )
     config.dtype = torch.float32
     config._attn_implementation = "sdpa"
@@ -144,5 +144,5 @@ def initializer_range(width: int) -> float:
     return 0.02 * math.sqrt(768 / width)
 
 
-def _size(shape: ModelSize) -> tuple[int, int]:
-    return shape.layers, shape.width
+def _size(size: ModelSize) -> tuple[int, int]:
+    return size.layers, size.width

@@ -17,7 +17,7 @@ from kdcore.config import TeacherSpec
 from kdcore.errors import UserError
 from kdcore.models.sizes import size_of
 from kdcore.models.weights import build_classifier, read_weights, stored_names, weights_hash
-from kdcore.paths import run_dir
+from kdcore.paths import run_dir, user_path
 from kdcore.records import ModelSize
 
 __all__ = [
@@ -60,14 +60,14 @@ class Located:
 
 def installed_packages() -> dict[str, Path]:
     """Packages that carry a model: their short name -> the model's folder."""
-    found = {}
+    folders = {}
     for name, module in _PACKAGES.items():
         spec = importlib.util.find_spec(module)
         if spec is not None and spec.origin is not None:
             folder = Path(spec.origin).parent / "model"
             if (folder / "config.json").is_file():
-                found[name] = folder
-    return found
+                folders[name] = folder
+    return folders
 
 
 def locate(spec: TeacherSpec) -> Located:
@@ -80,7 +80,7 @@ def locate(spec: TeacherSpec) -> Located:
     if spec.source == "package":
         return _look(_package(spec.where, field), field, f"package {spec.where}")
     if spec.source == "folder":
-        return _look(Path(spec.where).expanduser(), field, f"folder {spec.where}")
+        return _look(user_path(spec.where, field), field, f"folder {spec.where}")
     if spec.source == "hub":
         return _look(_cached(spec.where, field), field, f"hub {spec.where}")
     if spec.source == "run":
@@ -95,7 +95,7 @@ def read_config(folder: Path, field: str = "teachers.where") -> Any:
     """The model's config, checked: a BERT-family encoder of a size that can be.
 
     Raises:
-        UserError: no config.json, one that does not read, another architecture, or absurd sizes.
+        UserError: no config.json, one that cannot be read, another architecture, or absurd sizes.
     """
     from transformers import AutoConfig
 
@@ -112,7 +112,7 @@ def read_config(folder: Path, field: str = "teachers.where") -> Any:
         spread = float(config.initializer_range)
     except Exception as error:  # the config classes check their fields with errors of many kinds
         raise UserError(
-            field, f"{folder / 'config.json'} is no config: {str(error)[:200]}", "save the model again"
+            field, f"{folder / 'config.json'} is not a config: {str(error)[:200]}", "save the model again"
         ) from error
     wrong = [f"{name} {size}" for name, size in sizes.items() if not 1 <= size <= _LIMITS[name]]
     if not wrong and (heads < 1 or width % heads):
@@ -202,7 +202,7 @@ def _ask_hub(code: str, hub_id: str, limit: float) -> list[str]:
 
 def _look(folder: Path, field: str, words: str) -> Located:
     if not folder.is_dir():
-        raise UserError(field, f"{folder} is no folder", "name a folder with config.json and model.safetensors")
+        raise UserError(field, f"{folder} is not a folder", "name a folder with config.json and model.safetensors")
     config = read_config(folder, field)
     bare = not any(name.startswith("classifier.") for name in stored_names(folder, field))
     size = f"{config.num_hidden_layers} layers of {config.hidden_size}"
@@ -222,14 +222,14 @@ def _cached(hub_id: str, field: str) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
     _checked_hub_id(hub_id, field)
-    found = try_to_load_from_cache(hub_id, "config.json")
-    if not isinstance(found, str):
+    config = try_to_load_from_cache(hub_id, "config.json")
+    if not isinstance(config, str):
         raise UserError(
             field,
             f"{hub_id} is not in this machine's Hugging Face cache",
             f"fetch it once with `python -m kdcore teachers --look-up {hub_id}`, or choose source 'folder'",
         )
-    return Path(found).parent
+    return Path(config).parent
 
 
 def _checked_hub_id(hub_id: str, field: str) -> None:
@@ -238,7 +238,7 @@ def _checked_hub_id(hub_id: str, field: str) -> None:
     try:
         validate_repo_id(hub_id)
     except HFValidationError:
-        raise UserError(field, f"{hub_id[:60]!r} is no hub id", "write it as organisation/name") from None
+        raise UserError(field, f"{hub_id[:60]!r} is not a hub id", "write it as organisation/name") from None
 
 
 def _read_json(folder: Path, field: str) -> Mapping[str, Any]:
@@ -248,9 +248,9 @@ def _read_json(folder: Path, field: str) -> Mapping[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(field, f"{file} does not read: {str(error)[:200]}", "save the model again") from error
+        raise UserError(field, f"{file} cannot be read: {str(error)[:200]}", "save the model again") from error
     if not isinstance(content, dict):
-        raise UserError(field, f"{file} is no JSON object", "save the model again")
+        raise UserError(field, f"{file} is not a JSON object", "save the model again")
     return content
 
 
@@ -263,11 +263,11 @@ def _for_labels(config: Any, labels: int) -> Any:
 
 def _check_labels(state: Mapping[str, Tensor], labels: int, words: str) -> None:
     weight = state.get("classifier.out_proj.weight", state.get("classifier.weight"))
-    found = len(weight) if weight is not None and weight.ndim else 0
-    if found != labels:
+    outputs = len(weight) if weight is not None and weight.ndim else 0
+    if outputs != labels:
         raise UserError(
             "teachers.where",
-            f"{words} answers with {found} outputs, the task needs {labels}",
+            f"{words} answers with {outputs} outputs, the task needs {labels}",
             "choose a teacher of this task, or a pretrained base that is fine-tuned here",
         )
 

@@ -19,11 +19,12 @@ from kdcore.models.sizes import bert_config, size_of, usable_positions
 from kdcore.models.sources import Located, load_encoder, read_config
 from kdcore.models.tokenizers import save_tokenizer
 from kdcore.models.weights import build_classifier, read_weights, write_model
+from kdcore.paths import user_path
 from kdcore.records import ModelSize
 
 
 def build_student(
-    shape: ModelSize,
+    size: ModelSize,
     labels: int,
     spec: StudentSpec,
     source: nn.Module | None,
@@ -44,16 +45,16 @@ def build_student(
     Raises:
         UserError: widths, feed-forward sizes, vocabularies or layers of the source do not fit.
     """
-    config = bert_config(shape, labels, dropout)
+    config = bert_config(size, labels, dropout)
     if spec.init == "random":
         return build_classifier(config, {}, seed)[0]
     if spec.init == "checkpoint":
         source = _checkpoint(spec.checkpoint or "")
     if source is None:
         raise UserError("student.init", f"init={spec.init} needs a source of weights", "choose init=random")
-    _check_fits(shape, source.config)
+    _check_fits(size, source.config)
     layers = source_layers(spec, size_of(source.config).layers)
-    state = _chosen_weights(source, layers, shape, keep_classifier=spec.init == "teacher")
+    state = _chosen_weights(source, layers, size, keep_classifier=spec.init == "teacher")
     if size_of(source.config).labels != labels:
         state = {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
     for name, value in bert_settings(source.config).items():
@@ -87,7 +88,7 @@ def load_classifier(folder: Path, labels: int | None = None) -> nn.Module:
     """The model that `save_student` wrote, bit for bit: float32, SDPA, eval mode; no network.
 
     Raises:
-        CorruptError: the folder is not complete or does not read.
+        CorruptError: the folder is not complete or cannot be read.
         UserError: it has another label count than `labels`.
     """
     folder = Path(folder)
@@ -96,22 +97,24 @@ def load_classifier(folder: Path, labels: int | None = None) -> nn.Module:
         model, fresh = build_classifier(config, read_weights(folder, "model folder"), seed=0)
     except UserError as error:
         raise CorruptError(
-            "model folder", f"{folder.name} does not read ({error.problem})", "train or export it again"
+            "model folder", f"{folder.name} cannot be read ({error.problem})", "train or export it again"
         ) from error
     if fresh:
         raise CorruptError("model folder", f"{folder.name} lacks the weights {fresh[0]}", "train or export it again")
-    found = model.config.num_labels  # type: ignore[union-attr]
-    if labels is not None and found != labels:
+    outputs = model.config.num_labels  # type: ignore[union-attr]
+    if labels is not None and outputs != labels:
         raise UserError(
-            "model folder", f"{folder.name} answers with {found} outputs, {labels} are needed", "choose another model"
+            "model folder", f"{folder.name} answers with {outputs} outputs, {labels} are needed", "choose another model"
         )
     return model
 
 
 def _checkpoint(folder: str) -> nn.Module:
-    path = Path(folder).expanduser()
+    path = user_path(folder, "student.checkpoint")
     if not path.is_dir():
-        raise UserError("student.checkpoint", f"{path} is no folder", "name a folder with config.json and safetensors")
+        raise UserError(
+            "student.checkpoint", f"{path} is not a folder", "name a folder with config.json and safetensors"
+        )
     try:
         config = read_config(path, "student.checkpoint")
         return load_encoder(Located(path, True, f"checkpoint {path.name}"), config.num_labels)
@@ -119,13 +122,13 @@ def _checkpoint(folder: str) -> nn.Module:
         raise UserError("student.checkpoint", error.problem, error.remedy) from error
 
 
-def _check_fits(shape: ModelSize, config: Any) -> None:
+def _check_fits(size: ModelSize, config: Any) -> None:
     """Copied weights need the same sizes; depth and heads may differ."""
     source = size_of(config)
     pairs = {
-        "student.width": (shape.width, source.width),
-        "student.intermediate": (shape.intermediate, source.intermediate),
-        "student.init": (shape.vocabulary, source.vocabulary),
+        "student.width": (size.width, source.width),
+        "student.intermediate": (size.intermediate, source.intermediate),
+        "student.init": (size.vocabulary, source.vocabulary),
     }
     names = {"student.width": "width", "student.intermediate": "feed-forward size", "student.init": "vocabulary"}
     for field, (ours, theirs) in pairs.items():
@@ -135,10 +138,10 @@ def _check_fits(shape: ModelSize, config: Any) -> None:
                 f"the student's {names[field]} {ours} differs from {theirs} of the model that fills it",
                 f"leave the student's {names[field]} as the source's, or choose init=random",
             )
-    if shape.positions > usable_positions(config):
+    if size.positions > usable_positions(config):
         raise UserError(
             "student.init",
-            f"the source has {usable_positions(config)} positions, not {shape.positions}",
+            f"the source has {usable_positions(config)} positions, not {size.positions}",
             "choose init=random",
         )
 
@@ -167,7 +170,7 @@ def source_layers(spec: StudentSpec, depth: int) -> list[int]:
 
 
 def _chosen_weights(
-    source: nn.Module, layers: list[int], shape: ModelSize, keep_classifier: bool
+    source: nn.Module, layers: list[int], size: ModelSize, keep_classifier: bool
 ) -> Mapping[str, Tensor]:
     """The source's weights under the student's names."""
     stored = bert_weights(source)
@@ -178,5 +181,5 @@ def _chosen_weights(
         old, new = f".encoder.layer.{layer - 1}.", f".encoder.layer.{place}."
         chosen.update({name.replace(old, new): tensor for name, tensor in stored.items() if old in name})
     positions = "bert.embeddings.position_embeddings.weight"
-    chosen[positions] = chosen[positions][: shape.positions]
+    chosen[positions] = chosen[positions][: size.positions]
     return chosen

@@ -46,7 +46,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder; no network, no code from the folder.
 
     Raises:
-        UserError: no vocabulary there, or one that does not read.
+        UserError: no vocabulary there, or one that cannot be read.
     """
     from transformers import AutoTokenizer
 
@@ -57,7 +57,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the readers of tokenizers raise bare Exception
         raise UserError(
-            "tokenizer", f"the tokenizer in {folder} does not read: {str(error)[:200]}", "save it again"
+            "tokenizer", f"the tokenizer in {folder} cannot be read: {str(error)[:200]}", "save it again"
         ) from error
     _check_size(tokenizer, folder)
     return tokenizer

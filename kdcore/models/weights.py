@@ -74,7 +74,7 @@ def read_weights(folder: Path, field: str, starts: tuple[str, ...] = ("",)) -> d
         starts: only those whose name begins with one of these are read.
 
     Raises:
-        UserError: no safetensors files, or files that do not read.
+        UserError: no safetensors files, or files that cannot be read.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -203,13 +203,13 @@ def _modern(name: str) -> str:
 def _indexed(index: Path, field: str) -> list[str]:
     try:
         names: Iterable[Any] = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        found = sorted({str(name) for name in names})
+        files = sorted({str(name) for name in names})
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise _unreadable(index, field, error) from error
-    if not found or any(Path(name).name != name or not name.endswith(".safetensors") for name in found):
-        raise UserError(field, f"{index} names files that are no safetensors beside it", "save the model again")
-    return found
+    if not files or any(Path(name).name != name or not name.endswith(".safetensors") for name in files):
+        raise UserError(field, f"{index} names files that are not safetensors beside it", "save the model again")
+    return files
 
 
 def _unreadable(file: Path, field: str, error: Exception) -> UserError:
-    return UserError(field, f"{file} does not read: {str(error)[:200]}", "copy or save the model again")
+    return UserError(field, f"{file} cannot be read: {str(error)[:200]}", "copy or save the model again")

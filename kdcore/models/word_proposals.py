@@ -78,9 +78,11 @@ class WordProposals:
     def _propose(self, ids: tuple[int, ...], types: tuple[int, ...]) -> tuple[Proposal, ...]:
         spans = list(self._words(ids))
         alone = [start for start, end in spans if end == start + 1]
-        said = dict(zip(alone, self._asked(ids, types, alone), strict=True))
-        found = (Proposal(start, end, tuple(said.get(start) or self._nearest(ids[start:end]))) for start, end in spans)
-        return tuple(proposal for proposal in found if proposal.words)
+        proposed = dict(zip(alone, self._asked(ids, types, alone), strict=True))
+        proposals = (
+            Proposal(start, end, tuple(proposed.get(start) or self._nearest(ids[start:end]))) for start, end in spans
+        )
+        return tuple(proposal for proposal in proposals if proposal.words)
 
     def _words(self, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
         """(start, end) of each word that may be replaced."""

@@ -301,7 +301,8 @@ def _float32(matrix: Tensor) -> NDArray[np.float32]:
 def _write(file: Path, tensors: Mapping[str, NDArray[Any]], about: dict[str, str]) -> None:
     """Whole or absent: a reader never sees half a file."""
     partial = file.with_suffix(".partial")
-    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial, about)
+    # an empty `about` must not be passed: of no tensors and no metadata safetensors makes a header that is not JSON
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial, about or None)
     partial.replace(file)
 
 

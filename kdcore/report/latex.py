@@ -72,22 +72,22 @@ def lines(text: str, names: Collection[str] = (), longest: int = 36) -> list[str
 
 def broken(text: str, names: Collection[str] = (), longest: int = 36) -> str | None:
     """`lines` as one piece of TeX, or None where there are none."""
-    found = lines(text, names, longest)
-    if len(found) < 2:
-        return found[0] if found else None
-    return r"\begin{aligned} &" + r" \\ &".join(found) + r" \end{aligned}"
+    parts = lines(text, names, longest)
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return r"\begin{aligned} &" + r" \\ &".join(parts) + r" \end{aligned}"
 
 
 def pieces(text: str, names: Collection[str] = ()) -> list[Piece]:
     """`text` cut into prose and the formulas that stand in it."""
-    found: list[Piece] = []
-    at = 0
+    parts: list[Piece] = []
+    start = 0
     for run in _runs(text, names):
-        if run[0].start > at:
-            found.append(Piece(text[at : run[0].start], False))
-        found.append(Piece(_tex(run), True))
-        at = run[-1].end
-    return [*found, Piece(text[at:], False)] if at < len(text) else found
+        if run[0].start > start:
+            parts.append(Piece(text[start : run[0].start], False))
+        parts.append(Piece(_tex(run), True))
+        start = run[-1].end
+    return [*parts, Piece(text[start:], False)] if start < len(text) else parts
 
 
 def _summands(text: str) -> list[str]:
@@ -128,7 +128,7 @@ def _runs(text: str, names: Collection[str]) -> Iterator[list[_Token]]:
     """Stretches of neighbouring tokens that make a formula: closed parentheses, and a sign that relates two things."""
     run: list[_Token] = []
     for token in [*_tokens(text, names), None]:
-        inside = sum({"(": 1, ")": -1}.get(one.text, 0) for one in run) > 0
+        inside = sum({"(": 1, ")": -1}.get(piece.text, 0) for piece in run) > 0
         joins = token is not None and run and not text[run[-1].end : token.start].strip()
         if joins and token is not None and (token.text != "," or inside):
             run.append(token)

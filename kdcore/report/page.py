@@ -17,7 +17,7 @@ from kdcore.figures.template import PLOTLY_JS
 from kdcore.formatting import listed
 from kdcore.methods import METHODS, docs
 from kdcore.report import sections
-from kdcore.report.parts import escape, formula, heading, listing, paragraph, prose
+from kdcore.report.parts import bullets, escape, formula, heading, listing, paragraph, prose
 from kdcore.report.sections import TaskReport
 
 if TYPE_CHECKING:
@@ -161,9 +161,9 @@ def _explained(runs: pd.DataFrame) -> Iterator[str]:
             yield formula(line.formula, names, line.stage)
             yield paragraph(line.aside, "quiet") if line.aside else ""
         yield listing([*about.terms.items(), *about.more.items()], names)
-        yield prose(about.departs, "Where this differs from the paper.")
-        paper = method.paper
-        yield paragraph(f"{paper.authors}: {paper.title}. {paper.venue} {paper.year}, arXiv {paper.arxiv}.", "quiet")
+        yield prose("", "Where this differs from the paper.")
+        yield bullets((departure.topic, departure.text) for departure in about.departs)
+        yield paragraph(f"{method.paper.reference}.", "quiet")
 
 
 def _again(store: Store, runs: pd.DataFrame, ids: Sequence[str], baseline: str | None) -> Iterator[str]:
@@ -173,7 +173,7 @@ def _again(store: Store, runs: pd.DataFrame, ids: Sequence[str], baseline: str |
     rows = store.rows(list(runs["id"]))
     facts = [rows[run].facts for run in runs["id"]]
     trained = [
-        (f"trained with {name}", listed(dict.fromkeys(str(one[key]) for one in facts if one.get(key)), 6))
+        (f"trained with {name}", listed(dict.fromkeys(str(item[key]) for item in facts if item.get(key)), 6))
         for key, name in (("kdcore", "KDBoard"), ("torch", "torch"), ("python", "Python"))
     ]
     drawn = ", ".join(f"{name} {version}" for name, version in versions().items())

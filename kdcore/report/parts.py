@@ -29,35 +29,40 @@ def paragraph(text: object, kind: str = "") -> str:
 
 def prose(text: str, opening: str = "") -> str:
     """A paragraph of a docstring: what stands between backticks is code."""
-    spans = [f"<code>{escape(one)}</code>" if at % 2 else _spaced(one) for at, one in enumerate(text.split("`"))]
-    return f"<p>{f'<strong>{escape(opening)}</strong> ' if opening else ''}{''.join(spans)}</p>"
+    return f"<p>{f'<strong>{escape(opening)}</strong> ' if opening else ''}{_code_spans(text)}</p>"
+
+
+def bullets(items: Iterable[tuple[str, str]]) -> str:
+    """A list of topics, each with its sentences from a docstring."""
+    lines = (f"<li><strong>{escape(topic)}</strong>: {_code_spans(text)}</li>" for topic, text in items)
+    return f'<ul class="topics">{"".join(lines)}</ul>'
 
 
 def formula(text: str, names: Collection[str], stage: str = "") -> str:
     """A line of a loss, set by the browser; as it was written where it is no formula. names: words in it."""
-    found = latex.lines(text, names)
-    set_ = "<br>".join(map(mathml, found)) if found else escape(text)
+    parts = latex.lines(text, names)
+    set_ = "<br>".join(map(mathml, parts)) if parts else escape(text)
     return f'<p class="formula">{escape(stage)}{": " if stage else ""}{set_}</p>'
 
 
 def worded(text: str, names: Collection[str]) -> str:
     """A line of text with the formulas in it set by the browser."""
     return "".join(
-        f'<span class="math">{mathml(one.text)}</span>' if one.math else _spaced(one.text)
-        for one in latex.pieces(text, names)
+        f'<span class="math">{mathml(piece.text)}</span>' if piece.math else _spaced(piece.text)
+        for piece in latex.pieces(text, names)
     )
 
 
-def heading(level: int, words: object, anchor: str = "") -> str:
-    return f"<h{level}{_named('id', anchor)}>{escape(words)}</h{level}>"
+def heading(level: int, text: object, anchor: str = "") -> str:
+    return f"<h{level}{_named('id', anchor)}>{escape(text)}</h{level}>"
 
 
 def listing(lines: Iterable[tuple[str, object]], names: Collection[str] = ()) -> str:
     """Name and words of each line; lines without words are left out. names: words of formulas, where there are some."""
     rows = [
-        f"<dt>{escape(name)}</dt><dd>{worded(str(words), names) if names else escape(words)}</dd>"
-        for name, words in lines
-        if words not in (None, "")
+        f"<dt>{escape(name)}</dt><dd>{worded(str(text), names) if names else escape(text)}</dd>"
+        for name, text in lines
+        if text not in (None, "")
     ]
     return f"<dl>{''.join(rows)}</dl>"
 
@@ -95,8 +100,16 @@ def inert(data: Any) -> str:
     return json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+def _code_spans(text: str) -> str:
+    """Text in which what stands between backticks is code."""
+    pieces = text.split("`")
+    return "".join(
+        f"<code>{escape(piece)}</code>" if index % 2 else _spaced(piece) for index, piece in enumerate(pieces)
+    )
+
+
 def _spaced(text: str) -> str:
-    """`said` that keeps the spaces at both ends."""
+    """`escape` that keeps the spaces at both ends."""
     return escape(text, 5000).join((" " * text.startswith(" "), " " * (text.endswith(" ") and text.strip() != "")))
 
 

@@ -15,7 +15,7 @@ from kdcore.analysis import groups, series, task_average
 from kdcore.analysis import pareto as fronts
 from kdcore.analysis.comparison import Comparison
 from kdcore.analysis.cost_axes import AXES
-from kdcore.analysis.cost_table import readings, timings
+from kdcore.analysis.cost_table import cost_table, timings
 from kdcore.analysis.series import Curve
 from kdcore.analysis.teacher_scores import best_teacher_score
 from kdcore.figures import curves as curve_figures
@@ -189,7 +189,7 @@ def layers(report: TaskReport) -> Iterator[str]:
         yield figure(
             lambda dark, draw=draw: draw(dark=dark),  # type: ignore[misc]
             f"{label}, run {run}, against teacher {probe.get('teacher', '')}; {probe.get('tokens', '?')} "
-            f"dev tokens. {layer_figures.map_words(matched) if matched else ''}",
+            f"dev tokens. {layer_figures.describe_map(matched) if matched else ''}",
             numbers,
         )
 
@@ -215,13 +215,13 @@ def speed(report: TaskReport) -> Iterator[str]:
 
 def _front(report: TaskReport) -> Iterator[str]:
     """Quality against the latency of one row, under the condition that most students were measured in."""
-    costs_read = readings(report.store, report.comparison.finished)
+    costs_read = cost_table(report.store, report.comparison.finished)
     timed = costs_read[costs_read["axis"] == AXIS.key]
     options = costs.conditions(timed, whole=True)
     if not options:
         return
-    where, (place, tokens) = next(iter(options.items()))
-    seen = costs.of_task(timed, place, tokens or 0, report.comparison.finished, costs.student_sizes(costs_read))
+    condition, (hardware, tokens) = next(iter(options.items()))
+    seen = costs.of_task(timed, hardware, tokens or 0, report.comparison.finished, costs.student_sizes(costs_read))
     points = fronts.points(seen)
     known = points.dropna(subset=["cost", "quality"])
     if len(known) < 2:
@@ -233,7 +233,7 @@ def _front(report: TaskReport) -> Iterator[str]:
     hollow = " Hollow: timed on a busy machine." if known["busy"].any() else ""
     yield figure(
         lambda dark: draw(dark=dark),
-        f"Measured on {where}. Means over seeds, whiskers ± std; students of one size share their times. Faint: "
+        f"Measured on {condition}. Means over seeds, whiskers ± std; students of one size share their times. Faint: "
         f"another is as fast and better, or as good and faster.{hollow}",
         numbers,
     )
@@ -275,12 +275,13 @@ def _known(facts: Sequence[Mapping[str, Any]], key: str) -> str:
 def _numbers(lines: Sequence[Curve], scale: float) -> pd.DataFrame:
     """Steps down, groups across, mean ± std over the seeds that have a value there."""
     steps = np.unique(np.concatenate([line.x for line in lines]))
-    kept = steps[np.unique(np.linspace(0, len(steps) - 1, min(MOST_ROWS, len(steps))).round().astype(int))]
-    rows = pd.DataFrame({"step": [f"{step:.0f}" for step in kept]})
+    ticks = steps[np.unique(np.linspace(0, len(steps) - 1, min(MOST_ROWS, len(steps))).round().astype(int))]
+    rows = pd.DataFrame({"step": [f"{step:.0f}" for step in ticks]})
     for label in dict.fromkeys(line.label for line in lines):
         members = [line for line in lines if line.label == label]
-        at = [[scale * float(line.y[line.x == step][0]) for line in members if step in line.x] for step in kept]
-        rows[label] = [groups.format_mean(*groups.mean_and_std(values), digits=1 if scale > 1 else 3) for values in at]
+        digits = 1 if scale > 1 else 3
+        values = [[scale * float(line.y[line.x == step][0]) for line in members if step in line.x] for step in ticks]
+        rows[label] = [groups.format_mean(*groups.mean_and_std(seeds), digits=digits) for seeds in values]
     return rows
 
 
@@ -296,6 +297,6 @@ def _latencies(timed: pd.DataFrame) -> pd.DataFrame:
     student = timed["name"] == "student"
     timed["model"] = timed["model"].where(student, "teacher " + timed["name"].astype(str))
     shared = ["model", "hardware", "precision", "threads", "batch", "tokens"]
-    found = timed.groupby(shared, sort=False, dropna=False)["median_ms"].agg(["median", "count"]).reset_index()
-    found["median"] = found["median"].map("{:.2f}".format)
-    return found.rename(columns={"median": "ms", "count": "measured in runs"})
+    medians = timed.groupby(shared, sort=False, dropna=False)["median_ms"].agg(["median", "count"]).reset_index()
+    medians["median"] = medians["median"].map("{:.2f}".format)
+    return medians.rename(columns={"median": "ms", "count": "measured in runs"})

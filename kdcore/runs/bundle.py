@@ -41,6 +41,9 @@ _FOLDERS = ("student-best", "student-last", "predictions", "probes")
 _SUFFIXES = (".json", ".txt", ".safetensors", ".npz", ".md")
 _TOP_FILES = ("config.json", "log.txt")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,120}\Z")
+_NO_TENSORS = b"\x08" + bytes(7) + b"{}      "
+_NO_TENSORS_0_1_0 = b"\x18" + bytes(7) + b'{},"__metadata__":{}}   '
+"""A safetensors file without tensors, and how 0.1.0 wrote it for the teachers of a run without any: not quite JSON."""
 
 
 class _Contents(BaseModel):
@@ -190,7 +193,7 @@ def _reading(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise UserError("file", f"there is no {path}", "name a bundle") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise CorruptError("file", f"{path} is no readable bundle ({error})", "export it again") from error
+        raise CorruptError("file", f"{path} cannot be read as a bundle ({error})", "export it again") from error
     except OSError as error:
         raise UserError("file", f"{path}: {error}", "check the file and the free disk space") from error
 
@@ -206,7 +209,7 @@ def _check_members(file: zipfile.ZipFile, path: Path) -> None:
     for member in members:
         mode = member.external_attr >> 16
         if member.is_dir() or (mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode)):
-            raise _unsafe(f"{member.filename[:80]!r} is no plain file")
+            raise _unsafe(f"{member.filename[:80]!r} is not a plain file")
         if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise _unsafe(f"{member.filename[:80]!r} is encrypted, or packed in an unusual way")
         _check_name(member.filename)
@@ -277,7 +280,7 @@ def _read_run(file: zipfile.ZipFile, run_id: str) -> tuple[Carried, Points]:
         raise _unsafe(f"run {run_id} calls itself {run.id[:80]!r}")
     raw = _json(file, f"runs/{run_id}/probes.json")
     if not isinstance(raw, list):
-        raise CorruptError("file", f"{run_id}/probes.json is no list", "export it again")
+        raise CorruptError("file", f"{run_id}/probes.json is not a list", "export it again")
     probes = [_valid(_Probe, probe, f"{run_id}/probes.json").model_dump() for probe in raw]
     points: dict[str, Any] = {"probes": probes}
     for name in PARQUET:
@@ -285,20 +288,20 @@ def _read_run(file: zipfile.ZipFile, run_id: str) -> tuple[Carried, Points]:
     return run, points
 
 
-def _valid(model: type[Any], raw: Any, where: str) -> Any:
+def _valid(model: type[Any], raw: Any, name: str) -> Any:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise CorruptError("file", f"{where}: {field}: {first['msg']}", "export it again") from error
+        raise CorruptError("file", f"{name}: {field}: {first['msg']}", "export it again") from error
 
 
 def _json(file: zipfile.ZipFile, name: str) -> Any:
     try:
         return json.loads(_bytes(file, name, MAX_JSON))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptError("file", f"{name} is no JSON ({error})", "export it again") from error
+        raise CorruptError("file", f"{name} is not JSON ({error})", "export it again") from error
 
 
 def _bytes(file: zipfile.ZipFile, name: str, limit: int) -> bytes:
@@ -339,6 +342,8 @@ def _copy(source: Any, out: Any, size: int) -> None:
 def _check_weights(path: Path, name: str) -> None:
     from safetensors import SafetensorError, safe_open
 
+    if path.stat().st_size == len(_NO_TENSORS_0_1_0) and path.read_bytes() == _NO_TENSORS_0_1_0:
+        path.write_bytes(_NO_TENSORS)
     try:
         with safe_open(path, framework="np") as tensors:
             list(tensors.keys())

@@ -1,6 +1,6 @@
 """The example study that comes with the program: finished pocket runs and their teachers, so that no page is empty.
 
-`kdcore/example_study/` holds `runs.zip` (a bundle), `teachers/` (as `cache/teachers/` holds them) and `about.json`
+`kdcore/runs/example_study/` holds `runs.zip` (a bundle), `teachers/` (as `cache/teachers/` holds them) and `about.json`
 (what recorded it: version, machine, date, runs). `python -m bench.record_example` makes it anew.
 """
 
@@ -30,8 +30,8 @@ def about() -> dict[str, Any]:
 
     compared: ids of the runs that share a protocol. teachers: name -> folder below `teachers/`.
     """
-    said: dict[str, Any] = json.loads((FOLDER / "about.json").read_text())
-    return said
+    facts: dict[str, Any] = json.loads((FOLDER / "about.json").read_text())
+    return facts
 
 
 def opened(store: Store) -> list[str]:
@@ -60,8 +60,8 @@ def open_study(store: Store) -> list[str]:
     for home in homes.values():
         _copy_once(FOLDER / "teachers" / home.name, home)
     for run in ids.values():
-        listed = {spec.name: str(homes[spec.name]) for spec in store.get(run).config.teachers}
-        (run_dir(run) / "teachers.json").write_text(json.dumps(listed))
+        folders = {spec.name: str(homes[spec.name]) for spec in store.get(run).config.teachers}
+        (run_dir(run) / "teachers.json").write_text(json.dumps(folders))
     return [ids[run] for run in study["compared"]]
 
 
@@ -86,5 +86,5 @@ def record(store: Store, runs: Sequence[str], compared: Sequence[str], facts: di
     homes = {name: home for run in runs for name, home in teacher_folders(run_dir(run)).items()}
     for home in homes.values():
         shutil.copytree(home, FOLDER / "teachers" / home.name)
-    said = {**facts, "compared": list(compared), "teachers": {name: home.name for name, home in homes.items()}}
-    (FOLDER / "about.json").write_text(json.dumps(said, indent=1) + "\n")
+    contents = {**facts, "compared": list(compared), "teachers": {name: home.name for name, home in homes.items()}}
+    (FOLDER / "about.json").write_text(json.dumps(contents, indent=1) + "\n")

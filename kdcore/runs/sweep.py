@@ -26,7 +26,7 @@ from kdcore.config import OwnData, RunConfig, Settings, TeacherSpec
 from kdcore.errors import UserError
 from kdcore.events import Event
 from kdcore.identity import config_hash, group_key
-from kdcore.settings_file import checked, merged, read_settings, with_absolute_paths
+from kdcore.settings_file import merged, read_settings, validate, with_absolute_paths
 from kdcore.tasks import find_task
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ class Grid(Settings):
 
     @field_validator("methods", mode="before")
     @classmethod
-    def _method_words(cls, value: Any) -> Any:
+    def _method_keys(cls, value: Any) -> Any:
         return _spelled_out(value, "method")
 
     @field_validator("tasks", mode="before")
     @classmethod
-    def _task_words(cls, value: Any) -> Any:
+    def _task_keys(cls, value: Any) -> Any:
         return _spelled_out(value, "task")
 
 
@@ -96,7 +96,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         UserError: naming the field.
     """
-    return checked(Grid, read_settings(path))
+    return validate(Grid, read_settings(path))
 
 
 def expand(grid: Grid) -> list[Cell]:
@@ -140,7 +140,7 @@ def _cells(grid: Grid) -> Iterator[Cell]:
                             settings, {"student": student}, {"student": init}, {"train": {"seed": seed}}
                         ) | {"name": label, "task": task.task, "own": task.own, "method": method.method,
                              "options": options, "teachers": _teachers(grid, task, method, m)}  # fmt: skip
-                        yield Cell(label, checked(RunConfig, settings, f"sweep(tasks[{t}], methods[{m}])"))
+                        yield Cell(label, validate(RunConfig, settings, f"sweep(tasks[{t}], methods[{m}])"))
 
 
 def _teachers(grid: Grid, task: TaskEntry, method: MethodEntry, index: int) -> tuple[TeacherSpec, ...]:
@@ -159,14 +159,14 @@ def _teachers(grid: Grid, task: TaskEntry, method: MethodEntry, index: int) -> t
 
 def states(store: Store, cells: list[Cell]) -> dict[str, str]:
     """Hash -> state of the run with these settings; "new" where there is none."""
-    found = store.find([cell.hash for cell in cells])
-    return {cell.hash: found[cell.hash][1] if cell.hash in found else "new" for cell in cells}
+    in_store = store.find([cell.hash for cell in cells])
+    return {cell.hash: in_store[cell.hash][1] if cell.hash in in_store else "new" for cell in cells}
 
 
-def found_ids(store: Store, cells: list[Cell]) -> list[str]:
+def run_ids(store: Store, cells: list[Cell]) -> list[str]:
     """Ids of the runs that are in the store, in the order of the cells."""
-    found = store.find([cell.hash for cell in cells])
-    return [found[cell.hash][0] for cell in cells if cell.hash in found]
+    in_store = store.find([cell.hash for cell in cells])
+    return [in_store[cell.hash][0] for cell in cells if cell.hash in in_store]
 
 
 def names(cells: list[Cell]) -> dict[str, str]:

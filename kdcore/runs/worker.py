@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from kdcore import events as said
+from kdcore import events
 from kdcore.config import RunConfig
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import Event
@@ -33,8 +33,8 @@ FLUSH_SECONDS = 0.5
 """Events are written, and the stop request is read, at most twice a second."""
 RENEW_SECONDS = 10.0
 IDLE_SECONDS = 1.0
-_TURNING_POINTS = (said.RunStarted, said.StageStarted, said.RunFinished, said.RunStopped, said.RunFailed)
-_ENDINGS = (said.RunFinished, said.RunStopped, said.RunFailed)
+_TURNING_POINTS = (events.RunStarted, events.StageStarted, events.RunFinished, events.RunStopped, events.RunFailed)
+_ENDINGS = (events.RunFinished, events.RunStopped, events.RunFailed)
 _HOLDER = "_kdboard_jobs"
 
 log = logging.getLogger("kdcore.runs.worker")
@@ -162,8 +162,8 @@ class Worker:
         try:
             for event in self._events(held):
                 held.say(event)
-                if words := in_words(event):
-                    write(words)
+                if line := describe(event):
+                    write(line)
                 if on_event is not None:
                     on_event(event)
                 if isinstance(event, _ENDINGS):
@@ -173,7 +173,7 @@ class Worker:
             raise RuntimeError("training ended without a result")
         except Exception as error:
             failed = explain(error)
-            write(in_words(failed) + "\n" + failed.detail)
+            write(describe(failed) + "\n" + failed.detail)
             held.say(failed)
             if on_event is not None:
                 on_event(failed)
@@ -292,13 +292,13 @@ def jobs() -> Jobs:
     from kdcore.store import open_store
 
     store = open_store()
-    lock, kept = sys.__dict__.setdefault(_HOLDER, (threading.Lock(), {}))
+    lock, workers = sys.__dict__.setdefault(_HOLDER, (threading.Lock(), {}))
     key = (os.getpid(), store.engine.url.render_as_string())
     with lock:
-        if key not in kept:
-            kept[key] = Jobs(store)
-            atexit.register(kept[key].shutdown, 5.0)
-        return kept[key]
+        if key not in workers:
+            workers[key] = Jobs(store)
+            atexit.register(workers[key].shutdown, 5.0)
+        return workers[key]
 
 
 def free_memory() -> None:
@@ -314,19 +314,19 @@ def free_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def explain(error: Exception) -> said.RunFailed:
+def explain(error: Exception) -> events.RunFailed:
     """An error as the words that a person sees: one sentence, what to do, and the last lines of the traceback."""
     lines = "".join(traceback.format_exception(error)).strip().splitlines()
     detail = "\n".join(lines[-20:])
     if isinstance(error, UserError):
-        return said.RunFailed(f"{error.field}: {error.problem}", error.remedy, detail)
-    words = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else repr(error)
+        return events.RunFailed(f"{error.field}: {error.problem}", error.remedy, detail)
+    problem = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else repr(error)
     if _out_of_memory(error):
         remedy = "lower train.batch_size or train.max_length, or raise train.accumulate, and resume"
-        return said.RunFailed(f"out of memory ({words[:200]})", remedy, detail)
+        return events.RunFailed(f"out of memory ({problem[:200]})", remedy, detail)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return said.RunFailed("the disk is full", "free some space (kdcore cache gc) and resume", detail)
-    return said.RunFailed(words[:500], "the detail and the run's log say where; resume after mending the cause", detail)
+        return events.RunFailed("the disk is full", "free some space (kdcore cache gc) and resume", detail)
+    return events.RunFailed(problem[:500], "fix what the detail and the run's log name, then resume", detail)
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -337,30 +337,30 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
-def in_words(event: Event) -> str:
+def describe(event: Event) -> str:
     """One line of the log."""
     match event:
-        case said.RunStarted():
+        case events.RunStarted():
             return "started " + ", ".join(f"{k}={v}" for k, v in event.facts.items() if not isinstance(v, (dict, list)))
-        case said.StageStarted():
+        case events.StageStarted():
             return f"stage {event.stage}: {event.steps} steps"
-        case said.StepDone():
+        case events.StepDone():
             terms = ", ".join(f"{name} {value:.4g}" for name, value in event.raw.items())
             return f"step {event.step}/{event.steps} loss {event.loss:.4g} ({terms}) {event.examples_per_second:.0f}/s"
-        case said.Evaluated():
+        case events.Evaluated():
             scores = ", ".join(f"{name} {value:.4f}" for name, value in event.scores.items())
             return f"{event.which} on {event.split} at step {event.step}: {scores}"
-        case said.Progress():
+        case events.Progress():
             return f"{event.what} {event.done}/{event.total}" if event.done in (0, event.total) else ""
-        case said.Probed():
+        case events.Probed():
             return f"measured {event.name}"
-        case said.Checkpointed():
+        case events.Checkpointed():
             return f"checkpoint at step {event.step}"
-        case said.RunFinished():
+        case events.RunFinished():
             return "finished"
-        case said.RunStopped():
+        case events.RunStopped():
             return f"stopped at step {event.step}, {'kept' if event.kept else event.why_not or 'discarded'}"
-        case said.RunFailed():
+        case events.RunFailed():
             return f"failed: {event.reason}; {event.remedy}"
     return ""
 

@@ -18,7 +18,7 @@ from bench.fixtures import Subject
 from bench.reference_loop import PKD, pkd
 from bench.timing_blocks import Bench
 from kdcore.data import pocket
-from kdcore.methods.pkd import PKD as Method
+from kdcore.methods import pkd as pkd_method
 from tests.helpers import tiny_task
 
 TINY = ["--quick", "--threads", "1"]
@@ -30,11 +30,11 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred short sentences, and blocks run in this process: starting one for each would take minutes."""
     monkeypatch.setattr(pocket, "load", tiny_task.data)
 
-    def at_once(arm: timing_blocks.Arm) -> timing_blocks.Figures:
+    def call(arm: timing_blocks.Arm) -> timing_blocks.Figures:
         return arm()
 
     for module in (timing_blocks, gpu, overhead, toolkits, scaling, numerics):
-        monkeypatch.setattr(module, "apart", at_once)
+        monkeypatch.setattr(module, "in_fresh_process", call)
 
 
 def results(bench: ModuleType, folder: Path, *more: str) -> dict[str, Any]:
@@ -44,18 +44,18 @@ def results(bench: ModuleType, folder: Path, *more: str) -> dict[str, Any]:
     bench.main([*TINY, *trains, "--into", str(folder), *more])
     name = bench.__name__.removeprefix("bench.")
     assert [path.name for path in folder.iterdir()] == [f"{name}.json"]  # nothing unfinished is left
-    found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
-    assert {"command", "hardware", "cores", "threads", "versions", "load_average", "blocks"} <= found.keys()
-    return found
+    written: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+    assert {"command", "hardware", "cores", "threads", "versions", "load_average", "blocks"} <= written.keys()
+    return written
 
 
 def test_overhead(here, tmp_path):
     """Warm arms find every answer, cold ones none."""
     written = results(overhead, tmp_path)
-    found, by_arm = written["found"], {block["arm"]: block for block in written["blocks"]}
-    assert found.keys() == {"fine-tune", "kd", "pkd", "skd"}
+    summary, by_arm = written["summary"], {block["arm"]: block for block in written["blocks"]}
+    assert summary.keys() == {"fine-tune", "kd", "pkd", "skd"}
     for method, teachers in overhead.TEACHERS.items():
-        ratio = found[method]["warm_to_fine_tuning"]
+        ratio = summary[method]["warm_to_fine_tuning"]
         assert 0 < ratio["min"] <= ratio["median"] <= ratio["max"]
         assert by_arm[f"{method}, warm"]["misses"] == 0 < by_arm[f"{method}, warm"]["hits"]
         assert by_arm[f"{method}, cold"]["misses"] == 40 * len(teachers)
@@ -63,10 +63,10 @@ def test_overhead(here, tmp_path):
 
 def test_gpu(here, tmp_path):
     """The operations of a step take no less time than at the machine's own rate; on a CPU only `--quick` is allowed."""
-    found = results(gpu, tmp_path, "--rows", "40")["found"]
+    summary = results(gpu, tmp_path, "--rows", "40")["summary"]
     for method in ("fine-tune", "pkd"):
-        assert 0 < found["floor_ms"] <= found[method]["ms_per_step"]["min"]
-        assert found[method]["share_of_rate"]["max"] <= 1
+        assert 0 < summary["floor_ms"] <= summary[method]["ms_per_step"]["min"]
+        assert summary[method]["share_of_rate"]["max"] <= 1
     if not torch.cuda.is_available():
         with pytest.raises(SystemExit):
             gpu.main([])
@@ -83,39 +83,39 @@ def test_toolkits(here, monkeypatch, tmp_path):
     missing = [package for package in toolkits.NEEDED if find_spec(package) is None]
     if missing:
         pytest.skip(f"only this bench needs {', '.join(missing)}")
-    found = results(toolkits, tmp_path)["found"]
-    assert toolkits.AIMS.keys() < found.keys()
-    assert found[toolkits.COLD]["ours_cold_to_it"]["median"] == 1
+    summary = results(toolkits, tmp_path)["summary"]
+    assert toolkits.AIMS.keys() < summary.keys()
+    assert summary[toolkits.COLD]["ours_cold_to_it"]["median"] == 1
 
 
 def test_scaling(here, monkeypatch, tmp_path):
     monkeypatch.setattr(scaling, "LAYERS", (1, 2))
-    found = results(scaling, tmp_path)["found"]
-    assert {"rows 20", "rows 80", "layers 2", "teachers 5, cold", "cache of logits"} < found.keys()
-    assert found["cache of logits"]["bytes_per_row"]["median"] == 2 * 4 + 1  # two float32, and that they are there
-    assert found["cache of [CLS] states, 2 layers"]["bytes_per_row"]["median"] == 2 * (32 * 2 + 1)
+    summary = results(scaling, tmp_path)["summary"]
+    assert {"rows 20", "rows 80", "layers 2", "teachers 5, cold", "cache of logits"} < summary.keys()
+    assert summary["cache of logits"]["bytes_per_row"]["median"] == 2 * 4 + 1  # two float32, and that they are there
+    assert summary["cache of [CLS] states, 2 layers"]["bytes_per_row"]["median"] == 2 * (32 * 2 + 1)
 
 
 def test_memory(here, tmp_path):
-    found = results(memory, tmp_path, "--cases", "pkd", "--runs", "4")
-    row, many = found["found"]["pkd"], found["blocks"][-1]
+    written = results(memory, tmp_path, "--cases", "pkd", "--runs", "4")
+    row, many = written["summary"]["pkd"], written["blocks"][-1]
     assert row["predicted_mb"] > 0 and row["libraries_mb"] <= row["ready_mb"] <= row["peak_mb"]["max"]
     assert len(many["after_each_mb"]) == 4
 
 
 def test_numerics(here, tmp_path):
-    found = results(numerics, tmp_path)["found"]
-    assert len(found["loss_by_tenths"]) == 10 and len(found["score"]) == 1
+    summary = results(numerics, tmp_path)["summary"]
+    assert len(summary["loss_by_tenths"]) == 10 and len(summary["score"]) == 1
 
 
 def test_startup(here, monkeypatch, tmp_path):
     """Without the browser, which tests/e2e drive."""
     monkeypatch.setattr(startup, "COMMANDS", {"python": ("-c", "pass"), "import kdcore": ("-c", "import kdcore")})
     monkeypatch.setattr(startup, "dashboard", lambda: dict.fromkeys(startup.PAGES, 1.0))
-    assert results(startup, tmp_path)["found"]["import kdcore"]["to_python_alone"]["median"] > 0
+    assert results(startup, tmp_path)["summary"]["import kdcore"]["to_python_alone"]["median"] > 0
 
 
-def test_a_task_without_its_files_is_said(monkeypatch, tmp_path, capsys):
+def test_a_task_without_its_files_names_the_setting(monkeypatch, tmp_path, capsys):
     for name in ("KD_GLUE_DIR", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
         monkeypatch.setenv(name, str(tmp_path))
     with pytest.raises(SystemExit):
@@ -127,7 +127,7 @@ def test_a_task_without_its_files_is_said(monkeypatch, tmp_path, capsys):
 
 
 def test_a_block_has_a_process_of_its_own():
-    assert timing_blocks.apart(os.getpid) != os.getpid()
+    assert timing_blocks.in_fresh_process(os.getpid) != os.getpid()
 
 
 def test_arms_take_turns_and_a_killed_bench_goes_on(here, tmp_path):
@@ -149,26 +149,26 @@ def test_arms_take_turns_and_a_killed_bench_goes_on(here, tmp_path):
     with (tmp_path / "tried.unfinished.jsonl").open("a") as file:
         file.write('{"about": {"rows"')  # killed while it wrote
     order.append("the kill")
-    found = bench.in_turn(arms, 2)
-    assert [(block["round"], block["arm"]) for block in found] == [(1, "a"), (1, "b"), (2, "a"), (2, "b")]
+    blocks = bench.in_turn(arms, 2)
+    assert [(block["round"], block["arm"]) for block in blocks] == [(1, "a"), (1, "b"), (2, "a"), (2, "b")]
     assert order[4:] == ["b"]
-    assert timing_blocks.ratios(timing_blocks.figures(found, "a", "seconds"), [1.0, 2.0]) == {
+    assert timing_blocks.ratios(timing_blocks.figures(blocks, "a", "seconds"), [1.0, 2.0]) == {
         "min": 1,
         "median": 1.25,
         "max": 1.5,
     }
-    assert bench.finish({}, found).exists() and not (tmp_path / "tried.unfinished.jsonl").exists()
+    assert bench.finish({}, blocks).exists() and not (tmp_path / "tried.unfinished.jsonl").exists()
 
 
 def test_blocks_of_other_settings_do_not_count(here, tmp_path):
     for rows in (1, 2, 1):
-        found = Bench("tried", tmp_path, {"rows": rows}).in_turn({"a": lambda rows=rows: {"rows": rows}}, 1)
-        assert [block["rows"] for block in found] == [rows]
+        blocks = Bench("tried", tmp_path, {"rows": rows}).in_turn({"a": lambda rows=rows: {"rows": rows}}, 1)
+        assert [block["rows"] for block in blocks] == [rows]
 
 
 def test_the_plain_loss_is_the_methods(here, tmp_path):
     """What the toolkits and the plain loop minimise is PKD as the engine has it."""
-    config = Method.Config(**PKD)
+    config = pkd_method.PKD.Config(**PKD)
     subject = Subject(tmp_path, "pocket-sentiment", 40, 1)
     run = subject.run("pkd", options=PKD)
     _, rows, _ = subject.encoded(run)
@@ -178,25 +178,29 @@ def test_the_plain_loss_is_the_methods(here, tmp_path):
         for model in (teacher, student):  # new weights say nearly the same
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
-        said = _engine_loss(config, run, teacher, student, rows.train)
-        assert said[0] == pytest.approx(said[1], rel=1e-5) and said[1] > 0.1
+        plain, engine = _both_losses(config, run, teacher, student, rows.train)
+        assert plain == pytest.approx(engine, rel=1e-5) and engine > 0.1
 
 
-def _engine_loss(config: Any, run: Any, teacher: Any, student: Any, rows: Any) -> tuple[float, float]:
-    from bench.reference_loop import said
+def _both_losses(config: Any, run: Any, teacher: Any, student: Any, rows: Any) -> tuple[float, float]:
+    from bench.reference_loop import outputs_of
     from kdcore.data.encode import collate
     from kdcore.models.observe import observe
     from kdcore.models.sizes import size_of
     from kdcore.records import Setup, Step
 
-    shapes = size_of(student.config), {"layers-6": size_of(teacher.config)}
-    method = Method(config, Setup("classification", 2, *shapes, {"layers-6": None}))
+    student_size, teacher_size = size_of(student.config), size_of(teacher.config)
+    setup = Setup(
+        kind="classification", labels=2, student=student_size, teachers={"layers-6": teacher_size},
+        scores={"layers-6": None},
+    )  # fmt: skip
+    method = pkd_method.PKD(config, setup)
     needs, batch = method.stages()[0].needs, collate(rows, np.arange(16))
-    seen = (observe(student, batch.encoding, needs.student), observe(teacher, batch.encoding, needs.teacher))
+    outputs = (observe(student, batch.encoding, needs.student), observe(teacher, batch.encoding, needs.teacher))
     step = Step(
-        batch, {"student": seen[0]}, {"layers-6": seen[1]}, {"layers-6": None}, "distil", 1, 1, 0.0,
-        torch.Generator(), False,
+        batch=batch, students={"student": outputs[0]}, teachers={"layers-6": outputs[1]}, rows={"layers-6": None},
+        stage="distil", step=1, steps=1, epoch=0.0, rng=torch.Generator(), regression=False,
     )  # fmt: skip
     engine = sum(float(term.value) * term.weight for term in method.terms(step).values())
-    outputs = [said(model, batch.encoding, states=True) for model in (student, teacher)]
-    return float(pkd(*outputs, batch.labels)), engine
+    plain = [outputs_of(model, batch.encoding, states=True) for model in (student, teacher)]
+    return float(pkd(*plain, batch.labels)), engine

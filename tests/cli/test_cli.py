@@ -223,7 +223,7 @@ def test_teacher_words(text, expected):
 def test_printed_settings_are_a_file_that_gives_the_same_run(tmp_path):
     run = settings.with_options(RunConfig(task="mrpc", method="skd", name="ä: #x"), ["sampling=uniform"])
     file = tmp_path / "again.yaml"
-    file.write_text(settings.in_yaml(run))
+    file.write_text(settings.to_yaml(run))
     assert settings.build(file, {}, [], [], []) == run
     file.write_text(json.dumps(run.model_dump(mode="json")))
     assert settings.build(file, {}, [], [], []) == run
@@ -300,12 +300,27 @@ def test_blocking_check_ends_before_the_run(store, monkeypatch):
     from kdcore.engine import preflight
 
     line = preflight.Line("block", "teachers.big", "has 3 labels", "choose another")
-    monkeypatch.setattr(preflight, "check", lambda run: [preflight.Line("ok", "task", "fine"), line])
+    monkeypatch.setattr(preflight, "check", lambda plan: preflight.Report((preflight.Line("ok", "task", "fine"), line)))
     arguments = ("distil", "--task", "mrpc", "--method", "kd", *TEACHER)
     assert "teachers.big: has 3 labels; choose another" in refused(*arguments)
     assert store.runs().empty
     code, out, _ = kd(*arguments, "--dry-run")
     assert code == 0 and "[block] teachers.big" in out and "[ok] task" in out
+
+
+def test_a_dry_run_loads_resolves_and_predicts_once(monkeypatch):
+    from kdcore.data import pocket
+    from kdcore.engine import plan, preflight
+
+    calls: list[str] = []
+    for module, name in ((pocket, "load"), (plan, "resolve"), (preflight, "predict")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, real=real, name=name: (calls.append(name), real(*args))[1])
+    student = ("--layers", 2, "--width", 32, "--heads", 2, "--init", "random")
+    code, out, _ = kd("distil", "--task", "pocket-sentiment", "--method", "kd", "--teacher", "t=pocket:small",
+                      *student, "--dry-run")  # fmt: skip
+    assert code == 0 and " GiB memory, " in out and "[block]" not in out
+    assert sorted(calls) == ["load", "predict", "resolve"]
 
 
 def test_run_taken_by_another_process_is_waited_for(store, scripted, monkeypatch):

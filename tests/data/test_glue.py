@@ -191,7 +191,7 @@ def test_scores_that_are_no_numbers(tmp_path: Path) -> None:
     write_parquet(tmp_path / "glue" / "stsb", "stsb")
     broken = table("stsb").set_column(2, "label", pa.array([float("nan")] * 6))
     pq.write_table(broken, tmp_path / "glue" / "stsb" / "validation.parquet")
-    with pytest.raises(UserError, match="no numbers"):
+    with pytest.raises(UserError, match="not numbers"):
         data.load("stsb")
 
 

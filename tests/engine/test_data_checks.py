@@ -15,6 +15,7 @@ from kdcore.data.notes import Note
 from kdcore.data.row_report import Lengths
 from kdcore.engine import preflight
 from kdcore.engine.data_checks import about_rows
+from kdcore.engine.plan import Plan
 from kdcore.models.students import save_student
 from tests.helpers import model_factory
 
@@ -112,5 +113,5 @@ def test_preflight_says_it(tmp_path: Path) -> None:
         student=StudentSpec(layers=1, width=32, heads=2, init="random"),
         train=TrainConfig(max_length=32),
     )
-    said = {(line.level, line.field) for line in preflight.check(run)}
+    said = {(line.level, line.field) for line in preflight.check(Plan(run)).lines}
     assert ("warn", "train.max_length") in said

@@ -12,6 +12,7 @@ from kdcore.config import RunConfig, StudentSpec, TeacherSpec
 from kdcore.engine import estimate
 from kdcore.engine.device import compute_for
 from kdcore.engine.estimate import predict
+from kdcore.engine.plan import Plan
 from kdcore.errors import UserError
 from kdcore.events import RunFinished, RunStarted, StepDone
 from kdcore.models.count import flops, parameters
@@ -28,7 +29,7 @@ def steady(monkeypatch):
 
 
 def seconds(*args, **changes) -> float:
-    return predict(run(*args, **changes)).seconds
+    return predict(Plan(run(*args, **changes))).seconds
 
 
 def test_more_epochs_layers_width_and_pilots_cost_more(three_teachers, monkeypatch):
@@ -45,28 +46,28 @@ def test_more_epochs_layers_width_and_pilots_cost_more(three_teachers, monkeypat
 
 def test_a_teacher_to_be_trained_costs_its_training(one_teacher):
     pocket = TeacherSpec(name="small", source="pocket", where="small")
-    found, made = predict(run("kd", one_teacher)), predict(run("kd", [pocket]))
+    found, made = predict(Plan(run("kd", one_teacher))), predict(Plan(run("kd", [pocket])))
     assert made.teacher_seconds > 5 * found.teacher_seconds > 0
     assert made.seconds - made.teacher_seconds == pytest.approx(found.seconds - found.teacher_seconds, rel=0.01)
 
 
 def test_a_teacher_that_must_run_at_each_step_costs_more(one_teacher):
     """TinyBERT's scores are not kept: its teacher runs for half of the steps, more for a larger share."""
-    kept = predict(run("kd", one_teacher)).teacher_seconds
-    live = predict(run("tinybert", one_teacher)).teacher_seconds
-    more = predict(run("tinybert", one_teacher, {"intermediate_share": 0.9})).teacher_seconds
+    kept = predict(Plan(run("kd", one_teacher))).teacher_seconds
+    live = predict(Plan(run("tinybert", one_teacher))).teacher_seconds
+    more = predict(Plan(run("tinybert", one_teacher, {"intermediate_share": 0.9}))).teacher_seconds
     assert kept < live < more
-    assert predict(run("kd", one_teacher, teacher_cache=False)).teacher_seconds > live
+    assert predict(Plan(run("kd", one_teacher, teacher_cache=False))).teacher_seconds > live
 
 
 def test_memory_and_disk(one_teacher):
-    one = predict(run("kd", one_teacher))
-    big = predict(run("kd", one_teacher, student=StudentSpec(layers=12, width=256, heads=4, init="random")))
+    one = predict(Plan(run("kd", one_teacher)))
+    big = predict(Plan(run("kd", one_teacher, student=StudentSpec(layers=12, width=256, heads=4, init="random"))))
     assert one.memory_bytes < big.memory_bytes and one.disk_bytes < big.disk_bytes
-    assert predict(run("kd", one_teacher, batch_size=64)).memory_bytes > one.memory_bytes
-    split = predict(run("kd", one_teacher, batch_size=64, accumulate=4)).memory_bytes
-    assert one.memory_bytes <= split < predict(run("kd", one_teacher, batch_size=64)).memory_bytes
-    assert predict(run("kd", one_teacher, teacher_cache=False)).disk_bytes < one.disk_bytes
+    assert predict(Plan(run("kd", one_teacher, batch_size=64))).memory_bytes > one.memory_bytes
+    split = predict(Plan(run("kd", one_teacher, batch_size=64, accumulate=4))).memory_bytes
+    assert one.memory_bytes <= split < predict(Plan(run("kd", one_teacher, batch_size=64))).memory_bytes
+    assert predict(Plan(run("kd", one_teacher, teacher_cache=False))).disk_bytes < one.disk_bytes
 
 
 # --- a chain of assistants -------------------------------------------------------------------------------------------
@@ -82,7 +83,7 @@ def priced(shelf, monkeypatch):
     monkeypatch.setattr(estimate, "_bandwidth", lambda: math.inf)
     deep = (world.teacher(shelf, "nine-layers", layers=9, seed=8),)
     student = world.STUDENT.model_copy(update={"layers": 1})
-    return lambda method, options=None, **changes: predict(run(method, deep, options, student=student, **changes))
+    return lambda method, options=None, **changes: predict(Plan(run(method, deep, options, student=student, **changes)))
 
 
 def work(shape: ModelSize, rows: float, tokens: int, cls_only: bool = True) -> float:
@@ -93,7 +94,7 @@ def test_an_assistant_is_priced_at_its_own_depth(priced):
     """A teacher of 9 layers, one assistant of 5, a student of 1: by hand, operation by operation."""
     said = priced("takd")
     tokens = int(said.basis.split()[-4])
-    teacher, assistant, student = (replace(world.SHAPE, layers=n) for n in (9, 5, 1))
+    teacher, assistant, student = (replace(world.SIZE, layers=n) for n in (9, 5, 1))
     learns = dict.fromkeys((assistant, student), 3 * ROWS * STEPS)
     judged = {assistant: 2 * SELECT, student: 2 * (SELECT + DEV)}  # after each epoch
     total = sum(work(model, rows + judged[model], tokens) for model, rows in learns.items())
@@ -119,14 +120,14 @@ def test_each_assistant_more_costs_its_training_and_its_teaching(priced):
 def test_a_teacher_of_assistants_that_is_not_kept_runs_for_the_first_of_them_alone(priced):
     kept, live = (priced("takd", {"assistants": 2}, teacher_cache=cache) for cache in (True, False))
     tokens = int(live.basis.split()[-4])
-    expected = work(replace(world.SHAPE, layers=9), ROWS * STEPS, tokens, cls_only=False)
+    expected = work(replace(world.SIZE, layers=9), ROWS * STEPS, tokens, cls_only=False)
     assert live.teacher_seconds - kept.teacher_seconds == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_teachers_that_the_method_does_not_take_are_a_user_error(three_teachers, count):
     with pytest.raises(UserError, match="takes 1"):
-        predict(run("takd", three_teachers[:count]))
+        predict(Plan(run("takd", three_teachers[:count])))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_teachers_that_the_method_does_not_take_are_a_user_error(three_teachers,
 def test_steps_are_those_that_are_done(trained, three_teachers, method, options, count):
     setting = run(method, three_teachers[:count], options, epochs=1.5)
     done = trained(setting)
-    assert predict(setting).steps == len(done.of(StepDone)) == done.of(RunStarted)[0].facts["steps"]
+    assert predict(Plan(setting)).steps == len(done.of(StepDone)) == done.of(RunStarted)[0].facts["steps"]
 
 
 def test_of_the_right_order_on_this_machine(trained, one_teacher, monkeypatch):
@@ -146,7 +147,7 @@ def test_of_the_right_order_on_this_machine(trained, one_teacher, monkeypatch):
     monkeypatch.setattr(pocket, "load", world.data)
     setting = run("kd", one_teacher, epochs=8, batch_size=32)
     taken = trained(setting).of(RunFinished)[0].summary["seconds"]
-    said = predict(setting)
+    said = predict(Plan(setting))
     assert said.seconds / 50 < max(taken, 1.0) and said.seconds > taken / 50
     assert 100 * 2**20 < said.memory_bytes < 4 * 2**30 and 0 < said.disk_bytes < 2**30
     assert said.basis
@@ -160,7 +161,7 @@ def test_bad_settings_are_user_errors(one_teacher):
     ):
         assert isinstance(setting, RunConfig)
         with pytest.raises(UserError):
-            predict(setting)
+            predict(Plan(setting))
 
 
 def test_words_that_no_row_holds_cost_no_update():
@@ -172,14 +173,16 @@ def test_words_that_no_row_holds_cost_no_update():
 
 
 def test_memory_counts_teachers_that_run_beside_the_student(three_teachers):
-    kept, live = (predict(run("kd", three_teachers[:1], teacher_cache=cached)).memory_bytes for cached in (True, False))
-    assert live - kept == 4 * parameters(replace(world.SHAPE, labels=2)).total
+    kept, live = (
+        predict(Plan(run("kd", three_teachers[:1], teacher_cache=cached))).memory_bytes for cached in (True, False)
+    )
+    assert live - kept == 4 * parameters(replace(world.SIZE, labels=2)).total
 
 
 def test_what_is_read_of_the_last_layer_is_priced(priced):
     """KD reads logits alone, DistilBERT's loss the states of the last layer too, which is the only one here."""
     lean, whole = priced("kd"), priced("distilbert")
-    tokens, student = int(lean.basis.split()[-4]), replace(world.SHAPE, layers=1)
+    tokens, student = int(lean.basis.split()[-4]), replace(world.SIZE, layers=1)
     gap = work(student, 3 * ROWS * STEPS, tokens, cls_only=False) - work(student, 3 * ROWS * STEPS, tokens)
     assert whole.seconds - lean.seconds == pytest.approx(gap, rel=1e-6) and gap > 0
     assert whole.memory_bytes > lean.memory_bytes

@@ -16,9 +16,8 @@ from kdcore.data.encode import collate
 from kdcore.engine import step
 from kdcore.engine.device import Compute
 from kdcore.engine.ensemble import Ensemble, Teacher
-from kdcore.engine.loop import Job
-from kdcore.engine.step import train_step
-from kdcore.engine.teachers import encode_rows
+from kdcore.engine.job import Job, encode_rows
+from kdcore.engine.step import StepClock, train_step
 from kdcore.methods import METHODS, resolve
 from kdcore.models.sizes import size_of
 from kdcore.models.students import save_student
@@ -51,10 +50,12 @@ class Bench:
             home = shelf / f"invariance-{i}"
             if not home.exists():
                 save_student(world.model(layers=4, seed=20 + i), world.tokenizer(), home)
-            teachers.append(Teacher(f"t{i}", home, replace(world.SHAPE, layers=4), f"identity {i}", "made for tests"))
+            teachers.append(Teacher(f"t{i}", home, replace(world.SIZE, layers=4), f"identity {i}", "made for tests"))
         shape = size_of(world.model().config)
         scores: dict[str, float | None] = {teacher.name: 0.5 for teacher in teachers}
-        setup = Setup("classification", 2, shape, {t.name: t.shape for t in teachers}, scores)
+        setup = Setup(
+            kind="classification", labels=2, student=shape, teachers={t.name: t.size for t in teachers}, scores=scores
+        )
         method = resolve(key, {})[0](resolve(key, {})[1], setup)
         students = method.build_students(
             lambda layers=None: world.model(layers=layers or shape.layers, seed=1, dropout=0.0)
@@ -64,8 +65,8 @@ class Bench:
         ensemble = Ensemble(teachers, rows.train, rows.identity, CPU, cached)
         self.stage = method.stages()[-1]
         self.job = Job(
-            settings, task.task, folder, rows.train, rows.splits, None, method, students, lambda: students, ensemble,
-            CPU, {},
+            train=settings, task=task.task, folder=folder, rows=rows.train, splits=rows.splits, tokenizer=None,
+            method=method, students=students, fresh=lambda: students, ensemble=ensemble, compute=CPU,
         )  # fmt: skip
         for _ in ensemble.ready(self.stage.needs.teacher, list(ensemble.teachers)):
             pass
@@ -79,7 +80,9 @@ class Bench:
         """Raw terms of one step on this batch, and the gradients that the optimiser would see."""
         self.job.train = self.job.train.model_copy(update={"accumulate": accumulate})
         keep = Keep(self.job)
-        outcome = train_step(self.job, self.stage, keep, batch, (0, 10, 0.0), torch.Generator())
+        outcome = train_step(
+            self.job, self.stage, keep, batch, StepClock(done=0, steps=10, epoch=0.0), torch.Generator()
+        )
         return {name: float(value) for name, value in outcome.raw.items()}, keep.gradients
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from kdcore.config import ProbeConfig
 from kdcore.engine import checkpoint, preflight
+from kdcore.engine.plan import Plan
 from kdcore.events import Evaluated, RunFinished, RunStarted, StageStarted, StepDone
 from kdcore.models.students import load_classifier
 from tests.helpers import masked_lm_folder
@@ -40,7 +41,7 @@ def test_a_run_with_a_masked_stage(trained, one_teacher, source):
     judged = [event.scores for event in done.of(Evaluated) if event.stage == "masked"]
     assert judged and all(set(scores) == {"loss"} for scores in judged)
     (facts,) = (event.facts for event in done.of(RunStarted))
-    width, words = world.SHAPE.width, len(world.VOCABULARY)
+    width, words = world.SIZE.width, len(world.VOCABULARY)
     assert facts["extra_parameters"] == width * width + 3 * width + words
     assert done.of(RunFinished)
 
@@ -92,7 +93,7 @@ def test_tinybert_takes_altered_rows(trained, one_teacher, source):
 @pytest.mark.parametrize("made", [distilbert, tinybert])
 def test_what_is_wrong_is_told_before_the_run(one_teacher, source, made):
     def blocks(setting):
-        return [line for line in preflight.check(setting) if line.level == "block"]
+        return preflight.check(Plan(setting)).blocks
 
     assert not blocks(made(source, one_teacher))
     (line,) = blocks(made("folder:/nowhere", one_teacher))

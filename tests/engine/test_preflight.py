@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from kdcore.config import FineTune, OwnData, RunConfig, StudentSpec, TeacherSpec, TrainConfig
 from kdcore.data.splits import make_split
-from kdcore.engine import preflight
+from kdcore.engine import plan
+from kdcore.engine.plan import Plan
 from kdcore.engine.preflight import Line, blind_guess, check
-from kdcore.engine.teachers import teacher_folder
+from kdcore.engine.teacher_source import teacher_folder
 from kdcore.methods import METHODS
 from kdcore.models.students import save_student
 from kdcore.runs.demo import demo_runs
@@ -30,29 +31,29 @@ Memory = namedtuple("Memory", "available")
 
 def lines(setting: RunConfig, level: str) -> dict[str, Line]:
     """The lines of one level by field."""
-    return {line.field: line for line in check(setting) if line.level == level}
+    return {line.field: line for line in check(Plan(setting)).lines if line.level == level}
 
 
 def blocked(setting: RunConfig) -> Line:
     """The first line that blocks; it has a reason and a remedy."""
     found = lines(setting, "block")
-    assert found, [line.words for line in check(setting)]
-    assert all(line.words and line.remedy for line in found.values())
+    assert found, [line.text for line in check(Plan(setting)).lines]
+    assert all(line.text and line.remedy for line in found.values())
     return next(iter(found.values()))
 
 
 def test_a_good_run_has_no_blocks(one_teacher):
-    said = check(run("kd", one_teacher))
+    said = check(Plan(run("kd", one_teacher))).lines
     assert {line.level for line in said} == {"ok", "warn"}
     assert [line.field for line in said if line.level == "warn"] == ["task"]  # the sentences are generated
     fields = {line.field for line in said}
     assert {"task", "method", "teachers.t0", "teachers.t0.size", "device"} <= fields
-    assert "90 rows to learn from, 10 kept aside" in said[0].words
+    assert "90 rows to learn from, 10 kept aside" in said[0].text
 
 
 def test_nothing_is_trained_or_kept_by_looking(one_teacher, own_cache):
     base = TeacherSpec(name="pocket", source="pocket", where="small")
-    check(run("kd", [base], max_length=32))
+    check(Plan(run("kd", [base], max_length=32)))
     assert not [path for room in ("teachers", "outputs") for path in (own_cache / room).glob("*")]
 
 
@@ -112,7 +113,7 @@ def test_regression_with_a_method_that_lacks_it(one_teacher, monkeypatch, shelf)
     monkeypatch.setattr(METHODS["kd"], "kinds", frozenset({"classification"}))
     scores = world.teacher(shelf, "scorer", labels=1)
     line = blocked(run("kd", [scores], task=world.SIMILARITY))
-    assert line.field == "method" and "regression" in line.words
+    assert line.field == "method" and "regression" in line.text
     assert not lines(run("kd", one_teacher), "block")
 
 
@@ -131,23 +132,21 @@ def test_labels_in_another_order_are_blocked(shelf):
         spec = TeacherSpec(name=name, source="folder", where=str(shelf / name))
         said = lines(run("kd", [spec]), level)
         assert f"teachers.{name}" in said
-        assert ("ordered" in said[f"teachers.{name}"].words) == (level == "block")
+        assert ("ordered" in said[f"teachers.{name}"].text) == (level == "block")
 
 
 def test_a_label_without_rows_is_blocked(one_teacher, monkeypatch):
     data = world.data_of()
     only = dataclasses.replace(data.train, labels=np.zeros(len(data.train), dtype=np.int64))
-    monkeypatch.setattr(preflight, "load", lambda *a: dataclasses.replace(data, splits={**data.splits, "train": only}))
+    monkeypatch.setattr(plan, "load", lambda *a: dataclasses.replace(data, splits={**data.splits, "train": only}))
     line = blocked(run("kd", one_teacher))
-    assert line.field == "task" and "positive" in line.words
+    assert line.field == "task" and "positive" in line.text
 
 
 def test_too_few_rows_are_blocked(one_teacher, monkeypatch):
     data, task = world.data_of(), TASKS[world.SENTIMENT]
     single = make_split(task, "train", (["good"],), np.array([1]))
-    monkeypatch.setattr(
-        preflight, "load", lambda *a: dataclasses.replace(data, splits={**data.splits, "train": single})
-    )
+    monkeypatch.setattr(plan, "load", lambda *a: dataclasses.replace(data, splits={**data.splits, "train": single}))
     assert blocked(run("kd", one_teacher)).field == "task"
 
 
@@ -184,25 +183,27 @@ def kept(shelf):
 def test_a_weak_teacher_is_told_in_words(kept):
     guess = blind_guess(world.data_of())["accuracy"]
     weak = lines(kept(guess + 0.02), "warn")["teachers.small"]
-    assert "weak" in weak.words and weak.remedy
+    assert "weak" in weak.text and weak.remedy
     good = lines(kept(guess + 0.2), "ok")["teachers.small"]
-    assert f"{100 * (guess + 0.2):.1f}" in good.words
+    assert f"{100 * (guess + 0.2):.1f}" in good.text
 
 
 def test_a_mediocre_correlation_is_told_in_words(kept):
-    assert "mediocre" in lines(kept(0.3, world.SIMILARITY), "warn")["teachers.small"].words
+    assert "mediocre" in lines(kept(0.3, world.SIMILARITY), "warn")["teachers.small"].text
     assert "teachers.small" in lines(kept(0.9, world.SIMILARITY), "ok")
 
 
 @pytest.mark.parametrize("score", [None, "high", [1]])
 def test_a_kept_score_that_does_not_read_is_no_obstacle(kept, score):
-    assert "trained" in lines(kept(score), "ok")["teachers.small"].words
+    assert "trained" in lines(kept(score), "ok")["teachers.small"].text
 
 
 def test_a_part_of_the_data_is_said(one_teacher, monkeypatch):
     data = dataclasses.replace(world.data_of(), partial="3 of 9 files")
-    monkeypatch.setattr(preflight, "load", lambda *a: data)
-    assert any(line.level == "warn" and line.words == "3 of 9 files" for line in check(run("kd", one_teacher)))
+    monkeypatch.setattr(plan, "load", lambda *a: data)
+    assert any(
+        line.level == "warn" and line.text == "3 of 9 files" for line in check(Plan(run("kd", one_teacher))).lines
+    )
 
 
 def test_a_blind_guess_is_the_most_frequent_label():
@@ -281,6 +282,6 @@ def test_whatever_is_asked_for_gets_lines(one_teacher, drawn):
     setting = maybe(RunConfig, **drawn)
     if setting is None:
         return
-    said = check(setting)
-    assert said and all(line.words for line in said)
+    said = check(Plan(setting)).lines
+    assert said and all(line.text for line in said)
     assert all(line.remedy for line in said if line.level != "ok")

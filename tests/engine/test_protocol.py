@@ -12,7 +12,8 @@ import torch
 from kdcore.config import ProbeConfig, RunConfig, StudentSpec
 from kdcore.engine import dropout, loop, results, step
 from kdcore.engine.device import Compute
-from kdcore.engine.loop import Job, stage_steps
+from kdcore.engine.job import Job
+from kdcore.engine.schedule import stage_steps
 from kdcore.engine.trainer import train
 from kdcore.events import (
     Checkpointed,
@@ -53,16 +54,16 @@ class Watch:
         self.masks: list[tuple[tuple[int, ...], bytes]] = []
         self.drawn: list[tuple[str, ...]] = []
         self.first: dict[str, dict[str, torch.Tensor]] = {}
-        look, train_step = step._look, loop.train_step
+        observe, train_step = step._observe, loop.train_step
 
-        def watched_step(job: Job, stage: Stage, optimizer, batch, at, dropout, share_due=False):
+        def watched_step(job: Job, stage: Stage, optimizer, batch, clock, dropout, share_due=False):
             self.rows.append((stage.name, tuple(batch.ids.tolist())))
             if stage.name not in self.first:
                 self.first[stage.name] = {name: t.clone() for name, t in job.main.state_dict().items()}
-            return train_step(job, stage, optimizer, batch, at, dropout, share_due)
+            return train_step(job, stage, optimizer, batch, clock, dropout, share_due)
 
-        def watched_look(job: Job, stage: Stage, batch, at):
-            seen = look(job, stage, batch, at)
+        def watched_observe(job: Job, stage: Stage, batch, clock):
+            seen = observe(job, stage, batch, clock)
             self.drawn.append(tuple(seen.rows))
             return seen
 
@@ -76,7 +77,7 @@ class Watch:
             return drop(x, p, generator)
 
         monkeypatch.setattr(loop, "train_step", watched_step)
-        monkeypatch.setattr(step, "_look", watched_look)
+        monkeypatch.setattr(step, "_observe", watched_observe)
         monkeypatch.setattr(dropout, "drop", watched_drop)
 
     def of(self, stage: str) -> list[tuple[int, ...]]:

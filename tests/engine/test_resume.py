@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from kdcore.engine import checkpoint
-from kdcore.engine.checkpoint import Place
+from kdcore.engine.checkpoint import TrainingState
 from kdcore.engine.device import has_fast_bf16
 from kdcore.errors import CorruptError
 from kdcore.events import Evaluated, RunStarted, StepDone
@@ -175,14 +175,14 @@ def small(seed: int = 0) -> nn.Module:
 def test_weights_and_optimiser_go_on_as_if_nothing_had_been(tmp_path):
     one = small()
     optimizer = stepped(one, 3)
-    place = Place(step=3, stage=1, best=0.5, history={"counts": {"a": 2}}, facts={"threads": 1})
+    place = TrainingState(step=3, stage=1, best=0.5, history={"counts": {"a": 2}}, facts={"threads": 1})
     checkpoint.save(tmp_path, place, {"student": one}, {"stage": optimizer})
     stepped(one, 3, optimizer)
 
     found, two = checkpoint.newest(tmp_path), small(seed=1)
     again = torch.optim.AdamW(two.parameters(), lr=7.0, fused=True)
     checkpoint.restore(found, {"student": two}, {"stage": again})
-    assert checkpoint.read_place(found) == place
+    assert checkpoint.read_state(found) == place
     assert again.param_groups[0]["lr"] == 0.1
     stepped(two, 3, again)
     assert same(one.state_dict(), two.state_dict())
@@ -190,8 +190,8 @@ def test_weights_and_optimiser_go_on_as_if_nothing_had_been(tmp_path):
 
 def test_only_the_newest_stays(tmp_path):
     for step in (1, 2, 10):
-        checkpoint.save(tmp_path, Place(step=step), {"student": small()}, {})
-    checkpoint.save(tmp_path, Place(step=10, stage=1), {"student": small()}, {})
+        checkpoint.save(tmp_path, TrainingState(step=step), {"student": small()}, {})
+    checkpoint.save(tmp_path, TrainingState(step=10, stage=1), {"student": small()}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["01-00000010"]
     assert checkpoint.newest(tmp_path / "nowhere") is None
 
@@ -200,22 +200,22 @@ def test_tied_weights_are_kept_as_copies_and_tied_again(tmp_path):
     tied = small()
     tied[1] = nn.Linear(3, 4)
     tied[1].weight = tied[0].weight
-    checkpoint.save(tmp_path, Place(), {"student": tied}, {})
+    checkpoint.save(tmp_path, TrainingState(), {"student": tied}, {})
     assert set(load_file(checkpoint.newest(tmp_path) / "module-student.safetensors")) == set(tied.state_dict())
     checkpoint.restore(checkpoint.newest(tmp_path), {"student": tied}, {})
     assert tied[1].weight is tied[0].weight
 
 
 def test_a_leftover_is_swept_away_by_the_next_checkpoint(tmp_path):
-    checkpoint.save(tmp_path, Place(step=5), {"student": small()}, {})
+    checkpoint.save(tmp_path, TrainingState(step=5), {"student": small()}, {})
     shutil.copytree(checkpoint.newest(tmp_path), tmp_path / "00-00000007.partial")
     assert checkpoint.newest(tmp_path).name == "00-00000005"
-    checkpoint.save(tmp_path, Place(step=7), {"student": small()}, {})
+    checkpoint.save(tmp_path, TrainingState(step=7), {"student": small()}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["00-00000007"]
 
 
 def test_a_failed_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path, Place(step=5), {"student": small()}, {})
+    checkpoint.save(tmp_path, TrainingState(step=5), {"student": small()}, {})
 
     def full(tensors, path):
         path.write_bytes(b"half")
@@ -223,5 +223,5 @@ def test_a_failed_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(OSError, match="No space"):
-        checkpoint.save(tmp_path, Place(step=10), {"student": small()}, {})
+        checkpoint.save(tmp_path, TrainingState(step=10), {"student": small()}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["00-00000005"]  # and no room is taken by the half one

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.engine import checkpoint, loop
-from kdcore.engine.checkpoint import Place
-from kdcore.engine.sparse_embedding import UsedWords, used_words
+from kdcore.engine.checkpoint import TrainingState
+from kdcore.engine.sparse_embedding import SparseEmbedding, sparse_embedding
 from kdcore.errors import CorruptError
 from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import run, same
@@ -46,7 +46,7 @@ def reader() -> Reader:
 def learn(model: Reader, steps: int = 12) -> Tensor:
     """AdamW with clipping and a moving rate over batches of used words; returns the losses."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.3, fused=True)
-    if isinstance(model.table, UsedWords):
+    if isinstance(model.table, SparseEmbedding):
         optimizer.register_step_post_hook(model.table.decay)
     draws, losses = torch.Generator().manual_seed(5), []
     for step in range(steps):
@@ -64,7 +64,7 @@ def learn(model: Reader, steps: int = 12) -> Tensor:
 def test_every_row_ends_as_in_the_whole_table(reader):
     whole, start = copy.deepcopy(reader), reader.table.weight.detach().clone()
     expected = learn(whole)
-    with used_words(reader, USED) as words:
+    with sparse_embedding(reader, USED) as words:
         assert words.trained.shape == (len(USED), WIDTH)
         got = learn(reader)
     assert torch.allclose(got, expected, rtol=1e-12, atol=0)
@@ -76,7 +76,7 @@ def test_every_row_ends_as_in_the_whole_table(reader):
 
 def test_in_eval_mode_all_words_are_known(reader):
     every = torch.arange(WORDS)
-    with used_words(reader, USED):
+    with sparse_embedding(reader, USED):
         learn(reader)
         reader.eval()
         said, state = reader(every), reader.state_dict()["table.weight"]
@@ -86,7 +86,7 @@ def test_in_eval_mode_all_words_are_known(reader):
 
 def test_its_state_is_that_of_the_plain_table(reader):
     plain = copy.deepcopy(reader)
-    with used_words(reader, USED):
+    with sparse_embedding(reader, USED):
         assert reader.state_dict().keys() == plain.state_dict().keys()
         assert same(dict(reader.state_dict()), dict(plain.state_dict()))
         other = {name: torch.full_like(tensor, 3.0) for name, tensor in plain.state_dict().items()}
@@ -97,27 +97,27 @@ def test_its_state_is_that_of_the_plain_table(reader):
 
 
 def test_padding_learns_nothing(reader):
-    with used_words(reader, USED) as words:
+    with sparse_embedding(reader, USED) as words:
         reader(torch.tensor([[2, 0, 0]])).sum().backward()
     assert words.trained.grad[0].abs().min() > 0  # word 2
     assert not words.trained.grad[2].any()  # word 0, the padding
 
 
 def test_a_word_that_was_not_announced_is_an_error_not_a_wrong_vector(reader):
-    with used_words(reader, USED), pytest.raises(IndexError):
+    with sparse_embedding(reader, USED), pytest.raises(IndexError):
         reader(torch.tensor([[1]]))
 
 
 def test_the_plain_table_is_back_after_an_error(reader):
     table = reader.table
-    with pytest.raises(RuntimeError, match="halt"), used_words(reader, USED):
+    with pytest.raises(RuntimeError, match="halt"), sparse_embedding(reader, USED):
         raise RuntimeError("halt")
     assert reader.table is table
 
 
 def test_nothing_changes_where_every_word_is_used(reader):
     table = reader.table
-    with used_words(reader, torch.arange(WORDS)) as words:
+    with sparse_embedding(reader, torch.arange(WORDS)) as words:
         assert words is None and reader.table is table
 
 
@@ -126,7 +126,9 @@ def test_a_run_is_the_same_with_the_whole_table(trained, one_teacher, monkeypatc
     setting = run("kd", one_teacher, evaluate_every=4, precision="fp32")
     got = trained(setting)
     seen: list[int] = []
-    monkeypatch.setattr(loop, "used_words", lambda model, used: used_words(model, all_words(model, used, seen)))
+    monkeypatch.setattr(
+        loop, "sparse_embedding", lambda model, used: sparse_embedding(model, all_words(model, used, seen))
+    )
     whole = trained(setting)
     assert seen and seen[0] < len(world.VOCABULARY)
     for which in ("last", "best"):
@@ -144,7 +146,9 @@ def all_words(model: nn.Module, used: Tensor, seen: list[int]) -> Tensor:
 )
 def test_a_stream_with_other_words_trains_the_whole_table(trained, one_teacher, monkeypatch, options, whole):
     asked: list[int] = []
-    monkeypatch.setattr(loop, "used_words", lambda model, used: (asked.append(1), used_words(model, used))[1])
+    monkeypatch.setattr(
+        loop, "sparse_embedding", lambda model, used: (asked.append(1), sparse_embedding(model, used))[1]
+    )
     trained(run("tinybert", one_teacher, options=options, epochs=1))
     assert (not asked) is whole
 
@@ -154,6 +158,6 @@ def test_moments_of_another_size_are_refused(tmp_path, reader):
     optimizer = torch.optim.AdamW(reader.parameters(), fused=True)
     reader(USED).sum().backward()
     optimizer.step()
-    checkpoint.save(tmp_path, Place(step=1), {"student": reader}, {"stage": optimizer})
-    with used_words(reader, USED), pytest.raises(CorruptError):
+    checkpoint.save(tmp_path, TrainingState(step=1), {"student": reader}, {"stage": optimizer})
+    with sparse_embedding(reader, USED), pytest.raises(CorruptError):
         checkpoint.restore(checkpoint.newest(tmp_path), {}, {"stage": torch.optim.AdamW(reader.parameters())})

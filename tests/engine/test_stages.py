@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kdcore.engine import preflight
+from kdcore.engine.plan import Plan
 from kdcore.engine.trainer import train
 from kdcore.errors import UserError
 from kdcore.events import Evaluated, RunFinished, RunStarted, RunStopped, StepDone
@@ -55,8 +56,8 @@ def test_tied_weights_stay_tied_while_training(tmp_path):
 
 def test_a_stage_without_a_step_is_refused_before_the_start(tmp_path):
     run = small.run("pea-kd", small.teachers(tmp_path, 1), {"ptp_share": 0.1}, max_steps=3)
-    (line,) = [line for line in preflight.check(run) if line.level == "block"]
-    assert (line.field, line.words) == ("train.epochs", "3 steps leave none for the stage ptp")
+    (line,) = preflight.check(Plan(run)).blocks
+    assert (line.field, line.text) == ("train.epochs", "3 steps leave none for the stage ptp")
     with pytest.raises(UserError, match="leave none for the stage ptp"):
         list(train(run, tmp_path / "run"))
 

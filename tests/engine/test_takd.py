@@ -11,7 +11,8 @@ import torch
 
 from kdcore.config import StudentSpec
 from kdcore.engine import checkpoint, loop, step
-from kdcore.engine.loop import Job
+from kdcore.engine.job import Job
+from kdcore.engine.plan import Plan
 from kdcore.engine.preflight import check
 from kdcore.errors import UserError
 from kdcore.events import Evaluated, RunFinished, RunStarted, StageStarted, StepDone
@@ -43,7 +44,7 @@ class Watch:
         self.ran: dict[str, set[tuple[str, ...]]] = {}
         self.asked: dict[str, set[tuple[str, ...]]] = {}
         self.frozen: dict[str, list[bool]] = {}
-        train_step, look = loop.train_step, step._look
+        train_step, observe = loop.train_step, step._observe
 
         def watched_step(job: Job, stage, *rest):
             batch = rest[1]
@@ -52,8 +53,8 @@ class Watch:
                 self.states[stage.name] = states(job)
             return train_step(job, stage, *rest)
 
-        def watched_look(job: Job, stage, batch, at):
-            seen = look(job, stage, batch, at)
+        def watched_observe(job: Job, stage, batch, clock):
+            seen = observe(job, stage, batch, clock)
             self.ran.setdefault(stage.name, set()).add(tuple(seen.students))
             self.asked.setdefault(stage.name, set()).add(tuple(seen.teachers))
             self.frozen.setdefault(stage.name, []).extend(
@@ -64,7 +65,7 @@ class Watch:
             return seen
 
         monkeypatch.setattr(loop, "train_step", watched_step)
-        monkeypatch.setattr(step, "_look", watched_look)
+        monkeypatch.setattr(step, "_observe", watched_observe)
 
 
 def states(job: Job) -> dict[str, dict[str, torch.Tensor]]:
@@ -181,7 +182,7 @@ def test_killed_inside_an_assistants_stage_it_ends_the_same(trained, chain, tmp_
         kill_process.in_a_process(kill_process.train_disturbed, setting.model_dump_json(), folder, None, moment) == -9
     )
     found = checkpoint.newest(folder / "checkpoint")
-    place = checkpoint.read_place(found)
+    place = checkpoint.read_state(found)
     assert (place.stage, place.step, place.spent) == (1, 15, 0)
     kept = ("student", "assistant-1", "assistant-2", "method", "unused-words-assistant-2")  # the one that learns
     assert {path.name for path in found.glob("module-*")} == {f"module-{part}.safetensors" for part in kept}
@@ -202,7 +203,7 @@ def test_assistants_start_where_the_student_starts(trained, deep, watch):
 
 def test_no_room_for_so_many_is_said_before_start(deep):
     def blocked(setting):
-        return [(line.field, line.remedy) for line in check(setting) if line.level == "block"]
+        return [(line.field, line.remedy) for line in check(Plan(setting)).blocks]
 
     two = world.STUDENT
     assert not blocked(run("takd", deep, student=two))
@@ -219,14 +220,14 @@ def test_a_source_with_too_few_layers_for_an_assistant_is_said_before_start(shel
     def blocked(**changes):
         student = shallow.model_copy(update=changes)
         setting = run("takd", deep, {"assistants": 2}, student=student)
-        return [line for line in check(setting) if line.level == "block"]
+        return check(Plan(setting)).blocks
 
     (line,) = blocked()
     assert line.field == "student.init_layers"
-    assert "a model of 3 layers" in line.words and "only 2" in line.words and "skip" in line.remedy
+    assert "a model of 3 layers" in line.text and "only 2" in line.text and "skip" in line.remedy
     assert not blocked(init_layers="skip") and not blocked(init="random") and not blocked(init_layers=(2,))
     four = shallow.model_copy(update={"checkpoint": deep[0].where})
-    assert all(line.level != "block" for line in check(run("takd", deep, {"assistants": 2}, student=four)))
+    assert not check(Plan(run("takd", deep, {"assistants": 2}, student=four))).blocks
 
 
 def test_what_is_said_before_start_would_stop_the_run(shelf, deep, trained):

@@ -18,8 +18,9 @@ from kdcore.data.encode import collate, encode
 from kdcore.engine import teacher_cache
 from kdcore.engine.device import Compute, has_fast_bf16
 from kdcore.engine.ensemble import Ensemble
+from kdcore.engine.job import encode_rows
 from kdcore.engine.teacher_cache import TeacherCache, entry_folder, make_room, pinned, tensors_of, used
-from kdcore.engine.teachers import encode_rows, prepare_teacher
+from kdcore.engine.teachers import prepare_teacher
 from kdcore.errors import UserError
 from kdcore.events import RunFinished, StepDone
 from kdcore.models.observe import observe
@@ -58,7 +59,7 @@ def cache(rows):
     """A cache object over the rows; `who` names the entry."""
 
     def make(who: str = "a", wanted=EVERYTHING) -> TeacherCache:
-        return TeacherCache({"teacher": who}, rows, tensors_of(wanted, world.SHAPE))
+        return TeacherCache({"teacher": who}, rows, tensors_of(wanted, world.SIZE))
 
     return make
 
@@ -497,7 +498,7 @@ def test_entries_that_vanish_meanwhile_do_no_harm(budget, monkeypatch):
 
 
 def test_what_is_not_stored():
-    assert tensors_of(want("logits", attention=(1,)), world.SHAPE) is None
-    assert [tensor.file for tensor in tensors_of(EVERYTHING, world.SHAPE)] == [
+    assert tensors_of(want("logits", attention=(1,)), world.SIZE) is None
+    assert [tensor.file for tensor in tensors_of(EVERYTHING, world.SIZE)] == [
         "cls-0.values", "cls-1.values", "cls-2.values", "hidden-0.values", "hidden-2.values", "logits.values",
     ]  # fmt: skip

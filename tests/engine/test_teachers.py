@@ -17,7 +17,8 @@ from kdcore.data.pocket import ladder
 from kdcore.data.pocket.ladder import Rung
 from kdcore.engine import loop, teachers
 from kdcore.engine.device import Compute
-from kdcore.engine.teachers import load_base, needs_training, prepare_teacher, teacher_folder
+from kdcore.engine.teacher_source import load_base, needs_training, teacher_folder
+from kdcore.engine.teachers import prepare_teacher
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import Evaluated, Progress, RunFinished, RunStarted, RunStopped, StepDone
 from kdcore.models.students import load_classifier, save_student
@@ -117,7 +118,7 @@ def test_whatever_decides_its_weights_decides_its_folder(base):
 
 def test_the_first_layers_of_a_base(base):
     teacher, _ = prepare(base.model_copy(update={"layers": 2}))
-    assert teacher.shape.layers == 2 and teacher.load().config.num_hidden_layers == 2
+    assert teacher.size.layers == 2 and teacher.load().config.num_hidden_layers == 2
 
 
 def test_an_ensemble_of_three_depths_of_one_base_is_distilled(trained, base):
@@ -288,7 +289,7 @@ def test_a_teacher_that_is_not_there(trained, source, where):
 
 def test_a_pocket_teacher_of_a_real_task(trained, monkeypatch):
     data = dataclasses.replace(world.data_of(), vocabulary=None)
-    monkeypatch.setattr("kdcore.engine.trainer.load", lambda *a: data)
+    monkeypatch.setattr("kdcore.engine.plan.load", lambda *a: data)
     assert refused(trained, run("kd", [POCKET])).field == "teachers.small.source"
 
 

@@ -37,8 +37,8 @@ def test_the_nearest_layer_is_high_for_cka_and_low_for_distances() -> None:
 
 
 def test_the_map_in_words() -> None:
-    assert layers.map_words({2: 6, 1: 3}) == "Student layer ← teacher layer: 1 ← 3, 2 ← 6."
-    assert "no layers" in layers.map_words({})
+    assert layers.describe_map({2: 6, 1: 3}) == "Student layer ← teacher layer: 1 ← 3, 2 ← 6."
+    assert "no layers" in layers.describe_map({})
 
 
 def stacks(figure) -> dict:
@@ -129,7 +129,7 @@ def test_a_cell_of_the_overview_names_its_tokens_and_its_head() -> None:
 
 
 def test_one_head_names_its_tokens_and_escapes_them() -> None:
-    figure = attention.head(np.eye(2), ["<b>", "[SEP]"], ["<b>", "[SEP]"], "Head", top=1.0, said=[["x", "y"]] * 2)
+    figure = attention.head(np.eye(2), ["<b>", "[SEP]"], ["<b>", "[SEP]"], "Head", top=1.0, labels=[["x", "y"]] * 2)
     assert list(figure.layout.xaxis.ticktext) == ["&lt;b&gt;", "[SEP]"]
     assert list(figure.data[0].customdata[0][1]) == ["&lt;b&gt; → [SEP]", "y"]
     assert figure.layout.yaxis.autorange == "reversed"

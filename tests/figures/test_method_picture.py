@@ -7,7 +7,8 @@ import pytest
 from kdcore.figures import method_picture, palette
 from kdcore.figures.method_picture import BOTTOM, TOP, Match
 from kdcore.figures.template import summary
-from kdcore.methods import METHODS, docs
+from kdcore.methods import METHODS
+from kdcore.methods.introspect import example_setup, stages_of
 from kdcore.records import ALL_LAYERS, Needs, want
 
 
@@ -79,10 +80,10 @@ def test_without_a_teacher_nothing_is_joined() -> None:
 @pytest.mark.parametrize("key", METHODS)
 def test_every_method_has_a_picture(key: str) -> None:
     method = METHODS[key]
-    for part in docs.parts(method, method.Config(), docs.example(method)):
-        found = method_picture.matches(part.needs, part.layer_map, part.depth, part.teacher_depth)
-        assert bool(found) == bool(part.needs.teacher), "what is read of a teacher is compared with something"
+    for info in stages_of(method, method.Config(), example_setup(method)):
+        found = method_picture.matches(info.needs, info.layer_map, info.depth, info.teacher_depth)
+        assert bool(found) == bool(info.needs.teacher), "what is read of a teacher is compared with something"
         figure = method_picture.picture(
-            part.needs, part.layer_map, part.depth, part.teacher_depth, family=method.paper.family
+            info.needs, info.layer_map, info.depth, info.teacher_depth, family=method.paper.family
         )
         assert len(figure.data) == len(found)

@@ -27,7 +27,7 @@ GOOD, BAD = ("good", "fine", "nice"), ("bad", "poor", "dull")
 PLAIN = ("the", "a", "film", "plot", "actor", "song", "was", "is", "very", "and", "so", "one", "two", "red", "old")
 VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN)
 ROWS = {"train": 100, "validation": 30}
-SHAPE = ModelSize(layers=2, width=16, heads=2, intermediate=32, vocabulary=len(VOCABULARY), positions=64)
+SIZE = ModelSize(layers=2, width=16, heads=2, intermediate=32, vocabulary=len(VOCABULARY), positions=64)
 
 SENTIMENT, PARAPHRASE, SIMILARITY = "pocket-sentiment", "pocket-paraphrase", "pocket-similarity"
 QUIET = ProbeConfig(fidelity=False, latency=False, distances=False)
@@ -59,8 +59,8 @@ def inhabit(task_data: Any = data) -> None:
 
 def model(layers: int = 2, width: int = 16, labels: int = 2, seed: int = 0, dropout: float = 0.1, spread: float = 0.1):
     """A BERT classifier with new weights of this spread, five times BERT's, or all models would say nearly the same."""
-    shape = ModelSize(layers, width, 2, 2 * width, len(VOCABULARY), 64, labels)
-    config = bert_config(shape, labels, dropout)
+    size = ModelSize(layers, width, 2, 2 * width, len(VOCABULARY), 64, labels)
+    config = bert_config(size, labels, dropout)
     config.initializer_range = spread
     built = build_classifier(config, {}, seed)[0]
     built.config.initializer_range = 0.02

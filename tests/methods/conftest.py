@@ -110,7 +110,10 @@ class World:
             role: outputs(wanted, size, seed + 50 * place, self.classes, chosen.trains(role))
             for place, role in enumerate(chosen.students or ("student",))
         }
-        bare = Step(self.batch(), students, {}, {}, chosen.name, number, 100, 0.0, self.rng, self.regression)
+        bare = Step(
+            batch=self.batch(), students=students, stage=chosen.name, step=number, steps=100, epoch=0.0, rng=self.rng,
+            regression=self.regression,
+        )  # fmt: skip
         rows = dict(self.method.pick_teachers(bare)) if chosen.needs.teacher else {}
         said = {
             name: outputs(chosen.needs.teacher, self.setup.teachers[name], seed + 100 + place, self.classes)

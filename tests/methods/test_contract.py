@@ -146,13 +146,16 @@ class Bench:
             for name, model in self.students.items()
             if stage.runs(name)
         }
-        bare = Step(batch, students, {}, {}, stage.name, number, 50, 0.0, self.rng, self.regression)
+        bare = Step(
+            batch=batch, students=students, stage=stage.name, step=number, steps=50, epoch=0.0, rng=self.rng,
+            regression=self.regression,
+        )  # fmt: skip
         rows = dict(self.method.pick_teachers(bare)) if stage.needs.teacher else {}
         said = {}
         for name, chosen in rows.items():
             encoding = batch.encoding if chosen is None else batch.encoding.rows(chosen)
             said[name] = change(observe(self.teachers[name], encoding, stage.needs.teacher, grad=False))
-        return Step(batch, students, said, rows, stage.name, number, 50, 0.0, self.rng, self.regression)
+        return replace(bare, teachers=said, rows=rows)
 
     def loss(self, stage, batch: Batch, draw: int = 0) -> torch.Tensor:
         """The weighted sum, with the teacher draw fixed."""

@@ -158,7 +158,10 @@ def masked_step(made, batch: Batch, dtype: torch.dtype = torch.float64) -> Step:
     shape = (*batch.encoding.input_ids.shape, made.setup.student.width)
     hidden = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype).requires_grad_()
     student = Outputs({"hidden": {3: hidden}}, batch.encoding.attention_mask)
-    return Step(batch, {"student": student}, {}, {}, "masked", 1, 9, 0.0, made.rng, False)
+    return Step(
+        batch=batch, students={"student": student}, stage="masked", step=1, steps=9, epoch=0.0, rng=made.rng,
+        regression=False,
+    )  # fmt: skip
 
 
 def masked_values(made, step: Step) -> dict[str, float]:
@@ -348,7 +351,7 @@ def test_the_head_starts_as_the_models_own_and_the_projection_from_the_seed(worl
 
 
 def test_models_that_do_not_fit_are_refused_before_the_run(world, source, tmp_path):
-    with pytest.raises(UserError, match=r"options\.masked_lm.*is no folder"):
+    with pytest.raises(UserError, match=r"options\.masked_lm.*is not a folder"):
         world("distilbert", {"masked_lm": "folder:/nowhere"})
     small = masked_lm_folder.write(tmp_path / "small", VOCABULARY[:30])
     with pytest.raises(UserError, match=r"options\.masked_lm.*30 tokens.*50"):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import pytest
 from pydantic import Field
 
-from kdcore.errors import UserError
+from kdcore.fields import describe_all
 from kdcore.methods import METHODS, Method, MethodConfig, docs
-from kdcore.records import ALL_LAYERS, TENSORS, ModelSize, Needs, want
+from kdcore.records import ALL_LAYERS, TENSORS, Needs, want
 from tests.methods.test_contract import Bench
 
 
@@ -26,8 +25,11 @@ class Pair(Method):
     hard     cross-entropy with y
     map      j -> j
     shapes   h: [batch, width]
-    departs  In all. It was
-             made for a test.
+    departs
+      - alpha, most: In all. It was (k
+        - 1) times
+        made for a `test`.
+      - sources: Nothing: was read.
     """
 
     key = "pair"
@@ -53,7 +55,11 @@ def test_a_docstring_is_taken_apart() -> None:
         "hard": "cross-entropy with y",
     }
     assert said.more == {"map": "j -> j"}
-    assert (said.shapes, said.departs) == ("h: [batch, width]", "In all. It was made for a test.")
+    assert said.shapes == "h: [batch, width]"
+    assert said.departs == (
+        docs.Departure("alpha, most", "In all. It was (k - 1) times made for a `test`."),
+        docs.Departure("sources", "Nothing: was read."),
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,8 @@ def test_a_docstring_is_taken_apart() -> None:
     ],
 )
 def test_a_loss_of_several_stages_is_several_equations(loss: str, expected: list[tuple[str, str]]) -> None:
-    made = type("Made", (Method,), {"__doc__": f"Idea.\n\n    loss     {loss}\n    shapes   x\n    departs  y\n"})
+    docstring = f"Idea.\n\n    loss     {loss}\n    shapes   x\n    departs  - y: z\n"
+    made = type("Made", (Method,), {"__doc__": docstring})
     assert [(one.stage, one.formula) for one in docs.read(made).loss] == expected
 
 
@@ -77,31 +84,40 @@ def test_a_docstring_that_lacks_a_line_is_refused(missing: str) -> None:
         docs.read(type("Made", (Method,), {"__doc__": f"Idea.\n\n{lines}"}))
 
 
-def test_settings_say_what_is_allowed() -> None:
-    said = {one.name: (one.default, one.allowed) for one in docs.settings(Pair.Config)}
-    assert said == {
-        "alpha": ("0.5", "a number above 0 to 1"),
-        "layers": ("skip", "skip, last or a list"),
-        "most": ("empty", "a whole number from 1 to 9 or empty"),
-        "normalise": ("on", "on, off"),
-    }
+@pytest.mark.parametrize("departs", ["", "  text", "\n      text", "\n      - text", "\n      - topic:"])
+def test_departures_that_are_no_list_are_refused(departs: str) -> None:
+    made = type("Made", (Method,), {"__doc__": f"Idea.\n\n    loss     hard\n    shapes   x\n    departs{departs}\n"})
+    with pytest.raises(ValueError, match="topic: text"):
+        docs.read(made)
 
 
 def test_what_is_read_is_said_with_its_layers() -> None:
-    assert docs.reads({}) == "nothing"
-    assert docs.reads(want("logits", cls=(2,), hidden=(0, 3), keys=ALL_LAYERS)) == (
+    assert docs.tensors_text({}) == "nothing"
+    assert docs.tensors_text(want("logits", cls=(2,), hidden=(0, 3), keys=ALL_LAYERS)) == (
         "logits, [CLS] states of layer 2, hidden states of layers 0, 3, keys of all layers"
     )
-    assert set(docs.TENSOR_WORDS) == set(TENSORS)
+    assert set(docs.TENSOR_NAMES) == set(TENSORS)
 
 
 @pytest.mark.parametrize("key", METHODS)
 def test_every_method_explains_itself(key: str) -> None:
     said = docs.read(METHODS[key])
-    assert said.idea.endswith(".") and said.loss and said.terms and said.shapes and len(said.departs) > 40
+    assert said.idea.endswith(".") and said.loss and said.terms and said.shapes and said.departs
     assert all(text for text in {**said.terms, **said.more}.values())
-    for setting in docs.settings(METHODS[key].Config):
-        assert setting.description and "a value" not in setting.allowed, setting
+    for field in describe_all(METHODS[key].Config):
+        assert field.description and "a value" not in field.allowed, field
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_departures_are_short_and_name_settings_that_exist(key: str) -> None:
+    about = docs.read(METHODS[key])
+    fields = METHODS[key].Config.model_fields
+    topics = [departure.topic for departure in about.departs]
+    assert len(set(topics)) == len(topics) >= 2
+    for departure in about.departs:
+        assert departure.text.endswith(".") and len(departure.text) <= 600, departure
+        for name in departure.topic.split(", "):
+            assert "_" not in name or name in fields, f"{name} is not a setting of {key}"
 
 
 @pytest.mark.parametrize("key", METHODS)
@@ -112,32 +128,3 @@ def test_every_logged_term_has_a_line(key: str) -> None:
     for stage in bench.ready():
         named = {name.split("/")[0] for name in stage.terms(bench.step(stage, bench.batch()))}
         assert named <= set(said.terms) | set(said.more), stage.name
-
-
-@pytest.mark.parametrize("key", METHODS)
-def test_every_method_has_parts_to_draw(key: str) -> None:
-    method = METHODS[key]
-    config, setup = method.Config(), docs.example(method)
-    parts = docs.parts(method, config, setup)
-    assert sum(part.stage.share for part in parts if not part.stage.pilot) == pytest.approx(1.0)
-    for part in parts:
-        assert part.depth >= 1 and part.learner and part.stage.trains(part.learner)
-        assert part.teacher or not part.needs.teacher or part.teacher_depth == 6
-
-
-def test_who_was_trained_before_teaches() -> None:
-    if "takd" not in METHODS:
-        pytest.skip("no method here trains its own teacher")
-    method = METHODS["takd"]
-    first, last = docs.parts(method, method.Config(), docs.example(method, student=2, teacher=6))
-    assert (first.learner, first.depth, first.teacher, first.teacher_depth) == ("assistant-1", 4, "", 6)
-    assert (last.learner, last.depth, last.teacher, last.teacher_depth) == ("student", 2, "assistant-1", 4)
-    assert last.needs.teacher == last.needs.student
-
-
-def test_a_setup_that_does_not_fit_is_refused_in_words() -> None:
-    method = METHODS["pkd"]
-    setup = docs.example(method)
-    narrow = replace(setup, student=ModelSize(3, 32, 4, 128))
-    with pytest.raises(UserError, match="width"):
-        docs.parts(method, method.Config(), narrow)

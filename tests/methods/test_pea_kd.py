@@ -54,7 +54,7 @@ def test_depths_without_a_common_divisor_take_the_nearest_layers():
 
 
 def test_widths_must_be_equal_unless_the_patience_term_is_off():
-    setup = Setup("classification", 2, size(2, 384), {"t": size(12)}, {"t": None})
+    setup = Setup(kind="classification", labels=2, student=size(2, 384), teachers={"t": size(12)}, scores={"t": None})
     with pytest.raises(UserError, match=r"student\.width"):
         PeaKD(config(), setup)
     PeaKD(config(beta=0.0), setup)
@@ -136,7 +136,9 @@ class Said:
 )
 def test_thresholds(options, task, expected):
     logits, gold = answers()
-    setup = Setup("classification", 3, size(2), {"t": size(12)}, {"t": None}, task=task)
+    setup = Setup(
+        kind="classification", labels=3, student=size(2), teachers={"t": size(12)}, scores={"t": None}, task=task
+    )
     method = PeaKD(config(**options), setup)
     method.before_stage("ptp", Said(logits, gold))
     assert method.history()["thresholds"] == list(expected or median_thresholds(logits, gold))
@@ -144,7 +146,10 @@ def test_thresholds(options, task, expected):
 
 def test_notes_count_the_labels_and_price_a_blind_guess():
     logits, gold = answers()
-    method = PeaKD(config(), Setup("classification", 3, size(2), {"t": size(12)}, {"t": None}, task="rte"))
+    setup = Setup(
+        kind="classification", labels=3, student=size(2), teachers={"t": size(12)}, scores={"t": None}, task="rte"
+    )
+    method = PeaKD(config(), setup)
     assert method.notes() == {}
     method.before_stage("ptp", Said(logits, gold))
     shares = [method.notes()[f"ptp/{name}"] for name in LABELS]

@@ -522,7 +522,7 @@ def test_the_masked_language_model_is_no_part_of_the_method(world, proposing):
 def test_a_masked_language_model_must_be_named_and_fit(world, proposing, tmp_path):
     with pytest.raises(UserError, match=r"options\.masked_lm.*no masked language model is named"):
         asked(world, proposing, masked_lm="")
-    with pytest.raises(UserError, match=r"options\.masked_lm.*is no folder"):
+    with pytest.raises(UserError, match=r"options\.masked_lm.*is not a folder"):
         asked(world, proposing, masked_lm="folder:/nowhere")
     other = masked_lm_folder.write(tmp_path / "other", VOCABULARY[::-1])
     made = asked(world, proposing, masked_lm=other)

@@ -174,9 +174,9 @@ def test_the_same_numbers_hide_the_same_words(lm):
         ("/somewhere", "names no masked language model"),
         ("folder:", "names no masked language model"),
         ("run:abc", "names no masked language model"),
-        ("folder:/nowhere/at/all", "is no folder"),
+        ("folder:/nowhere/at/all", "is not a folder"),
         ("hub:nobody/nothing-of-this-name", "not in this machine's Hugging Face cache"),
-        ("hub:a b", "is no hub id"),
+        ("hub:a b", "is not a hub id"),
         ("package:numpy", "no package 'numpy'"),
     ],
 )

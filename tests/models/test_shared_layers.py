@@ -4,7 +4,7 @@ import torch
 
 from kdcore.config import StudentSpec
 from kdcore.engine import checkpoint
-from kdcore.engine.checkpoint import Place
+from kdcore.engine.checkpoint import TrainingState
 from kdcore.models.observe import observe
 from kdcore.models.shared_layers import run_again
 from kdcore.models.students import build_student, load_classifier, save_student
@@ -126,7 +126,7 @@ def test_an_export_is_a_plain_deeper_model_that_says_the_same(tmp_path):
 
 def test_a_checkpoint_comes_back_into_tied_weights(tmp_path):
     one, two = run_again(plain(seed=0), [1, 2], True), run_again(plain(seed=9), [1, 2], True)
-    checkpoint.save(tmp_path, Place(), {"student": one}, {})
+    checkpoint.save(tmp_path, TrainingState(), {"student": one}, {})
     checkpoint.restore(checkpoint.newest(tmp_path), {"student": two}, {})
     said = [observe(model, encoding(), {"logits": ()}, grad=False).logits for model in (one, two)]
     assert torch.equal(said[0], said[1])

@@ -267,3 +267,10 @@ assert "torch" not in sys.modules, "the first paint loads torch"
         [sys.executable, "-c", code], cwd=ROOT, env=settings, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_first_visit_compares_runs_of_one_protocol(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config(method, seed)) for method in ("fine-tune", "kd") for seed in range(2)]
+    add(store, run_config("kd", train={"epochs": 3, "seed": 0, "max_length": 32}))
+    app = visit("compare")
+    assert set(app.multiselect(key="compare_runs").value) == set(made)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from kdcore.config import RunConfig
+from kdcore.engine.preflight import Report
 from kdcore.runs.recipes import find_preset
 from pages.parts.common import cached
 from pages.parts.launch import recipe
@@ -19,11 +20,10 @@ from tests.helpers.store_factory import add, run_config, words
 @pytest.fixture(autouse=True)
 def ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checks and forecast without reading any model."""
-    guess = SimpleNamespace(
+    guess: Any = SimpleNamespace(
         seconds=61.0, teacher_seconds=9.0, memory_bytes=3e8, disk_bytes=1e6, steps=700, basis="one layer timed"
     )
-    monkeypatch.setattr(cached, "checks", lambda settings: [])
-    monkeypatch.setattr(cached, "prediction", lambda settings: guess)
+    monkeypatch.setattr(cached, "preflight", lambda settings: Report((), guess))
 
 
 @pytest.fixture

@@ -46,6 +46,16 @@ def test_every_method_is_explained_without_any_run(store: Any, visit: Callable[.
         assert app.get("latex"), "the loss is an equation"
 
 
+def test_departures_from_the_paper_are_a_list_by_setting(store: Any, visit: Callable[..., Any]) -> None:
+    app = visit("learn", method="tinybert")
+    (text,) = [block.value for block in app.markdown if "20 epochs for the intermediate stage" in block.value]
+    departs = read(METHODS["tinybert"]).departs
+    assert len(text.splitlines()) == len(departs) > 10
+    assert all(line.startswith("- **") for line in text.splitlines())
+    assert "- **`intermediate_share`**: They take 20 epochs" in text and "- **corpus**: " in text
+    assert "**`augment_chance`**, **`augment_words`**: " in text and "`word-neighbours` needs neither" in text
+
+
 def test_a_finished_run_lends_its_numbers_and_its_size(store: Any, visit: Callable[..., Any]) -> None:
     config = run_config("pkd", student={"layers": 4, "width": 64, "heads": 4, "init": "random"})
     run = add(store, config)

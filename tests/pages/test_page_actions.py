@@ -102,10 +102,32 @@ def test_launch_draws_the_layer_map_of_the_model_that_runs(
     assert (asked[-1][:2] if drawn else None) == drawn
 
 
+def test_one_change_in_launch_loads_resolves_and_predicts_once(
+    store: Any, visit: Callable[..., Any], monkeypatch: Any
+) -> None:
+    import streamlit as st
+
+    from kdcore.data import pocket
+    from kdcore.engine import plan, preflight
+
+    calls: list[str] = []
+    for module, name in ((pocket, "load"), (plan, "resolve"), (preflight, "predict")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, real=real, name=name: (calls.append(name), real(*args))[1])
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    app = visit("launch")
+    assert sorted(calls) == ["load", "predict", "resolve"] and not app.button(key="launch_go").disabled
+    calls.clear()
+    app.number_input(key="launch.train.epochs").set_value(2.0).run()
+    assert sorted(calls) == ["predict", "resolve"], "the rows are still there"
+
+
 def test_a_blocking_line_keeps_the_button_closed(store: Any, visit: Callable[..., Any], monkeypatch: Any) -> None:
     _ready_engine(monkeypatch, level="block")
     app = visit("launch")
     assert app.button(key="launch_go").disabled
+    assert "Fix the errors above to enable Start." in words(app)
     assert "no such teacher" in words(app).lower()
 
 
@@ -170,7 +192,9 @@ def test_speed_says_what_is_not_drawn(store: Any, visit: Callable[..., Any]) -> 
     assert not app.error
 
 
-@pytest.mark.parametrize("method, sentence", [("fine-tune", "no teacher"), ("kd", "reads the teacher's answers alone")])
+@pytest.mark.parametrize(
+    ("method", "sentence"), [("fine-tune", "no teacher"), ("kd", "reads the teacher's answers alone")]
+)
 def test_layers_explains_what_there_is(method: str, sentence: str, store: Any, visit: Callable[..., Any]) -> None:
     run = add(store, run_config(method))
     app = visit("layers", job=run)
@@ -207,14 +231,14 @@ def test_start_queues_the_demo(store: Any, visit: Callable[..., Any], monkeypatc
 
 def _ready_engine(monkeypatch: Any, level: str = "ok") -> None:
     """Checks and forecast without reading any model."""
+    from kdcore.engine.preflight import Line, Report
     from pages.parts.common import cached
 
-    line = SimpleNamespace(level=level, field="teachers", words="no such teacher", remedy="choose one")
-    guess = SimpleNamespace(
+    line = Line(level, "teachers", "no such teacher", "choose one")
+    guess: Any = SimpleNamespace(
         seconds=61.0, teacher_seconds=9.0, memory_bytes=3e8, disk_bytes=1e6, steps=700, basis="one layer timed"
     )
-    monkeypatch.setattr(cached, "checks", lambda settings: [line])
-    monkeypatch.setattr(cached, "prediction", lambda settings: guess)
+    monkeypatch.setattr(cached, "preflight", lambda settings: Report((line,), guess))
 
 
 def test_live_shows_draws_gradients_and_how_the_prediction_held(store: Any, visit: Callable[..., Any]) -> None:

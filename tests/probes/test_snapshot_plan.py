@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from kdcore.data.encode import Encoded
 from kdcore.errors import CorruptError
@@ -142,3 +144,10 @@ def test_they_travel_with_their_run(tmp_path):
     taker(tmp_path, rows_of(8), {0: 5}).take(model(), 0)
     names = [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()]
     assert len(names) == 3 and all(map(_belongs, names))
+
+
+def test_no_teachers_make_a_file_that_can_be_read(tmp_path: Path) -> None:
+    """safetensors writes a header that is not JSON for no tensors with empty metadata; bundles refuse such a file."""
+    snapshots._write(tmp_path / "teachers.safetensors", {}, {})
+    with safe_open(tmp_path / "teachers.safetensors", framework="np") as tensors:
+        assert not list(tensors.keys())

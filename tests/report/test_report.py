@@ -85,6 +85,7 @@ def test_it_holds_what_the_page_shows(store: Store, runs: list[str]) -> None:
         "Settings in which the groups differ", "Made on 2026-01-02", "validation: 1000 rows", f"report {runs[0]}",
     ):  # fmt: skip
         assert words in page.text, words
+    assert '<ul class="topics"><li><strong>sources</strong>: ' in text and "<code>reduction=" in text
 
 
 def test_quality_stands_against_latency(store: Store, runs: list[str]) -> None:

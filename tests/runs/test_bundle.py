@@ -10,10 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
+from kdcore.data import load
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import Evaluated, Probed, RunFinished, RunStarted, StageStarted, StepDone
+from kdcore.methods import resolve
+from kdcore.models.students import load_classifier
+from kdcore.models.tokenizers import load_tokenizer
 from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs import bundle, export
 from kdcore.store import open_store, transfer
@@ -379,3 +384,38 @@ def test_bundle_path_may_be_anywhere_that_exists_or_not(store, finished, tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError):
         bundle.export_runs(store, [finished(1)], tmp_path / "file" / "b.zip")
+
+
+# --- what 0.1.0 wrote
+
+WRITTEN_BY_0_1_0 = Path(__file__).parents[1] / "v0_1_0" / "bundle.zip"
+
+
+def test_a_bundle_of_0_1_0_comes_in_whole(store, tmp_path):
+    ids = bundle.import_runs(store, WRITTEN_BY_0_1_0)
+    assert list(ids) == list(ids.values()) == ["kd-pocket-sentiment-f042f8", "fine-tune-pocket-sentiment-aea330"]
+    with zipfile.ZipFile(WRITTEN_BY_0_1_0) as file:
+        for run in ids:
+            row = store.get(run)
+            assert row.state == "done" and not row.broken and row.config.task == "pocket-sentiment"
+            resolve(row.config.method, row.config.options)
+            expected = pq.read_table(io.BytesIO(file.read(f"runs/{run}/metrics.parquet"))).num_rows
+            assert len(store.metrics([run])) == expected > 0
+            inside = {name.split("/files/")[1] for name in file.namelist() if name.startswith(f"runs/{run}/files/")}
+            folder = run_dir(run)
+            assert inside == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert bundle.import_runs(store, WRITTEN_BY_0_1_0) == ids and len(store.runs()) == 2
+
+
+def test_a_student_of_0_1_0_answers_as_it_did(store):
+    bundle.import_runs(store, WRITTEN_BY_0_1_0)
+    folder = run_dir("kd-pocket-sentiment-f042f8")
+    saved = np.load(folder / "predictions" / "validation.student.npz")
+    rows = load("pocket-sentiment").splits["validation"]
+    text_of = dict(zip(rows.ids.tolist(), rows.texts[0], strict=True))
+    tokenizer, model = load_tokenizer(folder / "student-best"), load_classifier(folder / "student-best").eval()
+    with torch.inference_mode():
+        for example_id, expected in zip(saved["ids"][:8].tolist(), saved["logits"], strict=False):
+            ids = torch.tensor([tokenizer(text_of[example_id])["input_ids"]])
+            answer = model(input_ids=ids).logits[0].numpy()
+            np.testing.assert_allclose(answer, expected, atol=0.02)  # it was asked in bf16

@@ -9,7 +9,7 @@ import pytest
 
 from kdcore.data import load
 from kdcore.engine.results import teacher_folders
-from kdcore.engine.teachers import teacher_folder
+from kdcore.engine.teacher_source import teacher_folder
 from kdcore.errors import CorruptError, UserError
 from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs import example
@@ -92,5 +92,5 @@ def test_a_damaged_study_says_so(store: Store, tmp_path: Path, monkeypatch: Any)
     (tmp_path / "about.json").write_text('{"compared": [], "teachers": {}}')
     (tmp_path / "runs.zip").write_bytes(b"no zip")
     monkeypatch.setattr(example, "FOLDER", tmp_path)
-    with pytest.raises(CorruptError, match="no readable bundle"):
+    with pytest.raises(CorruptError, match="cannot be read as a bundle"):
         example.open_study(store)

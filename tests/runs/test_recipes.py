@@ -17,7 +17,7 @@ from kdcore.methods import METHODS, resolve
 from kdcore.models.sizes import student_size
 from kdcore.records import ModelSize, Setup
 from kdcore.runs import recipes
-from kdcore.runs.recipes import Preset, find_preset, in_words, presets, presets_of
+from kdcore.runs.recipes import Preset, find_preset, presets, presets_of, settings_text
 from kdcore.tasks import GLUE, TASKS
 
 KEYS = list(presets())
@@ -38,8 +38,10 @@ def stages_of(run: RunConfig, teacher: ModelSize = BERT_BASE):
     student = student_size(run.student, teacher, task.outputs)
     names = [spec.name for spec in run.teachers]
     labels = replace(teacher, labels=task.outputs)
-    setup = Setup(task.kind, task.outputs, student, dict.fromkeys(names, labels), dict.fromkeys(names, 0.5), 1000,
-                  task=run.task)  # fmt: skip
+    setup = Setup(
+        kind=task.kind, labels=task.outputs, student=student, teachers=dict.fromkeys(names, labels),
+        scores=dict.fromkeys(names, 0.5), train_rows=1000, task=run.task,
+    )  # fmt: skip
     return method(options, setup)
 
 
@@ -151,9 +153,9 @@ def test_the_two_students_of_mlkd():
 @pytest.mark.parametrize(
     ("task", "first"), [("mrpc", 20), ("rte", 20), ("sst2", 20), ("mnli", 10), ("qqp", 10), ("qnli", 10), ("cola", 50)]
 )
-def test_tinybert_runs_its_epochs_over_rows_and_copies(key, task, first, second=3):
+def test_tinybert_runs_its_epochs_over_rows_and_copies(key, task, first):
     run = run_of(key, task)
-    copies = 1 + run.options["augment_copies"]
+    second, copies = 3, 1 + run.options["augment_copies"]
     assert run.train.epochs == copies * (first + second) and copies == 21
     assert run.options["intermediate_share"] * (first + second) == pytest.approx(first, abs=0.01)
     assert (run.options["augment_chance"], run.options["augment_words"], run.options["temperature"]) == (0.4, 15, 1)
@@ -240,10 +242,10 @@ def test_an_unknown_recipe_lists_those_there_are():
 def test_a_recipe_in_one_line():
     said = {"options": {"alpha": 0.5385, "normalise": True}, "student": {"layers": 6, "init_layers": [1, 3]},
             "train": {"epochs": 4, "lr": 1e-5}}  # fmt: skip
-    assert in_words(said) == (
+    assert settings_text(said) == (
         "alpha 0.5385, normalise on; student: layers 6, init layers 1-3; training: epochs 4, lr 1e-5"
     )
-    assert in_words({"options": {}, "student": {"layers": 6}, "train": {}}) == "student: layers 6"
+    assert settings_text({"options": {}, "student": {"layers": 6}, "train": {}}) == "student: layers 6"
 
 
 def test_a_recipe_cannot_be_changed():
@@ -311,11 +313,10 @@ def test_recipes_are_listed_and_explained():
 def test_a_dry_run_says_the_recipe_and_its_price(monkeypatch):
     from types import SimpleNamespace
 
-    from kdcore.engine import estimate, preflight
+    from kdcore.engine import preflight
 
-    monkeypatch.setattr(preflight, "check", lambda run: [])
     price = SimpleNamespace(seconds=12345.0, memory_bytes=2**30, disk_bytes=2**20, steps=9, basis="a test")
-    monkeypatch.setattr(estimate, "predict", lambda run: price)
+    monkeypatch.setattr(preflight, "check", lambda plan: preflight.Report((), price))
     said = CliRunner().invoke(
         app, ["distil", "--preset", "pkd", "--task", "rte", "--teacher", "a=package:minilm", "--dry-run"]
     )

@@ -173,7 +173,7 @@ def test_run_under_another_process_is_left_to_it(store, grid, script):
 def test_queueing_twice_adds_nothing(store, grid):
     cells = sweep.expand(sweep.read_grid(grid))
     ids = sweep.queue(store, cells, "pairs")
-    assert sweep.queue(store, cells, "pairs") == ids == sweep.found_ids(store, cells)
+    assert sweep.queue(store, cells, "pairs") == ids == sweep.run_ids(store, cells)
     assert len(store.runs()) == len(cells) == len(set(ids))
 
 
@@ -190,7 +190,7 @@ def test_table_has_mean_deviation_and_count_of_the_seeds(store, grid):
         yield RunFinished({"seconds": 2.0})
 
     sweep.run_here(store, cells, "pairs", train)
-    assert set(sweep.found_ids(store, cells)) == set(store.runs()["id"]) and len(store.runs()) == len(cells)
+    assert set(sweep.run_ids(store, cells)) == set(store.runs()["id"]) and len(store.runs()) == len(cells)
     mrpc, sst2 = sorted(compare(store, store.runs(), names=sweep.names(cells)), key=lambda one: one.task)
     table = mrpc.summary()
     assert [label.split(",")[0] for label in table.label] == ["Fine-tuning alone", "PKD-Last", "KD", "KD-small"]

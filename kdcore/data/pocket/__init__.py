@@ -68,10 +68,10 @@ def _read(task: Task, path: Path) -> TaskData | None:
         about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         splits = {name: _split(task, name, table) for name in suite.ROWS}
         vocabulary = tuple(json.loads(about["vocabulary"]))
-        found = fingerprint(task, splits)
+        digest = fingerprint(task, splits)
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException):
         return None
-    return TaskData(task, splits, found, SOURCE, None, vocabulary) if found == about["fingerprint"] else None
+    return TaskData(task, splits, digest, SOURCE, None, vocabulary) if digest == about["fingerprint"] else None
 
 
 def _split(task: Task, name: str, table: pa.Table) -> Split:

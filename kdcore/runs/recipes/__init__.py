@@ -25,7 +25,7 @@ from pydantic import Field, field_validator
 
 from kdcore.config import Settings, StudentSpec, TrainConfig
 from kdcore.errors import UserError
-from kdcore.settings_file import checked, merged, read_settings
+from kdcore.settings_file import merged, read_settings, validate
 from kdcore.tasks import TASKS
 
 FOLDER = Path(__file__).resolve().parent
@@ -80,19 +80,19 @@ def presets() -> dict[str, Preset]:
     """Key (the file's name) -> recipe, in the order of the methods and then of the keys.
 
     Raises:
-        UserError: a file that does not read, or settings that its method does not take; the field is named.
+        UserError: a file that cannot be read, or settings that its method does not take; the field is named.
     """
     from kdcore.methods import METHODS, resolve
 
-    found = {path.stem: checked(Preset, read_settings(path), path.name) for path in FOLDER.glob("*.yaml")}
-    for key, preset in found.items():
+    recipes = {path.stem: validate(Preset, read_settings(path), path.name) for path in FOLDER.glob("*.yaml")}
+    for key, preset in recipes.items():
         try:
             for task in ("", *preset.tasks):
                 resolve(preset.method, preset.settings(task)["options"])
         except UserError as error:
             raise UserError(f"{key}.yaml: {error.field}", error.problem, error.remedy) from None
     order = list(METHODS)
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[1].method), item[0])))
+    return dict(sorted(recipes.items(), key=lambda item: (order.index(item[1].method), item[0])))
 
 
 def find_preset(key: str) -> Preset:
@@ -112,16 +112,18 @@ def presets_of(method: str) -> dict[str, Preset]:
     return {key: preset for key, preset in presets().items() if preset.method == method}
 
 
-def in_words(settings: Mapping[str, Any]) -> str:
+def settings_text(settings: Mapping[str, Any]) -> str:
     """What `Preset.settings` sets, in one line: `alpha 0.54, temperature 10; student: layers 6; training: lr 1e-5`."""
     parts = {"": settings["options"], "student: ": settings["student"], "training: ": settings["train"]}
-    return "; ".join(name + ", ".join(_said(*item) for item in part.items()) for name, part in parts.items() if part)
+    return "; ".join(
+        name + ", ".join(_setting_text(*item) for item in part.items()) for name, part in parts.items() if part
+    )
 
 
-def _said(name: str, value: Any) -> str:
-    words = name.replace("_", " ")
+def _setting_text(name: str, value: Any) -> str:
+    label = name.replace("_", " ")
     if isinstance(value, bool):
-        return f"{words} {'on' if value else 'off'}"
+        return f"{label} {'on' if value else 'off'}"
     if isinstance(value, list | tuple):
-        return f"{words} {'-'.join(map(str, value))}"
-    return f"{words} {value:.4g}".replace("e-0", "e-") if isinstance(value, float) else f"{words} {value}"
+        return f"{label} {'-'.join(map(str, value))}"
+    return f"{label} {value:.4g}".replace("e-0", "e-") if isinstance(value, float) else f"{label} {value}"

@@ -260,7 +260,7 @@ def _one_head(panels: list[Panel], seen: View, top: float, note: str) -> None:
             cards.figure(
                 partial(
                     attention.head, panel.one, rows, columns, panel.said,
-                    top=top, said=said, signed=panel.signed, dark=cards.dark(),
+                    top=top, labels=said, signed=panel.signed, dark=cards.dark(),
                 ),
                 f"attention_head_{panel.key}",
             )  # fmt: skip

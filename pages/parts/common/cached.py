@@ -1,74 +1,42 @@
-"""What a run would be, before it is started: sizes, the layer map, cost and checks. Kept for a while, by settings."""
+"""What a run would be, before it is started: its plan and its pre-flight. Kept for a while, by settings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
-from kdcore.config import RunConfig
+from kdcore.config import OwnData, RunConfig
 from kdcore.models import count
 from kdcore.records import ModelSize
 
-TOKENS = 128
+
+@st.cache_resource(max_entries=8, ttl=60, show_spinner=False)
+def plan(settings: str) -> Any:
+    """The `Plan` of the run with these settings (JSON). What it says of itself raises UserError where it cannot be."""
+    from kdcore.engine.plan import Plan
+
+    return Plan(RunConfig.model_validate_json(settings), _load)
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """The student's and the teachers' shapes, the model that the method makes of the student, and its layer map."""
+@st.cache_data(max_entries=64, ttl=60, show_spinner=False)
+def preflight(settings: str) -> Any:
+    """Pre-flight lines (level, field, text, remedy), and the forecast: seconds, memory, disk, steps and its basis."""
+    from kdcore.engine.preflight import check
 
-    student: ModelSize
-    deployed: ModelSize
-    teachers: dict[str, ModelSize]
-    layer_map: dict[int, int]
-
-
-@st.cache_data(max_entries=64, ttl=300, show_spinner=False)
-def sizes(settings: str) -> Sizes:
-    """Of the run with these settings (JSON). Counts only: no weights are built.
-
-    Raises:
-        UserError: settings that do not go together; the field is named.
-    """
-    from kdcore.engine.teachers import base_size
-    from kdcore.engine.trainer import reference_size
-    from kdcore.methods import resolve
-    from kdcore.models.sizes import student_size
-
-    run = RunConfig.model_validate_json(settings)
-    data = rows(run.task, run.own.model_dump_json() if run.own else None)
-    teachers = {spec.name: base_size(spec, data) for spec in run.teachers}
-    base = reference_size(run, data, len(data.vocabulary or ()) or 30522)
-    student = student_size(run.student, base, data.task.outputs)
-    method, options = resolve(run.method, run.options)
-    matched = method.layer_map(options, student, next(iter(teachers.values()))) if teachers else {}
-    return Sizes(student, method.deployed(options, student), teachers, matched)
+    return check(plan(settings))
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
 def rows(task: str, own: str | None) -> Any:
-    """The task's rows."""
-    from kdcore.config import OwnData
+    """The task's rows. own: the settings of a person's own table, as JSON."""
     from kdcore.data import load
 
     return load(task, OwnData.model_validate_json(own) if own else None)
 
 
-@st.cache_data(max_entries=64, ttl=60, show_spinner=False)
-def checks(settings: str) -> list[Any]:
-    """Pre-flight lines: level, field, words, remedy."""
-    from kdcore.engine import preflight
-
-    return list(preflight.check(RunConfig.model_validate_json(settings)))
-
-
-@st.cache_data(max_entries=64, ttl=60, show_spinner=False)
-def prediction(settings: str) -> Any:
-    """Seconds, memory, disk and steps, and what the guess rests on."""
-    from kdcore.engine import estimate
-
-    return estimate.predict(RunConfig.model_validate_json(settings))
+def _load(task: str, own: OwnData | None) -> Any:
+    return rows(task, own.model_dump_json() if own else None)
 
 
 @st.cache_data(ttl=20, show_spinner=False)
@@ -87,6 +55,6 @@ def packages() -> list[str]:
     return list(installed_packages())
 
 
-def cost(shape: ModelSize, tokens: int) -> tuple[int, int]:
+def cost(size: ModelSize, tokens: int) -> tuple[int, int]:
     """Parameters, and operations of one forward pass over one row."""
-    return count.parameters(shape).total, count.flops(shape, tokens)
+    return count.parameters(size).total, count.flops(size, tokens)

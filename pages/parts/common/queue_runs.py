@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from kdcore.config import RunConfig
+from kdcore.errors import UserError
 from pages.parts.common import cards
 from pages.parts.common.read_only import action
 from pages.parts.common.run_picker import MOST_RUNS, remember_many, the_store
-from pages.parts.launch.preview import check_room
+
+MOST_QUEUED = 200
 
 
 def with_seed(run: RunConfig, seed: int) -> RunConfig:
@@ -43,11 +45,17 @@ def confirm() -> None:
         st.toast(f"{count} run{'s' if count > 1 else ''} queued. Results appear here when they are done.")
 
 
+def check_queue(runs: int) -> None:
+    """Raises UserError where so many more runs would make the queue too long."""
+    if len(the_store().runs(states=["queued"])) + runs > MOST_QUEUED:
+        raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Live")
+
+
 def _queue(runs: Sequence[RunConfig]) -> list[str]:
     """Queues what is not there yet; a run that is queued, under way or done already is not queued twice."""
     from kdcore.methods import resolve  # brings torch: on the click
 
-    check_room(len(runs))
+    check_queue(len(runs))
     store = the_store()
     ids = []
     for run in runs:

@@ -64,16 +64,16 @@ def show(store: Store, comparison: Comparison, metrics: pd.DataFrame, evaluation
 def _pair(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
     """Two list boxes, tied to `?race=first,second`; the runs of `_suggested` until two are chosen."""
     ids = list(ran["id"])
-    at = tuple(st.query_params.get("race", "").split(","))
-    if len(at) != 2 or not set(at) <= set(ids):
+    pair = tuple(st.query_params.get("race", "").split(","))
+    if len(pair) != 2 or not set(pair) <= set(ids):
         st.query_params.pop("race", None)  # of other runs
-        at = _suggested(ran, baseline)
-    words = told_apart({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for _, run in ran.iterrows()})
-    for key, run in zip(KEYS, at, strict=True):
+        pair = _suggested(ran, baseline)
+    labels = told_apart({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for _, run in ran.iterrows()})
+    for key, run in zip(KEYS, pair, strict=True):
         st.session_state[key] = run
     with st.container(horizontal=True):
         first, second = (
-            st.selectbox(label, ids, format_func=lambda run: words.get(run, run), key=key, on_change=_remember)
+            st.selectbox(label, ids, format_func=lambda run: labels.get(run, run), key=key, on_change=_remember)
             for label, key in zip(("First", "Second"), KEYS, strict=True)
         )
     return first, second
@@ -107,7 +107,7 @@ def _machine(store: Store, first: str, second: str) -> str:
     facts = [store.get(run).facts for run in (first, second)]
     unlike = [name for name in MACHINE if facts[0].get(name) != facts[1].get(name)]
     if not unlike:
-        where = listed(plain(facts[0][name]) for name in MACHINE[:1] if facts[0].get(name))
-        return f"Both on {where or 'one machine'}, each by its own clock. Drag the clock, or let it run."
+        hardware = listed(plain(facts[0][name]) for name in MACHINE[:1] if facts[0].get(name))
+        return f"Both on {hardware or 'one machine'}, each by its own clock. Drag the clock, or let it run."
     differing = "; ".join(f"{name} {plain(facts[0].get(name))} and {plain(facts[1].get(name))}" for name in unlike)
     return f"**Timings are not comparable**: the runs differ in {differing}."

@@ -10,7 +10,7 @@ import streamlit as st
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
 from kdcore.figures.row_lengths import histogram
-from pages.parts.common import cards
+from pages.parts.common import cached, cards
 from pages.parts.common.plot import plot
 from pages.parts.common.text import one_line
 
@@ -36,7 +36,7 @@ def show(run: RunConfig) -> None:
 def _look(settings: str) -> Any:
     from kdcore.engine.data_checks import look_at_rows
 
-    return look_at_rows(RunConfig.model_validate_json(settings))
+    return look_at_rows(cached.plan(settings))
 
 
 def _counts(look: Any) -> pd.DataFrame:

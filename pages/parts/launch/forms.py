@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import types
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import streamlit as st
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
-_NUMBERS = re.compile(r"\s*\d+(\s*[,\s]\s*\d+)*\s*")
+from kdcore.fields import Field, describe, parse_list
+
 SMALLEST_STEP = 1e-6
 LABELS = {
     "lr": "Learning rate",
@@ -55,96 +53,70 @@ def fill(prefix: str, values: Mapping[str, Any]) -> None:
 
 def field(name: str, info: FieldInfo, key: str) -> Any:
     """One widget; its value, None where an optional field is empty."""
-    options, kinds, optional = _parts(info.annotation)
+    about = describe(name, info)
     label = LABELS.get(name, name.replace("_", " ").capitalize())
-    default = None if info.default is PydanticUndefined else info.default
-    kept: dict[str, Any] = {"key": key, "help": info.description, "persist_state": "session"}
-    if options:
-        return _choice(label, options, kinds, default, kept)
-    if kinds == {bool}:
-        st.session_state.setdefault(key, bool(default))
-        return st.toggle(label, **kept)
-    if kinds <= {int, float} and kinds:
-        return _number(label, info, float in kinds, optional, default, kept)
-    if kinds == {str}:
-        st.session_state.setdefault(key, default or "")
-        typed = st.text_input(label, max_chars=500, **kept)
-        return (typed or None) if optional else typed
-    st.session_state.setdefault(key, _shown(default) or "")
-    return read(st.text_input(label, max_chars=500, **kept))
+    widget: dict[str, Any] = {"key": key, "help": info.description, "persist_state": "session"}
+    if about.options:
+        return _choice(label, about, widget)
+    if about.kind == "switch":
+        st.session_state.setdefault(key, bool(about.default))
+        return st.toggle(label, **widget)
+    if about.kind in ("integer", "number"):
+        return _number(label, about, widget)
+    if about.kind == "text":
+        st.session_state.setdefault(key, about.default or "")
+        text = st.text_input(label, max_chars=500, **widget)
+        return (text or None) if about.optional else text
+    st.session_state.setdefault(key, _shown(about.default) or "")
+    return read(st.text_input(label, max_chars=500, **widget))
 
 
 def read(text: str) -> Any:
     """A typed list (`2,4`) as a tuple, else the text as YAML reads it; None where empty."""
     if not text.strip():
         return None
-    if _NUMBERS.fullmatch(text) and not text.strip().isdecimal():
-        return tuple(int(number) for number in re.findall(r"\d+", text))
+    value = parse_list(text)
+    if isinstance(value, tuple) and len(value) > 1:
+        return value
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
 
 
-def _choice(label: str, options: list[Any], kinds: set[Any], default: Any, kept: dict[str, Any]) -> Any:
+def _choice(label: str, about: Field, widget: dict[str, Any]) -> Any:
     """A list box; fields that also take numbers or a list let one type them."""
-    typed = bool(kinds - {str})
-    words = [_shown(option) for option in options]
-    if st.session_state.get(kept["key"]) is None:
-        st.session_state[kept["key"]] = _shown(default if default is not None else options[0])
-    chosen = st.selectbox(label, words, accept_new_options=typed, **kept)
-    if chosen in words:
-        return options[words.index(chosen)]
+    typed = about.kind not in ("choice", "text")
+    labels = [_shown(option) for option in about.options]
+    if st.session_state.get(widget["key"]) is None:
+        st.session_state[widget["key"]] = _shown(about.default if about.default is not None else about.options[0])
+    chosen = st.selectbox(label, labels, accept_new_options=typed, **widget)
+    if chosen in labels:
+        return about.options[labels.index(chosen)]
     if chosen is None or not typed:
-        return default
-    numbers = tuple(int(number) for number in re.findall(r"\d+", str(chosen))[:64])
-    if not numbers or not _NUMBERS.fullmatch(str(chosen)):
+        return about.default
+    value = parse_list(chosen)
+    if not isinstance(value, tuple):
         return str(chosen)[:60]
-    return numbers if tuple in kinds else numbers[0]
+    return value if about.kind == "list" else value[0]
 
 
-def _number(label: str, info: FieldInfo, real: bool, optional: bool, default: Any, kept: dict[str, Any]) -> Any:
-    low, high = _bounds(info, real)
-    if not optional and kept["key"] not in st.session_state:
-        st.session_state[kept["key"]] = float(default) if real else int(default)
-    start: Any = None if optional else "min"
-    if real:
-        step = max(SMALLEST_STEP, _step(abs(float(default or 0.1))))
-        return st.number_input(label, low, high, value=start, step=step, format="%g", placeholder="empty", **kept)
-    return st.number_input(label, low, high, value=start, step=1, placeholder="empty", **kept)
+def _number(label: str, about: Field, widget: dict[str, Any]) -> Any:
+    real = about.kind == "number"
+    convert: Any = float if real else int
+    low, high = (None if bound is None else convert(bound) for bound in (about.low, about.high))
+    if not about.optional and widget["key"] not in st.session_state:
+        st.session_state[widget["key"]] = convert(about.default)
+    start: Any = None if about.optional else "min"
+    step = max(SMALLEST_STEP, _step(abs(float(about.default or 0.1)))) if real else 1
+    widget |= {"value": start, "step": step, "placeholder": "empty"} | ({"format": "%g"} if real else {})
+    return st.number_input(label, low, high, **widget)
 
 
 def _step(size: float) -> float:
     """What one press of + adds: 0.00005 -> 0.00001, 0.5 -> 0.1, 3 -> 1, 500 -> 10."""
     decade = int(f"{size:e}".split("e")[1])
     return 10.0 ** (decade - 1 if decade > 0 else decade)
-
-
-def _bounds(info: FieldInfo, real: bool) -> tuple[Any, Any]:
-    low = high = None
-    for rule in info.metadata:
-        low = getattr(rule, "ge", getattr(rule, "gt", low))
-        high = getattr(rule, "le", getattr(rule, "lt", high))
-    convert = float if real else int
-    return (None if low is None else convert(low)), (None if high is None else convert(high))
-
-
-def _parts(annotation: Any) -> tuple[list[Any], set[Any], bool]:
-    """The literals, the other types and whether None is allowed."""
-    if get_origin(annotation) is Literal:
-        return list(get_args(annotation)), set(), False
-    if get_origin(annotation) in (Union, types.UnionType):
-        options: list[Any] = []
-        kinds: set[Any] = set()
-        optional = False
-        for part in get_args(annotation):
-            if part is type(None):
-                optional = True
-                continue
-            more, inner, _ = _parts(part)
-            options, kinds = options + more, kinds | inner
-        return options, kinds, optional
-    return [], {get_origin(annotation) or annotation}, False
 
 
 def _shown(value: Any) -> Any:

@@ -1,7 +1,8 @@
-"""The part of the launch page that stands before the start: sizes, cost, checks, settings, and the button."""
+"""The part of the launch page that stands before the start: sizes, cost, checks and settings."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -9,138 +10,83 @@ import streamlit as st
 import yaml
 
 from kdcore.config import RunConfig
-from kdcore.errors import UserError
-from kdcore.figures.layers import map_figure, map_words
+from kdcore.figures.layers import describe_map, map_figure
 from pages.parts.common import cached, cards
 from pages.parts.common.plot import plot
-from pages.parts.common.run_picker import remember, remember_many, the_store
-from pages.parts.common.sidebar import worker
 from pages.parts.common.text import amount, duration, plain, sentence, size
-from pages.parts.launch import data_preview
-
-MOST_SEEDS = 10
-MOST_QUEUED = 200
+from pages.parts.launch import data_preview, start
 
 
 def show(run: RunConfig) -> None:
+    """Draws what this run would be, and the button that starts it."""
     settings = run.model_dump_json()
     with cards.guarded("These settings do not go together"), st.spinner("Counting"):
-        _sizes(run, cached.sizes(settings))
-    forecast: Any = None
-    with cards.guarded("The cost cannot be predicted"):
-        forecast = cached.prediction(settings)
-        _cost(forecast)
-    blocked = True
+        _sizes(cached.plan(settings))
+    report: Any = None
     with cards.guarded("The checks before the start failed"):
-        blocked = _lines(cached.checks(settings))
+        report = cached.preflight(settings)
+        if report.forecast is not None:
+            _cost(report.forecast)
+        _lines(report.lines)
     data_preview.show(run)
-    _start(run, blocked, forecast)
+    start.show(run, report)
     with st.expander("Settings as YAML, and the command"):
-        shown = yaml.safe_dump(run.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
-        st.code(shown, language="yaml")
+        text = yaml.safe_dump(run.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+        st.code(text, language="yaml")
         st.caption("Save it as run.yaml; this command trains the same student:")
         st.code("python -m kdcore distil --file run.yaml", language="bash")
 
 
-def _sizes(run: RunConfig, sizes: cached.Sizes) -> None:
-    tokens = run.train.max_length
-    flops = cached.cost(sizes.deployed, tokens)[1]
-    rows = [("student", sizes.student, *cached.cost(sizes.student, tokens))]
-    if sizes.deployed != sizes.student:
-        rows.append(("student as it runs", sizes.deployed, *cached.cost(sizes.deployed, tokens)))
-    rows += [(name, one, *cached.cost(one, tokens)) for name, one in sizes.teachers.items()]
-    table = {
-        name: [f"{one.layers} × {one.width}", amount(count), amount(operations), f"{operations / flops:.1f}×"]
-        for name, one, count, operations in rows
-    }
+def _sizes(plan: Any) -> None:
+    """Layers, parameters and operations of student and teachers."""
+    tokens, deployed = plan.config.train.max_length, plan.deployed_size
+    sizes = {"student": plan.student_size}
+    if deployed != plan.student_size:
+        sizes["student as it runs"] = deployed
+    sizes |= plan.teacher_sizes
+    reference = cached.cost(deployed, tokens)[1]
+    table = {}
+    for name, model in sizes.items():
+        parameters, flops = cached.cost(model, tokens)
+        ratio = f"{flops / reference:.1f}×"
+        table[name] = [f"{model.layers} × {model.width}", amount(parameters), amount(flops), ratio]
     names = ["layers × width", "parameters", f"FLOPs of {tokens} tokens", "against student"]
     st.dataframe(
         pd.DataFrame(table, index=names), key="launch_sizes", alt="Parameters and operations of student and teachers"
     )
-    if sizes.teachers:
-        _layer_map(sizes)
+    if plan.teacher_sizes:
+        _layer_map(plan.layer_map, deployed.layers, next(iter(plan.teacher_sizes.values())).layers)
 
 
-def _layer_map(sizes: cached.Sizes) -> None:
-    """Which layers are matched, in words and, where any are, as a picture."""
-    words = map_words(sizes.layer_map)
-    if sizes.layer_map:
-        teacher = next(iter(sizes.teachers.values()))
-        drawn = map_figure(sizes.deployed.layers, teacher.layers, sizes.layer_map, cards.dark())
-        plot(drawn, key="launch_map", alt=words)
-    st.caption(f"{words} Layers count from 1, embeddings are 0.")
+def _layer_map(layer_map: dict[int, int], student: int, teacher: int) -> None:
+    """Which layers are matched, as text and, where any are, as a picture. student, teacher: numbers of layers."""
+    text = describe_map(layer_map)
+    if layer_map:
+        plot(map_figure(student, teacher, layer_map, cards.dark()), key="launch_map", alt=text)
+    st.caption(f"{text} Layers count from 1, embeddings are 0.")
 
 
-def _cost(found: Any) -> None:
+def _cost(forecast: Any) -> None:
     left, right = st.columns(2)
-    left.metric("Time", duration(found.seconds))
-    right.metric("Steps", f"{found.steps}")
-    left.metric("Memory", size(found.memory_bytes))
-    right.metric("Disk", size(found.disk_bytes))
-    teachers = (
-        f" {duration(found.teacher_seconds)} of it make and ask the teachers." if found.teacher_seconds > 1 else ""
-    )
-    st.caption(f"A guess: {plain(found.basis, 400)}.{teachers}")
+    left.metric("Time", duration(forecast.seconds))
+    right.metric("Steps", f"{forecast.steps}")
+    left.metric("Memory", size(forecast.memory_bytes))
+    right.metric("Disk", size(forecast.disk_bytes))
+    of_teachers = duration(forecast.teacher_seconds)
+    teachers = f" {of_teachers} of it make and ask the teachers." if forecast.teacher_seconds > 1 else ""
+    st.caption(f"{plain(sentence(forecast.basis), 400)}{teachers}")
 
 
-def _lines(lines: list[Any]) -> bool:
-    """Draws the pre-flight lines; True where one of them blocks."""
+def _lines(lines: Iterable[Any]) -> None:
+    """Draws the pre-flight lines."""
     for line in lines:
-        words = " ".join(plain(sentence(said), 400) for said in (line.words, line.remedy))
+        text = " ".join(plain(sentence(part), 400) for part in (line.text, line.remedy))
         if line.level == "block":
-            st.error(f"**{plain(line.field)}**: {words}", icon=":material/block:")
+            st.error(f"**{plain(line.field)}**: {text}", icon=":material/block:")
         elif line.level == "warn":
-            st.warning(f"**{plain(line.field)}**: {words}", icon=":material/warning:")
-    fine = [line for line in lines if line.level == "ok"]
-    if fine:
-        with st.expander(f"{len(fine)} checks passed", icon=":material/check:"):
-            for line in fine:
-                st.markdown(f"- **{plain(line.field)}**: {plain(sentence(line.words), 300)}")
-    return any(line.level == "block" for line in lines)
-
-
-def _start(run: RunConfig, blocked: bool, forecast: Any) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom", key="launch_start"):
-        seeds = st.number_input(
-            "Seeds",
-            1,
-            MOST_SEEDS,
-            1,
-            key="launch.seeds",
-            width=110,
-            help="Queues the run so often, with seeds counting up from the one in the form",
-        )
-        pressed = st.button("Start", key="launch_go", type="primary", icon=":material/play_arrow:", disabled=blocked)
-    if blocked:
-        st.caption("Mend what is marked above first.")
-    if not pressed or blocked:
-        return
-    with cards.guarded("The run could not be queued"):
-        _submit(run, min(max(int(seeds), 1), MOST_SEEDS), forecast)
-
-
-def _submit(run: RunConfig, seeds: int, forecast: Any) -> None:
-    check_room(seeds)
-    ids = []
-    for at in range(seeds):
-        name = f"{run.name} seed {run.train.seed + at}" if run.name and seeds > 1 else run.name
-        train = run.train.model_copy(update={"seed": run.train.seed + at})
-        seeded = run.model_copy(update={"train": train, "name": name[:200]})
-        ids.append(worker().submit(seeded, facts=_foretold(forecast, first=at == 0)))
-    remember(ids[0])
-    remember_many(ids)
-    st.switch_page("pages/live.py", query_params={"job": ids[0]})
-
-
-def check_room(runs: int) -> None:
-    """Raises UserError where so many more runs would make the queue too long."""
-    if len(the_store().runs(states=["queued"])) + runs > MOST_QUEUED:
-        raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Live")
-
-
-def _foretold(forecast: Any, first: bool) -> dict[str, Any]:
-    """What the run will be measured against; later seeds find the teachers made and asked."""
-    if forecast is None:
-        return {}
-    seconds = forecast.seconds - (0 if first else forecast.teacher_seconds)
-    return {"predicted": {"seconds": seconds, "basis": forecast.basis}}
+            st.warning(f"**{plain(line.field)}**: {text}", icon=":material/warning:")
+    passed = [line for line in lines if line.level == "ok"]
+    if passed:
+        with st.expander(f"{len(passed)} checks passed", icon=":material/check:"):
+            for line in passed:
+                st.markdown(f"- **{plain(line.field)}**: {plain(sentence(line.text), 300)}")

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from kdcore.methods import METHODS
-from kdcore.runs.recipes import Part, Preset, in_words, presets, presets_of
+from kdcore.runs.recipes import Part, Preset, presets, presets_of, settings_text
 from kdcore.tasks import Task
 from pages.parts.common.text import plain, sentence
 
@@ -19,8 +19,8 @@ DEFAULTS = ""
 
 def choose(method: str, on_change: Callable[[], None]) -> None:
     """Draws the list box; `chosen` tells what it holds."""
-    found = presets_of(method)
-    keys = [DEFAULTS, *found]
+    recipes = presets_of(method)
+    keys = [DEFAULTS, *recipes]
     if st.session_state.get(KEY) not in keys:
         st.session_state[KEY] = DEFAULTS
     st.selectbox(
@@ -29,10 +29,10 @@ def choose(method: str, on_change: Callable[[], None]) -> None:
         key=KEY,
         on_change=on_change,
         persist_state="session",
-        disabled=not found,
-        format_func=lambda key: found[key].title if key in found else "This dashboard's defaults",
+        disabled=not recipes,
+        format_func=lambda key: recipes[key].title if key in recipes else "This dashboard's defaults",
         help="Fills the form with what the paper's authors trained with, as far as it could be read"
-        if found
+        if recipes
         else "No recipe of a paper is at hand for this method",
     )
 
@@ -44,22 +44,23 @@ def chosen() -> Preset | None:
 
 def touched() -> set[str]:
     """The training settings that some recipe sets."""
-    return {name for one in presets().values() for part in (one, *one.tasks.values()) for name in part.train}
+    return {name for preset in presets().values() for part in (preset, *preset.tasks.values()) for name in part.train}
 
 
-def explain(one: Preset, task: Task, settings: Mapping[str, Any]) -> None:
+def explain(preset: Preset, task: Task, settings: Mapping[str, Any]) -> None:
     """What the recipe sets, where it comes from, what is uncertain about it, and what a person has changed since.
 
     settings: what the form holds now.
     """
-    said = one.settings(task.key)
+    sets = preset.settings(task.key)
     with st.container(border=True, key="launch_recipe"):
-        st.markdown(f":material/menu_book: **Sets** {plain(in_words(said), 600)}.")
-        st.caption(f"**Source**: {plain(sentence(one.source), 400)} Teacher there: {plain(sentence(one.teacher), 400)}")
-        if one.unverified:
-            words = " ".join(plain(sentence(line), 400) for line in one.unverified)
-            st.caption(f":material/help: **Unverified, our choice**: {words}")
-        if by_hand := changed(said, settings):
+        st.markdown(f":material/menu_book: **Sets** {plain(settings_text(sets), 600)}.")
+        source, teacher = (plain(sentence(text), 400) for text in (preset.source, preset.teacher))
+        st.caption(f"**Source**: {source} Teacher there: {teacher}")
+        if preset.unverified:
+            choices = " ".join(plain(sentence(line), 400) for line in preset.unverified)
+            st.caption(f":material/help: **Unverified, our choice**: {choices}")
+        if by_hand := changed(sets, settings):
             names = ", ".join(name.replace("_", " ") for name in by_hand)
             st.caption(f":material/edit: **Changed by hand since**: {plain(names, 400)}.")
         if task.synthetic:
@@ -67,9 +68,9 @@ def explain(one: Preset, task: Task, settings: Mapping[str, Any]) -> None:
                 ":material/warning: The recipe is for pretrained models on GLUE. A pocket teacher has no pretrained "
                 "base and few layers: choose random initial weights and fewer layers, and expect little of its rate."
             )
-        if one.departs:
+        if preset.departs:
             with st.expander("What else to know about this recipe"):
-                st.markdown("\n".join(f"- {plain(line, 600)}" for line in one.departs))
+                st.markdown("\n".join(f"- {plain(line, 600)}" for line in preset.departs))
 
 
 def changed(recipe: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ from kdcore.identity import config_hash
 from kdcore.methods import METHODS
 from kdcore.runs.demo import demo_runs
 from kdcore.runs.sweep import Grid, expand
-from kdcore.settings_file import checked, read_settings
+from kdcore.settings_file import read_settings, validate
 from kdcore.store import ACTIVE
 from kdcore.tasks import TASKS
 from pages.parts.common import cards
@@ -77,7 +77,7 @@ def lessons() -> dict[str, Lesson]:
     Raises:
         UserError: a file that does not read; the field is named.
     """
-    found = {path.stem: checked(Lesson, read_settings(path), path.name) for path in FOLDER.glob("*.yaml")}
+    found = {path.stem: validate(Lesson, read_settings(path), path.name) for path in FOLDER.glob("*.yaml")}
     return dict(sorted(found.items(), key=lambda item: item[1].number))
 
 

@@ -12,7 +12,7 @@ import streamlit as st
 
 from kdcore.errors import UserError
 from kdcore.figures import palette, temperature
-from kdcore.figures.curves import split_words
+from kdcore.figures.curves import split_title
 from kdcore.paths import run_dir
 from kdcore.probes.fidelity import divergence
 from kdcore.probes.temperature import Softened, entropies, soften
@@ -106,7 +106,7 @@ def _row(row: RunRow, middle: Any, right: Any) -> None:
             st.caption(f"The sentence is not shown: {plain(dev.why, 300)}")
         trained = row.config.options.get("temperature")
         st.caption(
-            f"Gold label: **{plain(dev.task.labels[int(said.gold[at])])}** · {split_words(split)} split, row {at + 1} "
+            f"Gold label: **{plain(dev.task.labels[int(said.gold[at])])}** · {split_title(split)} split, row {at + 1} "
             f"of {len(said.ids)}" + (f" · the student was trained at T = {trained:g}" if trained else "")
         )
     look = palette.style(row.method, cards.dark())

@@ -22,45 +22,45 @@ def show(store: Store, picked: pd.DataFrame) -> None:
         return
     with st.container(key="runs_chosen"):
         st.markdown(f"**Chosen:** {listed(plain(name, 60) for name in picked['name'])}")
-    one = ids[0] if len(ids) == 1 else None
+    run = ids[0] if len(ids) == 1 else None
     state = str(picked["state"].iloc[0])
     with st.container(horizontal=True):
-        if st.button("Open", key="runs_open", icon=":material/monitoring:", disabled=one is None):
+        if st.button("Open", key="runs_open", icon=":material/monitoring:", disabled=run is None):
             remember(ids[0])
             st.switch_page("pages/live.py", query_params={"job": ids[0]})
         if st.button("Compare", key="runs_compare", icon=":material/stacked_line_chart:", disabled=len(ids) < 2):
             remember_many(ids)
             st.switch_page("pages/compare.py", query_params={"runs": ",".join(ids)})
-        if action("Clone into Launch", key="runs_clone", icon=":material/content_copy:", disabled=one is None):
+        if action("Clone into Launch", key="runs_clone", icon=":material/content_copy:", disabled=run is None):
             st.switch_page("pages/launch.py", query_params={"clone": ids[0]})
         if action(
             "Resume",
             key="runs_resume",
             icon=":material/resume:",
-            disabled=one is None or state not in RESUMABLE,
+            disabled=run is None or state not in RESUMABLE,
             help="Puts a stopped, failed or interrupted run back into the queue",
         ):
             store.requeue(ids[0])
             remember(ids[0])
             st.switch_page("pages/live.py", query_params={"job": ids[0]})
-        if action("Rename, note, tags", key="runs_edit", icon=":material/edit:", disabled=one is None):
+        if action("Rename, note, tags", key="runs_edit", icon=":material/edit:", disabled=run is None):
             _edit(store, ids[0])
-        if one:
-            student_download.student(store, one, "runs_student")
+        if run:
+            student_download.student(store, run, "runs_student")
         if action("Archive", key="runs_archive", icon=":material/archive:"):
             for run in ids:
                 store.archive(run, not store.get(run).archived)
             st.rerun()
         if action("Delete", key="runs_delete", icon=":material/delete:"):
             _delete(store, ids)
-    if one:
+    if run:
         _facts(store, picked.iloc[0])
 
 
 def _facts(store: Store, row: pd.Series) -> None:
     if row["reason"]:
-        words = " ".join(plain(sentence(said or ""), 400) for said in (row["reason"], row["remedy"]))
-        st.warning(words, icon=":material/info:")
+        text = " ".join(plain(sentence(part or ""), 400) for part in (row["reason"], row["remedy"]))
+        st.warning(text, icon=":material/info:")
     if row["note"]:
         st.caption("Note")
         st.text(row["note"])

@@ -12,7 +12,9 @@ from pages.parts.common.text import metric_title, one_line, task_title
 
 def choose(runs: pd.DataFrame) -> pd.DataFrame:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        words = st.text_input("Search", key="runs_search", placeholder="name, method, task, tag or note", max_chars=100)
+        search = st.text_input(
+            "Search", key="runs_search", placeholder="name, method, task, tag or note", max_chars=100
+        )
         tasks = sorted(set(runs["task"]))
         task = st.selectbox(
             "Task",
@@ -26,10 +28,10 @@ def choose(runs: pd.DataFrame) -> pd.DataFrame:
         runs = runs[runs["task"] == task]
     if states:
         runs = runs[runs["state"].isin(states)]
-    if words.strip():
+    if search.strip():
         text = runs[["id", "name", "method", "task", "note"]].astype(str).agg(" ".join, axis=1)
         text = text + " " + runs["tags"].map(lambda tags: " ".join(map(str, tags)))
-        runs = runs[text.str.contains(words.strip(), case=False, regex=False)]
+        runs = runs[text.str.contains(search.strip(), case=False, regex=False)]
     return runs.reset_index(drop=True)
 
 
@@ -41,7 +43,7 @@ def pick(runs: pd.DataFrame) -> list[str]:
     """
     ids = list(runs["id"])
     key = "runs_table_" + hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
-    kept = [ids.index(run) for run in st.session_state.get("runs_picked", []) if run in ids]
+    selection = [ids.index(run) for run in st.session_state.get("runs_picked", []) if run in ids]
     view = pd.DataFrame(
         {
             "name": runs["name"].map(lambda name: one_line(name, 60)),
@@ -68,7 +70,7 @@ def pick(runs: pd.DataFrame) -> list[str]:
         hide_index=True,
         on_select="rerun",
         selection_mode="multi-row",
-        selection_default={"selection": {"rows": kept}},
+        selection_default={"selection": {"rows": selection}},
         placeholder="–",
         alt="All runs with state, task, method, score and cost",
         column_config={

@@ -24,9 +24,9 @@ def choose(task: Task, runs: pd.DataFrame, fewest: int, most: int) -> tuple[Teac
     if most == 0:
         st.caption("This method learns from the gold labels alone: no teacher.")
         return ()
-    known = offered(task, runs)
-    words = {spec.name: said for spec, said in known}
-    specs = {spec.name: spec for spec, _ in known}
+    listed = offered(task, runs)
+    labels = {spec.name: label for spec, label in listed}
+    specs = {spec.name: spec for spec, _ in listed}
     chosen = [name for name in st.session_state.get(KEY, []) if name in specs]
     if not chosen and not st.session_state.get(EXTRA) and not (fewest == 0 and task.suite == "pocket"):
         chosen = list(specs)[: max(1, fewest)]
@@ -39,7 +39,7 @@ def choose(task: Task, runs: pd.DataFrame, fewest: int, most: int) -> tuple[Teac
         list(specs),
         key=KEY,
         persist_state="session",
-        format_func=lambda name: one_line(words.get(name, name), 70),
+        format_func=lambda name: one_line(labels.get(name, name), 70),
         help="A pretrained model without a classifier is first fine-tuned here on the task",
     )
     extra = [spec for spec in _extra() if spec.name not in picked]
@@ -52,39 +52,37 @@ def choose(task: Task, runs: pd.DataFrame, fewest: int, most: int) -> tuple[Teac
 
 
 def offered(task: Task, runs: pd.DataFrame) -> list[tuple[TeacherSpec, str]]:
-    """Teachers that are here for this task, with words: the pocket ladder, packages, students of earlier runs."""
-    found = []
+    """Teachers that are here for this task, with a label: the pocket ladder, packages, students of earlier runs."""
+    offers = []
     if task.suite == "pocket":
         for name, rung in reversed(LADDER.items()):
-            said = f"pocket {name}: {rung.layers} layers of {rung.width}, trained here once"
-            found.append((TeacherSpec(name=name, source="pocket", where=name), said))
+            label = f"pocket {name}: {rung.layers} layers of {rung.width}, trained here once"
+            offers.append((TeacherSpec(name=name, source="pocket", where=name), label))
     else:
         for name in cached.packages():
-            said = f"{name}: installed package, pretrained, fine-tuned here on the task"
-            found.append((TeacherSpec(name=name, source="package", where=name), said))
+            label = f"{name}: installed package, pretrained, fine-tuned here on the task"
+            offers.append((TeacherSpec(name=name, source="package", where=name), label))
     of_task = (runs["task"] == task.key) | runs["task"].str.startswith(f"{task.key}:")
-    kept = runs[of_task & (runs["state"] == "done") & runs["score"].notna()]
-    best = kept.sort_values("score", ascending=False).head(RUNS_OFFERED)
-    for _, row in best.iterrows():
-        name = f"run-{row['id'][-6:]}"
-        said = f"student of {row['name']}: {100 * row['score']:.1f} on dev"
-        found.append((TeacherSpec(name=name, source="run", where=row["id"]), said))
-    return found
+    students = runs[of_task & (runs["state"] == "done") & runs["score"].notna()]
+    for _, row in students.sort_values("score", ascending=False).head(RUNS_OFFERED).iterrows():
+        label = f"student of {row['name']}: {100 * row['score']:.1f} on dev"
+        offers.append((TeacherSpec(name=f"run-{row['id'][-6:]}", source="run", where=row["id"]), label))
+    return offers
 
 
-def put(specs: tuple[TeacherSpec, ...], task: Task | None, runs: pd.DataFrame) -> None:
+def fill(specs: tuple[TeacherSpec, ...], task: Task | None, runs: pd.DataFrame) -> None:
     """Fills the choice with the teachers of a cloned run."""
-    known = {spec: spec.name for spec, _ in offered(task, runs)} if task else {}
-    st.session_state[KEY] = [known[spec] for spec in specs if spec in known]
-    st.session_state[EXTRA] = [spec.model_dump(mode="json") for spec in specs if spec not in known]
+    listed = {spec for spec, _ in offered(task, runs)} if task else set()
+    st.session_state[KEY] = [spec.name for spec in specs if spec in listed]
+    st.session_state[EXTRA] = [spec.model_dump(mode="json") for spec in specs if spec not in listed]
 
 
 def _extra() -> list[TeacherSpec]:
-    return [TeacherSpec.model_validate(one) for one in st.session_state.get(EXTRA, [])]
+    return [TeacherSpec.model_validate(spec) for spec in st.session_state.get(EXTRA, [])]
 
 
 def _drop(name: str) -> None:
-    st.session_state[EXTRA] = [one for one in st.session_state.get(EXTRA, []) if one["name"] != name]
+    st.session_state[EXTRA] = [spec for spec in st.session_state.get(EXTRA, []) if spec["name"] != name]
 
 
 def _by_hand() -> None:
@@ -111,5 +109,5 @@ def _help(name: str) -> str | None:
 
 
 def _first(error: ValueError) -> str:
-    found: list[Any] = getattr(error, "errors", list)()
-    return f"{'.'.join(map(str, found[0]['loc']))}: {found[0]['msg']}" if found else str(error)
+    problems: list[Any] = getattr(error, "errors", list)()
+    return f"{'.'.join(map(str, problems[0]['loc']))}: {problems[0]['msg']}" if problems else str(error)

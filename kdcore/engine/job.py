@@ -1,0 +1,125 @@
+"""A training made ready: rows, models, method and teachers. The loop changes its state, nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdcore.config import TrainConfig
+from kdcore.data.encode import Encoded, encode
+from kdcore.data.splits import TaskData, train_and_select
+from kdcore.engine.checkpoint import TrainingState
+from kdcore.engine.device import Compute
+from kdcore.engine.ensemble import Ensemble
+from kdcore.engine.schedule import epoch_steps, student_steps
+from kdcore.engine.sparse_embedding import SparseEmbedding
+from kdcore.methods.base import Method
+from kdcore.probes.snapshots import Snapshots
+from kdcore.records import Stage
+from kdcore.tasks import Task
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A task's rows as one tokenizer sees them: training rows, `select`, and the dev splits."""
+
+    train: Encoded
+    splits: Mapping[str, Encoded]
+    identity: Mapping[str, Any]
+
+
+def encode_rows(data: TaskData, tokenizer: Any, train: TrainConfig) -> Rows:
+    """Tokenises the training rows, `select` and the dev splits."""
+    training, select = train_and_select(data, train.select_fraction, train.max_train_rows)
+    splits = {"select": select, **{name: data.splits[name] for name in data.task.splits}}
+    return Rows(
+        encode(training, tokenizer, train.max_length),
+        {name: encode(split, tokenizer, train.max_length) for name, split in splits.items()},
+        {"data": data.fingerprint, "max_length": train.max_length},
+    )
+
+
+@dataclass(kw_only=True)
+class Job:
+    """All that a training needs. `splits` are scored; "select" is among them and decides.
+
+    students: role -> model; the first is scored, kept and exported. fresh: makes them again with initial weights.
+    facts: what bit-for-bit repetition depends on. state: where the training is; a checkpoint's, once that is read.
+    """
+
+    train: TrainConfig
+    task: Task
+    folder: Path
+    rows: Encoded
+    splits: Mapping[str, Encoded]
+    tokenizer: Any
+    method: Method
+    students: dict[str, nn.Module]
+    fresh: Callable[[], dict[str, nn.Module]]
+    ensemble: Ensemble
+    compute: Compute
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    gradient_share_every: int = 0
+    snapshots: Snapshots | None = None
+    state: TrainingState = field(default_factory=TrainingState)
+
+    @property
+    def main(self) -> nn.Module:
+        """The student that is scored, kept and exported."""
+        return next(iter(self.students.values()))
+
+    def learner(self, stage: Stage) -> nn.Module:
+        """The student that this stage's evaluations score: the first that it trains."""
+        return next((model for role, model in self.students.items() if stage.trains(role)), self.main)
+
+    @property
+    def epoch_steps(self) -> int:
+        return epoch_steps(self.train, len(self.rows))
+
+    @property
+    def budget(self) -> int:
+        """The run's student steps, all stages but pilots."""
+        return student_steps(self.train, len(self.rows))
+
+    def sparse_embeddings(self) -> dict[str, SparseEmbedding]:
+        """The tables of word embeddings that are trained in part, by role."""
+        tables = {role: model.get_input_embeddings() for role, model in self.students.items()}  # type: ignore[operator]
+        return {role: table for role, table in tables.items() if isinstance(table, SparseEmbedding)}
+
+    def unused_words(self) -> dict[str, nn.Module]:
+        """What the tables that are trained in part keep of the other words while a stage runs."""
+        return {f"unused-words-{role}": table.unused for role, table in self.sparse_embeddings().items()}
+
+    def modules(self) -> dict[str, nn.Module]:
+        """All that is trained: the students by role, and the method's own modules as "method"."""
+        return {**self.students, "method": self.method}
+
+
+@dataclass(frozen=True)
+class TrainingAnswers:
+    """The teachers' outputs on the training rows, for `Method.before_stage` (`records.TeacherAnswers`)."""
+
+    job: Job
+
+    def labels(self) -> torch.Tensor:
+        return torch.from_numpy(self.job.rows.labels)
+
+    def logits(self, teacher: str) -> torch.Tensor:
+        progress = self.job.ensemble.logits(teacher, self.job.rows, f"teacher {teacher} on the training rows")
+        while True:  # the outputs are there from `ready`, so there is no progress worth passing on
+            try:
+                next(progress)
+            except StopIteration as end:
+                return torch.from_numpy(end.value)
+
+    def word_embeddings(self, teacher: str) -> torch.Tensor:
+        return self.job.ensemble.word_embeddings(teacher)
+
+    def vocabulary(self) -> list[str]:
+        ids: dict[str, int] = self.job.tokenizer.get_vocab()
+        return sorted(ids, key=ids.__getitem__)

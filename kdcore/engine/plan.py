@@ -1,0 +1,244 @@
+"""What a run's settings mean here: data, method, sizes, stages, steps. Worked out once, for all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kdcore.config import OwnData, RunConfig, TeacherSpec
+from kdcore.data import load
+from kdcore.data.splits import Split, TaskData, train_and_select
+from kdcore.engine.device import Compute, compute_for
+from kdcore.engine.schedule import stage_steps, student_steps
+from kdcore.engine.teacher_source import check_has_base, teacher_folder, teacher_size, tokenizer_of
+from kdcore.errors import UserError
+from kdcore.methods import Method, MethodConfig, resolve
+from kdcore.models.sizes import ROBERTA_OFFSET, size_of, student_size
+from kdcore.models.sources import read_config
+from kdcore.models.tokenizers import same_vocabulary, tokenizer_from_vocabulary
+from kdcore.models.weights import stored_names
+from kdcore.paths import user_path
+from kdcore.records import ModelSize, Setup, Stage
+
+
+class Plan:
+    """A run before it starts. Each attribute is worked out when it is first read; no weights are loaded.
+
+    Reading an attribute raises UserError where the settings leave it without a meaning, so that of a run with several
+    faults each is found by what depends on it.
+
+        >>> from kdcore.config import StudentSpec
+        >>> student = StudentSpec(layers=2, width=32, heads=2, init="random")
+        >>> plan = Plan(RunConfig(task="pocket-sentiment", method="fine-tune", student=student))
+        >>> plan.student_size.layers, len(plan.stages), plan.steps == [plan.budget]
+        (2, 1, True)
+
+    Args:
+        config: the run's settings. load_rows: in place of `kdcore.data.load`, for who has the rows already.
+    """
+
+    def __init__(self, config: RunConfig, load_rows: Callable[[str, OwnData | None], TaskData] | None = None) -> None:
+        self.config = config
+        self._load_rows = load_rows or load
+        self._folders: dict[TeacherSpec, Path] = {}
+
+    @cached_property
+    def data(self) -> TaskData:
+        """The task's rows."""
+        return self._load_rows(self.config.task, self.config.own)
+
+    @cached_property
+    def _rows(self) -> tuple[Split, Split]:
+        train = self.config.train
+        return train_and_select(self.data, train.select_fraction, train.max_train_rows)
+
+    @property
+    def training_rows(self) -> Split:
+        """The rows that the student learns from."""
+        return self._rows[0]
+
+    @property
+    def select_rows(self) -> Split:
+        """The training rows held out for model selection."""
+        return self._rows[1]
+
+    @cached_property
+    def compute(self) -> Compute:
+        """Device and precision."""
+        return compute_for(self.config.train)
+
+    # --- sizes and words ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The one tokenizer of teachers and student.
+
+        Raises:
+            UserError: teachers of different vocabularies, or nothing that brings a vocabulary.
+        """
+        specs = self.pretrained
+        if not specs:
+            if self.data.vocabulary is None:
+                raise UserError(
+                    "base", "without a teacher nothing says which vocabulary the student has",
+                    "name a base or a teacher",
+                )  # fmt: skip
+            return tokenizer_from_vocabulary(self.data.vocabulary)
+        first = tokenizer_of(specs[0], self.data)
+        for spec in specs[1:]:
+            if not same_vocabulary(first, tokenizer_of(spec, self.data)):
+                raise UserError(
+                    f"teachers.{spec.name}", f"its vocabulary differs from that of {specs[0].name}",
+                    "choose teachers of one vocabulary",
+                )  # fmt: skip
+        return first
+
+    @cached_property
+    def teacher_sizes(self) -> dict[str, ModelSize]:
+        """Teacher -> its size."""
+        return {spec.name: teacher_size(spec, self.data) for spec in self.config.teachers}
+
+    @cached_property
+    def student_size(self) -> ModelSize:
+        """The student's size: what its settings leave empty is the base's, or the first teacher's."""
+        return student_size(self.config.student, self._reference_size(), self.data.task.outputs)
+
+    @property
+    def deployed_size(self) -> ModelSize:
+        """The size of the model that the method makes of the student: what is run, timed and exported."""
+        return self.method_class.deployed(self.options, self.student_size)
+
+    @property
+    def layer_map(self) -> dict[int, int]:
+        """Student layer -> layer of the first teacher that the method matches; empty where it matches none."""
+        teacher = next(iter(self.teacher_sizes.values()), None)
+        return {} if teacher is None else self.method_class.layer_map(self.options, self.student_size, teacher)
+
+    @property
+    def pretrained(self) -> list[TeacherSpec]:
+        """The models that the run starts from: its teachers, and its base where one is named."""
+        return [*self.config.teachers, *([self.config.base] if self.config.base else [])]
+
+    def _base(self) -> TeacherSpec | None:
+        return self.config.base or next(iter(self.config.teachers), None)
+
+    def _reference_size(self) -> ModelSize:
+        if (base := self._base()) is not None:
+            return teacher_size(base, self.data)
+        spec = self.config.student
+        if spec.init != "random" or spec.width is None or spec.heads is None:
+            raise UserError(
+                "student", "without a teacher or base the student needs width and heads, and init=random",
+                "fill them in, or name a base",
+            )  # fmt: skip
+        intermediate = spec.intermediate or 4 * spec.width
+        return ModelSize(spec.layers, spec.width, spec.heads, intermediate, len(self.tokenizer))
+
+    # --- initial weights and teachers -----------------------------------------------------------------------------
+
+    @property
+    def source(self) -> TeacherSpec | None:
+        """The teacher (init=teacher) or base (init=base) whose layers fill the student; None: neither does.
+
+        Raises:
+            UserError: there is none, or no pretrained base behind it.
+        """
+        if self.config.student.init == "teacher":
+            if not self.config.teachers:
+                raise UserError(
+                    "student.init", "there is no teacher to start from", "add a teacher or choose init=base"
+                )
+            return self.config.teachers[0]
+        if self.config.student.init == "base":
+            if (base := self._base()) is None:
+                raise UserError("student.init", "there is no base to start from", "name a base, or choose init=random")
+            check_has_base(base)
+            return base
+        return None
+
+    @cached_property
+    def source_size(self) -> ModelSize | None:
+        """The size of the model that fills the student; None where its weights are new."""
+        student = self.config.student
+        if student.init == "checkpoint":
+            folder = user_path(student.checkpoint or "", "student.checkpoint")
+            stored_names(folder, "student.checkpoint")  # raises where there are no weights
+            return size_of(read_config(folder, "student.checkpoint"))
+        if (source := self.source) is None:
+            return None
+        whole = source.model_copy(update={"layers": None})
+        return teacher_size(whole if student.init == "base" else source, self.data)
+
+    def teacher_folder(self, spec: TeacherSpec) -> Path:
+        """Where a teacher that is trained here is kept."""
+        if spec not in self._folders:
+            self._folders[spec] = teacher_folder(spec, self.data, self.config.train)
+        return self._folders[spec]
+
+    # --- the method and its stages --------------------------------------------------------------------------------
+
+    @cached_property
+    def _resolved(self) -> tuple[type[Method], MethodConfig]:
+        return resolve(self.config.method, self.config.options)
+
+    @property
+    def method_class(self) -> type[Method]:
+        return self._resolved[0]
+
+    @property
+    def options(self) -> MethodConfig:
+        """The method's settings, checked and complete."""
+        return self._resolved[1]
+
+    def setup(self, scores: dict[str, float]) -> Setup:
+        """What the method is built from. scores: teacher -> its main metric on `select`, 0..1."""
+        task = self.data.task
+        return Setup(
+            kind=task.kind, labels=task.outputs, student=self.student_size, teachers=self.teacher_sizes,
+            scores=scores, train_rows=len(self.training_rows), seed=self.config.train.seed, task=task.key,
+        )  # fmt: skip
+
+    @cached_property
+    def method(self) -> Method:
+        """The method as a draft: teachers have no scores before they are trained, so each is given 0.5."""
+        check_method(self)
+        return self.method_class(self.options, self.setup(dict.fromkeys(self.teacher_sizes, 0.5)))
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        return self.method.stages()
+
+    @property
+    def budget(self) -> int:
+        """The run's student steps, all stages but pilots."""
+        return student_steps(self.config.train, len(self.training_rows))
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of each stage. Raises UserError where a stage would have none."""
+        return stage_steps(self.stages, self.budget)
+
+
+def check_method(plan: Plan) -> None:
+    """Raises UserError where a method has no meaning for the task, or not for so many teachers."""
+    method, count = plan.method_class, len(plan.config.teachers)
+    if plan.data.task.kind not in method.kinds:
+        raise UserError(
+            "method", f"{method.title} has no meaning for {plan.data.task.kind}", "choose another method or task"
+        )
+    fewest, most = method.teachers
+    if not fewest <= count <= most:
+        wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        raise UserError("teachers", f"{method.title} takes {wanted}, {count} are chosen", "change the ensemble")
+
+
+def check_length(plan: Plan) -> None:
+    """Raises UserError where rows may be longer than a teacher or the base can read."""
+    length = plan.config.train.max_length
+    for spec in plan.pretrained:
+        size = teacher_size(spec, plan.data)
+        longest = size.positions - (ROBERTA_OFFSET if size.model_type == "roberta" else 0)
+        if length > longest:
+            raise UserError("train.max_length", f"{spec.name} reads {longest} tokens, not {length}", "lower it to that")

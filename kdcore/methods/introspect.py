@@ -1,0 +1,80 @@
+"""What a method makes of a setup: its stages, and the models that it builds.
+
+The method is really built, over encoders of width 8, so that whatever it decides by itself is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdcore.config import StudentSpec
+from kdcore.methods.base import Method, MethodConfig
+from kdcore.models.sizes import size_of
+from kdcore.models.students import build_student
+from kdcore.records import ModelSize, Needs, Setup, Stage
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """One stage of a method's training: who learns from whom, and what is read.
+
+    learner: the role that is trained; depth: its layers as it runs. teacher: a role that was trained before and teaches
+    now, or empty for the run's own teachers. needs: what is read of the two. layer_map: learner's layer -> teacher's.
+    """
+
+    stage: Stage
+    learner: str
+    depth: int
+    teacher: str
+    teacher_depth: int
+    needs: Needs
+    layer_map: Mapping[int, int]
+
+
+def example_setup(method: type[Method], student: int = 3, teacher: int = 6) -> Setup:
+    """A setup to explain the method on: these depths, one width, as few teachers as it takes (at least one)."""
+    regression = "classification" not in method.kinds
+    names = [f"teacher-{number}" for number in range(1, max(1, method.teachers[0]) + 1)]
+    small, large = ModelSize(student, 64, 4, 256), ModelSize(teacher, 64, 4, 256)
+    return Setup(
+        kind="regression" if regression else "classification", labels=1 if regression else 2, student=small,
+        teachers=dict.fromkeys(names, large), scores=dict.fromkeys(names, 0.5), train_rows=1000,
+    )  # fmt: skip
+
+
+def stages_of(method: type[Method], config: MethodConfig, setup: Setup) -> list[StageInfo]:
+    """The stages of training that the method has in this setup, in their order.
+
+    Raises:
+        UserError: the method does not fit the setup; field and remedy are named.
+    """
+    built = method(config, setup)
+    depth = depths(built)
+    first = next(iter(setup.teachers.values()), None)
+    layers = first.layers if first else 0
+    layer_map = method.layer_map(config, setup.student, first) if first else {}
+    infos = []
+    for stage in built.stages():
+        learner = next((role for role in depth if stage.trains(role)), next(iter(depth)))
+        guide = next((role for role in depth if stage.students and stage.runs(role) and not stage.trains(role)), "")
+        if guide and not stage.needs.teacher:
+            needs = Needs(stage.needs.student, stage.needs.student)
+            infos.append(StageInfo(stage, learner, depth[learner], guide, depth[guide], needs, {}))
+        else:
+            infos.append(StageInfo(stage, learner, depth[learner], "", layers, stage.needs, layer_map))
+    return infos
+
+
+def depths(method: Method) -> dict[str, int]:
+    """Role -> layers of the model that the method builds for it, as it runs."""
+    own = method.setup.student.layers
+    models: Mapping[str, Any] = method.build_students(lambda layers=None: thin(layers or own))
+    return {role: size_of(model.config).layers for role, model in models.items()}
+
+
+def thin(layers: int) -> Any:
+    """A BERT of this depth, as thin as can be: enough to see what a method makes of its students."""
+    spec = StudentSpec(layers=layers, init="random")
+    return build_student(ModelSize(layers, 8, 2, 8, vocabulary=8, positions=8), 2, spec, None, seed=0)
