@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from kdcore.probes.examples import mean_answer
 from kdcore.store import Store
 from pages.parts.common import cards, shell
-from pages.parts.common.run_picker import many_runs, one_run, short_words, the_store, told_apart
+from pages.parts.common.run_picker import many_runs, one_run, short_words, the_store, told_apart, unknown
 from pages.parts.common.text import listed, plain, task_title
 from pages.parts.examples import classification, predictions, regression, try_sentence
 from pages.parts.examples.predictions import Answered, Model, Pair
@@ -32,8 +32,9 @@ def main() -> None:
     if done.empty:
         cards.empty("**No finished run yet.** Answers are kept when a run ends.", "start", "Go to Start")
         return
-    suggestion = done[done["task"] == done["task"].iloc[0]]["id"].tolist()[:MOST_SUGGESTED]
-    picked = many_runs(runs, "Runs", "examples_runs", suggestion, help="Their students can be compared row by row")
+    picked = many_runs(
+        runs, "Runs", "examples_runs", _suggested(done), help="Their students can be compared row by row"
+    )
     if not picked:
         cards.empty("**Choose a run** above, or tick rows on the page Runs.", "runs", "Go to Runs")
         return
@@ -52,6 +53,14 @@ def main() -> None:
         run = _student(chosen)
     with cards.guarded("The answers of this run cannot be shown"):
         _show(store, run, names, known, right)
+
+
+def _suggested(done: pd.DataFrame) -> list[str]:
+    """The run that the link names and others of its task; without one those of the newest run's task."""
+    asked = done[done["id"] == st.query_params.get("job")]
+    task = (asked if len(asked) else done)["task"].iloc[0]
+    of_task = done[(done["task"] == task) & ~done["id"].isin(asked["id"])]
+    return [*asked["id"], *of_task["id"]][:MOST_SUGGESTED]
 
 
 def _one_task(chosen: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +90,10 @@ def _answers(store: Store, chosen: pd.DataFrame) -> dict[str, dict[str, Answered
 
 def _student(runs: pd.DataFrame) -> str:
     """The run whose student is looked at, tied to `?job=`."""
-    if st.query_params.get("job") not in set(runs["id"]):
+    asked = st.query_params.get("job")
+    if asked not in set(runs["id"]):
+        if asked is not None and asked != st.session_state.get("job"):  # a link's, not one that was chosen before
+            unknown([asked])
         st.query_params.pop("job", None)
     return cast(str, one_run(runs, "Student of", "examples_run"))
 
