@@ -43,9 +43,11 @@ def read_settings(path: Path) -> Any:
     import yaml
 
     try:
-        if path.stat().st_size > _LARGEST_FILE:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)  # a device never ends, whatever size it says
+        if len(content) > _LARGEST_FILE:
             raise UserError("file", f"{path} is larger than 1 MB", "give a file of settings, not of data")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
+        return yaml.load(content.decode("utf-8"), Loader=_loader())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("file", f"{path} cannot be read ({error})", "give a YAML or JSON file in UTF-8") from None
     except (yaml.YAMLError, RecursionError) as error:
@@ -95,7 +97,7 @@ def with_absolute_paths(run: RunConfig) -> RunConfig:
 
 
 def _absolute(path: str) -> str:
-    return path if path.startswith("~") else os.path.abspath(path)
+    return path if path.startswith("~") or os.path.isabs(path) else os.path.abspath(path)
 
 
 def _absolute_source(spec: TeacherSpec) -> TeacherSpec:

@@ -8,8 +8,9 @@ import pytest
 
 from kdcore.cli import settings
 from kdcore.config import OwnData, RunConfig, StudentSpec, TeacherSpec
+from kdcore.errors import UserError
 from kdcore.runs.sweep import Grid, expand
-from kdcore.settings_file import with_absolute_paths
+from kdcore.settings_file import read_settings, with_absolute_paths
 from kdcore.store import open_store
 
 OWN = OwnData(path="rows/train.csv", validation_path="../dev.csv", text="text", label="label")
@@ -52,10 +53,11 @@ def test_every_path_is_absolute(here: Path) -> None:
 
 
 def test_what_means_the_same_everywhere_stays() -> None:
-    home = RUN.model_copy(update={"own": OWN.model_copy(update={"path": "~/rows.csv", "validation_path": None})})
-    own = with_absolute_paths(home).own
-    assert own
-    assert (own.path, own.validation_path) == ("~/rows.csv", None)
+    for path in ("~/rows.csv", "/data/../rows.csv"):  # as typed: a sweep knows its runs by their settings
+        run = RUN.model_copy(update={"own": OWN.model_copy(update={"path": path, "validation_path": None})})
+        own = with_absolute_paths(run).own
+        assert own
+        assert (own.path, own.validation_path) == (path, None)
     plain = RunConfig(task="mrpc", method="kd")
     assert with_absolute_paths(plain) == plain
 
@@ -74,3 +76,9 @@ def test_the_store_the_command_line_and_sweeps_keep_absolute_paths(here: Path) -
     (cell,) = expand(grid)
     assert cell.run.own
     assert cell.run.own.path == f"{here}/rows/train.csv"
+
+
+def test_a_device_in_place_of_settings_is_refused_at_once() -> None:
+    with pytest.raises(UserError, match="larger than 1 MB"):
+        read_settings(Path("/dev/zero"))
+    assert read_settings(Path("/dev/null")) is None
