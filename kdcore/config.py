@@ -70,7 +70,7 @@ class StudentSpec(Settings):
 class OwnData(Settings):
     """A person's own table, as a task (`task: own`)."""
 
-    path: str = Field(description="CSV, TSV, JSONL or Parquet file with the training rows")
+    path: str = Field(description="CSV, TSV, TXT, JSON, JSONL or Parquet file with the training rows")
     validation_path: str | None = Field(None, description="file with the dev rows; empty: a seeded tenth of the first")
     text: str = Field(description="column with the (first) sentence")
     text_pair: str | None = Field(None, description="column with the second sentence, for pairs")

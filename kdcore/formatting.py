@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kdcore.config import RunConfig
 from kdcore.tasks import METRICS, TASKS
@@ -66,12 +66,45 @@ def hundredfold(score: float | None, digits: int = 1) -> str:
 
 
 def task_title(key: str) -> str:
-    """A task's name on the screen; an unknown key stays itself."""
+    """A task's name on the screen, of an own table that of its file; an unknown key stays itself.
+
+    >>> task_title("mrpc"), task_title("own:films.csv:1a2b3c"), task_title("own")
+    ('MRPC', 'films.csv', 'Own data')
+    """
+    if key.startswith(OWN):
+        return one_line(task_name(key).removeprefix(OWN), 40)
     return TASKS[key].title if key in TASKS else ("Own data" if key == "own" else one_line(key, 40))
+
+
+OWN = "own:"
+
+
+def task_name(key: str) -> str:
+    """A task's key for the command line; of an own table without the digits that tell two tables of one name apart.
+
+    >>> task_name("mrpc"), task_name("own:films.csv:1a2b3c")
+    ('mrpc', 'own:films.csv')
+    """
+    return key.rsplit(":", 1)[0] if key.startswith(OWN) else key
 
 
 def metric_title(metric: str) -> str:
     return METRICS.get(metric, one_line(metric, 40))
+
+
+def metric_label(metric: str, classes: Sequence[str]) -> str:
+    """A metric's key for the command line; of F1 also whose it is.
+
+    classes: names in the order of their numbers; empty where they are not known.
+
+    >>> metric_label("f1", ["fake", "real"]), metric_label("f1", ["a", "b", "c"]), metric_label("accuracy", ["a", "b"])
+    ("f1 (of the class 'real')", 'f1 (mean over 3 classes)', 'accuracy')
+    """
+    if metric != "f1" or not classes:
+        return metric
+    if len(classes) == 2:
+        return f"f1 (of the class {one_line(classes[1], 40)!r})"
+    return f"f1 (mean over {len(classes)} classes)"
 
 
 def listed(words: Iterable[str], limit: int = 4) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from kdcore.config import RunConfig, TeacherSpec
 from kdcore.errors import UserError
 
 _LARGEST_FILE = 1_000_000
@@ -41,9 +43,11 @@ def read_settings(path: Path) -> Any:
     import yaml
 
     try:
-        if path.stat().st_size > _LARGEST_FILE:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)  # a device never ends, whatever size it says
+        if len(content) > _LARGEST_FILE:
             raise UserError("file", f"{path} is larger than 1 MB", "give a file of settings, not of data")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
+        return yaml.load(content.decode("utf-8"), Loader=_loader())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("file", f"{path} cannot be read ({error})", "give a YAML or JSON file in UTF-8") from None
     except (yaml.YAMLError, RecursionError) as error:
@@ -72,3 +76,37 @@ def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
             old = result.get(key)
             result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
     return result
+
+
+def with_absolute_paths(run: RunConfig) -> RunConfig:
+    """The same run with every path that is relative set against this process's folder, so that it works from any other.
+
+    A path that starts with "~" stays: it means the same everywhere.
+    """
+    changes: dict[str, Any] = {"options": {name: _absolute_option(value) for name, value in run.options.items()}}
+    if run.own is not None:
+        dev = run.own.validation_path
+        paths = {"path": _absolute(run.own.path), "validation_path": _absolute(dev) if dev else dev}
+        changes["own"] = run.own.model_copy(update=paths)
+    if run.student.checkpoint:
+        changes["student"] = run.student.model_copy(update={"checkpoint": _absolute(run.student.checkpoint)})
+    changes["teachers"] = tuple(_absolute_source(teacher) for teacher in run.teachers)
+    if run.base is not None:
+        changes["base"] = _absolute_source(run.base)
+    return run.model_copy(update=changes)
+
+
+def _absolute(path: str) -> str:
+    return path if path.startswith("~") or os.path.isabs(path) else os.path.abspath(path)
+
+
+def _absolute_source(spec: TeacherSpec) -> TeacherSpec:
+    return spec.model_copy(update={"where": _absolute(spec.where)}) if spec.source == "folder" else spec
+
+
+def _absolute_option(value: Any) -> Any:
+    """An option that names a model as `folder:path`."""
+    folder = "folder:"
+    if isinstance(value, str) and value.startswith(folder) and value != folder:
+        return folder + _absolute(value.removeprefix(folder))
+    return value

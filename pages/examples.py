@@ -12,15 +12,12 @@ from streamlit.delta_generator import DeltaGenerator
 from kdcore.probes.examples import mean_answer
 from kdcore.store import Store
 from pages.parts.common import cards, shell
-from pages.parts.common.keys import EXAMPLES_TASK, JOB, SPLIT
+from pages.parts.common.keys import JOB, SPLIT
 from pages.parts.common.run_labels import chip_label, unique_labels
-from pages.parts.common.run_picker import many_runs, one_run, the_store
-from pages.parts.common.text import listed, plain, task_title
-from pages.parts.examples import classification, predictions, regression, try_sentence
+from pages.parts.common.run_picker import many_runs, one_run, the_store, unknown
+from pages.parts.common.text import plain
+from pages.parts.examples import classification, predictions, regression, run_selection, try_sentence
 from pages.parts.examples.predictions import Model, Pair, Predictions
-
-MOST_SUGGESTED = 6
-BASELINE = "fine-tune"
 
 Known = Mapping[str, Mapping[str, Predictions]]
 """Run -> dev split -> predictions."""
@@ -34,14 +31,15 @@ def main() -> None:
     if done.empty:
         cards.empty("**No finished run yet.** Predictions are kept when a run ends.", "start", "Go to Start")
         return
-    suggestion = done[done["task"] == done["task"].iloc[0]]["id"].tolist()[:MOST_SUGGESTED]
-    ids = many_runs(runs, "Runs", "examples_runs", suggestion, help="Their students can be compared row by row")
+    ids = many_runs(
+        runs, "Runs", "examples_runs", run_selection.suggestion(done), help="Their students can be compared row by row"
+    )
     if not ids:
         cards.empty("**Choose a run** above, or tick rows on the page Runs.", "runs", "Go to Runs")
         return
-    chosen = _one_task(runs[runs["id"].isin(ids)])
+    chosen = run_selection.one_task(runs[runs["id"].isin(ids)])
     with st.spinner("Reading the predictions"):
-        known = _predictions(store, chosen)
+        known = run_selection.read_predictions(store, chosen)
     if not known:
         cards.empty("None of these runs has predictions; they are kept when a run ends.", "runs", "Go to Runs")
         return
@@ -54,34 +52,12 @@ def main() -> None:
         _show(store, run, names, known, right)
 
 
-def _one_task(chosen: pd.DataFrame) -> pd.DataFrame:
-    """The chosen runs of one task, distilled students first."""
-    tasks = list(dict.fromkeys(chosen["task"]))
-    task = tasks[0]
-    if len(tasks) > 1:
-        task = st.selectbox("Task", tasks, key=EXAMPLES_TASK, bind="query-params", format_func=task_title)
-        task = task if task in tasks else tasks[0]
-    return chosen[chosen["task"] == task].sort_values("method", key=lambda keys: keys == BASELINE, kind="stable")
-
-
-def _predictions(store: Store, chosen: pd.DataFrame) -> dict[str, dict[str, Predictions]]:
-    """What each run kept; names the runs that kept nothing."""
-    known, without = {}, []
-    for run, name in zip(chosen["id"], chosen["name"], strict=True):
-        with cards.guarded(f"The predictions of {plain(name, 60)} cannot be read"):
-            by_split = {} if store.get(run).broken else predictions.read(run)
-            if by_split:
-                known[run] = by_split
-            else:
-                without.append(name)
-    if without and known:
-        st.caption(f"Left out, because they have no predictions: {listed(plain(name, 60) for name in without)}.")
-    return known
-
-
 def _student(runs: pd.DataFrame) -> str:
     """The run whose student is shown, tied to `?job=`."""
-    if st.query_params.get(JOB) not in set(runs["id"]):
+    asked = st.query_params.get(JOB)
+    if asked not in set(runs["id"]):
+        if asked is not None and asked != st.session_state.get(JOB):  # a link's, not one that was chosen before
+            unknown([asked])
         st.query_params.pop(JOB, None)
     return cast(str, one_run(runs, "Student of", "examples_run"))
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from kdcore.config import ProbeConfig, RunConfig, TrainConfig
 from kdcore.methods import METHODS
+from kdcore.settings_file import with_absolute_paths
 from pages.parts.common import cards, shell
 from pages.parts.common.read_only import read_only
 from pages.parts.common.run_picker import the_store
@@ -89,7 +90,7 @@ def _checked(settings: dict[str, Any]) -> RunConfig | None:
     try:
         run = RunConfig.model_validate(settings)
         method = METHODS[run.method].Config.model_validate(run.options)
-        return run.model_copy(update={"options": method.model_dump(mode="json")})
+        return with_absolute_paths(run.model_copy(update={"options": method.model_dump(mode="json")}))
     except ValidationError as error:
         for problem in error.errors()[:5]:
             field = ".".join(map(str, problem["loc"])) or "settings"

@@ -11,7 +11,9 @@ import typer
 
 from kdcore.cli.console import console, percent, plain, print_json, records, table
 from kdcore.errors import UserError
+from kdcore.formatting import metric_label, task_name
 from kdcore.paths import cache_subdir, run_dir
+from kdcore.tasks import TASKS
 
 if TYPE_CHECKING:
     from kdcore.analysis.comparison import Comparison
@@ -88,7 +90,7 @@ def tasks() -> None:
             (key, task.title, task.kind, task.main_metric, task.train_rows, available.source or available.remedy)
         )
     table("", ("task", "title", "kind", "metric", "rows", "data"), rows)
-    typer.echo("own: your own table (CSV, TSV, JSONL, Parquet); see `distil --file`")
+    typer.echo("own: your own table (CSV, TSV, TXT, JSON, JSONL, Parquet); see `distil --file`")
 
 
 def teachers(
@@ -141,8 +143,9 @@ def runs(
         typer.echo("no runs")
         return
     rows = (
-        (r.id, "" if str(r.name) == str(r.id) else r.name, r.state, r.task, r.method, r.student, r.init, r.seed,
-         percent(r.score), r.metric, _share(r.progress) if r.state == "running" else plain(r.reason))
+        (r.id, "" if str(r.name) == str(r.id) else r.name, r.state, plain(task_name(str(r.task))), r.method,
+         r.student, r.init, r.seed, percent(r.score), r.metric,
+         _share(r.progress) if r.state == "running" else plain(r.reason))
         for r in frame.itertuples()
     )  # fmt: skip
     columns = ("run", "name", "state", "task", "method", "student", "init", "seed", "score", "metric", "")
@@ -175,8 +178,12 @@ def show(
             typer.echo(f"{key:9}{plain(about[key])}")
     typer.echo(f"settings {json.dumps(settings)}")
     last = scores.groupby(["split", "which", "metric"], sort=False).last().reset_index()
-    table("", ("split", "model", "metric", "value", "rows"),
-          ((r.split, r.which, r.metric, percent(r.value), r.rows) for r in last.itertuples()))  # fmt: skip
+    classes = row.facts.get("classes") or (TASKS[row.task].labels if row.task in TASKS else ())
+    rows = (
+        (r.split, r.which, plain(metric_label(str(r.metric), classes)), percent(r.value), r.rows)
+        for r in last.itertuples()
+    )
+    table("", ("split", "model", "metric", "value", "rows"), rows)
     if row.detail:
         typer.echo(row.detail)
     if log:
@@ -204,7 +211,7 @@ def compare(
         if run_id not in set(frame.id):
             raise UserError("run", f"{plain(run_id)} is not a finished run", "`runs --state done` lists them")
     frame = frame[frame.id.isin(run)] if run else frame
-    frame = frame[frame.task == task] if task else frame
+    frame = frame[(frame.task == task) | frame.task.str.startswith(f"{task}:")] if task else frame
     if frame.empty:
         raise UserError("runs", "there is no finished run to compare", "train one with `distil` or `demo`")
     if baseline is not None and baseline not in set(frame.id):
@@ -224,7 +231,7 @@ def compare(
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:
     """The table of each task's comparison, and a sentence for each group against the baseline."""
     rows = (
-        (r["task"], r["label"], r["metric"], r["n"], percent(r["mean"]), percent(r["std"]),
+        (plain(task_name(r["task"])), r["label"], r["metric"], r["n"], percent(r["mean"]), percent(r["std"]),
          "baseline" if r["baseline"] else percent(r["gap"], sign=True), r["gap_n"] if not r["baseline"] else "",
          r["differs"], plain(r["latency_ms"]), r["parameters"], plain(r["seconds"]))
         for comparison in comparisons for r in _records(comparison)
@@ -246,11 +253,12 @@ def _records(comparison: Comparison) -> list[dict[str, Any]]:
 def _sentences(comparison: Comparison) -> Iterator[str]:
     """The verdict on each group against the baseline, and what the numbers do not count."""
     baseline = comparison.labels[comparison.baseline]
+    task = plain(task_name(comparison.task))
     for label, answer in comparison.answers():
         basis = f" ({answer.basis})" if answer.basis else ""
-        yield f"{comparison.task}, {label} against {baseline}: {answer.headline} {answer.sentence}{basis}"
+        yield f"{task}, {label} against {baseline}: {answer.headline} {answer.sentence}{basis}"
     for note in [*comparison.repeats(), *comparison.unpaired()]:
-        yield f"{comparison.task}, {note}."
+        yield f"{task}, {note}."
 
 
 def _teachers_taken(method: Any) -> str:

@@ -73,6 +73,7 @@ def with_options(run: RunConfig, given: Sequence[str] = ()) -> RunConfig:
         UserError: unknown task, method or option, or a value out of bounds.
     """
     from kdcore.methods import find_method, resolve
+    from kdcore.settings_file import with_absolute_paths
     from kdcore.tasks import find_task
 
     if run.own is None:
@@ -83,7 +84,7 @@ def with_options(run: RunConfig, given: Sequence[str] = ()) -> RunConfig:
         key, text = _pair(item, "--option")
         options[key] = _parsed(method.Config, key, text)
     _, config = resolve(run.method, options)
-    return run.model_copy(update={"options": config.model_dump(mode="json")})
+    return with_absolute_paths(run.model_copy(update={"options": config.model_dump(mode="json")}))
 
 
 def teacher(text: str) -> dict[str, Any]:

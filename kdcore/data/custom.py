@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdcore.config import OwnData
+from kdcore.data.labels import (
+    Classes,
+    check_labels,
+    class_numbers,
+    find_classes,
+    is_missing,
+    label_key,
+    number_of,
+    score_notes,
+    score_values,
+)
+from kdcore.data.notes import Note, row_list, short
 from kdcore.data.splits import TaskData, fingerprint, make_split, spread
 from kdcore.data.tables import Columns, read_table
 from kdcore.errors import UserError
@@ -17,13 +30,17 @@ from kdcore.paths import user_path
 from kdcore.tasks import Task
 
 MIN_ROWS = 20
-MAX_CLASSES = 50
 MAX_CHARACTERS = 100_000
 """Of one text: models read 512 tokens, and a longer cell is nearly always a quotation mark that was never closed."""
 
 DEV_SHARE = 0.1
 
+SENTENCE = 6
+"""Words of a column's name that is rather a text."""
+
 Texts = tuple[list[str], ...]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def load(own: OwnData) -> TaskData:
@@ -36,15 +53,19 @@ def load(own: OwnData) -> TaskData:
     if len({name for name in chosen if name}) < len([name for name in chosen if name]):
         raise UserError("own.label", "a column is chosen twice", "choose different columns for texts and label")
     path = user_path(own.path, "own.path")
-    texts, cells = _columns(own, path, "own.path")
+    texts, cells, notes = _columns(own, path, "own.path")
     if len(cells) < MIN_ROWS:
         raise UserError("own.path", f"{path.name} has {len(cells)} rows", f"give at least {MIN_ROWS}")
-    names = _class_names(cells) if own.kind == "classification" else ()
-    labels = _labels(cells, names, "own.label")
+    classes = find_classes(cells, path.name) if own.kind == "classification" else None
+    names = classes.names if classes else ()
+    labels = _labels(cells, classes, "own.label")
+    notes += classes.notes if classes else tuple(score_notes(labels.astype(np.float32)))
+    notes += tuple(_header_notes(own, path, texts, cells))
     if own.validation_path:
         dev_path = user_path(own.validation_path, "own.validation_path")
-        dev_texts, dev_cells = _columns(own, dev_path, "own.validation_path")
-        dev_labels = _labels(dev_cells, names, "own.validation_path")
+        dev_texts, dev_cells, dev_notes = _columns(own, dev_path, "own.validation_path")
+        dev_labels = _labels(dev_cells, classes, "own.validation_path")
+        notes += (*dev_notes, *_few_dev_rows(dev_path, len(dev_cells)))
         source = f"{path.name}, dev rows from {dev_path.name}"
     else:
         order = spread(labels, stratified=bool(names))
@@ -58,7 +79,7 @@ def load(own: OwnData) -> TaskData:
         "train": make_split(task, "train", texts, labels),
         "validation": make_split(task, "validation", dev_texts, dev_labels),
     }
-    return TaskData(task, splits, fingerprint(task, splits), source)
+    return TaskData(task, splits, fingerprint(task, splits), source, notes=notes)
 
 
 def _task(own: OwnData, path: Path, names: tuple[str, ...], rows: int) -> Task:
@@ -69,28 +90,33 @@ def _task(own: OwnData, path: Path, names: tuple[str, ...], rows: int) -> Task:
     )
 
 
-def _columns(own: OwnData, path: Path, field: str) -> tuple[Texts, list[Any]]:
-    """The texts and the label cells of a file, none of them empty."""
-    table = read_table(path, field)
+def _columns(own: OwnData, path: Path, field: str) -> tuple[Texts, list[Any], tuple[Note, ...]]:
+    """The texts and the label cells of a file, none of them empty, and notes."""
     wanted = {"own.text": own.text, "own.text_pair": own.text_pair, "own.label": own.label}
+    table = read_table(path, field, [name for name in wanted.values() if name is not None])
     for key, name in wanted.items():
-        if name is not None and name not in table:
-            there = ", ".join(repr(column) for column in list(table)[:20])
-            raise UserError(key, f"{path.name} has no column {name!r}", f"choose one of {there}")
-    texts = tuple(_texts(table, name, key, path) for key, name in list(wanted.items())[:2] if name is not None)
-    cells = table[own.label]
+        if name is not None and name not in table.columns:
+            there = ", ".join(short(column) for column in list(table.columns)[:20])
+            header = "; if they are a row, add a line with column names" if _headerless(table.columns) else ""
+            raise UserError(key, f"{path.name} has no column {name!r}", f"choose one of {there}{header}")
+    notes = list(table.notes)
+    texts = tuple(
+        _texts(table.columns, name, key, path, notes) for key, name in list(wanted.items())[:2] if name is not None
+    )
+    cells = [_mended(cell) if isinstance(cell, str) else cell for cell in table.columns[own.label]]
     _none_empty(cells, own.label, "own.label", path)
-    return texts, cells
+    check_labels(cells, "own.label", path.name)
+    return texts, cells, tuple(notes)
 
 
-def _texts(table: Columns, name: str, field: str, path: Path) -> list[str]:
+def _texts(table: Columns, name: str, field: str, path: Path, notes: list[Note]) -> list[str]:
     cells = table[name]
     _none_empty(cells, name, field, path)
     for row, cell in enumerate(cells, start=1):
         if not isinstance(cell, str):
             raise UserError(
                 field,
-                f"row {row} of column {name!r} in {path.name} is not text but {_short(cell)}",
+                f"row {row} of column {name!r} in {path.name} is not text but {short(cell)}",
                 "choose a column of text",
             )
         if len(cell) > MAX_CHARACTERS:
@@ -99,92 +125,85 @@ def _texts(table: Columns, name: str, field: str, path: Path) -> list[str]:
                 f"row {row} of column {name!r} in {path.name} has {len(cell):,} characters",
                 f"shorten it to {MAX_CHARACTERS:,}, or close a quotation mark that swallows the rows after it",
             )
+    halves = [row for row, cell in enumerate(cells, start=1) if _SURROGATE.search(cell)]
+    if halves:
+        notes.append(
+            Note(
+                "warn",
+                field,
+                f"{row_list(halves)} of column {name!r} in {path.name} held half a character (a lone surrogate, such "
+                f"as a cut emoji), which is replaced",
+                "write the texts again if they should hold the whole character",
+            )
+        )
+        return [_mended(cell) for cell in cells]
     return cells
 
 
-def _none_empty(cells: list[Any], name: str, field: str, path: Path) -> None:
-    empty = [row for row, cell in enumerate(cells, start=1) if cell is None or (isinstance(cell, str) and _blank(cell))]
+def _mended(cell: str) -> str:
+    """Half characters, which no tokenizer or file can hold, as U+FFFD."""
+    return _SURROGATE.sub("\ufffd", cell)
+
+
+def _none_empty(cells: Sequence[Any], name: str, field: str, path: Path) -> None:
+    empty = [row for row, cell in enumerate(cells, start=1) if is_missing(cell)]
     if empty:
+        then = f", then in {row_list(empty[1:])}" if empty[1:] else ""
         raise UserError(
             field,
-            f"column {name!r} of {path.name} is empty in {len(empty)} of {len(cells)} rows, first in row {empty[0]}",
+            f"column {name!r} of {path.name} is empty in {len(empty)} of {len(cells)} rows, "
+            f"first in row {empty[0]}{then}",
             "fill those cells or delete the rows",
         )
 
 
-def _blank(cell: str) -> bool:
-    return not cell or cell.isspace()
+def _headerless(columns: Columns) -> bool:
+    """Whether the names of the columns look like a row: one of them stands among the cells of its own column."""
+    return any(name in cells for name, cells in columns.items())
 
 
-def _class_names(cells: list[Any]) -> tuple[str, ...]:
-    """The classes: in numeric order where all are numbers, else by name."""
-    names = {_name(cell) for cell in cells}
-    if len(names) < 2:
-        raise UserError(
-            "own.label", f"every row has the label {_short(min(names))}", "give rows of at least two classes"
+def _header_notes(own: OwnData, path: Path, texts: Texts, cells: list[Any]) -> Iterator[Note]:
+    """Warnings where the first line was a row and no header, or the header stands again among the rows."""
+    if own.kind == "regression":
+        label = number_of(own.label) is not None
+    else:
+        label = label_key(own.label) in set(map(label_key, cells))
+    if not label and len(own.text.split()) < SENTENCE:
+        return
+    again = [row for row, (text, cell) in enumerate(zip(texts[0], cells, strict=True), start=1)
+             if text.strip() == own.text and str(cell).strip() == own.label]  # fmt: skip
+    if again:
+        yield Note("warn", "own.path", f"{row_list(again)} of {path.name} repeats the header", "delete the row")
+        return
+    why = f"{short(own.label)} is also a label" if label else "the first is a sentence"
+    yield Note(
+        "warn",
+        "own.path",
+        f"the first line of {path.name}, {short(own.text)} and {short(own.label)}, is read as column names, but {why}, "
+        f"so it seems to be a row",
+        "add a first line with column names, such as text and label, and choose those",
+    )
+
+
+def _few_dev_rows(path: Path, rows: int) -> Iterator[Note]:
+    if rows < MIN_ROWS:
+        yield Note(
+            "warn",
+            "own.validation_path",
+            f"{path.name} has {rows} row{'s' if rows > 1 else ''}, so one row decides {100 / rows:.0f} % of the score",
+            "give more dev rows, or leave it empty to keep a tenth of own.path",
         )
-    if len(names) > MAX_CLASSES:
-        raise UserError(
-            "own.label",
-            f"the column has {len(names):,} different labels, such as {_short(min(names))}",
-            f"choose a column of at most {MAX_CLASSES} classes, or kind regression for a score",
-        )
-    numbers = {name: _number(name) for name in names}
-    if None not in numbers.values():
-        return tuple(sorted(names, key=lambda name: (numbers[name], name)))
-    return tuple(sorted(names))
 
 
-def _labels(cells: list[Any], names: tuple[str, ...], field: str) -> NDArray[np.generic]:
-    """Class numbers where there are class names, else scores."""
-    if names:
-        number = {name: i for i, name in enumerate(names)}
-        for row, cell in enumerate(cells, start=1):
-            if _name(cell) not in number:
-                raise UserError(
-                    field,
-                    f"row {row} has the label {_short(_name(cell))}, which no training row has",
-                    "correct it, or add such rows to own.path",
-                )
-        return np.array([number[_name(cell)] for cell in cells], dtype=np.int64)
-    scores = [_number(cell) for cell in cells]
-    if None in scores:
-        row = scores.index(None)
-        raise UserError(
-            field,
-            f"the score of row {row + 1} is {_short(cells[row])}, no finite number",
-            "choose kind classification for names, or correct the cell (a decimal point, no comma)",
-        )
-    labels = np.array(scores, dtype=np.float32)
+def _labels(cells: list[Any], classes: Classes | None, field: str) -> NDArray[np.generic]:
+    """Class numbers where there are classes, else scores."""
+    if classes:
+        return class_numbers(cells, classes, field)
+    labels = score_values(cells, field)
     if np.ptp(labels) == 0:
         raise UserError(field, f"every score is {labels[0]:g}", "give rows of different scores")
     return labels
 
 
-def _name(cell: Any) -> str:
-    """A label as a name: 1, 1.0 and "1" are the same class."""
-    if isinstance(cell, bool):
-        return str(cell).lower()
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell).strip()
-
-
-def _number(cell: Any) -> float | None:
-    """The cell as a finite number that a float32 holds, else None."""
-    if isinstance(cell, bool) or (not isinstance(cell, (int, float, str)) and not hasattr(cell, "__float__")):
-        return None
-    try:
-        number = float(cell)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) and abs(number) < 1e30 else None
-
-
 def _take(texts: Texts, rows: NDArray[np.int64]) -> Texts:
     return tuple([column[i] for i in rows] for column in texts)
-
-
-def _short(cell: Any) -> str:
-    text = repr(cell)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kdcore.data.notes import Note
 from kdcore.errors import UserError
 from kdcore.tasks import Task
 
@@ -50,6 +51,7 @@ class TaskData:
     splits: "train" and the task's dev splits. fingerprint: sha256 over all texts and labels.
     source: where the rows come from, in words. partial: why this is not the full official data set, or None.
     vocabulary: the WordPiece vocabulary that belongs to the data (pocket suite only).
+    notes: what reading the rows brought to light (own tables only).
     """
 
     task: Task
@@ -58,6 +60,7 @@ class TaskData:
     source: str
     partial: str | None = None
     vocabulary: tuple[str, ...] | None = None
+    notes: tuple[Note, ...] = ()
 
     @property
     def train(self) -> Split:

@@ -53,12 +53,16 @@ def _accuracy(predicted: NDArray[Any], truth: NDArray[Any], classes: int) -> flo
 
 
 def _f1(predicted: NDArray[Any], truth: NDArray[Any], classes: int) -> float:
-    """Of the class 1 where there are two, as GLUE does; the mean over classes where there are more."""
+    """Of the class 1 where there are two, as GLUE does; the mean over classes where there are more.
+
+    The mean is over the classes that have rows, whatever is predicted: a class without rows has no F1, and naming it
+    once would otherwise pull the mean to the F1 of 0 that it then gets.
+    """
     from sklearn.metrics import f1_score
 
     if classes == 2:
         return float(f1_score(truth, predicted, labels=[0, 1], zero_division=0))
-    return float(f1_score(truth, predicted, average="macro", zero_division=0))
+    return float(f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0))
 
 
 def _matthews(predicted: NDArray[Any], truth: NDArray[Any], classes: int) -> float:

@@ -19,6 +19,7 @@ from kdcore import paths
 from kdcore.config import TeacherSpec
 from kdcore.data.splits import TaskData
 from kdcore.engine import teacher_cache
+from kdcore.engine.data_checks import about_rows, known_lengths
 from kdcore.engine.device import hardware
 from kdcore.engine.estimate import Prediction, predict
 from kdcore.engine.evaluate import scores
@@ -115,6 +116,11 @@ def _rows(plan: Plan) -> Iterator[Line]:
         if (counts == 0).any():
             missing = ", ".join(data.task.labels[i] for i in np.flatnonzero(counts == 0))
             yield Line("block", "task", f"no training row has the label {missing}", "use more rows")
+
+
+def _row_contents(plan: Plan) -> Iterator[Line]:
+    for note in about_rows(plan.data, plan.config.train, known_lengths(plan)):
+        yield Line(note.level, note.field, note.text, note.remedy)
 
 
 def _method_suits(plan: Plan) -> Iterable[Line]:
@@ -232,8 +238,8 @@ def _label_order(field: str, folder: Path, data: TaskData) -> Iterator[Line]:
 
 
 CHECKS: tuple[Callable[[Plan], Iterable[Line]], ...] = (
-    _rows, _method_suits, _device, _length, _vocabulary, _method_fits, _stages_have_steps, _other_depths,
-    _initial_weights, _teachers,
+    _rows, _row_contents, _method_suits, _device, _length, _vocabulary, _method_fits, _stages_have_steps,
+    _other_depths, _initial_weights, _teachers,
 )  # fmt: skip
 """What the settings alone tell, in the order in which people read it."""
 

@@ -57,7 +57,8 @@ class TaskReport:
     @property
     def anchor(self) -> str:
         task = self.comparison.task
-        return f"task-{list(TASKS).index(task) if task in TASKS else 'own'}"
+        own = "own-" + "".join(filter(str.isalnum, task.rsplit(":", 1)[-1]))
+        return f"task-{list(TASKS).index(task) if task in TASKS else own}"
 
     @property
     def metric(self) -> str:

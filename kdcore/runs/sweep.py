@@ -16,7 +16,7 @@ what is not, and two sweeps share the runs they have in common.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from kdcore.config import OwnData, RunConfig, Settings, TeacherSpec
 from kdcore.errors import UserError
 from kdcore.events import Event
 from kdcore.identity import config_hash, group_key
-from kdcore.settings_file import merged, read_settings, validate
+from kdcore.settings_file import merged, read_settings, validate, with_absolute_paths
 from kdcore.tasks import find_task
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def expand(grid: Grid) -> list[Cell]:
             resolve(method.method, method.options)
         except UserError as error:
             raise UserError(f"methods[{m}].{error.field}", error.problem, error.remedy) from None
-    cells = list(_cells(grid))
+    cells = [replace(cell, run=with_absolute_paths(cell.run)) for cell in _cells(grid)]
     seen: dict[str, Cell] = {}
     for cell in cells:
         if (twin := seen.setdefault(cell.hash, cell)) is not cell:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select
 
-from kdcore.store.run_row import LOST, read_config, run_environment, run_keys, tag_list
+from kdcore.store.run_row import LOST, read_config, run_environment, run_keys, tag_list, task_key
 from kdcore.store.tables import evaluations, metrics, runs
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def _listed(row: Any) -> dict[str, Any]:
     equal_to = run_keys(row.config)._asdict() | run_environment(row.facts)._asdict()
     return record | equal_to | {
         "name": row.name or row.id,
+        "task": task_key(row.task, row.config),
         "reason": row.reason or broken,
         "remedy": row.remedy or (LOST["remedy"] if broken else ""),
         "step": step,

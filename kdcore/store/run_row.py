@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -88,7 +90,7 @@ def run_row(row: Any) -> RunRow:
     """A row of the table `runs` as a RunRow; damaged cells are empty and damaged settings explained."""
     config, broken = read_config(row.config)
     return RunRow(
-        id=row.id, name=row.name or row.id, state=row.state, task=row.task, method=row.method,
+        id=row.id, name=row.name or row.id, state=row.state, task=task_key(row.task, row.config), method=row.method,
         created=row.created, started=row.started, finished=row.finished, device=row.device or "",
         position=row.position, reason=row.reason or broken, remedy=row.remedy or (LOST["remedy"] if broken else ""),
         detail=row.detail or "", note=row.note or "", tags=tag_list(row.tags), archived=bool(row.archived),
@@ -137,6 +139,20 @@ def tag_list(value: Any) -> list[str]:
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+@lru_cache(maxsize=4096)
+def task_key(task: str, text: object) -> str:
+    """What tells tasks apart in lists and comparisons: a task's key; of an own table "own:file name:digits".
+
+    text: the settings in a row's cell. The digits follow from the table's settings, so that two tables of one name, or
+    two columns of one table, are not compared.
+    """
+    config, _ = read_config(text)
+    if config is None or config.own is None:
+        return task
+    digits = hashlib.sha256(config.own.model_dump_json().encode()).hexdigest()[:6]
+    return f"own:{PurePath(config.own.path).name}:{digits}"
 
 
 def slug(text: str, length: int) -> str:

@@ -14,6 +14,7 @@ from kdcore.errors import UserError
 from kdcore.events import Event
 from kdcore.identity import config_hash
 from kdcore.paths import cache_subdir, checked_id
+from kdcore.settings_file import with_absolute_paths
 from kdcore.store import database, event_writer, queries
 from kdcore.store.process import Process, is_alive, this_process
 from kdcore.store.run_row import (
@@ -63,6 +64,7 @@ class Store:
 
         facts: what is known before it starts (`predicted`: seconds, basis); those of the run are added.
         """
+        run = with_absolute_paths(run)
         with database.write(self.engine) as connection:
             return add_row(connection, run, parent, sweep, facts=facts)
 

@@ -150,3 +150,11 @@ def test_works_without_network_and_writes_into_our_cache_only() -> None:
     assert done.returncode == 0, done.stderr
     assert "'matthews': 1.0" in done.stdout
     assert not [path for path in home.rglob("*") if path.is_file()]
+
+
+def test_mean_f1_is_over_the_classes_that_have_rows_whatever_is_predicted() -> None:
+    many = replace(MNLI, metrics=("f1",))
+    truth = np.array([0, 0, 1, 1])
+    assert scores(many, logits([0, 0, 1, 1], 3), truth)["f1"] == 1.0
+    once = scores(many, logits([0, 0, 1, 2], 3), truth)["f1"]  # F1 of class 0 is 1, of class 1 two thirds
+    assert once == pytest.approx((1 + 2 / 3) / 2)

@@ -91,6 +91,21 @@ def test_a_link_opens_the_same_list(store: Any, visit: Callable[..., Any]) -> No
     assert "Both wrong" in words(app)
 
 
+def test_a_link_to_one_run_shows_that_run(store: Any, visit: Callable[..., Any]) -> None:
+    old = add(store, run_config("kd", task="pocket-acceptability"))
+    answers(old, "pocket-acceptability")
+    newer = [add(store, run_config("kd", seed)) for seed in range(14)]
+    for run in newer:
+        answers(run)
+    app = visit("examples", job=old)
+    assert app.selectbox(key="examples_run").value == old
+    assert not app.warning
+    silent = add(store, run_config("pkd", 3))  # kept no answers
+    app = visit("examples", job=silent)
+    assert not app.exception
+    assert "nothing to show of the run of the link" in app.warning[0].value
+
+
 def test_runs_of_one_name_are_told_apart(store: Any, visit: Callable[..., Any]) -> None:
     runs = [add(store, run_config("kd", name="twin")) for _ in range(3)]
     for seed, run in enumerate(runs):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
+from pages.parts.common.csv_file import csv_bytes
 from pages.parts.common.keys import JOB, RUNS
 
 
@@ -29,7 +30,7 @@ def _table(table: pd.DataFrame, key: str) -> None:
     st.dataframe(table, hide_index=True, key=f"{key}-table")
     st.download_button(
         "Download these numbers (CSV)",
-        data=lambda: table.to_csv(index=False).encode(),
+        data=lambda: csv_bytes(table),
         file_name=f"{key}.csv",
         mime="text/csv",
         key=f"{key}-csv",

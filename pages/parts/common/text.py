@@ -18,6 +18,12 @@ from kdcore.formatting import (
 )
 from kdcore.tasks import TASKS, Task
 
+_LINK = re.compile(r"(?i)(https?:|ftp:|xmpp:|mailto:|www)(?=[/.\w])|(?<=[\w+.\-])(?=@)")
+"""Where Markdown would begin a link without any mark: after a scheme or "www", and before the @ of an address."""
+
+_JOINER = "\u2060"
+"""Takes no room on the screen, and no link goes on over it."""
+
 _MARKS = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
 
 MAX_CHARACTERS = 600
@@ -32,7 +38,7 @@ __all__ = [
 
 def plain(text: object, longest: int = 200) -> str:
     """Text that Markdown shows letter by letter: no link, colour, formula, icon, line break or direction change."""
-    return _MARKS.sub(r"\\\1", one_line(text, longest))
+    return _MARKS.sub(r"\\\1", _LINK.sub(rf"\g<0>{_JOINER}", one_line(text, longest)))
 
 
 def ago(moment: datetime | float | str | None) -> str:

@@ -9,6 +9,7 @@ from kdcore.analysis.comparison import Comparison
 from kdcore.analysis.teacher_scores import best_teacher_score
 from kdcore.figures import scores
 from pages.parts.common import cards
+from pages.parts.common.csv_file import csv_bytes
 from pages.parts.common.text import metric_title, plain
 
 COLUMNS = ["id", "name", "label", "method", "seed", "score", "select_score", "last_score"]
@@ -47,7 +48,7 @@ def show(comparison: Comparison, evaluations: pd.DataFrame) -> None:
 def download(table: pd.DataFrame, name: str) -> None:
     st.download_button(
         "Download the table (CSV)",
-        lambda: table.to_csv(index=False).encode(),
+        lambda: csv_bytes(table),
         f"{name}.csv",
         "text/csv",
         key=f"compare_csv_{name}",

@@ -16,7 +16,7 @@ from kdcore.errors import UserError
 from kdcore.paths import run_dir
 from kdcore.tasks import TASKS, Task
 from pages.parts.common import cached
-from pages.parts.common.text import task_title
+from pages.parts.common.text import plain
 
 STUDENT = "student"
 
@@ -65,7 +65,7 @@ class Pair:
     def data_text(self) -> str:
         """What a figure of the two was made from."""
         rows = len(self.predictions.ids)
-        return f"{rows:,} rows of {task_title(self.dev.task.key)}, one seed"
+        return f"{rows:,} rows of {plain(self.dev.task.title, 40)}, one seed"
 
 
 @dataclass(frozen=True)

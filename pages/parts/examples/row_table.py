@@ -10,6 +10,7 @@ import streamlit as st
 
 from kdcore.data.splits import IDS_PER_SPLIT
 from kdcore.probes.examples import listing
+from pages.parts.common.csv_file import csv_bytes
 from pages.parts.common.keys import ATTENTION_TASK, JOB, SECOND_SENTENCE, SENTENCE
 from pages.parts.common.text import MAX_CHARACTERS, plain
 from pages.parts.examples import try_sentence
@@ -57,7 +58,7 @@ def show(ids: pd.Index, pair: Pair, measures: pd.DataFrame) -> None:
     st.caption(f"{order}{rest} Choose a row to see it in full below.")
     st.download_button(
         "Download this list (CSV)",
-        lambda: rows.to_csv(index=False).encode(),
+        lambda: csv_bytes(rows),
         "examples.csv",
         "text/csv",
         key="examples_csv",

@@ -14,7 +14,7 @@ from kdcore.figures.layers import describe_map, map_figure
 from pages.parts.common import cached, cards
 from pages.parts.common.plot import plot
 from pages.parts.common.text import amount, duration, plain, sentence, size
-from pages.parts.launch import start
+from pages.parts.launch import data_preview, start
 
 
 def show(run: RunConfig) -> None:
@@ -28,6 +28,7 @@ def show(run: RunConfig) -> None:
         if report.forecast is not None:
             _cost(report.forecast)
         _lines(report.lines)
+    data_preview.show(run)
     start.show(run, report)
     with st.expander("Settings as YAML, and the command"):
         text = yaml.safe_dump(run.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)

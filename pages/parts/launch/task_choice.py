@@ -39,7 +39,7 @@ def choose() -> tuple[Task, dict[str, Any] | None]:
 
 def _label(key: str, here: dict[str, Any]) -> str:
     if key == "own":
-        return "Own data (CSV, TSV, JSONL, Parquet)"
+        return "Own data (CSV, TSV, TXT, JSON, JSONL, Parquet)"
     task = TASKS[key]
     mark = " · synthetic" if task.synthetic else ("" if here[key].ok else " · not on this machine")
     return f"{task.title} · {task.kind}{mark}"

@@ -62,7 +62,8 @@ def offered(task: Task, runs: pd.DataFrame) -> list[tuple[TeacherSpec, str]]:
         for name in cached.packages():
             label = f"{name}: installed package, pretrained, fine-tuned here on the task"
             offers.append((TeacherSpec(name=name, source="package", where=name), label))
-    students = runs[(runs["task"] == task.key) & (runs["state"] == "done") & runs["score"].notna()]
+    of_task = (runs["task"] == task.key) | runs["task"].str.startswith(f"{task.key}:")
+    students = runs[of_task & (runs["state"] == "done") & runs["score"].notna()]
     for _, row in students.sort_values("score", ascending=False).head(RUNS_OFFERED).iterrows():
         label = f"student of {row['name']}: {100 * row['score']:.1f} on dev"
         offers.append((TeacherSpec(name=f"run-{row['id'][-6:]}", source="run", where=row["id"]), label))

@@ -16,7 +16,7 @@ from pages.parts.common import cards
 from pages.parts.common.keys import MEASURE
 from pages.parts.common.layer_lines import layer_lines
 from pages.parts.common.snapshot_slider import cost_text
-from pages.parts.common.text import one_line, sentence, task_title
+from pages.parts.common.text import one_line, plain, sentence, task_title
 from pages.parts.layers import pair
 from pages.parts.layers.run_view import RunView
 
@@ -59,8 +59,8 @@ def _measure(measure: str, views: Sequence[RunView], student: int, teacher: int)
             cards.figure(
                 partial(_matrix, view, measure, student, teacher, top, title),
                 f"layers_{measure}{view.suffix}",
-                f"{view.trajectory.tokens[view.moment]:,} tokens of {task_title(view.trajectory.row.task)}, one seed, "
-                f"padding left out. {sentence(layers.MEASURES[measure][1])} Click a cell to open that pair.",
+                f"{view.trajectory.tokens[view.moment]:,} tokens of {plain(task_title(view.trajectory.row.task))}, "
+                f"one seed, padding left out. {sentence(layers.MEASURES[measure][1])} Click a cell to open that pair.",
                 data=_table(view, measure),
                 follows=view.zoom_key,
                 how=HOW[measure],

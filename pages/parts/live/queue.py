@@ -42,7 +42,7 @@ def _queue(busy: bool) -> None:
     for position, (_, row) in enumerate(queued.iterrows()):
         with st.container(horizontal=True, vertical_alignment="center", key=f"queue_{row['id']}"):
             st.markdown(
-                f"{position + 1}. **{plain(row['name'], 60)}** · {task_title(row['task'])} · "
+                f"{position + 1}. **{plain(row['name'], 60)}** · {plain(task_title(row['task']))} · "
                 f"{plain(row['method'])} · queued {ago(row['created'])}"
             )
             run = row["id"]

@@ -1,0 +1,185 @@
+"""What pre-flight says about the rows of a task: classes and counts, and what would make a score meaningless."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdcore.config import TrainConfig
+from kdcore.data.notes import Note, short
+from kdcore.data.row_report import Lengths, RowReport, row_report, token_lengths
+from kdcore.data.splits import TaskData
+from kdcore.engine.plan import Plan
+from kdcore.errors import UserError
+from kdcore.formatting import listed, metric_label
+from kdcore.tasks import Task
+
+CUT = 0.02
+"""Share of rows cut above which a person is warned."""
+
+MAJORITY = 0.8
+FEW_CLASS_ROWS = 5
+FEW_ROWS = 4
+COARSE_ROWS = 50
+"""Fewer rows than this make a score that moves in steps of two points or more."""
+
+LARGE_SCORE = 30.0
+"""Mean and deviation together above which a new classifier, whose answers start near 0, is slow to get there."""
+
+
+def about_rows(data: TaskData, train: TrainConfig, lengths: Lengths) -> Iterator[Note]:
+    """What a person should know of the rows before the start.
+
+    GLUE and the pocket suite are known data: of them only counts and cut rows are told.
+
+    Args:
+        lengths: split -> tokens of rows before any are cut (`row_report.token_lengths`); empty where not known.
+    """
+    report = row_report(data, train.select_fraction, train.max_train_rows, train.max_length, lengths)
+    yield from data.notes
+    yield _contents(data.task, report)
+    yield from _cut(report, train.max_length)
+    if data.task.suite == "own":
+        yield from _f1(data.task)
+        yield from _rows_twice(report)
+        yield from _balance(data.task, report)
+        yield from _few_rows(report)
+        yield from _large_scores(report)
+
+
+def _contents(task: Task, report: RowReport) -> Note:
+    if report.scores is not None:
+        scores = report.scores
+        return Note("ok", "task", f"scores from {scores.lowest:g} to {scores.highest:g}, {scores.mean:.4g} on average")
+    counts = report.counts["train"]
+    each = listed((f"{short(name)} {count:,}" for name, count in zip(task.labels, counts, strict=True)), limit=12)
+    return Note("ok", "task", f"training rows by class: {each}")
+
+
+def _cut(report: RowReport, max_length: int) -> Iterator[Note]:
+    for split, share in report.cut.items():
+        if share > 0:
+            level = "warn" if share >= CUT else "ok"
+            percent = f"{100 * share:.0f} %" if share >= 0.01 else "fewer than 1 %"
+            remedy = "raise train.max_length, or shorten the texts" if level == "warn" else ""
+            yield Note(
+                level,  # type: ignore[arg-type]
+                "train.max_length",
+                f"{percent} of the {split} rows have more than {max_length} tokens and are cut",
+                remedy,
+            )
+
+
+def _f1(task: Task) -> Iterator[Note]:
+    if "f1" in task.metrics:
+        yield Note("ok", "task", metric_label("f1", task.labels))
+
+
+def _rows_twice(report: RowReport) -> Iterator[Note]:
+    for split, rows in report.repeated.items():
+        if rows:
+            yield Note(
+                "warn",
+                "own.validation_path",
+                f"{rows:,} of {report.rows[split]:,} {split} rows are also training rows, so their score says little",
+                "remove them from one of the two",
+            )
+    if report.contradicting:
+        yield Note(
+            "warn",
+            "own.label",
+            f"{report.contradicting:,} training rows have the texts of another row and a different label",
+            "correct or remove them",
+        )
+
+
+def _balance(task: Task, report: RowReport) -> Iterator[Note]:
+    if report.majority is None:
+        return
+    counts = report.counts["train"]
+    if report.majority >= MAJORITY:
+        yield Note(
+            "warn",
+            "own.label",
+            f"{100 * report.majority:.0f} % of the training rows are of the class "
+            f"{short(task.labels[counts.argmax()])}: always answering it has that accuracy",
+            "compare F1, or give more rows of the other classes",
+        )
+    rare = [f"{short(name)} {count}" for name, count in zip(task.labels, counts, strict=True) if count < FEW_CLASS_ROWS]
+    if rare:
+        yield Note(
+            "warn",
+            "own.label",
+            f"fewer than {FEW_CLASS_ROWS} training rows for: {listed(rare)}",
+            "give more rows of these classes, or join them with others",
+        )
+    for split, names in report.missing.items():
+        only = (report.counts[split] > 0).sum() == 1
+        held = " (all its rows are of one class)" if only else ""
+        yield Note(
+            "warn",
+            "train.select_fraction" if split == "select" else "own.validation_path",
+            f"no {split} row has the class {listed(short(name) for name in names)}{held}, so what is learned of it is "
+            f"not seen in the score",
+            "give more rows of it" + (", or raise train.select_fraction" if split == "select" else ""),
+        )
+
+
+def _few_rows(report: RowReport) -> Iterator[Note]:
+    for split, rows in report.rows.items():
+        if split != "train" and rows < COARSE_ROWS:
+            text = f"{split} has {rows} row{'s' if rows > 1 else ''}: one row is {100 / rows:.0f} points of accuracy"
+            if report.scores is not None:
+                text = f"{split} has {rows} row{'s' if rows > 1 else ''}: few for a correlation"
+            if rows < FEW_ROWS:
+                yield Note("warn", "task", text, "give more rows")
+            else:
+                yield Note("ok", "task", text)
+
+
+def _large_scores(report: RowReport) -> Iterator[Note]:
+    scores = report.scores
+    if scores is not None and abs(scores.mean) + scores.std > LARGE_SCORE:
+        yield Note(
+            "warn",
+            "own.label",
+            f"the scores reach {max(abs(scores.lowest), abs(scores.highest)):,.6g}, and a model starts near 0: it may "
+            f"never get there",
+            f"standardise them: subtract the mean {scores.mean:.6g} and divide by the deviation {scores.std:.6g}",
+        )
+
+
+@dataclass(frozen=True)
+class RowLook:
+    """What a person is shown of the rows before the start.
+
+    examples: the first training rows, texts and label (a class's name, or a score).
+    """
+
+    task: Task
+    report: RowReport
+    lengths: Lengths
+    examples: tuple[tuple[tuple[str, ...], str], ...]
+
+
+def look_at_rows(plan: Plan, examples: int = 3) -> RowLook:
+    """Counts, lengths and a few rows of a run that is not started.
+
+    Raises:
+        UserError: the rows cannot be read.
+    """
+    data, train, lengths = plan.data, plan.config.train, known_lengths(plan)
+    report = row_report(data, train.select_fraction, train.max_train_rows, train.max_length, lengths)
+    first = data.train.take(np.arange(min(examples, len(data.train))))
+    labels = [data.task.labels[int(label)] if data.task.labels else f"{label:g}" for label in first.labels]
+    return RowLook(data.task, report, lengths, tuple(zip(zip(*first.texts, strict=True), labels, strict=True)))
+
+
+def known_lengths(plan: Plan) -> Lengths:
+    """`token_lengths` of the run's rows; empty where no tokenizer can be had yet, which another check reports."""
+    try:
+        return token_lengths(plan.data, plan.tokenizer)
+    except UserError:
+        return {}
