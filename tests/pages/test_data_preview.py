@@ -49,7 +49,9 @@ def test_an_own_table_by_class(launch: Callable[..., Any]) -> None:
     assert table["train"].to_dict() == {"bad": 41, "good": 40, "all rows": 81}
     assert table.loc["all rows"].tolist() == [81, 9, 10]
     examples = next(frame.value for frame in app.dataframe if "label" in frame.value.columns)
-    assert examples["label"].tolist() == ["bad", "good", "bad"]
+    numbers = [int(text.rsplit(" ", 1)[1]) for text in examples.iloc[:, 0]]
+    assert len(numbers) == 3 and numbers == sorted(numbers), "the first rows that are not held out"
+    assert examples["label"].tolist() == [("bad", "good")[number % 2] for number in numbers]
 
 
 def test_scores_and_a_text_column_of_an_awkward_name(launch: Callable[..., Any]) -> None:
