@@ -24,7 +24,7 @@ STATES = (*UNFINISHED, "done", "stopped", "failed", "interrupted", "cancelled")
 
 MOVES: dict[str, tuple[str, ...]] = {
     "queued": ("starting", "cancelled", "failed"),
-    **dict.fromkeys(ACTIVE, (*ACTIVE, "done", "stopped", "failed", "interrupted", "queued")),
+    **dict.fromkeys(ACTIVE, (*ACTIVE, "done", "stopped", "failed", "interrupted")),
     "stopped": ("queued",),
     "failed": ("queued",),
     "interrupted": ("queued", "failed"),

@@ -17,6 +17,7 @@ from kdcore.events import Event
 from kdcore.identity import config_hash, protocol_key
 from kdcore.paths import cache_subdir, checked_id
 from kdcore.store import database, event_writer, queries
+from kdcore.store.leases import check_may_be_queued, clock
 from kdcore.store.process import Process, is_alive, this_process
 from kdcore.store.run_row import (
     ACTIVE,
@@ -219,7 +220,7 @@ class Store:
             row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
             if row is None:
                 return None
-            now = time.time()
+            now = clock(connection)
             changes = {
                 "state": "starting", "device": device, "worker": worker, "host": holder.host, "pid": holder.pid,
                 "process_started": holder.started, "lease_until": now + lease, "started": row.started or now,
@@ -230,7 +231,10 @@ class Store:
 
     def renew(self, run_id: str, worker: str, lease: float = LEASE_SECONDS) -> bool:
         """Lengthens the lease; False where the worker no longer holds the run."""
-        return self._change_held(run_id, worker, {"lease_until": time.time() + lease})
+        held = _held(run_id, worker)
+        with database.write(self.engine) as connection:
+            until = clock(connection) + lease
+            return connection.execute(runs.update().where(held).values(lease_until=until)).rowcount == 1
 
     def release(self, run_id: str, worker: str, reason: str = "the program was closed") -> bool:
         """Gives back a run that has not ended: it is interrupted and can be resumed."""
@@ -244,10 +248,11 @@ class Store:
         """
         marked = []
         with database.write(self.engine) as connection:
+            now = clock(connection)
             for row in connection.execute(select(runs).where(runs.c.state.in_(ACTIVE)).with_for_update()).all():
                 alive = is_alive(Process(row.host or "", row.pid, row.process_started or "")) if row.pid else None
                 until = row.lease_until if isinstance(row.lease_until, float) else 0.0
-                if alive is not False and until + LEASE_SECONDS * bool(alive) > time.time():
+                if alive is not False and until + LEASE_SECONDS * bool(alive) > now:
                     continue
                 why = "its process ended" if alive is False else "its worker has not been heard of"
                 changes = _NO_LEASE | {"stop": None, "state": "interrupted", "finished": time.time()}
@@ -291,8 +296,16 @@ class Store:
         self._move_state(run_id, "cancelled", {"state": "cancelled", "finished": time.time()})
 
     def requeue(self, run_id: str) -> None:
-        """Puts an ended, unfinished run at the end of the queue: it resumes from its checkpoint."""
-        self._move_state(run_id, "queued", _AGAIN | {"position": _last()})
+        """Puts an ended, unfinished run at the end of the queue: it resumes from its checkpoint.
+
+        Raises:
+            UserError: a worker trains it (its process is named), it waits already, or it is done; or no such run.
+        """
+        with database.write(self.engine) as connection:
+            row = find_row(connection, run_id)
+            check_may_be_queued(row)
+            change = _AGAIN | {"position": _last()}
+            connection.execute(runs.update().where(runs.c.number == row.number).values(change))
 
     def move(self, run_id: str, places: int) -> None:
         """Moves a queued run up (negative) or down the queue."""
@@ -344,9 +357,8 @@ class Store:
                 connection.execute(runs.update().where(runs.c.number == number).values(changes))
 
     def _change_held(self, run_id: str, worker: str, changes: dict[str, Any]) -> bool:
-        held = and_(runs.c.id == run_id, runs.c.worker == worker, runs.c.state.in_(ACTIVE))
         with database.write(self.engine) as connection:
-            return connection.execute(runs.update().where(held).values(changes)).rowcount == 1
+            return connection.execute(runs.update().where(_held(run_id, worker)).values(changes)).rowcount == 1
 
     def _move_state(self, run_id: str, state: str, changes: dict[str, Any]) -> None:
         with database.write(self.engine) as connection:
@@ -390,6 +402,10 @@ def _find(connection: Connection, hashes: Sequence[str]) -> dict[str, tuple[str,
     rank = {"done": 3, "queued": 1} | dict.fromkeys(ACTIVE, 2)
     rows = sorted(connection.execute(query.order_by(runs.c.number)), key=lambda row: rank.get(row.state, 0))
     return {row.config_hash: (row.id, row.state) for row in rows}
+
+
+def _held(run_id: str, worker: str) -> Any:
+    return and_(runs.c.id == run_id, runs.c.worker == worker, runs.c.state.in_(ACTIVE))
 
 
 def _last() -> Any:

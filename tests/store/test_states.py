@@ -23,8 +23,7 @@ ALLOWED = {
     ("queued", "starting"), ("queued", "cancelled"), ("queued", "failed"),
     ("stopped", "queued"), ("failed", "queued"), ("interrupted", "queued"), ("interrupted", "failed"),
     ("cancelled", "queued"),
-    *itertools.product(ACTIVE, ("starting", "running", "evaluating", "done", "stopped", "failed", "interrupted",
-                                "queued")),
+    *itertools.product(ACTIVE, ("starting", "running", "evaluating", "done", "stopped", "failed", "interrupted")),
 }  # fmt: skip
 
 
