@@ -18,7 +18,7 @@ from kdcore.config import TrainConfig
 from kdcore.data.encode import Encoded, collate, epoch_order
 from kdcore.engine import checkpoint
 from kdcore.engine.checkpoint import Place
-from kdcore.engine.control import Control, Stop
+from kdcore.engine.control import Control, Stop, before_saving
 from kdcore.engine.device import Compute
 from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.ensemble import Ensemble
@@ -57,6 +57,7 @@ class Job:
     gradient_share_every: int = 0
     snapshots: Snapshots | None = None
     place: Place = field(default_factory=Place)
+    before_saving: Callable[[], None] = lambda: None
 
     @property
     def main(self) -> nn.Module:
@@ -118,6 +119,7 @@ def stage_steps(stages: list[Stage], budget: int) -> list[int]:
 
 def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None]:
     """Trains through every stage, from the newest checkpoint if there is one. Returns how it was stopped, or None."""
+    job.before_saving = before_saving(control)
     stages = job.method.stages()
     steps = stage_steps(stages, job.budget)
     found = checkpoint.newest(job.folder / "checkpoint")
@@ -355,11 +357,12 @@ def _decide(job: Job, stage: Stage, score: float) -> None:
     if place.best is None or score > place.best:
         place.best, place.best_step, place.stale = score, place.step, 0
         if not stage.pilot:
-            save_student(job.main, job.tokenizer, job.folder / "student-best")
+            save_student(job.main, job.tokenizer, job.folder / "student-best", job.before_saving)
 
 
 def _save(job: Job, optimizer: torch.optim.Optimizer | None) -> None:
     job.place.history = dict(job.method.history())
     job.place.facts = dict(job.facts)
     optimizers = {} if optimizer is None else {"stage": optimizer}
-    checkpoint.save(job.folder / "checkpoint", job.place, {**job.modules(), **job.unused_words()}, optimizers)
+    modules = {**job.modules(), **job.unused_words()}
+    checkpoint.save(job.folder / "checkpoint", job.place, modules, optimizers, job.before_saving)

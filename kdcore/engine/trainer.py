@@ -107,7 +107,7 @@ def _train(run: RunConfig, folder: Path, control: Control, where: Compute, start
         if stopped:
             yield from _stopped(job, folder, stopped)
             return
-        save_student(job.main, tokenizer, folder / "student-last")
+        save_student(job.main, tokenizer, folder / "student-last", job.before_saving)
         trained = time.perf_counter()
         summary = yield from final_metrics.final(run, job, teachers, rows)
         seconds = {
@@ -116,6 +116,7 @@ def _train(run: RunConfig, folder: Path, control: Control, where: Compute, start
             "training": trained - ready,
             "readings": time.perf_counter() - trained,
         }
+        job.before_saving()  # a resume of another worker needs the checkpoint
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
         yield RunFinished(
             {**summary, "seconds": seconds["total"], "seconds_by_part": seconds, "cache": ensemble.facts()}
@@ -315,6 +316,7 @@ def _partial(run: RunConfig, data: TaskData) -> str | None:
 
 
 def _stopped(job: Job, folder: Path, stop: Stop) -> Generator[Event, None, None]:
+    job.before_saving()
     if stop == "discard":
         for name in ("student-best", "student-last", "checkpoint", "probes"):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -324,6 +326,6 @@ def _stopped(job: Job, folder: Path, stop: Stop) -> Generator[Event, None, None]
         why = "only pilots or assistants were trained so far, so there is no student yet; a resume goes on"
         yield RunStopped(job.place.step, kept=False, why_not=why)
         return
-    save_student(job.main, job.tokenizer, folder / "student-last")
+    save_student(job.main, job.tokenizer, folder / "student-last", job.before_saving)
     summary = yield from final_metrics.kept(job)
     yield RunStopped(job.place.step, kept=True, summary=summary)
