@@ -31,9 +31,11 @@ def main() -> None:
     st.logo(str(HERE / "static" / "logo.svg"), size="large", icon_image=str(HERE / "static" / "icon.svg"))
     page = st.navigation([_page(key) for key in PAGES])
     # Only now what takes seconds to import: until the menu is set, Streamlit shows one of its own.
+    from pages.parts.common.file_limit import raise_file_limit
     from pages.parts.common.shell import inside_app
     from pages.parts.common.sidebar import strip
 
+    raise_file_limit()
     _keep_selection(page.url_path)
     with st.sidebar:
         strip()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection
 
 from kdcore.errors import UserError
-from kdcore.store.process import this_process
+from kdcore.store.process import Process, is_alive, this_process
 from kdcore.store.run_row import ACTIVE, MOVES, STATES
 
 
@@ -28,6 +29,21 @@ def holder(row: Any) -> str:
         return f"worker {row.worker}" if row.worker else "a worker"
     host = str(row.host or "")
     return f"process {row.pid} on {'this computer' if host == this_process().host else f'another host ({host[:8]})'}"
+
+
+def abandoned(rows: Iterable[Any], now: float, patience: float) -> dict[str, str]:
+    """Id -> reason of those held runs whose lease ran out or whose process is surely gone.
+
+    patience: seconds beyond the lease's end for a process that is seen to live.
+    """
+    dead = {}
+    for row in rows:
+        alive = is_alive(Process(row.host or "", row.pid, row.process_started or "")) if row.pid else None
+        until = row.lease_until if isinstance(row.lease_until, float) else 0.0
+        if alive is False or until + patience * bool(alive) <= now:
+            why = "its process ended" if alive is False else "its worker has not been heard of"
+            dead[row.id] = f"{why} before the run was over"
+    return dead
 
 
 def check_may_be_queued(row: Any) -> None:

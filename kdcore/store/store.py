@@ -17,8 +17,8 @@ from kdcore.events import Event
 from kdcore.identity import config_hash, protocol_key
 from kdcore.paths import cache_subdir, checked_id
 from kdcore.store import database, event_writer, queries
-from kdcore.store.leases import check_may_be_queued, clock
-from kdcore.store.process import Process, is_alive, this_process
+from kdcore.store.leases import abandoned, check_may_be_queued, clock
+from kdcore.store.process import this_process
 from kdcore.store.run_row import (
     ACTIVE,
     MOVES,
@@ -246,20 +246,20 @@ class Store:
 
         A process that is seen to live gets twice the time: a laptop that wakes up finds all leases expired.
         """
-        marked = []
         with database.write(self.engine) as connection:
-            now = clock(connection)
-            for row in connection.execute(select(runs).where(runs.c.state.in_(ACTIVE)).with_for_update()).all():
-                alive = is_alive(Process(row.host or "", row.pid, row.process_started or "")) if row.pid else None
-                until = row.lease_until if isinstance(row.lease_until, float) else 0.0
-                if alive is not False and until + LEASE_SECONDS * bool(alive) > now:
-                    continue
-                why = "its process ended" if alive is False else "its worker has not been heard of"
+            held = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE)).with_for_update()).all()
+            dead = abandoned(held, clock(connection), LEASE_SECONDS)
+            for run_id, why in dead.items():
                 changes = _NO_LEASE | {"stop": None, "state": "interrupted", "finished": time.time()}
-                changes |= {"reason": f"{why} before the run was over", "remedy": "resume it"}
-                connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
-                marked.append(row.id)
-        return marked
+                changes |= {"reason": why, "remedy": "resume it"}
+                connection.execute(runs.update().where(runs.c.id == run_id).values(changes))
+        return list(dead)
+
+    def abandoned(self) -> dict[str, str]:
+        """Id -> reason of the runs that `mark_interrupted` would mark; changes nothing."""
+        with database.read(self.engine) as connection:
+            held = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE))).all()
+            return abandoned(held, clock(connection), LEASE_SECONDS) if held else {}
 
     def set_state(self, run_id: str, state: str, reason: str = "", remedy: str = "", detail: str = "") -> None:
         """Moves a run to a state that may follow its present one (`rows.MOVES`).

@@ -11,7 +11,7 @@ import streamlit as st
 
 from kdcore.store import ACTIVE, RunRow, Store, open_store
 from pages.parts.common.read_only import guarded
-from pages.parts.common.text import ago, one_line, plain, task_title
+from pages.parts.common.text import one_line, plain, task_title
 
 Row = pd.Series | Mapping[Hashable, Any]
 """One of `Store.runs`."""
@@ -29,7 +29,16 @@ def run_words(row: Row) -> str:
     """One run in a list box: name, task, state."""
     name = one_line(row["name"], 50)
     seed: str = "" if pd.isna(row["seed"]) else f" · seed {int(row['seed'])}"
-    return f"{name} · {task_title(row['task'])}{seed} · {row['state']} · {ago(row['created'])}"
+    return f"{name} · {task_title(row['task'])}{seed} · {_state(row)} · {_moment(row['created'])}"
+
+
+def _state(row: Row) -> str:
+    """The state without its steps: a label that changes while its box is open makes the browser's answer stale."""
+    return "running" if row["state"] in ACTIVE else str(row["state"])
+
+
+def _moment(created: Any) -> str:
+    return "" if pd.isna(created) else f"{pd.Timestamp(created):%Y-%m-%d %H:%M}"
 
 
 def short_words(row: Row, task: bool) -> str:
@@ -38,7 +47,7 @@ def short_words(row: Row, task: bool) -> str:
     seed: str = "" if pd.isna(row["seed"]) else f"seed {int(row['seed'])}"
     words += [seed] if seed and seed not in row["name"] else []
     words += [task_title(row["task"])] if task else []
-    words += [] if row["state"] == "done" else [row["state"]]
+    words += [] if row["state"] == "done" else [_state(row)]
     return " · ".join(words)
 
 
@@ -72,14 +81,16 @@ def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()
     words = told_apart({row["id"]: run_words(row) for row in _rows(runs)})
     st.session_state[key] = chosen
     picked = st.selectbox(
-        label, ids, key=key, format_func=lambda run: words.get(run, run), on_change=_pick, args=(key,)
+        label, ids, key=key, format_func=lambda run: words.get(run, run), on_change=_pick, args=(key, ids)
     )
     remember(picked)
     return picked
 
 
-def _pick(key: str) -> None:
-    remember(st.session_state[key])
+def _pick(key: str, ids: Sequence[str]) -> None:
+    """Takes what was picked; a label that is no id (the box was redrawn meanwhile) changes nothing."""
+    if (run := st.session_state[key]) in ids:
+        remember(run)
 
 
 def remember(run: str | None) -> None:
@@ -113,7 +124,7 @@ def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], 
         format_func=lambda run: words.get(run, run),
         help=help,
         on_change=_pick_many,
-        args=(key,),
+        args=(key, ids),
         max_selections=MOST_RUNS,
         placeholder="Choose runs",
     )
@@ -121,8 +132,8 @@ def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], 
     return picked
 
 
-def _pick_many(key: str) -> None:
-    remember_many(st.session_state[key])
+def _pick_many(key: str, ids: Sequence[str]) -> None:
+    remember_many([run for run in st.session_state[key] if run in ids])
 
 
 def remember_many(runs: Sequence[str]) -> None:
