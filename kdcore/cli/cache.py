@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -9,10 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import psutil
 import typer
 
 from kdcore.cli.console import new_app, table
+from kdcore.errors import UserError
 from kdcore.paths import cache_dir, cache_subdir
+from kdcore.runs.recover import holds_results
+from kdcore.runs.recover import unlisted as recoverable
 
 if TYPE_CHECKING:
     from kdcore.store import Store
@@ -76,11 +81,22 @@ def folders() -> list[Kept]:
 def gc(
     limit_gb: Annotated[float | None, typer.Option(min=0, help="Teacher outputs may keep so much.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    unlisted: Annotated[bool, typer.Option("--unlisted", help="Students that no run lists, too.")] = False,
 ) -> None:
     """Remove what no run needs: checkpoints of finished runs, folders of deleted ones, old teacher outputs."""
     from kdcore.store import open_store
 
-    found = list(garbage(open_store()))
+    if limit_gb is not None and not math.isfinite(limit_gb):
+        raise UserError("--limit-gb", f"{limit_gb} is not a size", "give gigabytes, such as 4")
+    store = open_store()
+    spared = recoverable(store)
+    found = list(garbage(store, unlisted))
+    if spared and not unlisted:
+        typer.echo(
+            f"keeping {len(spared)} run folders with students or checkpoints that this database does not list "
+            f"({', '.join(folder.name for folder in spared[:5])}); `kdcore runs --recover` lists them again, "
+            "`kdcore cache gc --unlisted` removes them"
+        )
     for item in found:
         typer.echo(f"{'would remove' if dry_run else 'removing'} {item.words} ({item.size / 2**20:.1f} MiB)")
     freed = sum(item.size for item in found) if dry_run else remove(found)
@@ -93,7 +109,10 @@ def remove(found: Iterable[Garbage]) -> int:
     """Deletes them; returns the bytes."""
     freed = 0
     for item in found:
-        shutil.rmtree(item.path, ignore_errors=True)
+        if item.path.is_dir():
+            shutil.rmtree(item.path, ignore_errors=True)
+        else:
+            item.path.unlink(missing_ok=True)
         freed += item.size
     return freed
 
@@ -110,18 +129,45 @@ def free_outputs(limit: int = 0) -> int:
     return before - teacher_cache.used()
 
 
-def garbage(store: Store) -> Iterator[Garbage]:
-    """What no run needs: folders without a run, checkpoints of runs that are done. Never follows a link."""
+def garbage(store: Store, unlisted: bool = False) -> Iterator[Garbage]:
+    """What no run needs: empty folders without a run, checkpoints of runs that are done, what killed processes left.
+
+    unlisted: folders with students of runs that are not listed, too. Never follows a link.
+    """
+    from kdcore.store import UNFINISHED
+
     frame = store.runs(include_archived=True)
     states = dict(zip(frame.id, frame.state, strict=True))
     for folder in sorted(cache_subdir("runs").iterdir()):
         if folder.is_symlink() or not folder.is_dir():
             continue
         if folder.name not in states:
-            if time.time() - folder.stat().st_mtime > _YOUNG:
+            if _old(folder) and (unlisted or not holds_results(folder)):
                 yield Garbage(folder, f"runs/{folder.name}: no such run is listed", size_of(folder))
-        elif states[folder.name] == "done" and (folder / "checkpoint").is_dir():
+            continue
+        if states[folder.name] not in UNFINISHED:
+            yield from _partial(folder)
+        if states[folder.name] == "done" and (folder / "checkpoint").is_dir():
             yield Garbage(folder / "checkpoint", f"checkpoint of {folder.name}", size_of(folder / "checkpoint"))
+
+    for pin in sorted(cache_subdir("outputs").glob("*/pin-*")):
+        pid = pin.name.split("-")[1]
+        if _old(pin) and not (pid.isdigit() and psutil.pid_exists(int(pid))):
+            yield Garbage(pin, f"outputs/{pin.parent.name}/{pin.name} of a process that ended", size_of(pin))
+
+
+def _partial(folder: Path) -> Iterator[Garbage]:
+    """Students and checkpoints of an ended run that were never completed. An old student stays where it is the only."""
+    for path in sorted([*folder.glob(".student-*.writing"), *folder.glob("checkpoint/*.partial")]):
+        if _old(path):
+            yield Garbage(path, f"{path.name} of {folder.name}: never completed", size_of(path))
+    for path in sorted(folder.glob(".student-*.old")):
+        if _old(path) and (folder / path.name.split(".")[1]).is_dir():
+            yield Garbage(path, f"{path.name} of {folder.name}: replaced", size_of(path))
+
+
+def _old(path: Path) -> bool:
+    return time.time() - path.lstat().st_mtime > _YOUNG
 
 
 def size_of(path: Path) -> int:

@@ -103,7 +103,8 @@ def explained(url: str) -> Iterator[None]:
             raise CorruptError(
                 "database",
                 f"{where} cannot be read ({words})",
-                "move this file away and start again: runs are listed anew, their folders are untouched",
+                "move this file away, then `kdcore runs --recover` lists the runs again from their folders (settings, "
+                "students, predictions); logged curves are only in the file",
             ) from error
         if error.connection_invalidated or type(error.orig).__name__ == "OperationalError":
             raise UserError("database", f"{where}: {words}", _remedy(words)) from error
