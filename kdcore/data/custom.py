@@ -13,6 +13,7 @@ from kdcore.config import OwnData
 from kdcore.data.splits import TaskData, fingerprint, make_split, spread
 from kdcore.data.tables import Columns, read_table
 from kdcore.errors import UserError
+from kdcore.paths import user_path
 from kdcore.tasks import Task
 
 MIN_ROWS = 20
@@ -34,7 +35,7 @@ def load(own: OwnData) -> TaskData:
     chosen = [own.text, own.text_pair, own.label]
     if len({name for name in chosen if name}) < len([name for name in chosen if name]):
         raise UserError("own.label", "a column is chosen twice", "choose different columns for texts and label")
-    path = Path(own.path).expanduser()
+    path = user_path(own.path, "own.path")
     texts, cells = _columns(own, path, "own.path")
     if len(cells) < MIN_ROWS:
         raise UserError("own.path", f"{path.name} has {len(cells)} rows", f"give at least {MIN_ROWS}")

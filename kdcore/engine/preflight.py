@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +29,7 @@ from kdcore.models.count import parameters
 from kdcore.models.sizes import size_of, student_size
 from kdcore.models.sources import locate, read_config
 from kdcore.models.weights import stored_names
+from kdcore.paths import user_path
 from kdcore.records import ModelSize, Stage
 from kdcore.tasks import METRICS
 
@@ -215,7 +215,7 @@ def _initial_size(run: RunConfig, data: TaskData) -> ModelSize | None:
     if run.student.init == "random":
         return None
     if run.student.init == "checkpoint":
-        folder = Path(run.student.checkpoint or "").expanduser()
+        folder = user_path(run.student.checkpoint or "", "student.checkpoint")
         stored_names(folder, "student.checkpoint")  # raises where there are no weights
         return size_of(read_config(folder, "student.checkpoint"))
     if run.student.init == "teacher":

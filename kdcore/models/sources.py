@@ -17,7 +17,7 @@ from kdcore.config import TeacherSpec
 from kdcore.errors import UserError
 from kdcore.models.sizes import size_of
 from kdcore.models.weights import build_classifier, read_weights, stored_names, weights_hash
-from kdcore.paths import run_dir
+from kdcore.paths import run_dir, user_path
 from kdcore.records import ModelSize
 
 __all__ = [
@@ -80,7 +80,7 @@ def locate(spec: TeacherSpec) -> Located:
     if spec.source == "package":
         return _look(_package(spec.where, field), field, f"package {spec.where}")
     if spec.source == "folder":
-        return _look(Path(spec.where).expanduser(), field, f"folder {spec.where}")
+        return _look(user_path(spec.where, field), field, f"folder {spec.where}")
     if spec.source == "hub":
         return _look(_cached(spec.where, field), field, f"hub {spec.where}")
     if spec.source == "run":

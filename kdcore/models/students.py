@@ -19,6 +19,7 @@ from kdcore.models.sizes import bert_config, size_of, usable_positions
 from kdcore.models.sources import Located, load_encoder, read_config
 from kdcore.models.tokenizers import save_tokenizer
 from kdcore.models.weights import build_classifier, read_weights, write_model
+from kdcore.paths import user_path
 from kdcore.records import ModelSize
 
 
@@ -113,7 +114,7 @@ def load_classifier(folder: Path, labels: int | None = None) -> nn.Module:
 
 
 def _checkpoint(folder: str) -> nn.Module:
-    path = Path(folder).expanduser()
+    path = user_path(folder, "student.checkpoint")
     if not path.is_dir():
         raise UserError("student.checkpoint", f"{path} is no folder", "name a folder with config.json and safetensors")
     try:

@@ -29,6 +29,7 @@ from kdcore.store.run_row import (
     run_row,
     slug,
 )
+from kdcore.store.storable import storable, storable_text
 from kdcore.store.tables import Settings, evaluations, metrics, probes, runs, upsert
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class Store:
             if changes.get("state", row.state) not in (*ACTIVE, "queued"):
                 changes |= _NO_LEASE | {"stop": None}
             if changes:
-                connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
+                connection.execute(runs.update().where(runs.c.number == row.number).values(storable(changes)))
 
     # --- the queue -----------------------------------------------------------------------------------------------
 
@@ -267,7 +268,10 @@ class Store:
         Raises:
             UserError: it may not, or there is no such run.
         """
-        changes: dict[str, Any] = {"state": state, "reason": reason, "remedy": remedy, "detail": detail}
+        changes: dict[str, Any] = {
+            "state": state, "reason": storable_text(reason), "remedy": storable_text(remedy),
+            "detail": storable_text(detail),
+        }  # fmt: skip
         if state not in ACTIVE:
             changes |= _NO_LEASE | {"stop": None}
         if state not in (*ACTIVE, "queued"):
@@ -323,13 +327,13 @@ class Store:
     # --- a person's words and order ------------------------------------------------------------------------------
 
     def rename(self, run_id: str, name: str) -> None:
-        self._change(run_id, {"name": str(name)[:200]})
+        self._change(run_id, {"name": storable_text(name)[:200]})
 
     def annotate(self, run_id: str, note: str | None = None, tags: Iterable[str] | None = None) -> None:
         """Sets the note, the tags, or both; None leaves as it is."""
-        changes: dict[str, Any] = {} if note is None else {"note": str(note)[:10_000]}
+        changes: dict[str, Any] = {} if note is None else {"note": storable_text(note)[:10_000]}
         if tags is not None:
-            changes["tags"] = list(dict.fromkeys(str(tag)[:60] for tag in tags))
+            changes["tags"] = list(dict.fromkeys(storable_text(tag)[:60] for tag in tags))
         self._change(run_id, changes)
 
     def archive(self, run_id: str, archived: bool = True) -> None:
@@ -378,7 +382,7 @@ def add_row(
 ) -> str:
     """Inserts a queued run, under the wanted id if that is free; returns its id."""
     row = {
-        "name": run.name, "state": "queued", "config": run, "config_hash": config_hash(run),
+        "name": storable_text(run.name), "state": "queued", "config": run, "config_hash": config_hash(run),
         "protocol": protocol_key(run), "task": run.task, "method": run.method, "options": option_words(run),
         "student": event_writer.student_words(run), "init": event_writer.init_words(run), "seed": run.train.seed,
         "teachers": ", ".join(teacher.name for teacher in run.teachers), "created": time.time(),
@@ -418,9 +422,9 @@ def find_row(connection: Connection, run_id: str) -> Any:
     Raises:
         UserError: no such run.
     """
-    row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
+    row = connection.execute(select(runs).where(runs.c.id == storable_text(run_id))).first()
     if row is None:
-        raise UserError("run", f"no run {str(run_id)[:60]!r}", "`runs` lists those there are")
+        raise UserError("run", f"no run {storable_text(run_id)[:60]!r}", "`runs` lists those there are")
     return row
 
 
