@@ -91,3 +91,16 @@ def test_numbers_of_a_bundle_that_fit_no_column(tmp_path, name, value):
     store.delete(run)
     assert name in refused("import", tmp_path / "bad.zip")
     assert store.runs(include_archived=True).empty
+
+
+@pytest.mark.parametrize("more", [[], ["--bundle"]])
+def test_target_of_an_export_that_no_system_takes(tmp_path, more):
+    from kdcore.paths import run_dir
+    from kdcore.store import open_store
+
+    store = open_store()
+    run = store.add_run(RunConfig(task="mrpc", method="fine-tune"))
+    store.cancel(run)
+    (run_dir(run) / "student-best").mkdir(parents=True)
+    (run_dir(run) / "student-best" / "config.json").write_text("{}")
+    assert "--to" in refused("export", run, "--to", "/tmp/" + "x" * 300 + "/y", *more)
