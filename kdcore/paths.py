@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kdcore.errors import UserError
 
+_REMEDY = "set KD_CACHE_DIR to a folder that this user can read and write"
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}\Z")
 
 
@@ -42,8 +43,8 @@ def user_path(text: str, field: str) -> Path:
 def cache_dir() -> Path:
     """The folder of everything written: `KD_CACHE_DIR`; `cache/` in a checkout; `~/.cache/kdboard` once installed."""
     chosen = os.environ.get("KD_CACHE_DIR")
-    path = Path(chosen).expanduser() if chosen else _default_cache(Path(__file__).resolve().parent.parent)
-    path.mkdir(parents=True, exist_ok=True)
+    path = user_path(chosen, "KD_CACHE_DIR") if chosen else _default_cache(Path(__file__).resolve().parent.parent)
+    _make(path)
     return path
 
 
@@ -54,10 +55,22 @@ def _default_cache(home: Path) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdboard"
 
 
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        next(path.iterdir(), None)
+        usable = os.access(path, os.R_OK | os.X_OK)
+    except OSError as error:
+        problem = f"{str(path)[:200]} cannot be used as a folder ({error.strerror})"
+        raise UserError("KD_CACHE_DIR", problem, _REMEDY) from None
+    if not usable:
+        raise UserError("KD_CACHE_DIR", f"{path} cannot be read", _REMEDY)
+
+
 def cache_subdir(name: str) -> Path:
     """A sub-folder of the cache, made if absent."""
     path = cache_dir() / checked_id(name, "cache folder")
-    path.mkdir(parents=True, exist_ok=True)
+    _make(path)
     return path
 
 

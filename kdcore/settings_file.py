@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from kdcore.config import RunConfig, TeacherSpec
 from kdcore.errors import UserError
 
 _LARGEST_FILE = 1_000_000
 
+
+_REMEDIES = {
+    "not divisible by heads": "choose a width that is a multiple of heads",
+    "does not divide batch_size": "choose a batch_size that is a multiple of accumulate",
+    "need different names": "give each teacher a name of its own",
+    "needs the field checkpoint": "set student.checkpoint to that folder, or choose another init",
+    "init_layers lists": "list as many layers as the student has, or choose first, last or skip",
+    "go together": "give the field own (path, text, label) with task own, and leave it out with other tasks",
+}
+"""Words of a check over several fields -> what to do."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -29,9 +41,21 @@ def validate(model: type[Model], data: Any, prefix: str = "") -> Model:
     except ValidationError as error:
         first = error.errors()[0]
         path = prefix + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-        remedy = f"fields are {', '.join(model.model_fields)}" if len(first["loc"]) < 2 else "give a value that fits"
         problem = first["msg"].removeprefix("Value error, ")
-        raise UserError(path.lstrip(".") or "settings", problem, remedy) from None
+        raise UserError(path.lstrip(".") or "settings", problem, _remedy(model, first)) from None
+
+
+def _remedy(model: type[BaseModel], problem: ErrorDetails) -> str:
+    """What to do: the names there are where one is wrong or absent, else what the value has to be."""
+    kind, words = problem["type"], problem["msg"].removeprefix("Value error, ")
+    for sign, remedy in _REMEDIES.items():
+        if sign in words:
+            return remedy
+    if kind in ("extra_forbidden", "missing", "model_type") and len(problem["loc"]) < 2:
+        return f"fields are {', '.join(model.model_fields)}"
+    if kind == "string_too_long":
+        return f"write at most {problem.get('ctx', {}).get('max_length')} characters"
+    return "give a value that fits"
 
 
 def read_settings(path: Path) -> Any:
@@ -43,14 +67,16 @@ def read_settings(path: Path) -> Any:
     import yaml
 
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError("file", f"{path} is not a regular file", "give a YAML or JSON file in UTF-8")
         with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)  # a device never ends, whatever size it says
+            content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
             raise UserError("file", f"{path} is larger than 1 MB", "give a file of settings, not of data")
         return yaml.load(content.decode("utf-8"), Loader=_loader())
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, UnicodeEncodeError) as error:
         raise UserError("file", f"{path} cannot be read ({error})", "give a YAML or JSON file in UTF-8") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, ArithmeticError) as error:  # dates and numbers, too
         problem = " ".join(str(error).split())
         raise UserError("file", f"{path} is not YAML ({problem[:200]})", "fix the line named there") from None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
 
 from kdcore.cli.console import new_app, table
+from kdcore.errors import UserError
 from kdcore.paths import cache_dir
 
 
@@ -28,12 +30,24 @@ def list_() -> None:
 def gc(
     limit_gb: Annotated[float | None, typer.Option(min=0, help="Teacher outputs may take this much.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+    unlisted: Annotated[bool, typer.Option("--unlisted", help="Students that no run lists, too.")] = False,
 ) -> None:
     """Remove what no run needs: checkpoints of finished runs, folders of deleted ones, old teacher outputs."""
     from kdcore.runs.cleanup import find_garbage, free_outputs, remove
+    from kdcore.runs.recover import unlisted as unlisted_folders
     from kdcore.store import open_store
 
-    garbage = list(find_garbage(open_store()))
+    if limit_gb is not None and not math.isfinite(limit_gb):
+        raise UserError("--limit-gb", f"{limit_gb} is not a size", "give gigabytes, such as 4")
+    store = open_store()
+    spared = [] if unlisted else unlisted_folders(store)
+    garbage = list(find_garbage(store, unlisted))
+    if spared:
+        typer.echo(
+            f"keeping {len(spared)} run folders with students or checkpoints that this database does not list "
+            f"({', '.join(folder.name for folder in spared[:5])}); `kdcore runs --recover` lists them again, "
+            "`kdcore cache gc --unlisted` removes them"
+        )
     for item in garbage:
         typer.echo(f"{'would remove' if dry_run else 'removing'} {item.reason} ({item.size / 2**20:.1f} MiB)")
     freed = sum(item.size for item in garbage) if dry_run else remove(garbage)

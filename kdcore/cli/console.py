@@ -14,6 +14,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from kdcore import events as said
+from kdcore.cli.log_lines import LogLines
 from kdcore.errors import UserError
 from kdcore.events import Event
 
@@ -122,6 +123,7 @@ class Bars:
         self._steps: TaskID | None = None
         self._passes: dict[str, TaskID] = {}
         self._told: set[tuple[str, str, int]] = set()
+        self._lines = None if self._out.is_terminal else LogLines(lambda words: self._out.print(plain(words)))
 
     def __enter__(self) -> Bars:
         self._bar.start()
@@ -135,9 +137,13 @@ class Bars:
         for task in list(self._bar.task_ids):
             self._bar.remove_task(task)
         self._steps, self._passes, self._told = None, {}, set()
+        if self._lines is not None:
+            self._lines.restart()
         self._out.print(heading)
 
     def __call__(self, event: Event) -> None:
+        if self._lines is not None:
+            self._lines(event)
         match event:
             case said.StepDone():
                 self._end_passes()

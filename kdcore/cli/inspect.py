@@ -125,6 +125,9 @@ def runs(
     state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; may be given again.")] = None,
     sweep: Annotated[str | None, typer.Option(help="Only runs of this sweep.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Archived runs too.")] = False,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="First list runs again whose folders are here and that are not listed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the runs, newest first."""
@@ -135,6 +138,13 @@ def runs(
         raise UserError("--state", f"no state {unknown[0]!r}", f"states are {', '.join(STATES)}")
     store = open_store()
     store.mark_interrupted()
+    if recover:
+        from kdcore.runs.recover import recover as list_again
+
+        listed, refused = list_again(store)
+        typer.echo(f"listed again: {', '.join(listed) or 'none'}", err=as_json)
+        for sentence in refused:
+            typer.echo(f"left out: {plain(sentence)}", err=True)
     frame = store.runs(state, include_archived=all_, sweep=sweep)
     if as_json:
         print_json(records(frame))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from kdcore.data.splits import Split, TaskData, fingerprint, make_split
 from kdcore.errors import UserError
+from kdcore.paths import user_path
 from kdcore.tasks import GLUE, Task
 
 HUB_ID = "nyu-mll/glue"
@@ -152,7 +153,7 @@ def _official(task: Task) -> str:
 def _places(task: Task) -> Iterator[tuple[str, Callable[[str], Path | None]]]:
     chosen = os.environ.get("KD_GLUE_DIR")
     if chosen:
-        folders = _task_folders(Path(chosen).expanduser(), task)
+        folders = _task_folders(user_path(chosen, "KD_GLUE_DIR"), task)
         yield "KD_GLUE_DIR", lambda name: _first(_in_folder(folders, name))
     hub, arrow = _hub_folders(task), _arrow_folders(task)
     yield "the local Hugging Face cache", lambda name: _first(p for f in hub for p in f.glob(f"{name}-*.parquet"))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,18 @@ def save(
     state: TrainingState,
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
+    before_saving: Callable[[], None] = lambda: None,
 ) -> None:
-    """Writes a checkpoint of these modules and optimisers into `folder`, then drops older ones."""
+    """Writes a checkpoint of these modules and optimisers into `folder`, then drops older ones.
+
+    before_saving: called when all is written and before it is renamed; where it raises, nothing has changed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{state.stage:02d}-{state.step:08d}"
-    partial = folder / f"{name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = folder / f"{name}.{uuid.uuid4().hex[:8]}.partial"  # a worker that lost the run may write the same step
     try:
         _write(partial, state, modules, optimizers)
+        before_saving()
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)  # on a full disk, half a checkpoint only takes room
         raise

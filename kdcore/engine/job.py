@@ -66,6 +66,7 @@ class Job:
     facts: Mapping[str, Any] = field(default_factory=dict)
     gradient_share_every: int = 0
     snapshots: Snapshots | None = None
+    before_saving: Callable[[], None] = lambda: None
     state: TrainingState = field(default_factory=TrainingState)
 
     @property

@@ -15,7 +15,7 @@ import torch
 from kdcore.config import TrainConfig
 from kdcore.data.encode import collate, epoch_order
 from kdcore.engine import checkpoint
-from kdcore.engine.control import Control, Stop
+from kdcore.engine.control import Control, Stop, before_saving
 from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.evaluate import scores
 from kdcore.engine.job import Job, TrainingAnswers
@@ -64,6 +64,7 @@ class Stopwatch:
 
 def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None]:
     """Trains through every stage, from the newest checkpoint if there is one. Returns how it was stopped, or None."""
+    job.before_saving = before_saving(control)
     stages = job.method.stages()
     steps = stage_steps(stages, job.budget)
     resumed = checkpoint.newest(job.folder / "checkpoint")
@@ -280,11 +281,12 @@ def _decide(job: Job, stage: Stage, score: float) -> None:
     if state.best is None or score > state.best:
         state.best, state.best_step, state.stale = score, state.step, 0
         if not stage.pilot:
-            save_student(job.main, job.tokenizer, job.folder / "student-best")
+            save_student(job.main, job.tokenizer, job.folder / "student-best", job.before_saving)
 
 
 def _save(job: Job, optimizer: torch.optim.Optimizer | None) -> None:
     job.state.history = dict(job.method.history())
     job.state.facts = dict(job.facts)
     optimizers = {} if optimizer is None else {"stage": optimizer}
-    checkpoint.save(job.folder / "checkpoint", job.state, {**job.modules(), **job.unused_words()}, optimizers)
+    modules = {**job.modules(), **job.unused_words()}
+    checkpoint.save(job.folder / "checkpoint", job.state, modules, optimizers, job.before_saving)

@@ -105,7 +105,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
         if stopped := (yield from run_stages(job, control)):
             yield from _stopped(job, stopped)
             return
-        save_student(job.main, job.tokenizer, folder / "student-last")
+        save_student(job.main, job.tokenizer, folder / "student-last", job.before_saving)
         trained = time.perf_counter()
         summary = yield from final_metrics.finished(run.probes, job)
         end = time.perf_counter()
@@ -115,6 +115,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
             "training": trained - ready,
             "readings": end - trained,
         }
+        job.before_saving()  # a resume of another worker needs the checkpoint
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
         yield RunFinished(
             {**summary, "seconds": seconds["total"], "seconds_by_part": seconds, "cache": ensemble.facts()}
@@ -241,6 +242,7 @@ def _partial(plan: Plan) -> str | None:
 
 def _stopped(job: Job, stop: Stop) -> Generator[Event, None, None]:
     """What is left of a run that was asked to stop: its checkpoint and student, or nothing."""
+    job.before_saving()
     step = job.state.step
     if stop == "discard":
         for name in ("student-best", "student-last", "checkpoint", "probes"):
@@ -251,6 +253,6 @@ def _stopped(job: Job, stop: Stop) -> Generator[Event, None, None]:
         why = "only pilots or assistants were trained so far, so there is no student yet; a resume goes on"
         yield RunStopped(step, kept=False, why_not=why)
         return
-    save_student(job.main, job.tokenizer, job.folder / "student-last")
+    save_student(job.main, job.tokenizer, job.folder / "student-last", job.before_saving)
     summary = yield from final_metrics.stopped(job)
     yield RunStopped(step, kept=True, summary=summary)

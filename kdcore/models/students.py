@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,13 @@ def build_student(
     return build_classifier(config, state, seed)[0]
 
 
-def save_student(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+def save_student(
+    model: nn.Module, tokenizer: Any, folder: Path, before_saving: Callable[[], None] = lambda: None
+) -> None:
     """Writes a folder that `AutoModelForSequenceClassification.from_pretrained` loads: complete, or not at all.
 
-    It is written under a temporary name and renamed; an older one of the same name is replaced.
+    It is written under a temporary name and renamed; an older one of the same name is replaced. before_saving: called
+    in between; where it raises, the older one stays.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +79,7 @@ def save_student(model: nn.Module, tokenizer: Any, folder: Path) -> None:
         write_model(model, writing)
         if tokenizer is not None:
             save_tokenizer(tokenizer, writing)
+        before_saving()
         if folder.exists():
             os.rename(folder, old)
         os.rename(writing, folder)

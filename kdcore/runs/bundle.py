@@ -56,7 +56,7 @@ class _Contents(BaseModel):
 class _Probe(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(max_length=100)
-    step: int
+    step: int = Field(ge=0, le=2**31 - 1)
     data: dict[str, Any] | None
 
 
@@ -70,8 +70,11 @@ def export_model(store: Store, run_id: str, target: Path, which: str = "best") -
         UserError: no such run or student, or the target is not free.
     """
     source = student_folder(store, run_id, which)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError("--to", f"{target} exists and is not empty", "name a new folder")
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UserError("--to", f"{target} exists and is not empty", "name a new folder")
+    except OSError as error:
+        raise UserError("--to", f"{target} cannot be opened ({error})", "name a folder that can") from error
     partial = _beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +98,11 @@ def export_runs(store: Store, run_ids: Sequence[str], target: Path) -> None:
     """
     from kdcore.store.transfer import take_out
 
-    if target.exists():
+    try:
+        taken_already = target.exists()
+    except OSError as error:
+        raise UserError("--to", f"{target} cannot be opened ({error})", "name a file that can") from error
+    if taken_already:
         raise UserError("--to", f"{target} exists", "name a new file")
     ids = list(dict.fromkeys(run_ids))
     taken = [take_out(store, run_id) for run_id in ids]
@@ -142,6 +149,9 @@ def import_runs(store: Store, path: Path) -> dict[str, str]:
     Raises:
         UserError: no bundle, one of an unknown version, or one too large. CorruptError: it is damaged or unsafe.
     """
+    with _reading(path):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError("file", f"{path} is not a regular file", "name a file that `export --bundle` wrote")
     with _reading(path), zipfile.ZipFile(path) as file:
         _check_members(file, path)
         contents = _contents(file)

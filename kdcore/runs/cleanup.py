@@ -8,8 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from kdcore.paths import cache_dir, cache_subdir
-from kdcore.store import Store
+from kdcore.runs.recover import holds_results
+from kdcore.store import UNFINISHED, Store
 
 CONTENTS = {
     "runs": "settings, students and logs of runs",
@@ -61,7 +64,10 @@ def remove(garbage: Iterable[Garbage]) -> int:
     """Deletes it; returns the bytes freed."""
     freed = 0
     for item in garbage:
-        shutil.rmtree(item.path, ignore_errors=True)
+        if item.path.is_dir():
+            shutil.rmtree(item.path, ignore_errors=True)
+        else:
+            item.path.unlink(missing_ok=True)
         freed += item.size
     return freed
 
@@ -78,18 +84,42 @@ def free_outputs(limit: int = 0) -> int:
     return before - teacher_cache.used()
 
 
-def find_garbage(store: Store) -> Iterator[Garbage]:
-    """What no run needs: folders without a run, checkpoints of runs that are done. Never follows a link."""
+def find_garbage(store: Store, unlisted: bool = False) -> Iterator[Garbage]:
+    """What no run needs: empty folders without a run, checkpoints of runs that are done, what killed processes left.
+
+    unlisted: folders with students of runs that are not listed, too. Never follows a link.
+    """
     frame = store.runs(include_archived=True)
     states = dict(zip(frame.id, frame.state, strict=True))
     for folder in sorted(cache_subdir("runs").iterdir()):
         if folder.is_symlink() or not folder.is_dir():
             continue
         if folder.name not in states:
-            if time.time() - folder.stat().st_mtime > _YOUNG:
+            if _old(folder) and (unlisted or not holds_results(folder)):
                 yield Garbage(folder, f"runs/{folder.name}: no such run is listed", disk_usage(folder))
-        elif states[folder.name] == "done" and (folder / "checkpoint").is_dir():
+            continue
+        if states[folder.name] not in UNFINISHED:
+            yield from _partial(folder)
+        if states[folder.name] == "done" and (folder / "checkpoint").is_dir():
             yield Garbage(folder / "checkpoint", f"checkpoint of {folder.name}", disk_usage(folder / "checkpoint"))
+    for pin in sorted(cache_subdir("outputs").glob("*/pin-*")):
+        pid = pin.name.split("-")[1]
+        if _old(pin) and not (pid.isdigit() and psutil.pid_exists(int(pid))):
+            yield Garbage(pin, f"outputs/{pin.parent.name}/{pin.name} of a process that ended", disk_usage(pin))
+
+
+def _partial(folder: Path) -> Iterator[Garbage]:
+    """Students and checkpoints of an ended run that were never completed. An old student stays where it is the only."""
+    for path in sorted([*folder.glob(".student-*.writing"), *folder.glob("checkpoint/*.partial")]):
+        if _old(path):
+            yield Garbage(path, f"{path.name} of {folder.name}: never completed", disk_usage(path))
+    for path in sorted(folder.glob(".student-*.old")):
+        if _old(path) and (folder / path.name.split(".")[1]).is_dir():
+            yield Garbage(path, f"{path.name} of {folder.name}: replaced", disk_usage(path))
+
+
+def _old(path: Path) -> bool:
+    return time.time() - path.lstat().st_mtime > _YOUNG
 
 
 def disk_usage(path: Path) -> int:

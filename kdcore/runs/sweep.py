@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from kdcore.store import Store
 
 
+MOST_RUNS = 10_000
+"""Of one sweep."""
+
+
 class MethodEntry(Settings):
     """A method of the grid; label tells two settings of one method apart. teachers: names out of the grid's list."""
 
@@ -115,6 +119,7 @@ def expand(grid: Grid) -> list[Cell]:
             resolve(method.method, method.options)
         except UserError as error:
             raise UserError(f"methods[{m}].{error.field}", error.problem, error.remedy) from None
+    _check_size(grid)
     cells = [replace(cell, run=with_absolute_paths(cell.run)) for cell in _cells(grid)]
     seen: dict[str, Cell] = {}
     for cell in cells:
@@ -123,6 +128,17 @@ def expand(grid: Grid) -> list[Cell]:
                 "sweep", f"{twin.label} and {cell.label} on {cell.run.task} are the same run", "remove one of them"
             )
     return cells
+
+
+def _check_size(grid: Grid) -> None:
+    per_seed = len(grid.inits) * len(grid.methods)
+    count = sum(len(task.seeds or grid.seeds) * len(task.students or grid.students) * per_seed for task in grid.tasks)
+    if count > MOST_RUNS:
+        raise UserError(
+            "sweep",
+            f"the grid has {count:,} runs, more than {MOST_RUNS:,}",
+            "shorten its lists",
+        )
 
 
 def _cells(grid: Grid) -> Iterator[Cell]:

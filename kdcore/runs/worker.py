@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import gc
 import logging
 import os
@@ -12,7 +11,6 @@ import secrets
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -22,6 +20,8 @@ from kdcore.config import RunConfig
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import Event
 from kdcore.paths import run_dir
+from kdcore.runs.event_log import describe
+from kdcore.runs.failures import explain
 
 if TYPE_CHECKING:
     from kdcore.store import Store
@@ -33,6 +33,7 @@ FLUSH_SECONDS = 0.5
 """Events are written, and the stop request is read, at most twice a second."""
 RENEW_SECONDS = 10.0
 IDLE_SECONDS = 1.0
+LOOK_SECONDS = 30.0
 _TURNING_POINTS = (events.RunStarted, events.StageStarted, events.RunFinished, events.RunStopped, events.RunFailed)
 _ENDINGS = (events.RunFinished, events.RunStopped, events.RunFailed)
 _HOLDER = "_kdboard_jobs"
@@ -52,7 +53,7 @@ class LeasedRun:
         self.lost = False
         self._pending: list[Event] = []
         self._lock = threading.Lock()
-        self._flushed = self._renewed = time.monotonic()
+        self._flushed = self._renewed = self._looked = time.monotonic()
         self._asked = 0.0
         self._stop: Literal["keep", "discard"] | None = None
 
@@ -96,6 +97,16 @@ class LeasedRun:
             except UserError as error:
                 log.warning("%s: %s", self.run_id, error)
 
+    def before_saving(self) -> None:
+        """Writes what is pending; raises StopNow where the run is another worker's, or nobody's, by now."""
+        self.finish()
+        try:
+            self.lost = self.lost or not self.store.renew(self.run_id, self.worker)
+        except UserError as error:  # busy: the lease was renewed a few seconds ago
+            log.warning("%s: %s", self.run_id, error)
+        if self.lost:
+            raise StopNow
+
     def finish(self, patience: float = 60.0) -> None:
         """Writes the last words; without them the run would look interrupted."""
         until = time.monotonic() + patience
@@ -113,6 +124,9 @@ class LeasedRun:
             if now - self._renewed >= RENEW_SECONDS:
                 self._renewed = now
                 self.lost = self.lost or not self.store.renew(self.run_id, self.worker)
+            if now - self._looked >= LOOK_SECONDS:  # at the other processes: this one trains, perhaps for hours
+                self._looked = now
+                self.store.mark_interrupted()
         except UserError as error:  # busy or full: the next tick tries again, the lease outlives several
             log.warning("%s: %s", self.run_id, error)
 
@@ -142,8 +156,7 @@ class Worker:
         timer = threading.Thread(target=_keep, args=(held, over), name=f"lease-{run_id}", daemon=True)
         timer.start()
         try:
-            with run_log(run_id) as write:
-                self._follow(held, on_event, write)
+            self._follow_logged(held, on_event)
             held.finish()
         except (StopNow, KeyboardInterrupt) as left:
             with contextlib.suppress(UserError):
@@ -157,6 +170,16 @@ class Worker:
             self.running = None
             free_memory()
         return self.store.get(run_id).state
+
+    def _follow_logged(self, held: LeasedRun, on_event: Callable[[Event], None] | None) -> None:
+        """`_follow` with the run's log; a folder or log that cannot be written fails this run, and no other."""
+        try:
+            with run_log(held.run_id) as write:
+                self._follow(held, on_event, write)
+        except (OSError, UserError) as error:
+            if isinstance(error, CorruptError) and error.field == "database":
+                raise
+            _fail(held, on_event, explain(error))
 
     def _follow(self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]) -> None:
         try:
@@ -174,9 +197,7 @@ class Worker:
         except Exception as error:
             failed = explain(error)
             write(describe(failed) + "\n" + failed.detail)
-            held.say(failed)
-            if on_event is not None:
-                on_event(failed)
+            _fail(held, on_event, failed)
 
     def _events(self, held: LeasedRun) -> Iterator[Event]:
         run = self.store.get(held.run_id).config
@@ -272,7 +293,7 @@ class Jobs:
         looked = time.monotonic()
         while not self._closing.is_set():
             try:
-                if time.monotonic() - looked > 30:
+                if time.monotonic() - looked > LOOK_SECONDS:
                     looked = time.monotonic()
                     self.store.mark_interrupted()
                 run_id = worker.take()
@@ -314,57 +335,6 @@ def free_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def explain(error: Exception) -> events.RunFailed:
-    """An error as the words that a person sees: one sentence, what to do, and the last lines of the traceback."""
-    lines = "".join(traceback.format_exception(error)).strip().splitlines()
-    detail = "\n".join(lines[-20:])
-    if isinstance(error, UserError):
-        return events.RunFailed(f"{error.field}: {error.problem}", error.remedy, detail)
-    problem = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else repr(error)
-    if _out_of_memory(error):
-        remedy = "lower train.batch_size or train.max_length, or raise train.accumulate, and resume"
-        return events.RunFailed(f"out of memory ({problem[:200]})", remedy, detail)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return events.RunFailed("the disk is full", "free some space (kdcore cache gc) and resume", detail)
-    return events.RunFailed(problem[:500], "fix what the detail and the run's log name, then resume", detail)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
-    )
-
-
-def describe(event: Event) -> str:
-    """One line of the log."""
-    match event:
-        case events.RunStarted():
-            return "started " + ", ".join(f"{k}={v}" for k, v in event.facts.items() if not isinstance(v, (dict, list)))
-        case events.StageStarted():
-            return f"stage {event.stage}: {event.steps} steps"
-        case events.StepDone():
-            terms = ", ".join(f"{name} {value:.4g}" for name, value in event.raw.items())
-            return f"step {event.step}/{event.steps} loss {event.loss:.4g} ({terms}) {event.examples_per_second:.0f}/s"
-        case events.Evaluated():
-            scores = ", ".join(f"{name} {value:.4f}" for name, value in event.scores.items())
-            return f"{event.which} on {event.split} at step {event.step}: {scores}"
-        case events.Progress():
-            return f"{event.what} {event.done}/{event.total}" if event.done in (0, event.total) else ""
-        case events.Probed():
-            return f"measured {event.name}"
-        case events.Checkpointed():
-            return f"checkpoint at step {event.step}"
-        case events.RunFinished():
-            return "finished"
-        case events.RunStopped():
-            return f"stopped at step {event.step}, {'kept' if event.kept else event.why_not or 'discarded'}"
-        case events.RunFailed():
-            return f"failed: {event.reason}; {event.remedy}"
-    return ""
-
-
 @contextlib.contextmanager
 def run_log(run_id: str) -> Iterator[Callable[[str], None]]:
     """`log.txt` in the run's folder: lines said here, and what kdcore's loggers say in this thread meanwhile."""
@@ -380,6 +350,12 @@ def run_log(run_id: str) -> Iterator[Callable[[str], None]]:
             yield lambda line: print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=file)
         finally:
             logging.getLogger("kdcore").removeHandler(handler)
+
+
+def _fail(held: LeasedRun, on_event: Callable[[Event], None] | None, failed: events.RunFailed) -> None:
+    held.say(failed)
+    if on_event is not None:
+        on_event(failed)
 
 
 def _keep(held: LeasedRun, over: threading.Event) -> None:

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from kdcore.errors import CorruptError, UserError
 from kdcore.paths import cache_dir
+from kdcore.store.database_errors import ADDRESSES, in_words, no_driver
 from kdcore.store.tables import metadata, runs, schema
 
 VERSION = 1
@@ -25,26 +27,29 @@ MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
 
 _BUSY_MS = 20_000
 _LOCK = 20_210_917  # any number that is ours: PostgreSQL's counterpart of SQLite's single write lock
-_ADDRESSES = "use sqlite:///path or postgresql+psycopg://user@host/name"
-_DAMAGED = (
-    "file is not a database",
-    "malformed",
-    "file is encrypted",
-    "unsupported file format",
-    "no such table",
-    "no such column",
-)
 
 
 def default_url() -> str:
     """`KD_DATABASE_URL`, or `runs.db` in the cache folder."""
-    return os.environ.get("KD_DATABASE_URL") or f"sqlite:///{cache_dir() / 'runs.db'}"
+    chosen = os.environ.get("KD_DATABASE_URL")
+    return chosen or _file_url(cache_dir() / "runs.db")
+
+
+def _file_url(path: Path) -> str:
+    """The address of a file. '?' and '%' would be read as parts of an address, so such a path is an option of it."""
+    if not set("?%#") & set(str(path)):
+        return f"sqlite:///{path}"
+    return URL.create("sqlite", query={"uri": "true"}, database=f"file:{quote(str(path))}").render_as_string()
 
 
 def database_file(url: str) -> Path | None:
     """The SQLite file of this address; None for a server."""
     parsed = _parsed(url)
-    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return None
+    if parsed.query.get("uri") == "true" and parsed.database.startswith("file:"):
+        return Path(unquote(parsed.database.removeprefix("file:")))
+    return Path(parsed.database)
 
 
 def open_engine(url: str) -> Engine:
@@ -55,8 +60,10 @@ def open_engine(url: str) -> Engine:
     """
     try:
         engine = create_engine(_parsed(url), pool_pre_ping=not url.startswith("sqlite"))
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        raise UserError("KD_DATABASE_URL", str(error), _ADDRESSES) from None
+    except ImportError as error:
+        raise no_driver(error) from None
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise UserError("KD_DATABASE_URL", str(error), ADDRESSES) from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin)
@@ -67,9 +74,11 @@ def open_engine(url: str) -> Engine:
 
 def _parsed(url: str) -> URL:
     try:
+        if "\0" in url:
+            raise ValueError("NUL")
         return make_url(url)
-    except ArgumentError:  # its words would repeat the address, and with it a password
-        raise UserError("KD_DATABASE_URL", "is not a database address", _ADDRESSES) from None
+    except (ArgumentError, ValueError):  # its words would repeat the address, and with it a password
+        raise UserError("KD_DATABASE_URL", "is not the address of a database", ADDRESSES) from None
 
 
 @contextmanager
@@ -96,26 +105,14 @@ def explained(url: str) -> Iterator[None]:
     """Turns the driver's errors into ones that name the file and the remedy."""
     try:
         yield
-    except DBAPIError as error:
-        words = str(error.orig)
+    except OverflowError as error:  # SQLite's driver, where SQLAlchemy does not wrap it
+        raise UserError("database", f"a value does not fit its column ({error})", "use a smaller value") from error
+    except SQLAlchemyError as error:
         where = str(database_file(url) or make_url(url).render_as_string(hide_password=True))
-        if any(sign in words for sign in _DAMAGED):
-            raise CorruptError(
-                "database",
-                f"{where} cannot be read ({words})",
-                "move this file away and start again: runs are listed anew, their folders are untouched",
-            ) from error
-        if error.connection_invalidated or type(error.orig).__name__ == "OperationalError":
-            raise UserError("database", f"{where}: {words}", _remedy(words)) from error
-        raise
-
-
-def _remedy(words: str) -> str:
-    if "locked" in words:
-        return "another program holds it; try again, or end that program"
-    if "full" in words:
-        return "free some disk space (kdcore cache gc)"
-    return "check that the folder exists and can be written, or the address in KD_DATABASE_URL"
+        known = in_words(error, where)
+        if known is None:
+            raise
+        raise known from error
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:

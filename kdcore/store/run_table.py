@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, select
 from sqlalchemy.exc import IntegrityError
 
 from kdcore.config import RunConfig
@@ -16,6 +16,7 @@ from kdcore.formatting import init_label, options_label, student_label
 from kdcore.identity import config_hash, protocol_key
 from kdcore.store import event_writer
 from kdcore.store.run_row import ACTIVE, slug
+from kdcore.store.storable import storable_text
 from kdcore.store.tables import runs
 
 
@@ -29,7 +30,7 @@ def add_row(
 ) -> str:
     """Inserts a queued run, under the wanted id if that is free; returns its id."""
     row = {
-        "name": run.name, "state": "queued", "config": run, "config_hash": config_hash(run),
+        "name": storable_text(run.name), "state": "queued", "config": run, "config_hash": config_hash(run),
         "protocol": protocol_key(run), "task": run.task, "method": run.method, "options": options_label(run),
         "student": student_label(run), "init": init_label(run), "seed": run.train.seed,
         "teachers": ", ".join(teacher.name for teacher in run.teachers), "created": time.time(),
@@ -56,6 +57,11 @@ def find_settings(connection: Connection, hashes: Sequence[str]) -> dict[str, tu
     return {row.config_hash: (row.id, row.state) for row in rows}
 
 
+def held_by(run_id: str, worker: str) -> Any:
+    """Whether this worker holds the run, as SQL."""
+    return and_(runs.c.id == run_id, runs.c.worker == worker, runs.c.state.in_(ACTIVE))
+
+
 def next_position() -> Any:
     """The place behind the last in the queue, as SQL."""
     return select(func.coalesce(func.max(runs.c.position), 0) + 1).scalar_subquery()
@@ -67,9 +73,9 @@ def find_row(connection: Connection, run_id: str) -> Any:
     Raises:
         UserError: no such run.
     """
-    row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
+    row = connection.execute(select(runs).where(runs.c.id == storable_text(run_id))).first()
     if row is None:
-        raise UserError("run", f"no run {str(run_id)[:60]!r}", "`runs` lists those there are")
+        raise UserError("run", f"no run {storable_text(run_id)[:60]!r}", "`runs` lists those there are")
     return row
 
 

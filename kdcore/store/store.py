@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, and_, func, select, type_coerce
+from sqlalchemy import Engine, func, select, type_coerce
 
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
@@ -16,7 +16,8 @@ from kdcore.identity import config_hash
 from kdcore.paths import cache_subdir, checked_id
 from kdcore.settings_file import with_absolute_paths
 from kdcore.store import database, event_writer, queries
-from kdcore.store.process import Process, is_alive, this_process
+from kdcore.store.leases import abandoned, check_may_be_queued, clock
+from kdcore.store.process import this_process
 from kdcore.store.run_row import (
     ACTIVE,
     MOVES,
@@ -27,7 +28,8 @@ from kdcore.store.run_row import (
     read_config,
     run_row,
 )
-from kdcore.store.run_table import add_row, find_row, find_settings, merged_json, next_position
+from kdcore.store.run_table import add_row, find_row, find_settings, held_by, merged_json, next_position
+from kdcore.store.storable import storable, storable_text
 from kdcore.store.tables import Settings, evaluations, metrics, probes, runs, upsert
 
 if TYPE_CHECKING:
@@ -204,7 +206,7 @@ class Store:
             if changes.get("state", row.state) not in UNFINISHED:
                 changes |= _NO_LEASE | {"stop": None}
             if changes:
-                connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
+                connection.execute(runs.update().where(runs.c.number == row.number).values(storable(changes)))
 
     # --- the queue -----------------------------------------------------------------------------------------------
 
@@ -221,7 +223,7 @@ class Store:
             row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
             if row is None:
                 return None
-            now = time.time()
+            now = clock(connection)
             changes = {
                 "state": "starting", "device": device, "worker": worker, "host": holder.host, "pid": holder.pid,
                 "process_started": holder.started, "lease_until": now + lease, "started": row.started or now,
@@ -232,7 +234,10 @@ class Store:
 
     def renew(self, run_id: str, worker: str, lease: float = LEASE_SECONDS) -> bool:
         """Lengthens the lease; False where the worker no longer holds the run."""
-        return self._change_held(run_id, worker, {"lease_until": time.time() + lease})
+        held = held_by(run_id, worker)
+        with database.write(self.engine) as connection:
+            until = clock(connection) + lease
+            return connection.execute(runs.update().where(held).values(lease_until=until)).rowcount == 1
 
     def release(self, run_id: str, worker: str, reason: str = "the program was closed") -> bool:
         """Gives back a run that has not ended: it is interrupted and can be resumed."""
@@ -244,19 +249,20 @@ class Store:
 
         A process that is seen to live gets twice the time: a laptop that wakes up finds all leases expired.
         """
-        marked = []
         with database.write(self.engine) as connection:
-            for row in connection.execute(select(runs).where(runs.c.state.in_(ACTIVE)).with_for_update()).all():
-                alive = is_alive(Process(row.host or "", row.pid, row.process_started or "")) if row.pid else None
-                until = row.lease_until if isinstance(row.lease_until, float) else 0.0
-                if alive is not False and until + LEASE_SECONDS * bool(alive) > time.time():
-                    continue
-                why = "its process ended" if alive is False else "its worker has not been heard of"
+            held = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE)).with_for_update()).all()
+            dead = abandoned(held, clock(connection), LEASE_SECONDS)
+            for run_id, why in dead.items():
                 changes = _NO_LEASE | {"stop": None, "state": "interrupted", "finished": time.time()}
-                changes |= {"reason": f"{why} before the run was over", "remedy": "resume it"}
-                connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
-                marked.append(row.id)
-        return marked
+                changes |= {"reason": why, "remedy": "resume it"}
+                connection.execute(runs.update().where(runs.c.id == run_id).values(changes))
+        return list(dead)
+
+    def abandoned(self) -> dict[str, str]:
+        """Id -> reason of the runs that `mark_interrupted` would mark; changes nothing."""
+        with database.read(self.engine) as connection:
+            held = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE))).all()
+            return abandoned(held, clock(connection), LEASE_SECONDS) if held else {}
 
     def set_state(self, run_id: str, state: str, reason: str = "", remedy: str = "", detail: str = "") -> None:
         """Moves a run to a state that may follow its present one (`run_row.MOVES`).
@@ -264,7 +270,10 @@ class Store:
         Raises:
             UserError: it may not, or there is no such run.
         """
-        changes: dict[str, Any] = {"state": state, "reason": reason, "remedy": remedy, "detail": detail}
+        changes: dict[str, Any] = {
+            "state": state, "reason": storable_text(reason), "remedy": storable_text(remedy),
+            "detail": storable_text(detail),
+        }  # fmt: skip
         if state not in ACTIVE:
             changes |= _NO_LEASE | {"stop": None}
         if state not in UNFINISHED:
@@ -296,9 +305,13 @@ class Store:
         """Puts an ended, unfinished run at the end of the queue: it resumes from its checkpoint.
 
         Raises:
-            UserError: it is done, waits already, or a worker has it: two processes must never train one run.
+            UserError: a worker trains it (its process is named), it waits already, or it is done; or no such run.
         """
-        self._move_state(run_id, "queued", _AGAIN | {"position": next_position()})
+        with database.write(self.engine) as connection:
+            row = find_row(connection, run_id)
+            check_may_be_queued(row)
+            change = _AGAIN | {"position": next_position()}
+            connection.execute(runs.update().where(runs.c.number == row.number).values(change))
 
     def move(self, run_id: str, places: int) -> None:
         """Moves a queued run up (negative) or down the queue."""
@@ -316,13 +329,13 @@ class Store:
     # --- a person's words and order ------------------------------------------------------------------------------
 
     def rename(self, run_id: str, name: str) -> None:
-        self._change(run_id, {"name": str(name)[:200]})
+        self._change(run_id, {"name": storable_text(name)[:200]})
 
     def annotate(self, run_id: str, note: str | None = None, tags: Iterable[str] | None = None) -> None:
         """Sets the note, the tags, or both; None leaves as it is."""
-        changes: dict[str, Any] = {} if note is None else {"note": str(note)[:10_000]}
+        changes: dict[str, Any] = {} if note is None else {"note": storable_text(note)[:10_000]}
         if tags is not None:
-            changes["tags"] = list(dict.fromkeys(str(tag)[:60] for tag in tags))
+            changes["tags"] = list(dict.fromkeys(storable_text(tag)[:60] for tag in tags))
         self._change(run_id, changes)
 
     def archive(self, run_id: str, archived: bool = True) -> None:
@@ -350,9 +363,8 @@ class Store:
                 connection.execute(runs.update().where(runs.c.number == number).values(changes))
 
     def _change_held(self, run_id: str, worker: str, changes: dict[str, Any]) -> bool:
-        held = and_(runs.c.id == run_id, runs.c.worker == worker, runs.c.state.in_(ACTIVE))
         with database.write(self.engine) as connection:
-            return connection.execute(runs.update().where(held).values(changes)).rowcount == 1
+            return connection.execute(runs.update().where(held_by(run_id, worker)).values(changes)).rowcount == 1
 
     def _move_state(self, run_id: str, state: str, changes: dict[str, Any]) -> None:
         with database.write(self.engine) as connection:

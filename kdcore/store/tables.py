@@ -53,7 +53,8 @@ class Settings(Json):
 
 def dump_json(value: Any) -> str:
     """Compact JSON; numbers of NumPy and torch become plain ones, anything else its words."""
-    return json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace").decode("utf-8")  # halves of characters cannot be stored
 
 
 def load_json(text: Any) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy import Table, select
 from sqlalchemy.exc import IntegrityError, StatementError
 
@@ -16,11 +17,22 @@ from kdcore.identity import config_hash
 from kdcore.store import database
 from kdcore.store.run_row import UNFINISHED, run_row
 from kdcore.store.run_table import add_row, find_row
+from kdcore.store.storable import storable
 from kdcore.store.store import Store
 from kdcore.store.tables import evaluations, metrics, probes, runs
 
 Points = Mapping[str, Sequence[Mapping[str, Any]]]
 """Table name (metrics, evaluations, probes) -> its rows, without the column `run`."""
+
+
+def _number(value: Any) -> Any:
+    """A value that training left as no number is absent."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Finite = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
+Measured = Annotated[Finite | None, BeforeValidator(_number)]
+Int = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 TABLES: dict[str, Table] = {"metrics": metrics, "evaluations": evaluations, "probes": probes}
 
@@ -34,9 +46,9 @@ class Carried(BaseModel):
     name: str = Field("", max_length=200)
     state: Literal["done", "stopped", "failed", "interrupted", "cancelled"]
     config: RunConfig
-    created: float
-    started: float | None = None
-    finished: float | None = None
+    created: Finite
+    started: Measured = None
+    finished: Measured = None
     device: str = Field("", max_length=200)
     reason: str = Field("", max_length=10_000)
     remedy: str = Field("", max_length=10_000)
@@ -50,12 +62,12 @@ class Carried(BaseModel):
     summary: dict[str, Any] = {}
     progress: dict[str, Any] = {}
     metric: str = Field("", max_length=100)
-    score: float | None = None
-    select_score: float | None = None
-    last_score: float | None = None
-    seconds: float | None = None
-    latency_ms: float | None = None
-    parameters: int | None = None
+    score: Measured = None
+    select_score: Measured = None
+    last_score: Measured = None
+    seconds: Measured = None
+    latency_ms: Measured = None
+    parameters: Int | None = None
 
 
 def take_out(store: Store, run_id: str) -> tuple[Carried, Points]:
@@ -85,7 +97,7 @@ def put_in(store: Store, run: Carried, points: Points, run_id: str | None = None
     columns = run.model_dump(exclude={"id", "config"})
     with database.write(store.engine) as connection:
         new = add_row(connection, run.config, run.parent, run.sweep, run_id)
-        connection.execute(runs.update().where(runs.c.id == new).values(columns))
+        connection.execute(runs.update().where(runs.c.id == new).values(storable(columns)))
         number = find_row(connection, new).number
         for name, rows in points.items():
             try:

@@ -17,6 +17,8 @@ from kdcore.config import RunConfig
 from kdcore.engine import checkpoint, teacher_cache
 from kdcore.engine.trainer import train
 from kdcore.models.students import load_classifier
+from kdcore.runs import worker
+from kdcore.store import open_store
 from tests.helpers import tiny_task
 
 _processes = multiprocessing.get_context("forkserver")
@@ -114,3 +116,29 @@ def checkpoint_die(saves: int) -> None:
             die()
 
     checkpoint.save_file = save_file
+
+
+def work_and_die_at_checkpoint(run_id: str, number: int) -> None:
+    """A worker that trains a queued run is killed right after its so-many-th checkpoint got its name.
+
+    Nothing is written by the clock here, so what is in the store was written because of the checkpoint.
+    """
+    real, done = Path.rename, [0]
+
+    def rename(self: Path, target: Any) -> Any:
+        moved = real(self, target)
+        done[0] += self.name.endswith(".partial") and self.parent.parent.name == run_id
+        if done[0] == number:
+            die()
+        return moved
+
+    worker.FLUSH_SECONDS = 3600.0
+    Path.rename = rename
+    work(run_id)
+
+
+def work(run_id: str) -> None:
+    """Trains a queued run as the background worker does."""
+    mine = worker.Worker(open_store(), "auto")
+    assert mine.take(run_id)
+    mine.drive(run_id)

@@ -7,12 +7,15 @@ both can only read. What is hidden on the page is courtesy, what is refused here
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
+import pandas as pd
 import streamlit as st
 
 from kdcore.errors import UserError
-from kdcore.store import Store
+from kdcore.store import ACTIVE, RunRow, Store
 
 NOTICE = "Read-only: runs can be looked at here, but not started, stopped, changed or deleted."
 REMEDY = "start the program without KD_READ_ONLY to change something"
@@ -31,6 +34,7 @@ READS = frozenset(
         "probes",
         "probes_of",
         "find",
+        "abandoned",
         "stop_requested",
     }
 )
@@ -55,7 +59,33 @@ class ReadOnlyProxy:
     def __getattr__(self, name: str) -> Any:
         if name not in READS:
             refuse(name)
+        if name in ("get", "rows", "runs") and self._store.abandoned():
+            return getattr(Seen(self._store), name)
         return getattr(self._store, name)
+
+
+class Seen:
+    """Reads runs whose worker is dead as interrupted, where nobody may write that down."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._dead = store, store.abandoned()
+
+    def get(self, run_id: str) -> RunRow:
+        return self._row(self._store.get(run_id))
+
+    def rows(self, run_ids: Sequence[str]) -> dict[str, RunRow]:
+        return {run: self._row(row) for run, row in self._store.rows(run_ids).items()}
+
+    def runs(self, states: Sequence[str] | None = None, **which: Any) -> pd.DataFrame:
+        frame = self._store.runs(None if states is None else sorted({*states, *ACTIVE}), **which)
+        for run, why in self._dead.items():
+            frame.loc[frame["id"] == run, ["state", "reason"]] = ["interrupted", why]
+        return frame if states is None else frame[frame["state"].isin(states)].reset_index(drop=True)
+
+    def _row(self, row: RunRow) -> RunRow:
+        if row.id not in self._dead or not row.active:
+            return row
+        return replace(row, state="interrupted", reason=self._dead[row.id], worker=None)
 
 
 def guarded(store: Store) -> Store:

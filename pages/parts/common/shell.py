@@ -46,7 +46,9 @@ def run() -> None:
     page = st.navigation([_page(key) for key in PAGES])
     # Imported only now because it takes seconds: until the menu is set, Streamlit shows one of its own.
     from pages.parts.common import sidebar
+    from pages.parts.common.file_limit import raise_file_limit
 
+    raise_file_limit()
     _keep_selection(page.url_path)
     with st.sidebar:
         sidebar.show()

@@ -1,0 +1,22 @@
+"""The campaigns of faults: damage really changes a file, and a run of theirs is a valid one."""
+
+import random
+
+import pytest
+
+from bench.faults import campaigns
+
+
+def test_damage_changes_the_file() -> None:
+    chance = random.Random(0)
+    whole = bytes(range(1, 256)) * 4
+    hurt = [campaigns._hurt(whole, chance) for _ in range(30)]
+    assert all(one != whole and len(one) <= len(whole) for one in hurt)
+    assert len({len(one) for one in hurt}) > 2
+
+
+@pytest.mark.parametrize("method", ["fine-tune", "kd"])
+def test_runs_of_the_campaigns_are_valid(method: str) -> None:
+    from kdcore.engine import preflight
+
+    assert not [line for line in preflight.check(campaigns.settings(method)) if line.level == "block"]
