@@ -12,7 +12,7 @@ from kdcore.cli.settings import build
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
 from kdcore.runs import sweep
-from kdcore.settings_file import checked, read_settings
+from kdcore.settings_file import read_settings, validate
 
 NUMBER = "9" * 5000
 
@@ -69,7 +69,7 @@ def test_sweep_of_a_million_runs_is_refused_at_once():
 )
 def test_checks_over_several_fields_have_a_remedy_of_their_own(changes, remedy):
     with pytest.raises(UserError) as caught:
-        checked(RunConfig, {"task": "mrpc", "method": "kd", **changes})
+        validate(RunConfig, {"task": "mrpc", "method": "kd", **changes})
     assert remedy in caught.value.remedy and caught.value.field
 
 

@@ -8,8 +8,9 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from kdcore.cli import app, cache
+from kdcore.cli import app
 from kdcore.paths import cache_subdir, run_dir
+from kdcore.runs.cleanup import find_garbage
 from kdcore.runs.recover import recover
 from kdcore.store import open_store
 
@@ -102,7 +103,7 @@ def test_what_killed_processes_left_is_swept(store, settings):
     assert kd("cache", "gc")[0] == 0
     assert not any(path.exists() for path in (*left, pins[0]))
     assert all(path.exists() for path in (*kept, pins[1]))
-    assert list(cache.garbage(store)) == []
+    assert list(find_garbage(store)) == []
 
 
 @pytest.mark.parametrize("size", ["inf", "nan"])

@@ -26,7 +26,7 @@ def test_points_before_a_checkpoint_outlive_a_kill_at_that_moment(store, number)
     setting = world.run("fine-tune", checkpoint_every=5, log_every=1, evaluate_every=2, epochs=4)
     run = store.add_run(setting)
     assert kill_process.in_a_process(kill_process.work_and_die_at_checkpoint, run, number) == -9
-    reached = checkpoint.read_place(checkpoint.newest(run_dir(run) / "checkpoint")).step
+    reached = checkpoint.read_state(checkpoint.newest(run_dir(run) / "checkpoint")).step
     assert list(store.metrics(run, kinds=["loss"]).step) == list(range(1, reached + 1))
     scored = store.evaluations(run)
     assert sorted(set(scored[scored.split == "select"].step)) == list(range(2, reached + 1, 2))
@@ -53,12 +53,12 @@ def lost(store, settings):
 @pytest.mark.parametrize("pending", [True, False])
 def test_woken_worker_overwrites_no_student_and_no_checkpoint(lost, tmp_path, pending):
     folder, model = tmp_path / "run", world.model()
-    checkpoint.save(folder / "checkpoint", checkpoint.Place(step=4), {"student": model}, {})
+    checkpoint.save(folder / "checkpoint", checkpoint.TrainingState(step=4), {"student": model}, {})
     save_student(model, None, folder / "student-best")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     if pending:
         lost.say(step(1))
-    newer, place = world.model(seed=9), checkpoint.Place(step=8)
+    newer, place = world.model(seed=9), checkpoint.TrainingState(step=8)
     with pytest.raises(StopNow):
         save_student(newer, None, folder / "student-best", lost.before_saving)
     with pytest.raises(StopNow):
@@ -115,7 +115,7 @@ def test_run_whose_folder_cannot_be_opened_fails_and_the_queue_goes_on(store, se
 
 
 def test_log_that_cannot_be_written_fails_the_run_with_its_reason(store, settings, script, monkeypatch):
-    real = worker_module.in_words
+    real = worker_module.describe
     monkeypatch.setattr(worker_module, "print", _full_disk, raising=False)
     assert real
     worker = Worker(store, "cpu", script())

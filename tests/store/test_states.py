@@ -208,15 +208,3 @@ def test_filters_of_the_list(store, settings):
     assert store.get(b).parent == a
     store.archive(a, False)
     assert len(store.runs()) == 2
-
-
-def test_a_run_that_trains_is_not_queued_again(store, settings):
-    """A second shell's or tab's resume would take it from the process that trains it."""
-    run = store.add_run(settings())
-    store.claim("worker", "cpu", run)
-    for state in ("starting", "running"):
-        store.set_state(run, state) if state != "starting" else None
-        with pytest.raises(UserError, match=r"is .* in process [0-9]+ on .* and cannot become queued") as error:
-            store.requeue(run)
-        assert error.value.remedy == "stop it first"
-    assert store.get(run).worker == "worker" and store.renew(run, "worker")
