@@ -6,6 +6,9 @@ Four questions, from the strictest to the loosest:
 * the same group: `group_key`, the same student but for chance. Its runs differ in the seed and in `NEUTRAL` settings.
 * the same protocol: `protocol_key`, what a fair comparison of two methods holds fixed (data, size, start, training).
 * a pair: `environment`, one version on one machine; only such runs of one seed share data order, weights and rounding.
+
+Settings name rows and models by their place. Whether what stood there was the same is told by `content`: runs of one
+group that saw other rows, or other weights, are set apart.
 """
 
 from __future__ import annotations
@@ -37,6 +40,13 @@ class Environment(NamedTuple):
 
     version: str
     machine: str
+
+
+class Content(NamedTuple):
+    """What the settings' names stood for. Empty where a run has not said it: not started, or of version 0.1.0."""
+
+    rows: str
+    models: str
 
 
 def config_hash(config: RunConfig) -> str:
@@ -138,6 +148,24 @@ def environment(facts: Mapping[str, Any]) -> Environment:
     version = str(facts.get("kdcore") or "")
     machine = " ".join(str(facts[key]) for key in ("hardware", "device") if facts.get(key))
     return Environment(version, machine)
+
+
+def content(facts: Mapping[str, Any]) -> Content:
+    """Fingerprint of a run's rows, and a digest of its teachers' and its start's weights, from its facts."""
+    rows = str(facts.get("data_fingerprint") or "")
+    models = model_contents(facts)
+    return Content(rows, _digest(models)[:12] if rows and models else "")
+
+
+def model_contents(facts: Mapping[str, Any]) -> dict[str, str]:
+    """`teacher NAME` or `start` -> hash of its weights, or of the recipe that makes them here."""
+    teachers = facts.get("teachers")
+    known = {
+        f"teacher {name}": str(teacher["content"])
+        for name, teacher in (teachers.items() if isinstance(teachers, Mapping) else ())
+        if isinstance(teacher, Mapping) and teacher.get("content")
+    }
+    return known | ({"start": str(facts["start_content"])} if facts.get("start_content") else {})
 
 
 def _digest(content: Any) -> str:

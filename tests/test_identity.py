@@ -106,3 +106,12 @@ def test_an_environment_is_version_and_machine() -> None:
     facts = {"kdcore": "0.1.0", "hardware": "EPYC", "device": "cpu", "threads": 2}
     assert identity.environment(facts) == ("0.1.0", "EPYC cpu")
     assert identity.environment({}) == ("", "")
+
+
+def test_content_is_what_the_names_stood_for() -> None:
+    facts = {"data_fingerprint": "r1", "teachers": {"big": {"content": "w1"}}, "start_content": "b1"}
+    assert identity.model_contents(facts) == {"teacher big": "w1", "start": "b1"}
+    assert identity.content(facts) != identity.content({**facts, "start_content": "b2"})
+    assert identity.content(facts) != identity.content({**facts, "teachers": {"big": {"content": "w2"}}})
+    assert identity.content(facts).rows == "r1" != identity.content({**facts, "data_fingerprint": "r2"}).rows
+    assert identity.content({"teachers": {"big": {"words": "of 0.1.0"}}}) == ("", ""), "an old run has not said it"

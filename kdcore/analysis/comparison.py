@@ -23,9 +23,9 @@ from kdcore.formatting import amount, listed
 from kdcore.methods.catalog import title_of
 from kdcore.store import Store
 
-ENVIRONMENT = ["version", "machine"]
+ENVIRONMENT = ["version", "machine", "rows"]
 """Columns in which two runs of one seed must be alike to be a pair."""
-REFUSED = ("data", "size", "start", "steps", "training")
+REFUSED = ("data", "size", "start", "steps", "training", "weights")
 """Topics of `identity.protocol` in which two groups must be alike for a gap to be the method's."""
 
 Reader = Callable[[str, str, str], Contributions | None]
@@ -126,7 +126,7 @@ class Comparison:
             twin = self.runs[(self.runs["group"] == row["group"]) & (self.runs["seed"] == row["seed"])].iloc[0]
             if row["state"] != "done" or pd.isna(row["score"]):
                 why = f"is {row['state']}" if row["state"] != "done" else "has no score"
-            elif [row[name] for name in ENVIRONMENT] != [twin[name] for name in ENVIRONMENT]:
+            elif [row[name] for name in ENVIRONMENT[:2]] != [twin[name] for name in ENVIRONMENT[:2]]:
                 why = "ran on another version or machine than most"
             else:
                 why = "is older"
@@ -150,7 +150,18 @@ class Comparison:
         mine, theirs = (
             identity.protocol(RunConfig.model_validate(self.settings_of(group))) for group in (first, second)
         )
-        return {topic: _against(mine[topic], theirs[topic]) for topic in mine if mine[topic] != theirs[topic]}
+        topics = {topic: _against(mine[topic], theirs[topic]) for topic in mine if mine[topic] != theirs[topic]}
+        return topics | self._other_content(first, second)
+
+    def _other_content(self, first: str, second: str) -> dict[str, str]:
+        """Topics in which two groups saw something else under one name, as far as both have said what they saw."""
+        mine, theirs = (self.facts[str(self.members(group)["id"].iloc[0])] for group in (first, second))
+        rows = [identity.content(facts).rows for facts in (mine, theirs)]
+        topics = {"data": "other rows under the same name"} if all(rows) and rows[0] != rows[1] else {}
+        models = [identity.model_contents(facts) for facts in (mine, theirs)]
+        if other := sorted(name for name in models[0] if models[1].get(name, models[0][name]) != models[0][name]):
+            topics["weights"] = f"other weights of {listed(other)} under the same name"
+        return topics
 
     def also_differs(self) -> dict[str, dict[str, str]]:
         """Label -> `differs` from the baseline, for the groups where there is something."""
@@ -284,7 +295,7 @@ def group_runs(
     readable = runs[[run in settings for run in runs["id"]]]
     first = readable.drop_duplicates("group")
     short = {
-        group: f"{(names or {}).get(group) or title_of(method)}, {student}"
+        group: f"{(names or {}).get(group.partition('-')[0]) or title_of(method)}, {student}"
         for group, method, student in zip(first["group"], first["method"], first["student"], strict=True)
     }
     representative = {group: settings[run] for group, run in zip(first["group"], first["id"], strict=True)}

@@ -34,9 +34,9 @@ def labels(settings: Mapping[str, Mapping[str, Any]], short: Mapping[str, str]) 
         differing = [key for key in keys if len({_text(values.get(key, "")) for values in flat.values()}) > 1]
         for group in twins:
             parts = [_setting(key.rsplit(".", 1)[-1], _text(flat[group].get(key))) for key in differing[:3]]
-            unique[group] = f"{label}, {', '.join(parts)}" if parts else f"{label}, {group[:4]}"
+            unique[group] = f"{label}, {', '.join(parts)}" if parts else f"{label}, rows or weights {group[-4:]}"
     counts = list(unique.values())
-    return {group: label if counts.count(label) == 1 else f"{label}, {group[:4]}" for group, label in unique.items()}
+    return {group: label if counts.count(label) == 1 else f"{label}, {group[-4:]}" for group, label in unique.items()}
 
 
 def differences(settings: Mapping[str, Mapping[str, Any]], every: bool = False) -> pd.DataFrame:

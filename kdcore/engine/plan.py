@@ -12,11 +12,18 @@ from kdcore.data import load
 from kdcore.data.splits import Split, TaskData, train_and_select
 from kdcore.engine.device import Compute, compute_for
 from kdcore.engine.schedule import stage_steps, student_steps
-from kdcore.engine.teacher_source import check_has_base, teacher_folder, teacher_size, tokenizer_of
+from kdcore.engine.teacher_source import (
+    check_has_base,
+    folder_hash,
+    needs_training,
+    teacher_folder,
+    teacher_size,
+    tokenizer_of,
+)
 from kdcore.errors import UserError
 from kdcore.methods import Method, MethodConfig, resolve
 from kdcore.models.sizes import ROBERTA_OFFSET, size_of, student_size
-from kdcore.models.sources import read_config
+from kdcore.models.sources import locate, read_config
 from kdcore.models.tokenizers import same_vocabulary, tokenizer_from_vocabulary
 from kdcore.models.weights import stored_names
 from kdcore.paths import user_path
@@ -176,6 +183,23 @@ class Plan:
         if spec not in self._folders:
             self._folders[spec] = teacher_folder(spec, self.data, self.config.train)
         return self._folders[spec]
+
+    def content_of(self, spec: TeacherSpec, identity: str) -> str:
+        """What a teacher is: the hash of its weights, or, where it is trained here, of all that decides them.
+
+        identity: hash of its folder.
+        """
+        return self.teacher_folder(spec).name.rpartition("-")[2] if needs_training(spec) else identity
+
+    @cached_property
+    def start_content(self) -> str:
+        """Hash of the weights that the student starts from, where they are neither new nor a teacher's."""
+        student = self.config.student
+        if student.init == "checkpoint":
+            return folder_hash(user_path(student.checkpoint or "", "student.checkpoint"))
+        if student.init == "base" and self.source is not None:
+            return folder_hash(locate(self.source).path)
+        return ""
 
     # --- the method and its stages --------------------------------------------------------------------------------
 

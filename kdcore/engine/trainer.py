@@ -29,7 +29,9 @@ from kdcore.engine.schedule import stage_steps
 from kdcore.engine.seeds import seed_of
 from kdcore.engine.teacher_source import load_base
 from kdcore.engine.teachers import prepare_teacher
+from kdcore.errors import UserError
 from kdcore.events import Evaluated, Event, RunFinished, RunStarted, RunStopped
+from kdcore.identity import model_contents
 from kdcore.models.count import flops, parameters
 from kdcore.models.sizes import size_of
 from kdcore.models.students import build_student, save_student
@@ -98,7 +100,9 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
             yield RunStopped(0, kept=False)
             return
         job = _job(plan, folder, rows, ensemble, teacher_scores)
-        yield RunStarted(_facts(plan, job, teacher_scores))
+        facts = _facts(plan, job, teacher_scores)
+        _check_content(plan, folder, facts)
+        yield RunStarted(facts)
         yield from teacher_events
         (folder / "teachers.json").write_text(json.dumps({t.name: str(t.folder) for t in teachers}, indent=1))
         ready = time.perf_counter()
@@ -204,6 +208,7 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
     before = checkpoint.read_state(newest) if newest else None
     size = size_of(job.main.config)
     mean_tokens = float(job.rows.lengths.mean())
+    specs = {spec.name: spec for spec in plan.config.teachers}
     return {
         **job.facts,
         "kdcore": __version__,
@@ -213,6 +218,8 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "student_steps": job.budget,
         "mean_tokens": mean_tokens,
         "source": plan.data.source,
+        "data_fingerprint": plan.data.fingerprint,
+        "start_content": plan.start_content,
         "partial": _partial(plan),
         "synthetic": job.task.synthetic,
         "classes": list(job.task.labels),
@@ -223,7 +230,8 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "flops": flops(size, int(mean_tokens)),
         "teachers": {
             name: {
-                "words": t.origin, "shape": asdict(t.size), "parameters": parameters(t.size).total,
+                "words": t.origin, "content": plan.content_of(specs[name], t.identity), "shape": asdict(t.size),
+                "parameters": parameters(t.size).total,
                 "flops": flops(t.size, int(mean_tokens)), "scores": teacher_scores[name],
             }
             for name, t in job.ensemble.teachers.items()
@@ -231,6 +239,27 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "resumed_at": before.step if before else 0,
         "exact_resume": before is None or before.facts == dict(job.facts),
     }  # fmt: skip
+
+
+def _check_content(plan: Plan, folder: Path, facts: dict[str, Any]) -> None:
+    """Notes what the run's rows and models are, and that they are still the same where it resumes.
+
+    Raises:
+        UserError: the rows, or a model's weights, have changed since the run began.
+    """
+    file = folder / "content.json"
+    now = {"rows": facts["data_fingerprint"], **model_contents(facts)}
+    if checkpoint.newest(folder / "checkpoint") is not None and file.exists():
+        before = json.loads(file.read_text())
+        changed = sorted(name for name in now if before.get(name, now[name]) != now[name])
+        if changed:
+            field = "own.path" if plan.config.own else "task"
+            raise UserError(
+                field if "rows" in changed else "teachers",
+                f"{', '.join(changed)} changed since this run began, so it cannot go on as one run",
+                "put back what was there, or clone the run to train on what is there now",
+            )
+    file.write_text(json.dumps(now, indent=1))
 
 
 def _partial(plan: Plan) -> str | None:

@@ -25,7 +25,7 @@ from pydantic import Field, field_validator
 from kdcore.config import OwnData, RunConfig, Settings, TeacherSpec
 from kdcore.errors import UserError
 from kdcore.events import Event
-from kdcore.identity import config_hash, group_key
+from kdcore.identity import config_hash, content, group_key
 from kdcore.settings_file import merged, read_settings, validate, with_absolute_paths
 from kdcore.tasks import find_task
 
@@ -174,9 +174,46 @@ def _teachers(grid: Grid, task: TaskEntry, method: MethodEntry, index: int) -> t
 
 
 def states(store: Store, cells: list[Cell]) -> dict[str, str]:
-    """Hash -> state of the run with these settings; "new" where there is none."""
+    """Hash -> state of the run with these settings; "new" where there is none, "other rows" where the finished one
+    was trained on rows that have changed since."""
     in_store = store.find([cell.hash for cell in cells])
-    return {cell.hash: in_store[cell.hash][1] if cell.hash in in_store else "new" for cell in cells}
+    stale = outdated(store, cells)
+    known = {hash_: "other rows" if hash_ in stale else state for hash_, (_, state) in in_store.items()}
+    return {cell.hash: known.get(cell.hash, "new") for cell in cells}
+
+
+def outdated(store: Store, cells: list[Cell]) -> set[str]:
+    """Hashes of cells whose finished run saw other rows than the task has today.
+
+    Settings name rows by their place; what is there can change. Rows that cannot be read today tell nothing.
+    """
+    from kdcore.data import load
+
+    in_store = store.find([cell.hash for cell in cells])
+    done = {hash_: run for hash_, (run, state) in in_store.items() if state == "done"}
+    facts = {run: row.facts for run, row in store.rows(list(done.values())).items()}
+    today: dict[str, str] = {}
+    stale = set()
+    for cell in cells:
+        before = content(facts.get(done.get(cell.hash, ""), {})).rows
+        if not before:
+            continue
+        key = f"{cell.run.task} {cell.run.own}"
+        if key not in today:
+            try:
+                today[key] = load(cell.run.task, cell.run.own).fingerprint
+            except UserError:
+                today[key] = ""
+        if today[key] not in ("", before):
+            stale.add(cell.hash)
+    return stale
+
+
+def _place(store: Store, cell: Cell, name: str, stale: set[str]) -> tuple[str, str]:
+    """The run of this cell, added or queued again where it is not done: (id, state)."""
+    if cell.hash in stale:
+        return store.add_run(cell.run, sweep=name), "queued"
+    return store.ensure(cell.run, sweep=name)
 
 
 def run_ids(store: Store, cells: list[Cell]) -> list[str]:
@@ -193,7 +230,8 @@ def names(cells: list[Cell]) -> dict[str, str]:
 def queue(store: Store, cells: list[Cell], name: str) -> list[str]:
     """Queues what is not done; returns the ids of all cells' runs, in their order."""
     store.mark_interrupted()
-    return [store.ensure(cell.run, sweep=name)[0] for cell in cells]
+    stale = outdated(store, cells)
+    return [_place(store, cell, name, stale)[0] for cell in cells]
 
 
 def run_here(
@@ -214,8 +252,9 @@ def run_here(
     store.mark_interrupted()
     worker = Worker(store, "auto", train)
     ended: dict[str, str] = {}
+    stale = outdated(store, cells)
     for index, cell in enumerate(cells):
-        run_id, state = store.ensure(cell.run, sweep=name)
+        run_id, state = _place(store, cell, name, stale)
         if state == "queued" and worker.take(run_id):
             if on_run is not None:
                 on_run(index, cell, run_id)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select
 
-from kdcore.store.run_row import LOST, read_config, run_environment, run_keys, tag_list, task_key
+from kdcore.store.run_row import LOST, read_config, run_content, run_environment, run_keys, tag_list, task_key
 from kdcore.store.tables import evaluations, metrics, runs
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ RUN_COLUMNS = (
     "select_score", "last_score", "seconds", "latency_ms", "parameters", "step", "steps", "progress", "what", "eta_s",
     "created",
     "started", "finished", "device", "position", "reason", "remedy", "note", "tags", "archived", "parent", "sweep",
-    "protocol", "group", "version", "machine", "config_hash", "worker", "lease_until",
+    "protocol", "group", "version", "machine", "rows", "models", "config_hash", "worker", "lease_until",
 )  # fmt: skip
 METRIC_COLUMNS = ("run", "stage", "step", "epoch", "seconds", "kind", "name", "value")
 EVALUATION_COLUMNS = ("run", "stage", "step", "split", "which", "metric", "value", "rows")
@@ -48,7 +49,19 @@ def runs_frame(connection: Connection, query: Select[Any]) -> pd.DataFrame:
     for column in _TIMES:
         seconds = pd.to_numeric(frame[column], errors="coerce")
         frame[column] = pd.to_datetime(seconds, unit="s", utc=True, errors="coerce")
-    return frame
+    return _set_apart(frame)
+
+
+def _set_apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """Groups whose runs saw other rows or other weights under one name become several.
+
+    A run that has not said what it saw belongs to the others of its settings where those agree.
+    """
+    seen = frame["rows"] + frame["models"]
+    known = frame[seen != ""].assign(seen=seen).groupby("group")["seen"].nunique()
+    several = frame["group"].isin(known[known > 1].index)
+    marks = seen.map(lambda text: hashlib.sha256(text.encode()).hexdigest()[:4] if text else "unknown")
+    return frame.assign(group=frame["group"].where(~several, frame["group"] + "-" + marks))
 
 
 def _listed(row: Any) -> dict[str, Any]:
@@ -58,7 +71,7 @@ def _listed(row: Any) -> dict[str, Any]:
     record = {name: read.get(name) for name in RUN_COLUMNS}
     step, steps = progress.get("step"), progress.get("steps")
     share = step / steps if isinstance(step, (int, float)) and isinstance(steps, (int, float)) and steps else None
-    equal_to = run_keys(row.config)._asdict() | run_environment(row.facts)._asdict()
+    equal_to = run_keys(row.config)._asdict() | run_environment(row.facts)._asdict() | run_content(row.facts)._asdict()
     return record | equal_to | {
         "name": row.name or row.id,
         "task": task_key(row.task, row.config),

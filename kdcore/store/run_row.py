@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from kdcore.config import RunConfig
 from kdcore.errors import CorruptError
-from kdcore.identity import Environment, environment, group_key, protocol_key
+from kdcore.identity import Content, Environment, content, environment, group_key, protocol_key
 
 ACTIVE = ("starting", "running")
 """States of a run that a worker holds."""
@@ -131,6 +131,16 @@ def run_environment(text: object) -> Environment:
     except ValueError:
         facts = {}
     return environment(_dict(facts))
+
+
+@lru_cache(maxsize=4096)
+def run_content(text: object) -> Content:
+    """What the run's rows and models were, from its row's cell of facts."""
+    try:
+        facts = json.loads(str(text))
+    except ValueError:
+        facts = {}
+    return content(_dict(facts))
 
 
 def tag_list(value: Any) -> list[str]:

@@ -113,7 +113,7 @@ def test_of_each_group_and_seed_one_run_counts(rows: list[tuple[int, int, bool, 
     frame = pd.DataFrame(
         [
             {"group": group, "seed": seed, "state": "done" if done else "failed", "score": 0.5 if done else np.nan,
-             "version": "1", "machine": machine, "created": at}
+             "version": "1", "machine": machine, "rows": "", "created": at}
             for at, (group, seed, done, machine) in enumerate(rows)
         ]
     )  # fmt: skip
@@ -151,6 +151,43 @@ def test_equal_protocols_say_nothing_of_it(store: Store, finish: Finish) -> None
     for method in ("fine-tune", "kd"):
         finish(run_config(method), 0.5)
     assert one(store).also_differs() == {} and "also differs in" not in one(store).table()
+
+
+# --- what the names stood for --------------------------------------------------------------------------------------
+
+
+def seen(rows: str, weights: str = "w") -> dict[str, Any]:
+    return HERE | {"data_fingerprint": rows, "teachers": {"large": {"content": weights}}}
+
+
+def test_other_rows_under_one_name_are_another_group_and_no_pair(store: Store, finish: Finish) -> None:
+    for seed in range(6):
+        finish(run_config("fine-tune", seed), 0.5 + 0.001 * seed, seen("r1"))
+        finish(run_config("kd", seed), 0.6, seen("r1"))
+        finish(run_config("kd", seed), 0.9, seen("r2"))
+    comparison = one(store)
+    assert len(comparison.labels) == 3 and comparison.summary()["n"].tolist() == [6, 6, 6]
+    answers = dict(comparison.answers())
+    refused = [answer for answer in answers.values() if "other rows" in answer.sentence]
+    assert len(refused) == 1 and refused[0].verdict is None
+    assert sorted(comparison.summary()["gap_n"].tolist()) == [0, 0, 6], "runs on other rows are in no difference"
+
+
+def test_other_weights_under_one_name_are_another_group(store: Store, finish: Finish) -> None:
+    finish(run_config("kd", 0), 0.6, seen("r", "w1"))
+    finish(run_config("kd", 1), 0.9, seen("r", "w2"))
+    comparison = one(store)
+    assert len(comparison.labels) == 2
+    (label,) = comparison.also_differs()
+    assert comparison.also_differs()[label] == {"weights": "other weights of teacher large under the same name"}
+
+
+def test_a_run_that_has_not_said_its_rows_joins_the_others(store: Store, finish: Finish) -> None:
+    """Queued runs, and those of version 0.1.0."""
+    finish(run_config("kd", 0), 0.6, seen("r1"))
+    finish(run_config("kd", 1), 0.6)
+    store.add_run(run_config("kd", 2))
+    assert len(one(store).labels) == 1
 
 
 # --- one answer everywhere -----------------------------------------------------------------------------------------
@@ -292,7 +329,7 @@ def test_gain_over_fine_tuning_is_taken_within_protocol_and_pair() -> None:
         ("pkd", "a", 0, np.nan, "1"),  # not finished
     ]
     runs = pd.DataFrame(rows, columns=["method", "protocol", "seed", "score", "version"])
-    runs = runs.assign(machine="m", state="done", created=range(len(runs), 0, -1))
+    runs = runs.assign(machine="m", rows="", state="done", created=range(len(runs), 0, -1))
     gains = over_fine_tuning(runs)
     assert np.allclose(gains, [np.nan] * 3 + [0.03, 0.0] + [np.nan] * 4, equal_nan=True)
     assert over_fine_tuning(runs[runs["method"] == "kd"]).isna().all()

@@ -225,3 +225,28 @@ def test_a_failed_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(tmp_path, TrainingState(step=10), {"student": small()}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["00-00000005"]  # and no room is taken by the half one
+
+
+def test_a_resume_on_other_rows_or_weights_is_refused(trained, halted, one_teacher, tmp_path, monkeypatch):
+    """One run cannot be trained half on the rows of yesterday and half on those of today."""
+    from dataclasses import replace
+
+    from kdcore.data import pocket
+    from kdcore.errors import UserError
+
+    own = tmp_path / "teacher"
+    shutil.copytree(one_teacher[0].where, own)
+    teacher = one_teacher[0].model_copy(update={"where": str(own)})
+    setting = run("kd").model_copy(update={"teachers": (teacher,)})
+    stopped = halted(setting)
+    assert stopped.of(RunStarted)[0].facts["data_fingerprint"] == world.data(world.TASKS[setting.task]).fingerprint
+    with monkeypatch.context() as patch:
+        patch.setattr(pocket, "load", lambda task: replace(world.data(task), fingerprint="other"))
+        with pytest.raises(UserError, match="rows changed since this run began"):
+            trained(setting, stopped.folder)
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps(config | {"transformers_version": "another"}))
+    with pytest.raises(UserError, match=r"teacher .* changed since this run began"):
+        trained(setting, stopped.folder)
+    (own / "config.json").write_text((Path(one_teacher[0].where) / "config.json").read_text())
+    assert trained(setting, stopped.folder).of(RunStarted)[0].facts["resumed_at"] == 7

@@ -207,3 +207,30 @@ def test_table_has_mean_deviation_and_count_of_the_seeds(store, grid):
 def test_grid_in_the_modules_own_words_is_a_grid(tmp_path):
     text = "\n".join(line[4:] for line in (sweep.__doc__ or "").splitlines() if line.startswith("    "))
     assert len(cells_of(text, tmp_path)) == 2 * 2 * 3 + 2 * 2 * 1
+
+
+def test_a_finished_run_on_other_rows_is_not_taken_for_done(store, tmp_path):
+    """The table behind a name was replaced: the sweep trains on what is there now, and leaves the old run."""
+    from kdcore.data import load
+
+    table = tmp_path / "rows.csv"
+
+    def write(word: str) -> None:
+        table.write_text("text,label\n" + "".join(f"{word} {i},{'ab'[i % 2]}\n" for i in range(40)))
+
+    write("first")
+    own = f"{{path: {table}, text: text, label: label}}"
+    grid = f"{{name: mine, methods: [fine-tune], tasks: [{{task: own, own: {own}}}]}}"
+    (tmp_path / "grid.yaml").write_text(grid)
+    cells = sweep.expand(sweep.read_grid(tmp_path / "grid.yaml"))
+
+    def train(run, folder, control):
+        yield RunStarted({"data_fingerprint": load(run.task, run.own).fingerprint})
+        yield RunFinished({"seconds": 1.0})
+
+    sweep.run_here(store, cells, "mine", train)
+    assert list(sweep.states(store, cells).values()) == ["done"]
+    write("second")
+    assert list(sweep.states(store, cells).values()) == ["other rows"]
+    sweep.run_here(store, cells, "mine", train)
+    assert list(sweep.states(store, cells).values()) == ["done"] and len(store.runs()) == 2
