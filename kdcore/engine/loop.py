@@ -26,6 +26,7 @@ from kdcore.engine.sparse_embedding import sparse_embedding
 from kdcore.engine.step import StepClock, stage_loss, train_step
 from kdcore.errors import UserError
 from kdcore.events import Checkpointed, Evaluated, Event, StageStarted
+from kdcore.models.label_names import name_labels
 from kdcore.models.students import load_classifier, save_student
 from kdcore.records import Batch, Stage
 
@@ -65,6 +66,8 @@ class Stopwatch:
 def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None]:
     """Trains through every stage, from the newest checkpoint if there is one. Returns how it was stopped, or None."""
     job.before_saving = before_saving(control)
+    for student in job.students.values():
+        name_labels(student.config, job.task.labels)
     stages = job.method.stages()
     steps = stage_steps(stages, job.budget)
     resumed = checkpoint.newest(job.folder / "checkpoint")

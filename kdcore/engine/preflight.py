@@ -26,8 +26,10 @@ from kdcore.engine.evaluate import scores
 from kdcore.engine.plan import Plan, check_length, check_method
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
+from kdcore.formatting import listed
 from kdcore.methods.introspect import thin
 from kdcore.models.count import parameters
+from kdcore.models.label_names import label_order
 from kdcore.models.sources import locate, read_config
 from kdcore.tasks import METRICS
 
@@ -226,15 +228,23 @@ def _teacher(plan: Plan, spec: TeacherSpec) -> Iterator[Line]:
 
 
 def _label_order(field: str, folder: Path, data: TaskData) -> Iterator[Line]:
-    """Labels a finished teacher names in another order than the task would teach the opposite."""
+    """Labels that a finished teacher names in another order than the task would teach the opposite."""
+    labels = list(data.task.labels)
     names = getattr(read_config(folder, field), "id2label", {})
-    theirs = [str(names.get(i, "")).lower() for i in range(len(data.task.labels))]
-    ours = [label.lower() for label in data.task.labels]
-    if theirs != ours and sorted(theirs) == sorted(ours):
+    theirs = [str(names.get(index, "")) for index in range(len(labels))]
+    order = label_order(names, labels)
+    if order == "permuted":
         yield Line(
-            "block", field, f"its labels are ordered {theirs}, the task's {ours}",
-            "reorder its classifier or pick another",
+            "block", field, f"its classes are ordered {listed(theirs)}, the task's are {listed(labels)}",
+            "reorder its classifier, or choose another teacher",
         )  # fmt: skip
+    elif order == "other":
+        yield Line(
+            "warn", field, f"it names its classes {listed(theirs)}, the task's are {listed(labels)}",
+            "make sure that they mean the same, in this order",
+        )  # fmt: skip
+    elif order == "generic" and len(labels) > 1:
+        yield Line("ok", field, f"it does not name its classes; they are taken for {listed(labels)}, in this order")
 
 
 CHECKS: tuple[Callable[[Plan], Iterable[Line]], ...] = (

@@ -285,3 +285,21 @@ def test_whatever_is_asked_for_gets_lines(one_teacher, drawn):
     said = check(Plan(setting)).lines
     assert said and all(line.text for line in said)
     assert all(line.remedy for line in said if line.level != "ok")
+
+
+def test_a_student_names_its_classes_and_is_refused_where_they_are_in_another_order(trained, one_teacher, tmp_path):
+    """What one task calls good, another may call 0: a teacher of the opposite order would teach the opposite."""
+    import json
+
+    from transformers import AutoConfig
+
+    setting = run("kd").model_copy(update={"teachers": one_teacher})
+    folder = trained(setting).folder / "student-best"
+    labels = list(world.TASKS[setting.task].labels)
+    assert list(AutoConfig.from_pretrained(folder).id2label.values()) == labels
+    config = json.loads((folder / "config.json").read_text())
+    names = {str(index): label for index, label in enumerate(reversed(labels))}
+    (folder / "config.json").write_text(json.dumps(config | {"id2label": names}))
+    teacher = one_teacher[0].model_copy(update={"where": str(folder)})
+    report = check(Plan(setting.model_copy(update={"teachers": (teacher,)})))
+    assert [line.field for line in report.blocks if "ordered" in line.text] == [f"teachers.{teacher.name}"]
