@@ -272,7 +272,10 @@ class Paper:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """The size of an encoder. heads divide width."""
+    """The size of an encoder. heads divide width.
+
+    positions: rows of the position table, `longest` of which a text can use. pad: id of the padding token.
+    """
 
     layers: int
     width: int
@@ -283,6 +286,17 @@ class ModelSize:
     labels: int = 2
     embedding_width: int | None = None
     model_type: str = "bert"
+    pad: int = 0
+
+    @property
+    def first_position(self) -> int:
+        """Row of the position table that the first token reads: RoBERTa counts from behind its padding token's id."""
+        return self.pad + 1 if self.model_type == "roberta" else 0
+
+    @property
+    def longest(self) -> int:
+        """The longest row that the encoder reads, in tokens."""
+        return self.positions - self.first_position
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,9 @@ def of_run(
     about = {"run": run["id"], "task": run["task"]}
     times = timings(probes, "latency")
     size_values = facts.get("student")
-    size = repr(sorted(size_values.items())) if isinstance(size_values, Mapping) else str(run["id"])
+    values = size_values if isinstance(size_values, Mapping) else {}
+    costly = sorted(item for item in values.items() if item[0] != "pad")  # the padding token's id costs nothing
+    size = repr(costly) if costly else str(run["id"])
     student = about | {"kind": "student", "label": run["label"], "size": size, "quality": 100 * run["score"]}
     yield from _sizes(student, size_values, length, stored.get("student"), run["parameters"])
     yield from _times(student, times, "student")

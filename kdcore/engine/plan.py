@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from kdcore.engine.teacher_source import (
 )
 from kdcore.errors import UserError
 from kdcore.methods import Method, MethodConfig, resolve
-from kdcore.models.sizes import ROBERTA_OFFSET, size_of, student_size
+from kdcore.models.sizes import size_of, student_size
 from kdcore.models.sources import locate, read_config
 from kdcore.models.tokenizers import same_vocabulary, tokenizer_from_vocabulary
 from kdcore.models.weights import stored_names
@@ -110,7 +111,8 @@ class Plan:
     @cached_property
     def student_size(self) -> ModelSize:
         """The student's size: what its settings leave empty is the base's, or the first teacher's."""
-        return student_size(self.config.student, self._reference_size(), self.data.task.outputs)
+        size = student_size(self.config.student, self._reference_size(), self.data.task.outputs)
+        return replace(size, pad=self.tokenizer.pad_token_id or 0)
 
     @property
     def deployed_size(self) -> ModelSize:
@@ -262,7 +264,6 @@ def check_length(plan: Plan) -> None:
     """Raises UserError where rows may be longer than a teacher or the base can read."""
     length = plan.config.train.max_length
     for spec in plan.pretrained:
-        size = teacher_size(spec, plan.data)
-        longest = size.positions - (ROBERTA_OFFSET if size.model_type == "roberta" else 0)
+        longest = teacher_size(spec, plan.data).longest
         if length > longest:
             raise UserError("train.max_length", f"{spec.name} reads {longest} tokens, not {length}", "lower it to that")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.errors import UserError
-from kdcore.models.sizes import ROBERTA_OFFSET, size_of
+from kdcore.models.sizes import size_of
 
 _POSITIONS = "bert.embeddings.position_embeddings.weight"
 _TYPES = "bert.embeddings.token_type_embeddings.weight"
@@ -52,7 +52,7 @@ def bert_weights(model: nn.Module) -> dict[str, Tensor]:
     state = {name: tensor for name, tensor in state.items() if family == "roberta" or _in_encoder(name, family)}
     state = {_bert_name(name, family): tensor for name, tensor in state.items()}
     if family == "roberta":
-        state[_POSITIONS] = state[_POSITIONS][ROBERTA_OFFSET:]
+        state[_POSITIONS] = state[_POSITIONS][size_of(config).first_position :]
     if family == "distilbert":  # it adds no token types: rows of zeros say the same
         state[_TYPES] = torch.zeros(2, size_of(config).width)
     return state

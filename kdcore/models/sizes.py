@@ -13,9 +13,6 @@ from kdcore.records import ModelSize
 if TYPE_CHECKING:
     from transformers import BertConfig
 
-ROBERTA_OFFSET = 2
-"""RoBERTa counts positions from padding_idx + 1 = 2, so two rows of its position table are never a token's."""
-
 
 @dataclass(frozen=True)
 class StudentPreset:
@@ -69,12 +66,13 @@ def size_of(config: Any, labels: int | None = None) -> ModelSize:
         labels=config.num_labels if labels is None else labels,
         embedding_width=None if embedding in (None, config.hidden_size) else embedding,
         model_type=config.model_type,
+        pad=config.pad_token_id or 0,
     )
 
 
 def usable_positions(config: Any) -> int:
     """The longest row, in tokens, that a model of this config reads."""
-    return config.max_position_embeddings - (ROBERTA_OFFSET if config.model_type == "roberta" else 0)
+    return size_of(config).longest
 
 
 def student_size(spec: StudentSpec, base: ModelSize, labels: int) -> ModelSize:
@@ -100,8 +98,9 @@ def student_size(spec: StudentSpec, base: ModelSize, labels: int) -> ModelSize:
         heads=heads,
         intermediate=spec.intermediate or (base.intermediate if width == base.width else 4 * width),
         vocabulary=base.vocabulary,
-        positions=base.positions - (ROBERTA_OFFSET if base.model_type == "roberta" else 0),
+        positions=base.longest,
         labels=labels,
+        pad=base.pad,
     )
 
 
@@ -128,6 +127,7 @@ def bert_config(size: ModelSize, labels: int, dropout: float | None) -> BertConf
         hidden_dropout_prob=0.1 if dropout is None else dropout,
         attention_probs_dropout_prob=0.1 if dropout is None else dropout,
         num_labels=labels,
+        pad_token_id=size.pad,
         problem_type="regression" if labels == 1 else "single_label_classification",
         initializer_range=initializer_range(size.width),
     )

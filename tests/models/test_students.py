@@ -258,3 +258,30 @@ def test_other_label_counts_and_broken_folders_are_told(tiny, tmp_path):
         load_classifier(tmp_path / "s")
     with pytest.raises(CorruptError, match="no config"):
         load_classifier(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("pad", [0, 1, 3])
+def test_a_student_filled_from_a_roberta_reads_its_positions_from_behind_the_padding_id(pad):
+    """Whatever id the padding has: the copied layers then give transformers' own states, in float32."""
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24,
+        max_position_embeddings=20 + pad + 1, type_vocab_size=1, pad_token_id=pad, bos_token_id=4, eos_token_id=5,
+        num_labels=2, initializer_range=0.5, attn_implementation="eager",
+    )  # fmt: skip
+    source = RobertaForSequenceClassification(config).eval()
+    base = size_of(config)
+    assert (base.first_position, base.longest, base.pad) == (pad + 1, 20, pad)
+    spec = StudentSpec(layers=2, init="teacher", init_layers="first")
+    size = student_size(spec, base, 2)
+    assert size.positions == 20 and size.pad == pad
+    student = build_student(size, 2, spec, source, seed=0).eval()
+    assert student.config.pad_token_id == pad
+    ids = torch.tensor([[6, 7, 8, 9, 10], [11, 12, 13, pad, pad]])
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    with torch.no_grad():
+        theirs = source.roberta(ids, attention_mask=mask).last_hidden_state
+        mine = student.bert(ids, attention_mask=mask, token_type_ids=torch.zeros_like(ids)).last_hidden_state
+    assert torch.allclose(theirs[mask == 1], mine[mask == 1], atol=1e-5)
