@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "docs/RESULTS.md")
 README = (ROOT / "README.md").read_text()
 SUFFIXES = ("py", "md", "yaml", "yml", "toml", "json", "csv", "js", "css", "png", "txt", "lock", "cff")
-OF_A_RUN = {"config.json", "teachers.json", "rows.json", "log.txt"}
+OF_A_RUN = {"config.json", "teachers.json", "content.json", "rows.json", "log.txt"}
 """Files that a run writes."""
 
 

@@ -10,6 +10,7 @@ from kdcore.store import Store, open_store
 from pages.parts.common import run_picker
 from pages.parts.common.file_limit import raise_file_limit
 from pages.parts.common.read_only import guarded
+from pages.parts.common.run_labels import run_label
 from tests.helpers.store_factory import add, run_config
 
 
@@ -21,10 +22,10 @@ def store() -> Store:
 def test_label_of_a_run_does_not_change_while_it_trains(store: Store) -> None:
     run = add(store, run_config("kd"), end="running")
     labels = set()
-    for state in ("starting", "running", "evaluating"):
+    for state in ("starting", "running"):
         store.set_state(run, state)
         row = store.runs().iloc[0]
-        labels |= {run_picker.run_words(row)}
+        labels |= {run_label(row)}
     assert len(labels) == 1 and "ago" not in labels.pop()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdcore.store import ACTIVE
 from pages.parts.common.text import one_line, task_title
 
 Row = pd.Series | Mapping[Hashable, Any]
@@ -18,7 +19,7 @@ def run_label(row: Row) -> str:
     """One run in a list box: name, task, seed, state, and when it was made (UTC)."""
     seed: str = "" if pd.isna(row["seed"]) else f" · seed {int(row['seed'])}"
     made: str = "" if pd.isna(row["created"]) else f" · {row['created']:%d %b %H:%M}"
-    return f"{one_line(row['name'], 50)} · {task_title(row['task'])}{seed} · {row['state']}{made}"
+    return f"{one_line(row['name'], 50)} · {task_title(row['task'])}{seed} · {_state(row)}{made}"
 
 
 def chip_label(row: Row, task: bool) -> str:
@@ -27,8 +28,13 @@ def chip_label(row: Row, task: bool) -> str:
     seed: str = "" if pd.isna(row["seed"]) else f"seed {int(row['seed'])}"
     parts += [seed] if seed and seed not in row["name"] else []
     parts += [task_title(row["task"])] if task else []
-    parts += [] if row["state"] == "done" else [row["state"]]
+    parts += [] if row["state"] == "done" else [_state(row)]
     return " · ".join(parts)
+
+
+def _state(row: Row) -> str:
+    """A run that a worker holds is running, whatever it does just now."""
+    return "running" if row["state"] in ACTIVE else str(row["state"])
 
 
 def unique_labels(labels: Mapping[str, str]) -> dict[str, str]:

@@ -86,24 +86,25 @@ def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], 
         format_func=lambda run: labels.get(run, run),
         help=help,
         on_change=_pick_many,
-        args=(key,),
+        args=(key, ids),
         max_selections=MOST_RUNS,
         placeholder="Choose runs",
     )
+    picked = [run for run in picked if run in ids]
     remember_many(picked)
     return picked
 
 
-def _pick_many(key: str) -> None:
-    remember_many(st.session_state[key])
+def _pick_many(key: str, ids: Sequence[str]) -> None:
+    remember_many([run for run in st.session_state[key] if run in ids])
 
 
 def remember_many(runs: Sequence[str]) -> None:
     """Makes these the runs that are compared."""
     st.session_state["runs"] = list(runs)
-    words = ",".join(runs)
-    if st.query_params.get("runs") != words:
-        st.query_params["runs"] = words
+    joined = ",".join(runs)
+    if st.query_params.get("runs") != joined:
+        st.query_params["runs"] = joined
 
 
 def unknown(ids: Sequence[str]) -> None:
