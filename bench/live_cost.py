@@ -68,7 +68,8 @@ def _cpu_while_growing(store: Store, run: str, server: psutil.Process, first: in
 
 def _cpu(process: psutil.Process) -> float:
     times = process.cpu_times()
-    return times.user + times.system
+    result: float = times.user + times.system
+    return result
 
 
 def _blocks(store: Store, context: Any, blocks: int) -> list[dict[str, float]]:

@@ -35,7 +35,7 @@ def learn(
     for batch in islice(_batches(rows, seed, bucket), steps):
         with compute.autocast():
             value = loss(student, batch)
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -134,7 +134,7 @@ def trainer(subject: Subject, run: RunConfig, share: float, taught: bool, bf16: 
     fast = bf16 and has_fast_bf16("cpu")
     compute = Compute(torch.device("cpu"), "bf16" if fast else "fp32")
 
-    class Distiller(Trainer):
+    class Distiller(Trainer):  # type: ignore[misc]
         def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
             labels = inputs.pop("labels")
             with torch.no_grad(), compute.autocast():

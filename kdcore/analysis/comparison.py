@@ -326,7 +326,8 @@ def over(runs: pd.DataFrame, reference: pd.DataFrame, by: Sequence[str] = ()) ->
     """
     keys = [*by, "seed", *ENVIRONMENT]
     scores = reference.drop_duplicates(keys).set_index(keys)["score"]
-    return runs["score"] - scores.reindex(pd.MultiIndex.from_frame(runs[keys])).to_numpy()
+    result: pd.Series = runs["score"] - scores.reindex(pd.MultiIndex.from_frame(runs[keys])).to_numpy()
+    return result
 
 
 def over_fine_tuning(runs: pd.DataFrame) -> pd.Series:

@@ -122,4 +122,5 @@ def band(seen: pd.DataFrame, better: Better = "less") -> pd.DataFrame:
     best = np.where(to_be_had, qualities[:, :, None], -np.inf).max(axis=1)
     low, high = np.quantile(best, BAND, axis=0, method="nearest")
     rows = pd.DataFrame({"cost": places, "low": low, "high": high})
-    return rows[np.isfinite(best).all(axis=0)].reset_index(drop=True)
+    result: pd.DataFrame = rows[np.isfinite(best).all(axis=0)].reset_index(drop=True)
+    return result

@@ -140,7 +140,8 @@ def contributions(metric: str, logits: ArrayLike, labels: ArrayLike) -> Floats |
     """
     outputs, truth = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if metric == "accuracy":
-        return (outputs.argmax(1) == truth).astype(np.float64)
+        result: Floats | None = (outputs.argmax(1) == truth).astype(np.float64)
+        return result
     if metric == "matthews":
         return _pseudo(*_matthews(outputs.argmax(1), truth.astype(int)))
     if metric == "pearson":
@@ -150,7 +151,8 @@ def contributions(metric: str, logits: ArrayLike, labels: ArrayLike) -> Floats |
 
 def _pseudo(whole: float, without: Floats) -> Floats:
     values = len(without) * whole - (len(without) - 1) * without
-    return values + (whole - values.mean())
+    result: Floats = values + (whole - values.mean())
+    return result
 
 
 def _matthews(predicted: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[float, Floats]:
@@ -186,4 +188,5 @@ def _pearson(predicted: Floats, truth: Floats) -> tuple[float, Floats]:
 
 def _others(values: Floats) -> Floats:
     """For each row the sum over all others."""
-    return values.sum() - values
+    result: Floats = values.sum() - values
+    return result

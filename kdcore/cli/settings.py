@@ -138,7 +138,8 @@ def _nested(item: str) -> dict[str, Any]:
     value = _yaml(text)
     for part in reversed(path.split(".")):
         value = {part: value}
-    return value
+    result: dict[str, Any] = value
+    return result
 
 
 def _pair(text: str, flag: str) -> tuple[str, str]:

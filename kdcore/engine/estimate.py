@@ -135,7 +135,8 @@ def _vocabulary(sample: Encoded, rows: int) -> int:
 
     Within a fifth on MRPC, STS-B, RTE and CoLA; twice too many on SST-2, whose rows are parts of one another.
     """
-    return round(len(np.unique(sample.input_ids)) * (rows / len(sample)) ** 0.5)
+    result: int = round(len(np.unique(sample.input_ids)) * (rows / len(sample)) ** 0.5)
+    return result
 
 
 def _stage_seconds(

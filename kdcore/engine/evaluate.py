@@ -103,7 +103,7 @@ def _metric(kind: Kind, names: tuple[str, ...], classes: int) -> evaluate.Metric
     import datasets
     import evaluate
 
-    class GlueScores(evaluate.Metric):
+    class GlueScores(evaluate.Metric):  # type: ignore[misc]
         def _info(self) -> evaluate.MetricInfo:
             value = datasets.Value("float64" if kind == "regression" else "int64")
             return evaluate.MetricInfo(

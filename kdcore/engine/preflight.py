@@ -193,7 +193,8 @@ def _other_depths(plan: Plan) -> Iterable[Line]:
                 f"it from",
                 f"choose init_layers=skip (it repeats layers), init=random, or a base of {layers} layers or more",
             )
-        return thin(layers or spec.layers)
+        result: nn.Module = thin(layers or spec.layers)
+        return result
 
     method.build_students(build)
     return ()

@@ -88,7 +88,7 @@ def train_step(
         if share_due and not shares:
             shares = _gradient_shares(terms, job.learner(stage))
         total = torch.stack([term.value.float() * term.weight for term in terms.values()]).sum() * scale
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         for name, term in terms.items():
             value = term.value.detach().float() * scale
             sums[name] = sums[name] + value if name in sums else value

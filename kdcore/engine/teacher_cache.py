@@ -313,4 +313,5 @@ def _want(tensors: list[CachedTensor]) -> dict[str, tuple[int, ...]]:
 
 def _pick(outputs: Outputs, tensor: CachedTensor) -> torch.Tensor:
     value = getattr(outputs, tensor.name)
-    return value if tensor.layer < 0 else value[tensor.layer]
+    result: torch.Tensor = value if tensor.layer < 0 else value[tensor.layer]
+    return result

@@ -119,7 +119,8 @@ def _placed(known: pd.DataFrame, log: bool) -> pd.DataFrame:
 def _pixels(values: Floats, extent: float) -> Floats:
     """Values from 5 % to 95 % of an axis so long."""
     wide = float(np.ptp(values)) or 1.0
-    return extent * (0.05 + 0.9 * (values - values.min()) / wide)
+    result: Floats = extent * (0.05 + 0.9 * (values - values.min()) / wide)
+    return result
 
 
 def _box(x: float, y: float, side: str, width: float) -> tuple[float, float, float, float]:

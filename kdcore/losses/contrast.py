@@ -49,4 +49,5 @@ def supervised_contrast(student: Tensor, teacher: Tensor, labels: Tensor, temper
 def _log_similarity(states: Tensor) -> Tensor:
     """log softmax(c c^T / sqrt(width)), [batch, batch]."""
     scaled = full(states) * states.shape[-1] ** -0.25
-    return (scaled @ scaled.T).log_softmax(-1)
+    result: Tensor = (scaled @ scaled.T).log_softmax(-1)
+    return result

@@ -65,7 +65,8 @@ def log_relations(states: Tensor, mask: Tensor, heads: int) -> Tensor:
     blocks = scaled.unflatten(-1, (heads, width // heads)).transpose(1, 2)
     scores = blocks @ blocks.transpose(-1, -2)
     # a finite floor: a row with no valid token would give 0 / 0
-    return scores.masked_fill_(~valid[:, None, None, :], torch.finfo(scores.dtype).min).log_softmax(-1)
+    result: Tensor = scores.masked_fill_(~valid[:, None, None, :], torch.finfo(scores.dtype).min).log_softmax(-1)
+    return result
 
 
 def merge_heads(tensor: Tensor) -> Tensor:

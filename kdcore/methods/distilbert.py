@@ -202,7 +202,7 @@ class DistilBERT(Method):
         """Soft and hard loss of all rows, some at a time: scores over a vocabulary are large, so they are computed anew
         on the way back."""
         rows = max(1, TOKENS_AT_ONCE // tensors[0].shape[1])
-        parts = zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+        parts = zip(*(tensor.split(rows) for tensor in tensors), strict=True)  # type: ignore[no-untyped-call]
         losses = (checkpoint(self._word_losses, *part, use_reentrant=False, preserve_rng_state=False) for part in parts)
         return [torch.cat(each).mean() for each in zip(*losses, strict=True)]
 
@@ -233,7 +233,8 @@ class DistilBERT(Method):
 
 def _projection(student: int, teacher: int, seed: int) -> nn.Linear:
     """From the student's width to another, so that states keep their scale."""
-    linear = nn.utils.skip_init(nn.Linear, student, teacher)
+    linear = nn.utils.skip_init(nn.Linear, student, teacher)  # type: ignore[no-untyped-call]
     nn.init.normal_(linear.weight, std=1 / math.sqrt(student), generator=torch.Generator().manual_seed(seed))
     nn.init.zeros_(linear.bias)
-    return linear
+    result: nn.Linear = linear
+    return result

@@ -281,7 +281,7 @@ def _linears(names: list[str], student: int, teacher: int, seed: int) -> nn.Modu
     """One linear a name, from the student's width to the teacher's: the identity where they are equal, else new weights
     of the seed that keep the scale of states."""
     generator = torch.Generator().manual_seed(seed)
-    linears = {name: nn.utils.skip_init(nn.Linear, student, teacher) for name in names}
+    linears = {name: nn.utils.skip_init(nn.Linear, student, teacher) for name in names}  # type: ignore[no-untyped-call]
     for linear in linears.values():
         if student == teacher:
             nn.init.eye_(linear.weight)

@@ -280,7 +280,8 @@ class Projection(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """[places, batch, tokens, student width] -> [places, batch, tokens, teacher width]."""
-        return (states.flatten(1, 2) @ self.weight + self.bias).unflatten(1, states.shape[1:3])
+        result: Tensor = (states.flatten(1, 2) @ self.weight + self.bias).unflatten(1, states.shape[1:3])  # type: ignore[no-untyped-call]
+        return result
 
 
 def _layers(chosen: str | tuple[int, ...], student: int, teacher: int) -> dict[int, int]:

@@ -99,10 +99,12 @@ def _distilbert_layer(layer: Any) -> LayerParts:
     heads = layer.attention
 
     def after_heads(context: Tensor, state: Tensor) -> Tensor:
-        return layer.sa_layer_norm(heads.out_lin(context) + state)
+        result: Tensor = layer.sa_layer_norm(heads.out_lin(context) + state)
+        return result
 
     def feed_forward(state: Tensor) -> Tensor:
-        return layer.output_layer_norm(layer.ffn(state) + state)
+        result: Tensor = layer.output_layer_norm(layer.ffn(state) + state)
+        return result
 
     return LayerParts(layer, heads.q_lin, heads.k_lin, heads.v_lin, heads.out_lin, heads, after_heads, feed_forward)
 

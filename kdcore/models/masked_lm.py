@@ -75,7 +75,8 @@ class WordHead(nn.Module):
 
     def forward(self, states: Tensor, table: Tensor) -> Tensor:
         """[..., width], [vocabulary, width] -> [..., vocabulary]."""
-        return self.layer_norm(self._activation(self.dense(states))) @ table.T + self.bias
+        result: Tensor = self.layer_norm(self._activation(self.dense(states))) @ table.T + self.bias
+        return result
 
 
 class MaskedLM:
@@ -109,12 +110,14 @@ class MaskedLM:
 
     def states(self, encoding: Encoding) -> Tensor:
         """The last layer's token states, [batch, tokens, width]."""
-        return observe(self.encoder, encoding, {"hidden": (self._depth,)}, grad=False).hidden[self._depth]
+        result: Tensor = observe(self.encoder, encoding, {"hidden": (self._depth,)}, grad=False).hidden[self._depth]
+        return result
 
     @torch.no_grad()
     def scores(self, states: Tensor) -> Tensor:
         """Of each token of the vocabulary, before the softmax: [..., width] -> [..., vocabulary]."""
-        return self.head(states, self.table)
+        result: Tensor = self.head(states, self.table)
+        return result
 
     def hide(self, encoding: Encoding, chance: float, rng: np.random.Generator) -> tuple[Encoding, Tensor]:
         """Some tokens of the rows hidden, and what stood there (Devlin et al. 2019, section 3.1).

@@ -233,7 +233,7 @@ def _cached(hub_id: str, field: str) -> Path:
 
 
 def _checked_hub_id(hub_id: str, field: str) -> None:
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.utils import HFValidationError, validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(hub_id)

@@ -105,7 +105,8 @@ def tokenizer_hash(tokenizer: Any) -> str:
 
 def same_vocabulary(first: Any, second: Any) -> bool:
     """Whether both give the same id to every token, so that one encoding serves both models."""
-    return first.get_vocab() == second.get_vocab()
+    result: bool = first.get_vocab() == second.get_vocab()
+    return result
 
 
 def _check_size(tokenizer: Any, folder: Path) -> None:

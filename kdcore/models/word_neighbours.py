@@ -68,7 +68,7 @@ class WordNeighbours:
 
     def nearest(self, ids: Tensor) -> Tensor:
         """The K words nearest to each of these, the nearest first: int64 [ids, K]. What is no word has itself."""
-        places = torch.searchsorted(self._words, ids[~self._known[ids]].unique())
+        places = torch.searchsorted(self._words, ids[~self._known[ids]].unique())  # type: ignore[no-untyped-call]
         for start in range(0, len(places), BLOCK):
             some = places[start : start + BLOCK]
             cosines = self._cosines(self._directions[some])

@@ -117,7 +117,8 @@ def word_positions(tokens: list[str]) -> NDArray[np.int64]:
 def renormalised(maps: Maps) -> Maps:
     """Maps whose columns are a choice of the tokens, with rows that sum to 1 again; NaN where nothing was left."""
     total = maps.sum(-1, keepdims=True)
-    return np.divide(maps, total, out=np.full_like(maps, np.nan), where=total > 0)
+    result: Maps = np.divide(maps, total, out=np.full_like(maps, np.nan), where=total > 0)
+    return result
 
 
 def _jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -127,17 +128,21 @@ def _jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[n
     """
     p_entropy, q_entropy = _entropy(p), _entropy(q)
     pairs = [_entropy((p_map + q) / 2) - (p_entropy[index] + q_entropy) / 2 for index, p_map in enumerate(p)]
-    return np.maximum(np.stack(pairs), 0.0).mean(-1)
+    result: NDArray[np.float64] = np.maximum(np.stack(pairs), 0.0).mean(-1)
+    return result
 
 
 def _kullback_leibler(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(np.stack([rel_entr(p_map, q).sum(-1) for p_map in p]), 0.0).mean(-1)
+    result: NDArray[np.float64] = np.maximum(np.stack([rel_entr(p_map, q).sum(-1) for p_map in p]), 0.0).mean(-1)
+    return result
 
 
 def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    return -(p * np.log(p)).sum(-1)
+    result: NDArray[np.float64] = -(p * np.log(p)).sum(-1)
+    return result
 
 
 def _probabilities(maps: Maps) -> NDArray[np.float64]:
     raised = np.maximum(maps.astype(np.float64), _FLOOR)
-    return raised / raised.sum(-1, keepdims=True)
+    result: NDArray[np.float64] = raised / raised.sum(-1, keepdims=True)
+    return result

@@ -101,7 +101,8 @@ def cut(teacher: nn.Module, kept: Sequence[int]) -> nn.Module:
     layers = list(stack.layer)
     stack.layer = nn.ModuleList(copy.deepcopy(layers[layer - 1]) for layer in kept)
     shorter.config.num_hidden_layers = len(kept)
-    return shorter
+    result: nn.Module = shorter
+    return result
 
 
 def kept_layers(student: StudentSpec, depth: int, teacher_depth: int) -> list[int]:
@@ -140,7 +141,7 @@ def _int8(teacher: nn.Module) -> nn.Module | str:
     if next(teacher.parameters()).device.type != "cpu":
         return "torch's dynamic quantisation runs on the CPU, the others are measured on the GPU"
     try:
-        quantised: nn.Module = torch.ao.quantization.quantize_dynamic(teacher, {nn.Linear}, dtype=torch.qint8)
+        quantised: nn.Module = torch.ao.quantization.quantize_dynamic(teacher, {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
         ids = torch.ones((1, 2), dtype=torch.int64)
         with torch.inference_mode():  # the kernels are looked up here, not when the layers are made
             quantised(input_ids=ids, attention_mask=ids)

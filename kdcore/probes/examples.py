@@ -127,7 +127,8 @@ def disagreement(answers: Iterable[ArrayLike]) -> Floats:
     if stacked.shape[-1] == 1:
         return np.asarray(np.ptp(stacked[..., 0], axis=0))
     p = probabilities(stacked)
-    return np.maximum(rel_entr(p, p.mean(0)).sum(-1).mean(0), 0.0)
+    result: Floats = np.maximum(rel_entr(p, p.mean(0)).sum(-1).mean(0), 0.0)
+    return result
 
 
 def probabilities(logits: ArrayLike) -> Floats:

@@ -44,4 +44,5 @@ def pearson(first: Floats, second: Floats) -> float:
 def divergence(teacher: Floats, student: Floats) -> Floats:
     """KL(softmax(teacher) || softmax(student)) per row, [rows]; a rounding error below 0 is 0."""
     log_p, log_q = log_softmax(teacher, axis=-1), log_softmax(student, axis=-1)
-    return np.maximum((np.exp(log_p) * (log_p - log_q)).sum(-1), 0.0)
+    result: Floats = np.maximum((np.exp(log_p) * (log_p - log_q)).sum(-1), 0.0)
+    return result

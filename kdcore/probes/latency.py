@@ -184,7 +184,8 @@ def _foreign_cores(look: float = 0.2) -> float:
     time.sleep(look)
     after = psutil.cpu_times()
     idle = (after.idle + getattr(after, "iowait", 0.0)) - (before.idle + getattr(before, "iowait", 0.0))
-    return max(0.0, (os.cpu_count() or 1) - idle / look)
+    result: float = max(0.0, (os.cpu_count() or 1) - idle / look)
+    return result
 
 
 def _record(

@@ -58,7 +58,8 @@ def soften(teacher_logits: ArrayLike, student_logits: ArrayLike, temperature: fl
 def entropies(logits: ArrayLike) -> Floats:
     """Entropy of softmax(logits) per row, nats, [rows]. Args: logits: [rows, classes]."""
     log_p = log_softmax(np.asarray(logits, np.float64), axis=-1)
-    return -(np.exp(log_p) * log_p).sum(-1)
+    result: Floats = -(np.exp(log_p) * log_p).sum(-1)
+    return result
 
 
 def limit(teacher_logits: ArrayLike, student_logits: ArrayLike) -> float:

@@ -319,7 +319,8 @@ def jobs() -> Jobs:
         if key not in workers:
             workers[key] = Jobs(store)
             atexit.register(workers[key].shutdown, 5.0)
-        return workers[key]
+        result: Jobs = workers[key]
+        return result
 
 
 def free_memory() -> None:

@@ -230,7 +230,8 @@ class Store:
                 "finished": None, "stop": None, "reason": "", "remedy": "", "detail": "",
             }  # fmt: skip
             connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
-            return row.id
+            result: str | None = row.id
+            return result
 
     def renew(self, run_id: str, worker: str, lease: float = LEASE_SECONDS) -> bool:
         """Lengthens the lease; False where the worker no longer holds the run."""

@@ -52,7 +52,8 @@ class Panel:
     @property
     def head_map(self) -> Maps:
         layer, head = self.head
-        return self.maps[layer - 1, head - 1]
+        result: Maps = self.maps[layer - 1, head - 1]
+        return result
 
     @property
     def head_title(self) -> str:

@@ -10,6 +10,7 @@ from kdcore.analysis.teacher_scores import best_teacher_score
 from kdcore.figures import scores
 from pages.parts.common import cards
 from pages.parts.common.csv_file import csv_bytes
+from pages.parts.common.plot import Click
 from pages.parts.common.text import metric_title, plain
 
 COLUMNS = ["id", "name", "label", "method", "seed", "score", "select_score", "last_score"]
@@ -70,7 +71,7 @@ def _dots(comparison: Comparison, evaluations: pd.DataFrame) -> None:
         st.switch_page("pages/live.py", query_params={"job": str(clicked.custom[0])})
 
 
-def _scores(comparison: Comparison, evaluations: pd.DataFrame) -> cards.Click | None:
+def _scores(comparison: Comparison, evaluations: pd.DataFrame) -> Click | None:
     dark = cards.dark()
     title = metric_title(comparison.metric)
     teacher = best_teacher_score(evaluations, comparison.metric)
@@ -88,7 +89,7 @@ def _scores(comparison: Comparison, evaluations: pd.DataFrame) -> cards.Click | 
     )
 
 
-def _gaps(gaps: pd.DataFrame, comparison: Comparison) -> cards.Click | None:
+def _gaps(gaps: pd.DataFrame, comparison: Comparison) -> Click | None:
     dark = cards.dark()
     name = comparison.labels[comparison.baseline]
     return cards.figure(

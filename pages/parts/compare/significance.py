@@ -10,7 +10,8 @@ from kdcore.analysis.row_scores import Contributions, contributions_of
 from kdcore.analysis.significance import HOW, MIN_PAIRED_SEEDS, Verdict
 from kdcore.config import RunConfig
 from kdcore.store import UNFINISHED
-from pages.parts.common import cards, queue_runs
+from pages.parts.common import queue_runs
+from pages.parts.common.numbers import numbers
 from pages.parts.common.text import duration, plain
 
 
@@ -74,18 +75,18 @@ def _numbers(answer: Answer, verdict: Verdict) -> None:
         return f"{100 * value:+.2f}"
 
     if verdict.enough:
-        numbers = (
+        metrics = (
             ("Paired seeds", str(len(verdict.seeds))),
             ("Mean gap (points)", points(verdict.gap)),
             (f"{verdict.level:.0%} interval (t)", f"{points(verdict.low)} to {points(verdict.high)}"),
             ("p, two-sided", "< 0.001" if verdict.p < 0.001 else f"{verdict.p:.3f}"),
         )
         with st.container(horizontal=True):
-            for label, value in numbers:
+            for label, value in metrics:
                 st.metric(label, value, border=True, width="stretch")
     if answer.basis:
         st.caption(f"First minus second, the finished runs of the two in this comparison: {answer.basis}.")
-    cards.numbers(None, "verdict", HOW)
+    numbers(None, "verdict", HOW)
 
 
 def _missing(comparison: Comparison, verdict: Verdict, first: str, second: str) -> None:

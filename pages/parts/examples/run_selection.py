@@ -33,7 +33,10 @@ def one_task(chosen: pd.DataFrame) -> pd.DataFrame:
     if len(tasks) > 1:
         task = st.selectbox("Task", tasks, key=EXAMPLES_TASK, bind="query-params", format_func=task_title)
         task = task if task in tasks else tasks[0]
-    return chosen[chosen["task"] == task].sort_values("method", key=lambda keys: keys == BASELINE, kind="stable")
+    result: pd.DataFrame = chosen[chosen["task"] == task].sort_values(
+        "method", key=lambda keys: keys == BASELINE, kind="stable"
+    )
+    return result
 
 
 def read_predictions(store: Store, chosen: pd.DataFrame) -> dict[str, dict[str, Predictions]]:

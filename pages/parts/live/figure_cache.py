@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 
 import streamlit as st
 
+from kdcore.analysis import series
 from kdcore.figures import curves
 from kdcore.figures.template import Figure
 from pages.parts.common.keys import LIVE_CACHE
@@ -27,7 +28,7 @@ def cached(key: str, made_from: Hashable, make: Callable[[], T]) -> T:
 def line_plot(
     key: str,
     points: CachedPoints,
-    lines: Callable[[curves.Series], list[curves.Line]],
+    lines: Callable[[series.Series], list[curves.Line]],
     figure: Callable[[list[curves.Line]], Figure],
     options: Hashable,
 ) -> PlotData:

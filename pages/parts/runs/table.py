@@ -91,4 +91,5 @@ def pick(runs: pd.DataFrame) -> list[str]:
     )
     rows = [row for row in chosen["selection"]["rows"] if row < len(ids)]
     st.session_state["runs_picked"] = [ids[row] for row in rows]
-    return st.session_state["runs_picked"]
+    result: list[str] = st.session_state["runs_picked"]
+    return result

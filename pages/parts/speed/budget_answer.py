@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from kdcore.analysis.cost_axes import Axis, Better
+from kdcore.analysis.cost_axes import Axis
+from kdcore.analysis.pareto import Better
 from pages.parts.common.text import plain
 
 
