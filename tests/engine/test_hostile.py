@@ -56,7 +56,7 @@ def exploding(folder, size: float) -> StudentSpec:
 
 
 def test_a_loss_that_is_no_number_names_the_rate_and_the_term(trained, tmp_path, one_teacher):
-    student = exploding(tmp_path / "huge", float("inf"))
+    student = exploding(tmp_path / "huge", 3e38)
     with pytest.raises(UserError) as said:
         trained(run("kd", one_teacher, {"alpha": 0.0}, student=student))
     assert said.value.field == "train.lr" and "step 1" in said.value.problem and "hard" in said.value.problem
