@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdcore import identity
@@ -39,6 +39,7 @@ telling = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(train=neutral, name=st.text(max_size=20), probes=st.booleans())
 def test_seed_and_neutral_settings_change_neither_group_nor_protocol(train: Any, name: str, probes: bool) -> None:
     other = run(train=train, name=name, probes={"latency": probes})
@@ -46,6 +47,7 @@ def test_seed_and_neutral_settings_change_neither_group_nor_protocol(train: Any,
     assert identity.protocol_key(other) == identity.protocol_key(run())
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(train=neutral, change=telling)
 def test_any_other_training_setting_changes_both(train: Any, change: Any) -> None:
     first, other = run(train=train), run(train=train | change)

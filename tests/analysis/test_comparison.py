@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -108,6 +108,7 @@ def test_other_runs_of_the_store_are_offered_and_never_counted(store: Store, fin
     assert sorted(comparison.more(store.runs())["id"]) == sorted(more)
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.booleans(), st.sampled_from("ab")), min_size=1))
 def test_of_each_group_and_seed_one_run_counts(rows: list[tuple[int, int, bool, str]]) -> None:
     frame = pd.DataFrame(
