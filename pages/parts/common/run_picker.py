@@ -33,6 +33,7 @@ def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()
         return None
     asked = st.query_params.get("job")
     if asked is not None and asked not in ids:
+        st.query_params.pop("job", None)  # before the warning, so that whoever reads it sees a clean address
         unknown([asked])
         asked = None
     chosen = asked or st.session_state.get("job")
