@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,54 +44,94 @@ LeasedRun.before_saving = stop_once
 """
     + WORK
 )
+ENSEMBLES = ("skd", "wkd")
+OPTIONS: dict[str, dict[str, Any]] = {"skd": {"sampling": "student-rank"}}  # with pilot students
+UNFINISHED = (".writing", ".partial")
 STUDENTS = ("student-best", "student-last")
 PATIENCE = 600.0
 
 
 def settings(method: str, seed: int = 0) -> RunConfig:
     teachers = [] if method == "fine-tune" else [{"name": "small", "source": "pocket", "where": "small"}]
-    student = {"layers": 1, "width": 32, "heads": 2, "init": "random"}
+    if method in ENSEMBLES:
+        teachers.append({"name": "medium", "source": "pocket", "where": "medium"})
+    student = {"layers": 2, "width": 64, "heads": 4, "init": "random"}
     train = {"max_steps": 60, "max_train_rows": 640, "max_length": 32, "threads": 1, "seed": seed, "log_every": 1,
              "checkpoint_every": 10, "evaluate_every": 10, "precision": "fp32", "device": "cpu"}  # fmt: skip
     probes = {"latency": False, "distances": False}
     return RunConfig.model_validate(
         {"task": "pocket-sentiment", "method": method, "teachers": teachers, "student": student, "train": train,
-         "probes": probes}
+         "probes": probes, "options": OPTIONS.get(method, {})}
     )  # fmt: skip
 
 
-def kills(method: str, count: int, seed: int) -> dict[str, Any]:
-    """One run killed so often at random moments, beside the same run undisturbed."""
+def kills(method: str, count: int, seed: int, database: str = "") -> dict[str, Any]:
+    """Runs of one configuration, killed at random moments and resumed, beside the same run undisturbed.
+
+    As many runs as `count` kills of a living process need; each starts without its teachers and their outputs, so that
+    their making is met, too.
+    """
     chance = random.Random(f"{method} {seed}")
-    with _cache() as store:
+    with _cache(database) as store:
         whole = store.add_run(settings(method, seed))
+        worker = _worker(WORK, whole)
+        _wait_for_start(store, whole, worker)
         began = time.monotonic()
-        _worker(WORK, whole).wait(PATIENCE)
-        span = time.monotonic() - began
-        shutil.rmtree(cache_dir() / "teachers", ignore_errors=True)  # so that a kill may meet its training, too
-        shutil.rmtree(cache_dir() / "outputs", ignore_errors=True)
-        run, killed, stuck = store.add_run(settings(method, seed)), 0, 0
-        for _ in range(count):
-            worker = _worker(WORK, run)
-            time.sleep(chance.uniform(0.3, 0.9) * span)
-            killed += _kill(worker)
-            if store.get(run).state == "done":
-                break
-            store.mark_interrupted()
-            stuck += store.get(run).active
-            if store.get(run).state == "interrupted":
-                store.requeue(run)
-        if store.get(run).state == "queued":
-            _worker(WORK, run).wait(PATIENCE)
-        points = {one: _points(store, one) for one in (whole, run)}
-        check = sqlite3.connect(cache_dir() / "runs.db").execute("PRAGMA integrity_check").fetchone()[0]
+        worker.wait(PATIENCE)
+        span, phases, runs, stuck = time.monotonic() - began, Counter[str](), [], 0
+        while phases.total() < count:
+            for folder in ("teachers", "outputs"):
+                shutil.rmtree(cache_dir() / folder, ignore_errors=True)
+            runs.append(store.add_run(settings(method, seed)))
+            stuck += _kill_often(store, runs[-1], span, count - phases.total(), chance, phases)
+        points = _points(store, whole)
+        again = [_points(store, run) for run in runs]
         return {
-            "killed": killed, "state": store.get(run).state, "stuck_leases": stuck, "integrity_check": check,
-            "students_equal": sum(_weights(run, name) == _weights(whole, name) for name in STUDENTS),
-            "students": len(STUDENTS), "points": len(points[whole]),
-            "points_lost": len(set(points[whole]) - set(points[run])),
-            "points_that_differ": sum(points[run].get(k, v) != v for k, v in points[whole].items()),
+            "killed": phases.total(), "during": dict(sorted(phases.items())), "runs": len(runs),
+            "done": sum(store.get(run).state == "done" for run in runs), "stuck_leases": stuck,
+            "students": len(runs) * len(STUDENTS),
+            "students_equal": sum(_weights(run, name) == _weights(whole, name) for run in runs for name in STUDENTS),
+            "points": len(points) * len(runs), "points_lost": sum(len(points.keys() - one.keys()) for one in again),
+            "points_that_differ": sum(one.get(key, value) != value for one in again for key, value in points.items()),
+            "evaluations_that_differ": sum(_evaluations(store, run) != _evaluations(store, whole) for run in runs),
+            "folders_left": sum(path.suffix in UNFINISHED for run in runs for path in run_dir(run).rglob("*")),
+            "database_check": _database_check(store),
         }  # fmt: skip
+
+
+def _kill_often(store: Store, run: str, span: float, most: int, chance: random.Random, phases: Counter[str]) -> int:
+    """Kill the run's worker and resume the run, until it was killed `most` times or is done: how many leases stuck.
+
+    phases: what the run was doing -> kills, counted up here.
+    """
+    stuck = 0
+    for _ in range(most):
+        worker = _worker(WORK, run)
+        _wait_for_start(store, run, worker)
+        time.sleep(chance.uniform(0, 0.9) * span)
+        doing = _phase(store, run)
+        if _kill(worker):
+            phases[doing] += 1
+        if store.get(run).state == "done":
+            return stuck
+        store.mark_interrupted()
+        stuck += store.get(run).active
+        if store.get(run).state == "interrupted":
+            store.requeue(run)
+    _worker(WORK, run).wait(PATIENCE)
+    return stuck
+
+
+def _wait_for_start(store: Store, run: str, worker: subprocess.Popen[bytes]) -> None:
+    while not store.get(run).active and worker.poll() is None:
+        time.sleep(0.02)
+
+
+def _phase(store: Store, run: str) -> str:
+    """What the run's row says it does: a stage, or what its long phases name; without counts and names."""
+    row = store.get(run)
+    doing = row.progress.get("what") or row.progress.get("stage") or row.state
+    return re.sub(r"[\d(:].*$", "", str(doing)).strip()
 
 
 def processes(count: int) -> dict[str, Any]:
@@ -175,14 +216,18 @@ def _hurt(content: bytes, chance: random.Random) -> bytes:
 
 
 @contextmanager
-def _cache() -> Iterator[Store]:
+def _cache(database: str = "") -> Iterator[Store]:
+    """A cache folder of its own; database: an address in place of SQLite's file in it."""
     before = {name: os.environ.pop(name, None) for name in ("KD_CACHE_DIR", "KD_DATABASE_URL")}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["KD_CACHE_DIR"] = folder
+        if database:
+            os.environ["KD_DATABASE_URL"] = database
         try:
             yield open_store()
         finally:
             os.environ.pop("KD_CACHE_DIR")
+            os.environ.pop("KD_DATABASE_URL", None)
             os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
@@ -208,3 +253,20 @@ def _points(store: Store, run: str) -> dict[tuple[str, int, str, str], float]:
     frame = store.metrics(run, kinds=["loss", "raw", "weighted", "lr", "gradient_norm"])
     columns = (frame[name] for name in ("stage", "step", "kind", "name", "value"))
     return {(stage, step, kind, name): value for stage, step, kind, name, value in zip(*columns, strict=True)}
+
+
+def _evaluations(store: Store, run: str) -> list[tuple[Any, ...]]:
+    frame = store.evaluations(run)
+    return sorted(frame[["stage", "step", "split", "which", "metric", "value"]].itertuples(index=False, name=None))
+
+
+def _database_check(store: Store) -> str:
+    """SQLite's own check of its file; of a server, that each point has one row."""
+    if store.engine.dialect.name == "sqlite":
+        with store.engine.connect() as connection:
+            return str(connection.exec_driver_sql("PRAGMA integrity_check").scalar())
+    with store.engine.connect() as connection:
+        doubled = connection.exec_driver_sql(
+            "SELECT count(*) - count(DISTINCT (run, stage, step, kind, name)) FROM metrics"
+        ).scalar()
+    return f"{doubled} points doubled"
