@@ -24,6 +24,7 @@ from kdcore.engine.device import Compute
 from kdcore.engine.ensemble import Ensemble, Teacher
 from kdcore.engine.job import Job, encode_rows
 from kdcore.engine.loop import run_stages
+from kdcore.engine.model_checks import teacher_notes
 from kdcore.engine.teacher_source import (
     folder_hash,
     needs_training,
@@ -54,7 +55,9 @@ def prepare_teacher(
     """
     if not needs_training(spec):
         located, size = locate(spec), teacher_size(spec, data)
-        load_encoder(located, data.task.outputs)  # checks label count and weights, in words a person can act on
+        for _ in teacher_notes(spec, data):  # raises where its classes are not the task's
+            pass
+        load_encoder(located, data.task.outputs)  # raises where its weights cannot be read
         return Teacher(spec.name, located.path, size, folder_hash(located.path), located.words)
     folder = teacher_folder(spec, data, train)
     control = control or NoControl()
