@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
 from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term
 
@@ -45,9 +46,9 @@ class Method(nn.Module):
     kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
     """Kinds of task it has a meaning for."""
     teachers: ClassVar[tuple[int, int]] = (1, 1)
-    """Fewest and most teachers it takes."""
+    """Fewest and most teachers it takes with any settings; `takes` says it for some."""
     batch_relational: ClassVar[bool] = False
-    """True where terms relate rows of a batch to one another, so that batch composition changes them."""
+    """Whether any settings relate rows of a batch to one another; `relates_rows` says it for some."""
     config: MethodConfig
 
     class Config(MethodConfig):
@@ -126,8 +127,18 @@ class Method(nn.Module):
     # --- for the pages, before anything is built -------------------------------------------------------------------
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
-        """Student layer -> teacher layer that the method matches; empty where it matches none."""
+    def takes(cls, config: MethodConfig) -> tuple[int, int]:
+        """Fewest and most teachers with these settings."""
+        return cls.teachers
+
+    @classmethod
+    def relates_rows(cls, config: MethodConfig) -> bool:
+        """Whether terms relate rows of a batch to one another, so that batch composition changes them."""
+        return cls.batch_relational
+
+    @classmethod
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
+        """Student layer -> teacher layers that it is matched with; empty where the method matches none."""
         return {}
 
     @classmethod

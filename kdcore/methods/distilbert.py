@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import cosine
 from kdcore.losses.precision import full
 from kdcore.losses.vocabulary import NOT_ASKED, hidden_words, soft_words
@@ -129,10 +130,10 @@ class DistilBERT(Method):
                 self.projection = _projection(setup.student.width, width, setup.seed)
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """The last layers, unless their weight is 0."""
         assert isinstance(config, cls.Config)
-        return {student.layers: teacher.layers} if config.cosine_weight else {}
+        return {student.layers: (teacher.layers,)} if config.cosine_weight else {}
 
     def stages(self) -> list[Stage]:
         if self.head is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap
 from kdcore.losses.relation import attention_divergence, merge_heads, token_relations
 from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
@@ -69,9 +70,9 @@ class MiniLM(Method):
         _same_heads(setup)
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """The last layers."""
-        return {student.layers: teacher.layers}
+        return {student.layers: (teacher.layers,)}
 
     def stages(self) -> list[Stage]:
         share = self.config.relation_share

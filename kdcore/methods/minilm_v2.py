@@ -7,6 +7,7 @@ import math
 from pydantic import Field
 
 from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap, pairs
 from kdcore.losses.relation import merge_heads, token_relations
 from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
@@ -82,7 +83,7 @@ class MiniLMv2(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         teacher = next(iter(setup.teachers.values()))
-        ((self.student_layer, self.teacher_layer),) = self.layer_map(config, setup.student, teacher).items()
+        ((self.student_layer, self.teacher_layer),) = pairs(self.layer_map(config, setup.student, teacher))
         self.heads = _relation_heads(config.relation_heads, setup.student.width, teacher.width)
         every = {"queries": config.query_weight, "keys": config.key_weight, "values": config.value_weight}
         self.weights = {name: weight for name, weight in every.items() if weight}
@@ -94,7 +95,7 @@ class MiniLMv2(Method):
             )
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """The student's last layer -> the chosen layer of the teacher.
 
         Raises:
@@ -107,7 +108,7 @@ class MiniLMv2(Method):
                 f"the teacher has layers 1 to {teacher.layers}, not {config.teacher_layer}",
                 "name one of those, or 0 for the last",
             )
-        return {student.layers: config.teacher_layer or teacher.layers}
+        return {student.layers: (config.teacher_layer or teacher.layers,)}
 
     def stages(self) -> list[Stage]:
         share = self.config.relation_share

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kdcore import layer_map
 from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap
 from kdcore.losses.contrast import sample_similarity, supervised_contrast
 from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
@@ -122,7 +123,7 @@ class MLKDBERT(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self.teacher = next(iter(setup.teachers.values()))
-        self.map = self.layer_map(config, setup.student, self.teacher)
+        self.map = layer_map.single(self.layer_map(config, setup.student, self.teacher))
         if self.map and config.attention_weight:
             self.splits = _splits(config.splits or setup.student.heads, setup.student.width, self.teacher.width)
         projected = [*self.map] if config.hidden_weight else []
@@ -132,7 +133,7 @@ class MLKDBERT(Method):
         self.projections = _linears(names, setup.student.width, self.teacher.width, setup.seed)
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """Student layers 1..M (and 0, where the embedding output is matched) -> teacher layers, in the first stage.
 
         Raises:
@@ -141,11 +142,8 @@ class MLKDBERT(Method):
         assert isinstance(config, cls.Config)
         if not config.representation_share or not (config.attention_weight or config.hidden_weight):
             return {}
-        try:
-            inner = layer_map.RULES[config.layers](student.layers, teacher.layers)
-        except UserError as error:
-            raise UserError("options.layers", error.problem, "choose spread, which fits any two depths") from None
-        return {0: 0, **inner} if config.hidden_weight and config.projection == "per-layer" else inner
+        inner = layer_map.alone(layer_map.chosen(config.layers, student.layers, teacher.layers))
+        return {0: (0,), **inner} if config.hidden_weight and config.projection == "per-layer" else inner
 
     # --- the two stages ---------------------------------------------------------------------------------------------
 

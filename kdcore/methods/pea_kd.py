@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kdcore import layer_map
 from kdcore.fields import parse_list
+from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import patience
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import entropy, hard_labels
@@ -101,7 +102,7 @@ class PeaKD(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self._teacher = next(iter(setup.teachers))
-        self.map = self.layer_map(config, setup.student, setup.teachers[self._teacher])
+        self.map = layer_map.single(self.layer_map(config, setup.student, setup.teachers[self._teacher]))
         if self.map:
             same_width(setup, "Pea-KD compares [CLS] states directly")
         self._thresholds = (math.nan, math.nan)
@@ -121,14 +122,14 @@ class PeaKD(Method):
         return {"student": run_again(build(), again, swap=self.config.sharing == "shuffle")}
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """Layers of the student as it runs -> teacher layers, the student's last left to the soft targets."""
         assert isinstance(config, cls.Config)
         if not config.beta:
             return {}
         depth = cls.deployed(config, student).layers
         nearest = {j: n for j, n in layer_map.spread(depth, teacher.layers).items() if j < depth}
-        return layer_map.common(depth, teacher.layers) or nearest
+        return layer_map.alone(layer_map.common(depth, teacher.layers) or nearest)
 
     # --- the two stages ---------------------------------------------------------------------------------------------
 

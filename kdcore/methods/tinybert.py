@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kdcore import layer_map
 from kdcore.errors import UserError
 from kdcore.fields import parse_list
+from kdcore.layer_map import LayerMap
 from kdcore.losses.attention import score_mse
 from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
@@ -131,7 +132,7 @@ class TinyBERT(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         ((self._teacher, teacher),) = setup.teachers.items()
-        self.map = self.layer_map(config, setup.student, teacher)
+        self.map = layer_map.single(self.layer_map(config, setup.student, teacher))
         self._states = {m: n for m, n in self.map.items() if m == 0 or config.hidden_weight}
         self._scores = {m: n for m, n in self.map.items() if m > 0 and config.attention_weight}
         if self._scores:
@@ -149,7 +150,7 @@ class TinyBERT(Method):
         self._steps = 0
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """Student layer -> teacher layer, 0 -> 0 for the embedding output; empty without an intermediate stage.
 
         Raises:
@@ -158,9 +159,9 @@ class TinyBERT(Method):
         assert isinstance(config, cls.Config)
         if not config.intermediate_share:
             return {}
-        mapped = {0: 0} if config.embedding_weight else {}
+        mapped: LayerMap = {0: (0,)} if config.embedding_weight else {}
         if config.hidden_weight or config.attention_weight:
-            mapped |= _layers(config.layers, student.layers, teacher.layers)
+            mapped |= layer_map.alone(_layers(config.layers, student.layers, teacher.layers))
         return mapped
 
     # --- the two stages ---------------------------------------------------------------------------------------------
@@ -285,19 +286,11 @@ class Projection(nn.Module):
 
 
 def _layers(chosen: str | tuple[int, ...], student: int, teacher: int) -> dict[int, int]:
-    if isinstance(chosen, str):
-        return layer_map.RULES[chosen](student, teacher)
-    if len(chosen) != student:
-        raise UserError(
-            "options.layers",
-            f"lists {len(chosen)} teacher layers for a student of {student}",
-            f"list {student}, or choose spread, last or first",
-        )
-    if 0 in chosen:
+    if not isinstance(chosen, str) and 0 in chosen:
         raise UserError(
             "options.layers", "layer 0 is the embedding output, which has a term of its own", "list layers from 1"
         )
-    return layer_map.explicit(chosen, teacher)
+    return layer_map.chosen(chosen, student, teacher)
 
 
 def _wanted(hidden: Iterable[int], scores: Iterable[int]) -> dict[str, tuple[int, ...]]:

@@ -24,6 +24,7 @@ from kdcore.figures import pareto
 from kdcore.figures import scores as score_figures
 from kdcore.formatting import amount, duration, listed, metric_title, task_title
 from kdcore.identity import essential
+from kdcore.layer_map import LayerMap
 from kdcore.methods import matched_layers
 from kdcore.report.parts import escape, figure, listing, paragraph, table
 from kdcore.tasks import TASKS
@@ -285,7 +286,7 @@ def _numbers(lines: Sequence[Curve], scale: float) -> pd.DataFrame:
     return rows
 
 
-def _layer_map(row: RunRow, depth: int) -> dict[int, int]:
+def _layer_map(row: RunRow, depth: int) -> LayerMap:
     """The layers that the method matched; only depths matter to it."""
     if not row.config.teachers:
         return {}
