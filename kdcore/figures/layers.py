@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from kdcore.figures import palette
-from kdcore.figures.template import INK, QUIET, frame, outline
+from kdcore.figures.template import INK, QUIET, frame, outline, plain
 from kdcore.layer_map import pairs
 
 MEASURES: dict[str, tuple[str, str]] = {
@@ -19,6 +19,9 @@ MEASURES: dict[str, tuple[str, str]] = {
     "js": ("Jensen-Shannon divergence (nats)", "of the maps' means over heads; 0: the same, ln 2 = 0.69: disjoint"),
 }
 """Measure -> title with its range, and how to read it."""
+
+SHARE = "share"
+"""A measure that counts: the larger, the more two layers have to do with one another."""
 
 _HALF = 0.13
 """Half the width of a layer's box in `map_figure`, where student and teacher stand 1 apart."""
@@ -69,6 +72,16 @@ def matrix(
     figure.update_xaxes(dtick=1, showgrid=False)
     figure.update_yaxes(dtick=1, showgrid=False)
     return figure
+
+
+def read_out(name: str, values: ArrayLike, dark: bool = False) -> go.Figure:
+    """What a method read out for each pair of layers, such as how much of the transport goes from one to the other.
+
+    Args:
+        name: of the read-out. values: [student layers, teacher layers], both from layer 1, none negative.
+    """
+    title = plain(name.replace("_", " ")).capitalize()
+    return matrix(np.asarray(values, dtype=np.float64).T, SHARE, dark=dark, first=1, title=title)
 
 
 def shared_top(measure: str, *values: ArrayLike) -> float:
@@ -166,7 +179,7 @@ def _numbers(x: int, name: str, layers: int, matched: set[int], size: int, dark:
 
 
 def _scale(measure: str) -> str:
-    return palette.SEQUENTIAL if measure == "cka" else f"{palette.SEQUENTIAL}_r"
+    return palette.SEQUENTIAL if measure in ("cka", SHARE) else f"{palette.SEQUENTIAL}_r"
 
 
 def _number(value: float) -> str:

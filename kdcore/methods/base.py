@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from kdcore.errors import UserError
@@ -117,6 +117,13 @@ class Method(nn.Module):
         """Plottable read-outs that are not losses, such as how often each teacher was drawn."""
         return {}
 
+    def matrices(self) -> dict[str, Tensor]:
+        """Read-outs [student layers, teacher layers], such as how much each pair of layers counts; both from layer 1.
+
+        They are asked for at every evaluation and kept as the probe "matrices", so they belong into buffers.
+        """
+        return {}
+
     def history(self) -> dict[str, object]:
         """JSON-able state beyond tensors, for the checkpoint; `restore_history` takes it back."""
         return {}
@@ -152,6 +159,16 @@ class Method(nn.Module):
         return 0.0
 
 
+def alpha_field(default: float) -> Any:
+    """The setting that most methods weigh teacher and gold labels by."""
+    return Field(default, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
+
+
+def temperature_field(default: float) -> Any:
+    """The setting that most methods soften logits by."""
+    return Field(default, ge=0.1, le=100, description="T: how far both distributions are flattened")
+
+
 def rows_for_teacher(step: Step, tensor: Tensor) -> Tensor:
     """The rows of a student's tensor [batch, ...] that the step's only teacher answers, in the teacher's order."""
     (rows,) = step.rows.values()
@@ -164,6 +181,21 @@ def hard_and_soft(step: Step, alpha: float, temperature: float) -> dict[str, Ter
     hard = hard_labels(logits, step.batch.labels, step.regression)
     soft = teacher_signal(rows_for_teacher(step, logits), step.teacher.logits, temperature, step.regression)
     return {"hard": Term(hard, 1 - alpha), "soft": Term(soft, alpha)}
+
+
+def same_heads(setup: Setup, why: str, otherwise: str) -> None:
+    """Raises UserError where a teacher has another number of attention heads than the student.
+
+    Args:
+        otherwise: what to do in place of giving the student the teacher's number.
+    """
+    for name, size in setup.teachers.items():
+        if size.heads != setup.student.heads:
+            raise UserError(
+                "student.heads",
+                f"{why}, but the student's {setup.student.heads} heads differ from {size.heads} of teacher {name}",
+                f"give the student {size.heads} heads, or {otherwise}",
+            )
 
 
 def same_width(setup: Setup, why: str) -> None:

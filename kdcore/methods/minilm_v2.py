@@ -9,7 +9,7 @@ from pydantic import Field
 from kdcore.errors import UserError
 from kdcore.layer_map import LayerMap, pairs
 from kdcore.losses.relation import merge_heads, token_relations
-from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher
+from kdcore.methods.base import Method, MethodConfig, alpha_field, hard_and_soft, rows_for_teacher, temperature_field
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 BLOCK = 16
@@ -75,8 +75,8 @@ class MiniLMv2(Method):
         query_weight: float = Field(1.0, ge=0, le=100, description="weight of the relations between queries")
         key_weight: float = Field(1.0, ge=0, le=100, description="weight of the relations between keys")
         value_weight: float = Field(1.0, ge=0, le=100, description="weight of the relations between values")
-        alpha: float = Field(0.5, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        alpha: float = alpha_field(0.5)
+        temperature: float = temperature_field(10.0)
 
     config: Config
 

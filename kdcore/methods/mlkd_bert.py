@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdcore import layer_map
 from kdcore.errors import UserError
@@ -19,7 +19,8 @@ from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.relation import token_relations
 from kdcore.losses.soft_targets import teacher_signal
-from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher, temperature_field
+from kdcore.models.projections import linears
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -102,7 +103,7 @@ class MLKDBERT(Method):
         soft_weight: float = Field(
             1.0, gt=0, le=1e5, description="weight of the soft targets; above 0, for they alone train the classifier"
         )
-        temperature: float = Field(1.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        temperature: float = temperature_field(1.0)
         contrast_temperature: float = Field(
             0.07, ge=0.01, le=10, description="U: the lower, the more the most similar rows count in the contrast"
         )
@@ -130,7 +131,7 @@ class MLKDBERT(Method):
         if config.contrast_weight:
             projected.append(setup.student.layers)
         names = sorted({self._projection(layer) for layer in projected})
-        self.projections = _linears(names, setup.student.width, self.teacher.width, setup.seed)
+        self.projections = linears(names, setup.student.width, self.teacher.width, setup.seed)
 
     @classmethod
     def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
@@ -273,20 +274,6 @@ def _splits(splits: int, student: int, teacher: int) -> int:
             f"choose one of {fitting}",
         )
     return splits
-
-
-def _linears(names: list[str], student: int, teacher: int, seed: int) -> nn.ModuleDict:
-    """One linear a name, from the student's width to the teacher's: the identity where they are equal, else new weights
-    of the seed that keep the scale of states."""
-    generator = torch.Generator().manual_seed(seed)
-    linears = {name: nn.utils.skip_init(nn.Linear, student, teacher) for name in names}  # type: ignore[no-untyped-call]
-    for linear in linears.values():
-        if student == teacher:
-            nn.init.eye_(linear.weight)
-        else:
-            nn.init.normal_(linear.weight, std=student**-0.5, generator=generator)
-        nn.init.zeros_(linear.bias)
-    return nn.ModuleDict(linears)
 
 
 def _layers(mapped: Mapping[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -17,7 +17,16 @@ from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import patience
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import entropy, hard_labels
-from kdcore.methods.base import Build, Method, MethodConfig, hard_and_soft, rows_for_teacher, same_width
+from kdcore.methods.base import (
+    Build,
+    Method,
+    MethodConfig,
+    alpha_field,
+    hard_and_soft,
+    rows_for_teacher,
+    same_width,
+    temperature_field,
+)
 from kdcore.models.shared_layers import run_again
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
@@ -91,8 +100,8 @@ class PeaKD(Method):
         thresholds: Literal["task", "median"] | tuple[float, float] = Field(
             "task", description="t1, t2: the authors' for the task (else medians), medians, or a pair such as 0.9,0.7"
         )
-        alpha: float = Field(0.7, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        alpha: float = alpha_field(0.7)
+        temperature: float = temperature_field(10.0)
         beta: float = Field(100.0, ge=0, le=1e5, description="weight of the [CLS] states; 0: plain KD at the end")
 
         _as_list = field_validator("thresholds", mode="before")(parse_list)

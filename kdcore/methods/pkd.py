@@ -12,7 +12,15 @@ from kdcore.errors import UserError
 from kdcore.fields import parse_list
 from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import patience, token_patience
-from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher, same_width
+from kdcore.methods.base import (
+    Method,
+    MethodConfig,
+    alpha_field,
+    hard_and_soft,
+    rows_for_teacher,
+    same_width,
+    temperature_field,
+)
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -60,8 +68,8 @@ class PKD(Method):
     needs = Needs(student=want("logits", "cls", "hidden"), teacher=want("logits", "cls", "hidden"))
 
     class Config(MethodConfig):
-        alpha: float = Field(0.5, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        alpha: float = alpha_field(0.5)
+        temperature: float = temperature_field(10.0)
         beta: float = Field(500.0, ge=0, le=1e5, description="weight of the states, for the mean over width")
         layers: Literal["skip", "last"] | tuple[int, ...] = Field(
             "skip", description="teacher layers for the student's: skip, last, or a list for all but its last layer"

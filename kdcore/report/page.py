@@ -124,6 +124,7 @@ def _task(report: TaskReport) -> Iterator[str]:
         ("Is the difference real?", sections.verdicts),
         ("Curves", sections.curves),
         ("Layers: student against teacher", sections.layers),
+        ("Layers: what the method reads out", sections.read_outs),
         ("Speed", sections.speed),
         ("Settings that differ", sections.settings),
     ):

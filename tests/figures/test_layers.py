@@ -170,3 +170,14 @@ def test_uniform_attention_is_noticed() -> None:
     assert attention.uniform(np.full((1, 1, 4, 4), 0.25))
     assert not attention.uniform(np.eye(4)[None, None])
     assert not attention.uniform(np.ones((1, 1, 1, 1))), "a single token has nowhere else to look"
+
+
+def test_a_read_out_has_student_layers_up_and_teacher_layers_across_from_one() -> None:
+    figure = layers.read_out("flow_of_states", [[0.2, 0.3, 0.0], [0.0, 0.1, 0.4]])
+    heat = figure.data[0]
+    assert [list(row) for row in heat.z] == [[0.2, 0.3, 0.0], [0.0, 0.1, 0.4]]
+    assert list(heat.x) == [1, 2, 3] and list(heat.y) == [1, 2]
+    assert (heat.zmin, heat.zmax) == (0.0, 0.4)
+    assert "Flow of states" in figure.layout.title.text
+    dark_end = heat.colorscale[0][1]
+    assert dark_end == layers.matrix([[0.5]], "cka").data[0].colorscale[0][1], "more is brighter, as with CKA"
