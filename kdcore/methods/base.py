@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdcore.errors import UserError
 from kdcore.layer_map import LayerMap
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term
+from kdcore.records import Batch, Family, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term
 
 
 class Build(Protocol):
@@ -33,14 +33,18 @@ class Method(nn.Module):
     and teachers are not its children. A subclass is read by people: its docstring holds the idea in one sentence, then
     a block of `loss`, one line per term, `shapes`, and `departs`: a list of `- topic: text`, the topic a setting's name
     where there is one (how it differs from the paper, and how the paper's weights convert to ours). `docs.read` takes
-    it apart for the dashboard. `catalog` reads key, title and paper from the text of the file: keep them literals.
+    it apart for the dashboard. `catalog` reads key, title, family and papers from the text of the file: keep
+    them literals.
     """
 
     key: ClassVar[str]
     """The method's name in settings, flags and links."""
     title: ClassVar[str]
     """Its name on the screen."""
-    paper: ClassVar[Paper]
+    family: ClassVar[Family]
+    """What it is about."""
+    papers: ClassVar[tuple[Paper, ...]]
+    """Where it comes from, the first before those that change it; empty where it is nobody's."""
     needs: ClassVar[Needs]
     """Which kinds of tensor it reads (shown to people; a stage's `needs` says at which layers)."""
     kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})

@@ -89,14 +89,16 @@ class DistilBERT(Method):
 
     key = "distilbert"
     title = "DistilBERT loss"
-    paper = Paper(
-        key="sanh2019distilbert",
-        title="DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter",
-        authors="Victor Sanh, Lysandre Debut, Julien Chaumond, Thomas Wolf",
-        venue="NeurIPS EMC2 Workshop",
-        year=2019,
-        arxiv="1910.01108",
-        family="hidden",
+    family = "hidden"
+    papers = (
+        Paper(
+            key="sanh2019distilbert",
+            title="DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter",
+            authors="Victor Sanh, Lysandre Debut, Julien Chaumond, Thomas Wolf",
+            venue="NeurIPS EMC2 Workshop",
+            year=2019,
+            arxiv="1910.01108",
+        ),
     )
     needs = Needs(student=want("logits", "hidden"), teacher=want("logits", "hidden"))
 

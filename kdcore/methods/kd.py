@@ -34,14 +34,16 @@ class KD(Method):
 
     key = "kd"
     title = "KD"
-    paper = Paper(
-        key="hinton2015distilling",
-        title="Distilling the Knowledge in a Neural Network",
-        authors="Geoffrey Hinton, Oriol Vinyals, Jeff Dean",
-        venue="NIPS Deep Learning Workshop",
-        year=2014,
-        arxiv="1503.02531",
-        family="soft_targets",
+    family = "soft_targets"
+    papers = (
+        Paper(
+            key="hinton2015distilling",
+            title="Distilling the Knowledge in a Neural Network",
+            authors="Geoffrey Hinton, Oriol Vinyals, Jeff Dean",
+            venue="NIPS Deep Learning Workshop",
+            year=2014,
+            arxiv="1503.02531",
+        ),
     )
     needs = Needs(student=want("logits"), teacher=want("logits"))
     teachers = (1, 12)

@@ -47,14 +47,16 @@ class MiniLM(Method):
 
     key = "minilm"
     title = "MiniLM"
-    paper = Paper(
-        key="wang2020minilm",
-        title="MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers",
-        authors="Wenhui Wang, Furu Wei, Li Dong, Hangbo Bao, Nan Yang, Ming Zhou",
-        venue="NeurIPS",
-        year=2020,
-        arxiv="2002.10957",
-        family="relation",
+    family = "relation"
+    papers = (
+        Paper(
+            key="wang2020minilm",
+            title="MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers",
+            authors="Wenhui Wang, Furu Wei, Li Dong, Hangbo Bao, Nan Yang, Ming Zhou",
+            venue="NeurIPS",
+            year=2020,
+            arxiv="2002.10957",
+        ),
     )
     needs = Needs(student=want("attention", "values", "logits"), teacher=want("attention", "values", "logits"))
 

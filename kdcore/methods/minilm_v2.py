@@ -51,14 +51,16 @@ class MiniLMv2(Method):
 
     key = "minilm-v2"
     title = "MiniLMv2"
-    paper = Paper(
-        key="wang2021minilmv2",
-        title="MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained Transformers",
-        authors="Wenhui Wang, Hangbo Bao, Shaohan Huang, Li Dong, Furu Wei",
-        venue="Findings of ACL",
-        year=2021,
-        arxiv="2012.15828",
-        family="relation",
+    family = "relation"
+    papers = (
+        Paper(
+            key="wang2021minilmv2",
+            title="MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained Transformers",
+            authors="Wenhui Wang, Hangbo Bao, Shaohan Huang, Li Dong, Furu Wei",
+            venue="Findings of ACL",
+            year=2021,
+            arxiv="2012.15828",
+        ),
     )
     needs = Needs(
         student=want("queries", "keys", "values", "logits"), teacher=want("queries", "keys", "values", "logits")

@@ -76,14 +76,16 @@ class MLKDBERT(Method):
 
     key = "mlkd"
     title = "MLKD-BERT"
-    paper = Paper(
-        key="zhang2024mlkd",
-        title="MLKD-BERT: Multi-level Knowledge Distillation for Pre-trained Language Models",
-        authors="Ying Zhang, Ziheng Yang, Shufan Ji",
-        venue="arXiv preprint",
-        year=2024,
-        arxiv="2407.02775",
-        family="relation",
+    family = "relation"
+    papers = (
+        Paper(
+            key="zhang2024mlkd",
+            title="MLKD-BERT: Multi-level Knowledge Distillation for Pre-trained Language Models",
+            authors="Ying Zhang, Ziheng Yang, Shufan Ji",
+            venue="arXiv preprint",
+            year=2024,
+            arxiv="2407.02775",
+        ),
     )
     needs = Needs(
         student=want("logits", "cls", "embeddings", "hidden", "head_outputs"),

@@ -77,14 +77,16 @@ class PeaKD(Method):
 
     key = "pea-kd"
     title = "Pea-KD"
-    paper = Paper(
-        key="cho2022peakd",
-        title="Pea-KD: Parameter-efficient and Accurate Knowledge Distillation on BERT",
-        authors="Ikhyun Cho, U Kang",
-        venue="PLOS ONE",
-        year=2022,
-        arxiv="2009.14822",
-        family="hidden",
+    family = "hidden"
+    papers = (
+        Paper(
+            key="cho2022peakd",
+            title="Pea-KD: Parameter-efficient and Accurate Knowledge Distillation on BERT",
+            authors="Ikhyun Cho, U Kang",
+            venue="PLOS ONE",
+            year=2022,
+            arxiv="2009.14822",
+        ),
     )
     needs = Needs(student=want("logits", "cls", "pooled"), teacher=want("logits", "cls"))
 

@@ -56,14 +56,16 @@ class PKD(Method):
 
     key = "pkd"
     title = "Patient KD"
-    paper = Paper(
-        key="sun2019patient",
-        title="Patient Knowledge Distillation for BERT Model Compression",
-        authors="Siqi Sun, Yu Cheng, Zhe Gan, Jingjing Liu",
-        venue="EMNLP-IJCNLP",
-        year=2019,
-        arxiv="1908.09355",
-        family="hidden",
+    family = "hidden"
+    papers = (
+        Paper(
+            key="sun2019patient",
+            title="Patient Knowledge Distillation for BERT Model Compression",
+            authors="Siqi Sun, Yu Cheng, Zhe Gan, Jingjing Liu",
+            venue="EMNLP-IJCNLP",
+            year=2019,
+            arxiv="1908.09355",
+        ),
     )
     needs = Needs(student=want("logits", "cls", "hidden"), teacher=want("logits", "cls", "hidden"))
 

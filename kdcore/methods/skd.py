@@ -50,14 +50,16 @@ class SKD(Method):
 
     key = "skd"
     title = "Stochastic KD"
-    paper = Paper(
-        key="ding2023skdbert",
-        title="SKDBERT: Compressing BERT via Stochastic Knowledge Distillation",
-        authors="Zixiang Ding, Guoqing Jiang, Shuai Zhang, Lin Guo, Wei Lin",
-        venue="AAAI",
-        year=2023,
-        arxiv="2211.14466",
-        family="multi_teacher",
+    family = "choice"
+    papers = (
+        Paper(
+            key="ding2023skdbert",
+            title="SKDBERT: Compressing BERT via Stochastic Knowledge Distillation",
+            authors="Zixiang Ding, Guoqing Jiang, Shuai Zhang, Lin Guo, Wei Lin",
+            venue="AAAI",
+            year=2023,
+            arxiv="2211.14466",
+        ),
     )
     needs = Needs(student=want("logits"), teacher=want("logits"))
     teachers = (1, 12)

@@ -42,14 +42,17 @@ class TAKD(Method):
 
     key = "takd"
     title = "Teacher assistants"
-    paper = Paper(
-        key="mirzadeh2020improved",
-        title="Improved Knowledge Distillation via Teacher Assistant",
-        authors="Seyed Iman Mirzadeh, Mehrdad Farajtabar, Ang Li, Nir Levine, Akihiro Matsukawa, Hassan Ghasemzadeh",
-        venue="AAAI",
-        year=2020,
-        arxiv="1902.03393",
-        family="soft_targets",
+    family = "soft_targets"
+    papers = (
+        Paper(
+            key="mirzadeh2020improved",
+            title="Improved Knowledge Distillation via Teacher Assistant",
+            authors="Seyed Iman Mirzadeh, Mehrdad Farajtabar, Ang Li, Nir Levine, Akihiro Matsukawa, "
+            "Hassan Ghasemzadeh",
+            venue="AAAI",
+            year=2020,
+            arxiv="1902.03393",
+        ),
     )
     needs = Needs(student=want("logits"), teacher=want("logits"))
 

@@ -82,14 +82,16 @@ class TinyBERT(Method):
 
     key = "tinybert"
     title = "TinyBERT"
-    paper = Paper(
-        key="jiao2020tinybert",
-        title="TinyBERT: Distilling BERT for Natural Language Understanding",
-        authors="Xiaoqi Jiao, Yichun Yin, Lifeng Shang, Xin Jiang, Xiao Chen, Linlin Li, Fang Wang, Qun Liu",
-        venue="Findings of EMNLP",
-        year=2020,
-        arxiv="1909.10351",
-        family="attention",
+    family = "attention"
+    papers = (
+        Paper(
+            key="jiao2020tinybert",
+            title="TinyBERT: Distilling BERT for Natural Language Understanding",
+            authors="Xiaoqi Jiao, Yichun Yin, Lifeng Shang, Xin Jiang, Xiao Chen, Linlin Li, Fang Wang, Qun Liu",
+            venue="Findings of EMNLP",
+            year=2020,
+            arxiv="1909.10351",
+        ),
     )
     needs = Needs(student=want("logits", "hidden", "scores"), teacher=want("logits", "hidden", "scores"))
 

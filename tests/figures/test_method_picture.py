@@ -74,7 +74,7 @@ def test_one_line_a_pair_in_the_familys_colour_and_said_once() -> None:
 
 def test_several_teachers_stand_behind_the_first() -> None:
     def outlines(teachers: tuple[int, int]) -> list[str]:
-        figure = method_picture.picture(_same("logits"), {}, 2, 4, family="multi_teacher", teachers=teachers)
+        figure = method_picture.picture(_same("logits"), {}, 2, 4, family="choice", teachers=teachers)
         return [shape.line.dash for shape in figure.layout.shapes if shape.line.dash]
 
     assert outlines((1, 1)) == [] and outlines((1, 12)) == ["dot", "dot"]
@@ -93,6 +93,6 @@ def test_every_method_has_a_picture(key: str) -> None:
         found = method_picture.matches(info.needs, info.layer_map, info.depth, info.teacher_depth)
         assert bool(found) == bool(info.needs.teacher), "what is read of a teacher is compared with something"
         figure = method_picture.picture(
-            info.needs, info.layer_map, info.depth, info.teacher_depth, family=method.paper.family
+            info.needs, info.layer_map, info.depth, info.teacher_depth, family=method.family
         )
         assert len(figure.data) == len(found)

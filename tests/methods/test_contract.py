@@ -464,12 +464,13 @@ def test_words_for_people(method):
     assert method.title and METHODS[method.key] is method
 
 
-def test_paper(method):
-    paper = method.paper
-    assert all((paper.key, paper.title, paper.authors, paper.venue)) and 2012 <= paper.year <= 2026
-    assert len({other.paper.key for other in METHODS.values()}) == len(METHODS)
-    prefix, number = paper.arxiv.split(".")
-    assert len(prefix) == 4 and len(number) in (4, 5) and (prefix + number).isdigit()
+def test_papers(method):
+    keys = [paper.key for other in METHODS.values() for paper in other.papers]
+    assert len(set(keys)) == len(keys)
+    for paper in method.papers:
+        assert all((paper.key, paper.title, paper.authors, paper.venue)) and 2012 <= paper.year <= 2026
+        prefix, number = paper.arxiv.split(".")
+        assert len(prefix) == 4 and len(number) in (4, 5) and (prefix + number).isdigit()
 
 
 def test_counts_of_teachers(method):

@@ -35,7 +35,7 @@ def picture(method: type[Method], config: MethodConfig, setup: Setup, row: RunRo
             info.layer_map,
             info.depth,
             info.teacher_depth,
-            family=method.paper.family,
+            family=method.family,
             names=((info.teacher or "Teacher").capitalize(), info.learner.capitalize()),
             teachers=(1, 1) if info.teacher else (count, count) if count else method.takes(config),
             dark=cards.dark(),
