@@ -16,6 +16,7 @@ import pandas as pd
 
 from kdcore import identity
 from kdcore.analysis import groups, significance
+from kdcore.analysis.blind_guess import blind_guess_of
 from kdcore.analysis.row_scores import Contributions, contributions_of
 from kdcore.analysis.significance import Verdict
 from kdcore.config import RunConfig
@@ -82,6 +83,12 @@ class Comparison:
     def labels(self) -> dict[str, str]:
         """Group -> label, the baseline first."""
         return dict(zip(self.runs["group"], self.runs["label"], strict=True))
+
+    @cached_property
+    def blind_guess(self) -> float | None:
+        """The metric of always saying the same, on the first dev split, as these runs measured it."""
+        guesses = (blind_guess_of(self.facts.get(str(run), {}), self.metric) for run in self.runs["id"])
+        return next((guess for guess in guesses if guess is not None), None)
 
     def members(self, group: str) -> pd.DataFrame:
         return self.runs[self.runs["group"] == group]

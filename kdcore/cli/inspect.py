@@ -212,6 +212,8 @@ def show(
     for key in ("id", "name", "state", "reason", "remedy", "note", "tags", "device"):
         if about[key]:
             typer.echo(f"{key:9}{plain(about[key])}")
+    for warning in row.facts.get("warnings") or ():
+        typer.echo(f"warning  {plain(warning)}")
     typer.echo(f"settings {json.dumps(settings)}")
     last = scores.groupby(["split", "which", "metric"], sort=False).last().reset_index()
     classes = row.facts.get("classes") or (TASKS[row.task].labels if row.task in TASKS else ())

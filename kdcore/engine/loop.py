@@ -73,6 +73,7 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
     steps = stage_steps(stages, job.budget)
     resumed = checkpoint.newest(job.folder / "checkpoint")
     if resumed is not None:
+        checkpoint.check(resumed)
         job.state = checkpoint.read_state(resumed)
         checkpoint.restore(resumed, job.modules(), {})
         job.method.restore_history(job.state.history)
@@ -89,7 +90,7 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
             first = job.state.step - job.state.stage_step
             yield StageStarted(stage.name, index, first, steps[index], stage.pilot)
             names = stage.teachers if stage.teachers is not None else tuple(job.ensemble.teachers)
-            for progress in job.ensemble.ready(stage.needs.teacher, names):
+            for progress in job.ensemble.ready(stage.needs, names):
                 yield progress
                 if stop := control.stop_requested():  # filling can take hours, and nothing of it is lost
                     return stop

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,20 +16,17 @@ from torch import nn
 
 from kdcore import paths
 from kdcore.config import TeacherSpec
-from kdcore.data.splits import TaskData
+from kdcore.data.notes import Note
 from kdcore.engine import teacher_cache
 from kdcore.engine.data_checks import about_rows, known_lengths
 from kdcore.engine.device import hardware
 from kdcore.engine.estimate import Prediction, predict
-from kdcore.engine.evaluate import scores
+from kdcore.engine.model_checks import teacher_notes, tokenizer_notes
 from kdcore.engine.plan import Plan, check_length, check_method
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
-from kdcore.formatting import listed
 from kdcore.methods.introspect import thin
 from kdcore.models.count import parameters
-from kdcore.models.label_names import label_order
-from kdcore.models.sources import locate, read_config
 from kdcore.tasks import METRICS
 
 Level = Literal["ok", "warn", "block"]
@@ -84,21 +80,16 @@ def check(plan: Plan) -> Report:
     return Report((*lines, *_resources(plan, forecast)), forecast)
 
 
-def blind_guess(data: TaskData) -> dict[str, float]:
-    """The task's metrics of always saying the most frequent label (or the mean score), on the first dev split."""
-    dev = data.splits[data.task.splits[0]]
-    outputs = np.zeros((len(dev), data.task.outputs))
-    if data.task.kind == "classification":
-        outputs[:, np.bincount(data.train.labels.astype(np.int64)).argmax()] = 1.0
-    return scores(data.task, outputs, dev.labels)
-
-
 def _lines(check: Callable[[Plan], Iterable[Line]], plan: Plan) -> Iterator[Line]:
     """The check's lines; where it raises, a line that blocks."""
     try:
         yield from check(plan)
     except UserError as error:
         yield _blocking(error)
+
+
+def _as_lines(notes: Iterable[Note]) -> Iterator[Line]:
+    return (Line(note.level, note.field, note.text, note.remedy) for note in notes)
 
 
 def _blocking(error: UserError) -> Line:
@@ -121,8 +112,7 @@ def _rows(plan: Plan) -> Iterator[Line]:
 
 
 def _row_contents(plan: Plan) -> Iterator[Line]:
-    for note in about_rows(plan.data, plan.config.train, known_lengths(plan)):
-        yield Line(note.level, note.field, note.text, note.remedy)
+    return _as_lines(about_rows(plan.data, plan.config.train, known_lengths(plan)))
 
 
 def _method_suits(plan: Plan) -> Iterable[Line]:
@@ -140,9 +130,8 @@ def _length(plan: Plan) -> Iterable[Line]:
     return ()
 
 
-def _vocabulary(plan: Plan) -> Iterable[Line]:
-    _ = plan.tokenizer
-    return ()
+def _vocabulary(plan: Plan) -> Iterator[Line]:
+    return _as_lines(tokenizer_notes(plan))
 
 
 def _method_fits(plan: Plan) -> Iterator[Line]:
@@ -160,6 +149,13 @@ def _initial_weights(plan: Plan) -> Iterable[Line]:
     source, student, spec = plan.source_size, plan.student_size, plan.config.student
     if source is None:
         return ()
+    if source.embedding_width not in (None, source.width):
+        raise UserError(
+            "student.init",
+            f"the source's word embeddings are {source.embedding_width} wide and its layers {source.width}, a BERT "
+            "student has one width",
+            "choose init=random",
+        )
     labels = {"width": "width", "intermediate": "feed-forward size", "vocabulary": "vocabulary"}
     for name, label in labels.items():
         ours, theirs = getattr(student, name), getattr(source, name)
@@ -208,16 +204,14 @@ def _teachers(plan: Plan) -> Iterator[Line]:
 def _teacher(plan: Plan, spec: TeacherSpec) -> Iterator[Line]:
     field, metric = f"teachers.{spec.name}", plan.data.task.main_metric
     if not needs_training(spec):
-        located = locate(spec)
-        yield from _label_order(field, located.path, plan.data)
-        yield Line("ok", field, f"{located.words} is ready; its score is taken when the run starts")
+        yield from _as_lines(teacher_notes(spec, plan.data))
         return
     try:
         score = float(json.loads((plan.teacher_folder(spec) / "teacher.json").read_text())["select"])
     except (OSError, ValueError, KeyError, TypeError):
         yield Line("ok", field, f"{spec.name} is trained on {plan.data.task.title} first, once, and then kept")
         return
-    guess = blind_guess(plan.data)[metric]
+    guess = plan.blind_guess("select")[metric]
     name = METRICS[metric].split(" (")[0]
     text = f"{name} {100 * score:.1f} on rows kept aside, a blind guess has {100 * guess:.1f}"
     if score < guess + WEAK_MARGIN:
@@ -226,26 +220,6 @@ def _teacher(plan: Plan, spec: TeacherSpec) -> Iterator[Line]:
         yield Line("warn", field, f"mediocre teacher: {text}", "a student can hardly pass it")
     else:
         yield Line("ok", field, f"{spec.name}: {text}")
-
-
-def _label_order(field: str, folder: Path, data: TaskData) -> Iterator[Line]:
-    """Labels that a finished teacher names in another order than the task would teach the opposite."""
-    labels = list(data.task.labels)
-    names = getattr(read_config(folder, field), "id2label", {})
-    theirs = [str(names.get(index, "")) for index in range(len(labels))]
-    order = label_order(names, labels)
-    if order == "permuted":
-        yield Line(
-            "block", field, f"its classes are ordered {listed(theirs)}, the task's are {listed(labels)}",
-            "reorder its classifier, or choose another teacher",
-        )  # fmt: skip
-    elif order == "other":
-        yield Line(
-            "warn", field, f"it names its classes {listed(theirs)}, the task's are {listed(labels)}",
-            "make sure that they mean the same, in this order",
-        )  # fmt: skip
-    elif order == "generic" and len(labels) > 1:
-        yield Line("ok", field, f"it does not name its classes; they are taken for {listed(labels)}, in this order")
 
 
 CHECKS: tuple[Callable[[Plan], Iterable[Line]], ...] = (

@@ -69,7 +69,7 @@ class Bench:
             train=settings, task=task.task, folder=folder, rows=rows.train, splits=rows.splits, tokenizer=None,
             method=method, students=students, fresh=lambda: students, ensemble=ensemble, compute=CPU,
         )  # fmt: skip
-        for _ in ensemble.ready(self.stage.needs.teacher, list(ensemble.teachers)):
+        for _ in ensemble.ready(self.stage.needs, list(ensemble.teachers)):
             pass
 
     def batch(self, rows: np.ndarray, pad: int = 0) -> Batch:

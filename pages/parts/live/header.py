@@ -35,6 +35,8 @@ def show(store: Store, row: RunRow) -> None:
         if row.detail:
             with st.expander("Last lines of the error"):
                 st.code(row.detail[-4000:], language=None)
+    for warning in row.facts.get("warnings") or ():
+        st.warning(plain(sentence(str(warning)), 500), icon=":material/warning:")
     if not row.active:
         student_download.student(store, row.id, "live_student")
     if row.state in RESUMABLE and not row.broken:
