@@ -275,9 +275,13 @@ class TeacherAnswers(Protocol):
         ...
 
 
+Family = Literal["none", "soft_targets", "hidden", "attention", "relation", "choice", "gradient", "form", "data"]
+"""What a method is about; methods of a family share a colour. `methods.catalog.FAMILIES` has them in words."""
+
+
 @dataclass(frozen=True)
 class Paper:
-    """Where a method comes from. `family` groups methods by what they match and gives them their colour."""
+    """Where a method comes from."""
 
     key: str
     title: str
@@ -285,7 +289,6 @@ class Paper:
     venue: str
     year: int
     arxiv: str
-    family: Literal["none", "soft_targets", "hidden", "attention", "relation", "multi_teacher"]
 
     @property
     def cite(self) -> str:
