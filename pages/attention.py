@@ -25,15 +25,14 @@ SENTENCE, TRAINING = "A sentence", "Through the training"
 
 
 def main() -> None:
-    cards.title("Attention", "From each token (row) to each token (column). Teacher and student see the same sentence.")
+    place = cards.title("Attention", "From each token (row) to each token (column), in the same sentence.")
     store = the_store()
     runs = store.runs(include_archived=True)
     runs = runs[runs["state"].isin(["done", "stopped"])]
-    runs = runs.sort_values("teachers", key=lambda names: names == "", kind="stable")
     if runs.empty:
         cards.empty("**No finished run yet.** Attention needs a student that was kept.", "start", "Go to Start")
         return
-    run = one_run(runs, "Run", "attention_run", prefer=("done",))
+    run = one_run(runs, "Run", "attention_run", place=place)
     if run is None:
         return
     row = store.get(run)

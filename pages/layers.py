@@ -21,17 +21,16 @@ from pages.parts.layers.run_view import RunView
 
 
 def main() -> None:
-    cards.title("Layers", "Does a student layer hold what a teacher layer holds? Outlined: the matched pairs.")
+    place = cards.title("Layers", "Does a student layer hold what a teacher layer holds? Outlined: the matched pairs.")
     store = the_store()
     runs = store.runs(include_archived=True)
     runs = runs[runs["state"].isin(["done", "stopped"])]
-    runs = runs.sort_values("teachers", key=lambda names: names == "", kind="stable")
     if runs.empty:
         cards.empty(
             "**No finished run yet.** Layers are compared while a run trains and when it ends.", "start", "Go to Start"
         )
         return
-    run = one_run(runs, "Run", "layers_run", prefer=("done",))
+    run = one_run(runs, "Run", "layers_run", place=place)
     if run is None:
         return
     with cards.guarded("The measurements of this run cannot be read"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from kdcore.store import ACTIVE, RunRow
 from pages.parts.common import cards, loss_equation, shell
+from pages.parts.common.keys import RUNS
 from pages.parts.common.run_picker import active, one_run, the_store
 from pages.parts.live import distances, header, log, loss_curves, method_logs, progress, queue, scores
 from pages.parts.live.point_cache import cached_points
@@ -14,7 +16,7 @@ REFRESH_SECONDS = 1.0
 
 
 def main() -> None:
-    cards.title("Live", "One run: how far it is, what it minimises, how well it does.")
+    place = cards.title("Run", "How far it is, what it minimises, how well it does.")
     store = the_store()
     runs = store.runs(include_archived=True)
     if runs.empty:
@@ -24,13 +26,24 @@ def main() -> None:
             "Go to Start",
         )
         return
-    run = one_run(runs, "Run", "live_run", prefer=(*reversed(ACTIVE), "queued", "done"))
+    run = one_run(runs, "Run", "live_run", _first(runs), place)
     if run is None:
         return
     row = store.get(run)
     st.fragment(_follow, run_every=REFRESH_SECONDS if _follows(row) else None)(run, row.state)
     st.divider()
     queue.show()
+
+
+def _first(runs: pd.DataFrame) -> str | None:
+    """The run that trains, else the last that ended well; of a person's own choice `one_run` knows."""
+    training = runs[runs["state"].isin(ACTIVE)]
+    if len(training):
+        return str(training["id"].iloc[0])
+    if set(runs["id"]) & set(st.session_state.get(RUNS, [])):
+        return None
+    done = runs[runs["state"] == "done"].sort_values("finished", ascending=False, kind="stable")
+    return str(done["id"].iloc[0]) if len(done) else None
 
 
 def _follows(row: RunRow) -> bool:
