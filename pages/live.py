@@ -9,8 +9,8 @@ from kdcore.store import ACTIVE, RunRow
 from pages.parts.common import cards, loss_equation, shell
 from pages.parts.common.keys import RUNS
 from pages.parts.common.run_picker import active, one_run, the_store
-from pages.parts.live import distances, header, log, loss_curves, method_logs, progress, queue, scores
-from pages.parts.live.point_cache import cached_points
+from pages.parts.live import batch, distances, header, log, loss_curves, method_logs, progress, queue, scores
+from pages.parts.live.point_cache import CachedPoints, cached_points
 
 REFRESH_SECONDS = 1.0
 
@@ -58,27 +58,36 @@ def _follow(run: str, state: str) -> None:
     store = the_store()
     row = store.get(run)
     if row.state != state:  # list box, sidebar and queue show it too
+        batch.follow(store, row)
         st.rerun()
     header.show(store, row)
+    batch.show(store, row)
     with st.container(key="live_progress"):
         progress.show(store, row)
+    header.actions(store, row)
     points = cached_points(store, row)
     if not points.quantities:
         cards.empty(_before_first_step(row))
     else:
-        st.subheader("Loss", anchor=False)
-        with cards.guarded("The loss cannot be written as an equation"):
-            loss_equation.show(points.latest())
-            if not row.broken and not row.config.probes.gradient_share_every:
-                st.caption("Gradient shares are not sampled in this run (setting *probes.gradient_share_every*).")
-        loss_curves.show(points, row)
-        with cards.guarded("What the method logs cannot be shown"):
-            method_logs.show(points, row)
-    scores.show(store, row)
-    with cards.guarded("The layer distances cannot be shown"):
+        _loss(points, row)
+    left, right = st.columns(2)
+    with left:
+        scores.show(store, row)
+    with right, cards.guarded("The layer distances cannot be shown"):
         distances.show(store, row)
     with cards.guarded("The log cannot be shown"):
         log.show(run)
+
+
+def _loss(points: CachedPoints, row: RunRow) -> None:
+    st.subheader("Loss", anchor=False)
+    with cards.guarded("The loss cannot be written as an equation"):
+        loss_equation.show(points.latest())
+        if not row.broken and not row.config.probes.gradient_share_every:
+            st.caption("Gradient shares are not sampled in this run (setting *probes.gradient_share_every*).")
+    loss_curves.show(points, row)
+    with cards.guarded("What the method logs cannot be shown"):
+        method_logs.show(points, row)
 
 
 def _before_first_step(row: RunRow) -> str:

@@ -119,7 +119,7 @@ def _queue_demo() -> None:
     ids = [worker().submit(run) for run in demo_runs()]
     remember_many(ids)
     remember(ids[0])
-    st.switch_page("pages/live.py", query_params={JOB: ids[0]})
+    st.switch_page("pages/live.py", query_params={JOB: ids[0], RUNS: ",".join(ids)})
 
 
 shell.show(main)
