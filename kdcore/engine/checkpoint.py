@@ -1,7 +1,7 @@
 """A training's state on disk: tensors as safetensors, the rest as JSON, complete or absent.
 
 A checkpoint is a folder `checkpoint/<step>` that is written under another name and renamed; the one before goes only
-then. Reading takes the newest that is whole.
+then. Reading takes the newest that is whole, and holds each file to its checksum.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,9 @@ from torch import nn
 from kdcore.errors import CorruptError
 
 Optimizers = Mapping[str, torch.optim.Optimizer]
+
+CHECKSUMS = "checksums.json"
+"""File name -> CRC-32 of each file beside it. Checkpoints of 0.1.0 have none and are read unchecked."""
 
 
 @dataclass
@@ -87,6 +91,8 @@ def _write(
         save_file(tensors, partial / f"optimizer-{key}.safetensors")
         (partial / f"optimizer-{key}.json").write_text(json.dumps(rest))
     (partial / "place.json").write_text(json.dumps(asdict(state)))
+    sums = {file.name: _crc(file) for file in sorted(partial.iterdir())}
+    (partial / CHECKSUMS).write_text(json.dumps(sums, indent=1))
 
 
 def newest(folder: Path) -> Path | None:
@@ -104,7 +110,7 @@ def read_state(checkpoint: Path) -> TrainingState:
         CorruptError: the file cannot be read.
     """
     try:
-        return TrainingState(**json.loads((checkpoint / "place.json").read_text()))
+        return TrainingState(**json.loads(_checked(checkpoint, "place.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise _corrupt(checkpoint, error) from error
 
@@ -117,12 +123,28 @@ def restore(checkpoint: Path, modules: Mapping[str, nn.Module], optimizers: Opti
     """
     try:
         for key, module in modules.items():
-            module.load_state_dict(load_file(checkpoint / f"module-{key}.safetensors"))
+            module.load_state_dict(load_file(_checked(checkpoint, f"module-{key}.safetensors")))
         for key, optimizer in optimizers.items():
-            rest = json.loads((checkpoint / f"optimizer-{key}.json").read_text())
-            _join(optimizer, load_file(checkpoint / f"optimizer-{key}.safetensors"), rest)
+            rest = json.loads(_checked(checkpoint, f"optimizer-{key}.json").read_text())
+            _join(optimizer, load_file(_checked(checkpoint, f"optimizer-{key}.safetensors")), rest)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise _corrupt(checkpoint, error) from error
+
+
+def _checked(checkpoint: Path, name: str) -> Path:
+    """The path of a file of the checkpoint. Raises ValueError where its bytes are not those that were written."""
+    sums = checkpoint / CHECKSUMS
+    if sums.exists() and json.loads(sums.read_text())[name] != _crc(checkpoint / name):
+        raise ValueError(f"{name} is damaged: it does not have the checksum it was written with")
+    return checkpoint / name
+
+
+def _crc(file: Path) -> int:
+    crc = 0
+    with file.open("rb") as opened:
+        while block := opened.read(2**20):
+            crc = zlib.crc32(block, crc)
+    return crc
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,19 +1,22 @@
 """Outputs of frozen teachers, stored on disk under the example's id.
 
-One folder an entry: a memory-mapped array and a presence mask. The entry's name is a hash of all its values depend on:
-the teacher's weights, the tokenizer, the rows, the length limit, the tensor, its layer and the arithmetic. Rows are
-written before their presence bit, so a killed fill leaves nothing that reads as true. Every fill runs the same
-canonical batches through whole models, so it does not matter who filled an entry.
+One folder an entry: for each tensor a memory-mapped array, a checksum per row and a presence mask. The entry's name is
+a hash of all its values depend on: the teacher's weights, the tokenizer, the rows, the length limit, the tensor, its
+layer and the arithmetic. Rows are written before their presence bit, so a killed fill leaves nothing that reads as
+true; rows that do not have their checksum any more are made again. Every fill runs the same canonical batches through
+whole models, so it does not matter who filled an entry.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -39,11 +42,16 @@ from kdcore.records import ALL_LAYERS, Encoding, ModelSize, Outputs, Want
 CACHEABLE = frozenset({"logits", "cls", "hidden"})
 """Tensors that are stored; attentions and projections are made anew each time."""
 
+log = logging.getLogger("kdcore.engine.teacher_cache")
+
 _DTYPE: dict[str, np.dtype[Any]] = {
     "logits": np.dtype(np.float32),
     "cls": np.dtype(np.float16),
     "hidden": np.dtype(np.float16),
 }
+
+
+_SUM = np.dtype(np.uint32)
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class CachedTensor:
 
     @property
     def file(self) -> str:
-        """The values' file name; the presence bits' differs in its suffix."""
+        """The values' file name; those of checksums and presence bits differ in their suffix."""
         return f"{self.name if self.layer < 0 else f'{self.name}-{self.layer}'}.values"
 
     def length(self, rows: Encoded) -> int:
@@ -65,7 +73,16 @@ class CachedTensor:
 
     def size(self, rows: Encoded) -> int:
         """Bytes on disk."""
-        return self.length(rows) * self.width * _DTYPE[self.name].itemsize + len(rows)
+        values = self.length(rows) * self.width * _DTYPE[self.name].itemsize
+        return values + len(rows) * (_SUM.itemsize + 1)
+
+    def sums(self, values: NDArray[Any], rows: Encoded, chosen: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """The CRC-32 of each chosen row's values, begun with the row's number: uint32 [chosen]."""
+        stored = values.data.cast("B") if values.size else memoryview(b"")
+        ends = rows.offsets if self.name == "hidden" else np.arange(len(rows) + 1)
+        starts, stops = ((ends[chosen + place] * self.width * values.itemsize).tolist() for place in (0, 1))
+        crcs = map(lambda row, start, stop: zlib.crc32(stored[start:stop], row), chosen.tolist(), starts, stops)
+        return np.fromiter(crcs, _SUM, len(chosen))
 
 
 def tensors_of(wanted: Want, size: ModelSize) -> list[CachedTensor] | None:
@@ -102,7 +119,9 @@ class TeacherCache:
         with FileLock(self.folder / "opening.lock"):  # two runs that open a new entry must not both make its files
             (self.folder / "identity.json").write_text(json.dumps(identity, sort_keys=True))
             self._values = {tensor: self._open(tensor) for tensor in tensors}
-            self._present = {tensor: self._open_present(tensor) for tensor in tensors}
+            self._sums = {tensor: self._open_beside(tensor, ".sums", _SUM) for tensor in tensors}
+            self._present = {tensor: self._open_beside(tensor, ".present", np.dtype(np.uint8)) for tensor in tensors}
+        self._forget_damaged()
 
     def missing(self) -> NDArray[np.bool_]:
         """Rows of which some tensor is not stored, bool [rows]."""
@@ -179,22 +198,36 @@ class TeacherCache:
                 values[start:stop] = array[i, : stop - start]
         else:
             values[batch] = array
+        self._sums[tensor][batch] = tensor.sums(values, self.rows, batch)
         self._present[tensor][batch] = 1
+
+    def _forget_damaged(self) -> None:
+        """Takes the presence bits of rows whose values are not those that were written, so that they are made again."""
+        damaged: NDArray[np.int64] = np.empty(0, np.int64)
+        for tensor, present in self._present.items():
+            stored = np.flatnonzero(present)
+            wrong = stored[tensor.sums(self._values[tensor], self.rows, stored) != self._sums[tensor][stored]]
+            present[wrong] = 0
+            damaged = np.union1d(damaged, wrong)
+        if len(damaged):
+            log.warning(
+                "stored outputs of a teacher were damaged on disk for %d of %d rows (outputs/%s); they are made again",
+                len(damaged), len(self.rows), self.folder.name,
+            )  # fmt: skip
 
     def _flush(self) -> None:
         """Data before the bits that say it is there."""
-        for values in self._values.values():
-            values.flush()
-        for present in self._present.values():
-            present.flush()
+        for maps in (self._values, self._sums, self._present):
+            for array in maps.values():
+                array.flush()
 
     def _open(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
         shape = (tensor.length(self.rows), tensor.width)
         return _mapped(self.folder / tensor.file, _DTYPE[tensor.name], shape)
 
-    def _open_present(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
-        path = (self.folder / tensor.file).with_suffix(".present")
-        return _mapped(path, np.dtype(np.uint8), (len(self.rows),))
+    def _open_beside(self, tensor: CachedTensor, suffix: str, dtype: np.dtype[Any]) -> np.memmap[Any, Any]:
+        """An array of one number per row that stands beside the tensor's values."""
+        return _mapped((self.folder / tensor.file).with_suffix(suffix), dtype, (len(self.rows),))
 
 
 def entry_folder(identity: dict[str, Any], rows: Encoded) -> Path:

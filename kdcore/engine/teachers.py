@@ -78,16 +78,29 @@ def prepare_teacher(
             lock.release()
         if not complete:
             return None
+    return _kept(spec, folder)
+
+
+def _kept(spec: TeacherSpec, folder: Path) -> Teacher:
+    """A teacher that was trained here.
+
+    Raises:
+        CorruptError: its files cannot be read, or its weights are not those that it was kept with.
+    """
     try:
         facts = json.loads((folder / "teacher.json").read_text())
-        size = size_at(folder)
-    except (OSError, ValueError, UserError) as error:
-        raise CorruptError(
-            f"teachers.{spec.name}",
-            f"the kept teacher {folder.name} cannot be read",
-            f"delete cache/teachers/{folder.name}",
-        ) from error
-    return Teacher(spec.name, folder, size, facts["identity"], facts["words"])
+        size, identity, words = size_at(folder), str(facts["identity"]), str(facts["words"])
+        changed = folder_hash(folder) != identity
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError) as error:
+        problem = f"the kept teacher {folder.name} cannot be read ({str(error)[:120] or type(error).__name__})"
+        raise _unusable(spec, folder, problem) from error
+    if changed:
+        raise _unusable(spec, folder, f"the weights of the kept teacher {folder.name} changed since it was trained")
+    return Teacher(spec.name, folder, size, identity, words)
+
+
+def _unusable(spec: TeacherSpec, folder: Path, problem: str) -> CorruptError:
+    return CorruptError(f"teachers.{spec.name}", problem, f"delete {folder}; the next run trains it again")
 
 
 def _train(

@@ -124,7 +124,26 @@ def other_json(path: Path) -> None:
     path.write_text("[1, 2]")
 
 
+def flip(path: Path) -> None:
+    """One bit, in the middle of the values."""
+    content = bytearray(path.read_bytes())
+    content[-len(content) // 4] ^= 1
+    path.write_bytes(content)
+
+
+def other_number(path: Path) -> None:
+    path.write_text(
+        path.read_text().replace('"step": 7', '"step": 5').replace('"weight_decay": 0.01', '"weight_decay": 0.0')
+    )
+
+
 DAMAGES = [
+    ("place.json", other_number),
+    ("module-student.safetensors", flip),
+    ("optimizer-stage.safetensors", flip),
+    ("optimizer-stage.json", other_number),
+    ("checksums.json", truncate),
+    ("checksums.json", other_json),
     ("place.json", truncate),
     ("place.json", other_json),
     ("place.json", Path.unlink),
@@ -146,6 +165,13 @@ def test_a_damaged_checkpoint_is_named_with_what_to_do(halted, trained, name, da
     assert said.value.field == "checkpoint" and "clone" in said.value.remedy
     # nothing was thrown away: the person decides
     assert (half.folder / "student-last").is_dir() and checkpoint.newest(half.folder / "checkpoint")
+
+
+def test_a_checkpoint_of_a_version_without_checksums_goes_on(halted, trained):
+    setting = run("fine-tune")
+    half = halted(setting)
+    (checkpoint.newest(half.folder / "checkpoint") / checkpoint.CHECKSUMS).unlink()
+    assert same(trained(setting, half.folder).weights(), trained(setting).weights())
 
 
 def test_a_checkpoint_of_another_student_is_refused(halted, trained):

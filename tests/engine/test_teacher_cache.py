@@ -146,27 +146,24 @@ def test_a_row_reads_as_there_only_after_its_values_are_written(cache, model):
     kept = cache()
     order = []
 
-    class Spy:
+    class Spy(np.memmap):
         """Notes when it is written to."""
-
-        def __init__(self, array, word: str) -> None:
-            self.array, self.word = array, word
 
         def __setitem__(self, place, value) -> None:
             order.append(self.word)
-            self.array[place] = value
+            super().__setitem__(place, value)
 
-        def __getattr__(self, name: str):
-            return getattr(self.array, name)
-
-        def __eq__(self, other):
-            return self.array == other
+    def spy(array, word: str) -> Spy:
+        spied = array.view(Spy)
+        spied.word = word
+        return spied
 
     tensor = kept.tensors[-1]
-    kept._values[tensor] = Spy(kept._values[tensor], "values")
-    kept._present[tensor] = Spy(kept._present[tensor], "present")
+    kept._values[tensor] = spy(kept._values[tensor], "values")
+    kept._sums[tensor] = spy(kept._sums[tensor], "sums")
+    kept._present[tensor] = spy(kept._present[tensor], "present")
     drain(kept.fill(model, CPU, "filling"))
-    assert order and order == ["values", "present"] * (len(order) // 2)
+    assert order and order == ["values", "sums", "present"] * (len(order) // 3)
 
 
 def cut(path: Path) -> None:
@@ -182,7 +179,7 @@ def empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, grow, empty, Path.unlink])
-@pytest.mark.parametrize("name", ["logits.values", "logits.present", "cls-1.values"])
+@pytest.mark.parametrize("name", ["logits.values", "logits.sums", "logits.present", "cls-1.values"])
 def test_damaged_files_start_anew(cache, model, damage, name):
     kept = cache()
     drain(kept.fill(model, CPU, "filling"))
@@ -192,6 +189,65 @@ def test_damaged_files_start_anew(cache, model, damage, name):
     assert again.missing().all(), "rows of a damaged file must not read as there"
     drain(again.fill(model, CPU, "filling"))
     assert files(kept.folder) == before
+
+
+def flip(values: np.ndarray) -> None:
+    values[-1] ^= 1
+
+
+def zero(values: np.ndarray) -> None:
+    values[:] = 0
+
+
+def swap(values: np.ndarray) -> None:
+    values[:] = values[::-1].copy()
+
+
+@pytest.mark.parametrize("damage", [flip, zero, swap])
+@pytest.mark.parametrize("tensor", ["logits", "cls-1", "hidden-2"])
+def test_a_row_whose_values_changed_on_disk_is_made_again_with_a_word(cache, rows, model, damage, tensor, caplog):
+    kept = cache()
+    drain(kept.fill(model, CPU, "filling"))
+    before = files(kept.folder)
+    start, stop = (rows.offsets[7:9] if tensor.startswith("hidden") else np.array([7, 8])).tolist()
+    values = np.frombuffer(before[f"{tensor}.values"], np.uint8).copy()
+    vector = len(values) // (rows.offsets[-1] if tensor.startswith("hidden") else len(rows))
+    damage(values[start * vector : stop * vector])
+    (kept.folder / f"{tensor}.values").write_bytes(values.tobytes())
+    again = cache()
+    assert np.flatnonzero(again.missing()).tolist() == [7]
+    assert "1 of 100 rows" in caplog.text and kept.folder.name in caplog.text
+    drain(again.fill(model, CPU, "filling"))
+    assert files(kept.folder) == before and not cache().missing().any()
+
+
+def test_rows_that_changed_places_are_made_again(cache, model):
+    kept = cache("places", want("logits"))
+    drain(kept.fill(model, CPU, "filling"))
+    for suffix, kind in ((".values", np.float32), (".sums", np.uint32)):  # whole, and each where the other belongs
+        file = kept.folder / f"logits{suffix}"
+        array = np.fromfile(file, kind).reshape(100, -1)
+        array[[3, 8]] = array[[8, 3]]
+        array.tofile(file)
+    assert np.flatnonzero(cache("places", want("logits")).missing()).tolist() == [3, 8]
+
+
+def test_an_entry_of_a_version_without_checksums_is_made_again_without_a_word(cache, model, caplog):
+    kept = cache()
+    drain(kept.fill(model, CPU, "filling"))
+    for file in kept.folder.glob("*.sums"):
+        file.unlink()
+    assert cache().missing().all() and not caplog.records
+
+
+def test_a_run_goes_on_over_damaged_outputs_as_if_nothing_had_been(trained, one_teacher, caplog):
+    whole = trained(run("kd", one_teacher))
+    for file in paths.cache_subdir("outputs").glob("*/logits.values"):
+        values = np.fromfile(file, np.uint8)
+        values[5] ^= 64
+        values.tofile(file)
+    assert same(trained(run("kd", one_teacher)).weights(), whole.weights())
+    assert "were damaged on disk" in caplog.text
 
 
 def test_room_on_disk_is_taken_before_values_are_written(cache):

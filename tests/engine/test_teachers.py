@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from kdcore import paths
 from kdcore.config import FineTune, StudentSpec, TeacherSpec
@@ -236,13 +237,30 @@ def test_a_folder_without_its_facts_is_made_anew(base):
     assert said and again == first
 
 
-@pytest.mark.parametrize("damage", ["facts", "config", "weights"])
-def test_a_kept_teacher_that_does_not_read_is_named(trained, base, damage):
-    teacher, _ = prepare(base)
-    name = {"facts": "teacher.json", "config": "config.json", "weights": "model.safetensors"}[damage]
-    (teacher.folder / name).write_bytes(b"{")
-    with pytest.raises(CorruptError):
-        trained(run("kd", [base], max_steps=1))
+FACTS = {"a list": "[]", "an object without facts": "{}", "nothing": "null", "a number": "7", "deep": "[" * 20_000}
+"""What teacher.json can be after an accident."""
+
+
+@pytest.mark.parametrize("damage", ["config", "weights", *FACTS])
+def test_a_kept_teacher_that_does_not_read_is_named(base, damage):
+    kept, _ = prepare(base)
+    file = kept.folder / {"config": "config.json", "weights": "model.safetensors"}.get(damage, "teacher.json")
+    file.write_bytes(FACTS[damage].encode() if damage in FACTS else file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(CorruptError) as said:
+        prepare(base)
+    assert said.value.field == f"teachers.{base.name}" and str(kept.folder) in said.value.remedy
+
+
+def test_a_kept_teacher_whose_weights_changed_is_named_and_made_again_once_deleted(base):
+    kept, _ = prepare(base)
+    before = weights(kept.folder)
+    save_file({**before, "classifier.bias": before["classifier.bias"] + 1}, kept.folder / "model.safetensors")
+    with pytest.raises(CorruptError, match=r"weights of the kept teacher .* changed since it was trained") as said:
+        prepare(base)
+    assert said.value.field == f"teachers.{base.name}" and str(kept.folder) in said.value.remedy
+    shutil.rmtree(kept.folder)
+    again, _ = prepare(base)
+    assert again == kept and same(weights(again.folder), before)
 
 
 # --- refused with the field's name ----------------------------------------------------------------------------------
