@@ -1,7 +1,7 @@
 """A training's state on disk: tensors as safetensors, the rest as JSON, complete or absent.
 
 A checkpoint is a folder `checkpoint/<step>` that is written under another name and renamed; the one before goes only
-then. Reading takes the newest that is whole, and holds each file to its checksum.
+then. Reading takes the newest that is whole.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from torch import nn
 
 from kdcore.errors import CorruptError
 
-Optimizers = Mapping[str, torch.optim.Optimizer]
+_SUMS = "sums.json"
+"""File in a checkpoint: name of each other file -> checksum of its bytes."""
 
-CHECKSUMS = "checksums.json"
-"""File name -> CRC-32 of each file beside it. Checkpoints of 0.1.0 have none and are read unchecked."""
+Optimizers = Mapping[str, torch.optim.Optimizer]
 
 
 @dataclass
@@ -91,8 +91,8 @@ def _write(
         save_file(tensors, partial / f"optimizer-{key}.safetensors")
         (partial / f"optimizer-{key}.json").write_text(json.dumps(rest))
     (partial / "place.json").write_text(json.dumps(asdict(state)))
-    sums = {file.name: _crc(file) for file in sorted(partial.iterdir())}
-    (partial / CHECKSUMS).write_text(json.dumps(sums, indent=1))
+    sums = {file.name: _checksum(file) for file in sorted(partial.iterdir())}
+    (partial / _SUMS).write_text(json.dumps(sums))
 
 
 def newest(folder: Path) -> Path | None:
@@ -103,6 +103,20 @@ def newest(folder: Path) -> Path | None:
     return whole[-1] if whole else None
 
 
+def check(checkpoint: Path) -> None:
+    """Raises CorruptError where a file is not as it was written. Checkpoints of 0.1.0 have no checksums."""
+    file = checkpoint / _SUMS
+    if not file.is_file():
+        return
+    try:
+        sums = json.loads(file.read_text())
+        wrong = [name for name, value in sums.items() if _checksum(checkpoint / name) != value]
+    except (OSError, ValueError, AttributeError) as error:
+        raise _corrupt(checkpoint, error) from error
+    if wrong:
+        raise _corrupt(checkpoint, ValueError(f"{wrong[0]} is not as it was written"))
+
+
 def read_state(checkpoint: Path) -> TrainingState:
     """The state that the checkpoint was written in.
 
@@ -110,7 +124,7 @@ def read_state(checkpoint: Path) -> TrainingState:
         CorruptError: the file cannot be read.
     """
     try:
-        return TrainingState(**json.loads(_checked(checkpoint, "place.json").read_text()))
+        return TrainingState(**json.loads((checkpoint / "place.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise _corrupt(checkpoint, error) from error
 
@@ -123,28 +137,21 @@ def restore(checkpoint: Path, modules: Mapping[str, nn.Module], optimizers: Opti
     """
     try:
         for key, module in modules.items():
-            module.load_state_dict(load_file(_checked(checkpoint, f"module-{key}.safetensors")))
+            module.load_state_dict(load_file(checkpoint / f"module-{key}.safetensors"))
         for key, optimizer in optimizers.items():
-            rest = json.loads(_checked(checkpoint, f"optimizer-{key}.json").read_text())
-            _join(optimizer, load_file(_checked(checkpoint, f"optimizer-{key}.safetensors")), rest)
+            rest = json.loads((checkpoint / f"optimizer-{key}.json").read_text())
+            _join(optimizer, load_file(checkpoint / f"optimizer-{key}.safetensors"), rest)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise _corrupt(checkpoint, error) from error
 
 
-def _checked(checkpoint: Path, name: str) -> Path:
-    """The path of a file of the checkpoint. Raises ValueError where its bytes are not those that were written."""
-    sums = checkpoint / CHECKSUMS
-    if sums.exists() and json.loads(sums.read_text())[name] != _crc(checkpoint / name):
-        raise ValueError(f"{name} is damaged: it does not have the checksum it was written with")
-    return checkpoint / name
-
-
-def _crc(file: Path) -> int:
-    crc = 0
-    with file.open("rb") as opened:
-        while block := opened.read(2**20):
-            crc = zlib.crc32(block, crc)
-    return crc
+def _checksum(file: Path) -> int:
+    """CRC-32 of the file's bytes."""
+    value = 0
+    with open(file, "rb") as opened:
+        while part := opened.read(1 << 22):
+            value = zlib.crc32(part, value)
+    return value
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:

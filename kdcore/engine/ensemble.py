@@ -58,7 +58,7 @@ class Ensemble:
         self._wanted: Want = {}
         self._pins = ExitStack()
         self.seconds = 0.0
-        self.hits = self.misses = self.live = 0
+        self.hits = self.misses = self.live = self.damaged = 0
 
     def ready(self, wanted: Want, names: Iterable[str]) -> Generator[Progress, None, None]:
         """Before a stage: fills the cache for what it reads of these teachers, or loads the models it must run."""
@@ -93,7 +93,8 @@ class Ensemble:
         with teacher_cache.pinned(teacher_cache.entry_folder(self._identity(teacher), rows)):
             cache = TeacherCache(self._identity(teacher), rows, tensors)
             if cache.missing().any():
-                yield from cache.fill(self._model(teacher), self._compute, what)
+                yield from cache.fill(self._model(teacher), self._compute, _reason(cache, what))
+            self.damaged += cache.damaged
             return cache.logits()
 
     def word_embeddings(self, name: str) -> Tensor:
@@ -111,9 +112,10 @@ class Ensemble:
     def facts(self) -> dict[str, Any]:
         """How the cache served: rows found and rows computed, the seconds that took, bytes on disk.
 
-        live: rows that a teacher answered in the middle of training, since what was asked of it is not kept.
+        live: rows that a teacher answered in the middle of training, since what was asked of it is not kept. damaged:
+        rows whose kept outputs were not those that were written; they were made anew.
         """
-        served = {"hits": self.hits, "misses": self.misses, "live": self.live}
+        served = {"hits": self.hits, "misses": self.misses, "live": self.live, "damaged": self.damaged}
         return {**served, "seconds": self.seconds, "bytes": teacher_cache.used()}
 
     def _fill(self, teacher: Teacher, tensors: list[CachedTensor]) -> Generator[Progress, None, None]:
@@ -121,10 +123,11 @@ class Ensemble:
         self._pins.enter_context(teacher_cache.pinned(folder))
         cache = TeacherCache(self._identity(teacher), self._rows, tensors)
         if cache.missing().any():
-            what = f"teacher {teacher.name} answers once"
+            what = _reason(cache, f"teacher {teacher.name} answers once")
             self.seconds += yield from cache.fill(self._model(teacher), self._compute, what)
             self.misses += cache.misses
             self.hits += cache.hits
+            self.damaged += cache.damaged
         else:
             self.hits += len(self._rows)
         self._caches[teacher.name] = cache
@@ -149,3 +152,8 @@ class Ensemble:
             "torch": torch.__version__,
             **self._data,
         }
+
+
+def _reason(cache: TeacherCache, what: str) -> str:
+    """What a fill of the cache is called."""
+    return f"{what}, {cache.damaged:,} rows again since their kept outputs are damaged" if cache.damaged else what

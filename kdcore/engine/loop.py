@@ -72,6 +72,7 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
     steps = stage_steps(stages, job.budget)
     resumed = checkpoint.newest(job.folder / "checkpoint")
     if resumed is not None:
+        checkpoint.check(resumed)
         job.state = checkpoint.read_state(resumed)
         checkpoint.restore(resumed, job.modules(), {})
         job.method.restore_history(job.state.history)

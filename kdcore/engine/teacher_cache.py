@@ -1,9 +1,9 @@
 """Outputs of frozen teachers, stored on disk under the example's id.
 
-One folder an entry: for each tensor a memory-mapped array, a checksum per row and a presence mask. The entry's name is
-a hash of all its values depend on: the teacher's weights, the tokenizer, the rows, the length limit, the tensor, its
-layer and the arithmetic. Rows are written before their presence bit, so a killed fill leaves nothing that reads as
-true; rows that do not have their checksum any more are made again. Every fill runs the same canonical batches through
+One folder an entry: a memory-mapped array, a checksum a row and a presence mask. The entry's name is a hash of all its
+values depend on: the teacher's weights, the tokenizer, the rows, the length limit, the tensor, its layer and the
+arithmetic. Rows are written before their presence bit, so a killed fill leaves nothing that reads as true; rows that do
+not add up to their checksum when an entry is opened are made anew. Every fill runs the same canonical batches through
 whole models, so it does not matter who filled an entry.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 import time
@@ -42,8 +41,6 @@ from kdcore.records import ALL_LAYERS, Encoding, ModelSize, Outputs, Want
 CACHEABLE = frozenset({"logits", "cls", "hidden"})
 """Tensors that are stored; attentions and projections are made anew each time."""
 
-log = logging.getLogger("kdcore.engine.teacher_cache")
-
 _DTYPE: dict[str, np.dtype[Any]] = {
     "logits": np.dtype(np.float32),
     "cls": np.dtype(np.float16),
@@ -64,7 +61,7 @@ class CachedTensor:
 
     @property
     def file(self) -> str:
-        """The values' file name; those of checksums and presence bits differ in their suffix."""
+        """The values' file name; the presence bits' differs in its suffix."""
         return f"{self.name if self.layer < 0 else f'{self.name}-{self.layer}'}.values"
 
     def length(self, rows: Encoded) -> int:
@@ -114,13 +111,13 @@ class TeacherCache:
         self.tensors = tensors
         self._by_id = np.argsort(rows.ids, kind="stable")
         self._sorted_ids = rows.ids[self._by_id]
-        self.hits = self.misses = 0
+        self.hits = self.misses = self.damaged = 0
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "opening.lock"):  # two runs that open a new entry must not both make its files
             (self.folder / "identity.json").write_text(json.dumps(identity, sort_keys=True))
             self._values = {tensor: self._open(tensor) for tensor in tensors}
-            self._sums = {tensor: self._open_beside(tensor, ".sums", _SUM) for tensor in tensors}
-            self._present = {tensor: self._open_beside(tensor, ".present", np.dtype(np.uint8)) for tensor in tensors}
+            self._present = {tensor: self._open_present(tensor) for tensor in tensors}
+            self._sums = {tensor: self._open_sums(tensor) for tensor in tensors}
         self._forget_damaged()
 
     def missing(self) -> NDArray[np.bool_]:
@@ -201,33 +198,39 @@ class TeacherCache:
         self._sums[tensor][batch] = tensor.sums(values, self.rows, batch)
         self._present[tensor][batch] = 1
 
-    def _forget_damaged(self) -> None:
-        """Takes the presence bits of rows whose values are not those that were written, so that they are made again."""
-        damaged: NDArray[np.int64] = np.empty(0, np.int64)
-        for tensor, present in self._present.items():
-            stored = np.flatnonzero(present)
-            wrong = stored[tensor.sums(self._values[tensor], self.rows, stored) != self._sums[tensor][stored]]
-            present[wrong] = 0
-            damaged = np.union1d(damaged, wrong)
-        if len(damaged):
-            log.warning(
-                "stored outputs of a teacher were damaged on disk for %d of %d rows (outputs/%s); they are made again",
-                len(damaged), len(self.rows), self.folder.name,
-            )  # fmt: skip
-
     def _flush(self) -> None:
         """Data before the bits that say it is there."""
-        for maps in (self._values, self._sums, self._present):
-            for array in maps.values():
-                array.flush()
+        for values in (*self._values.values(), *self._sums.values()):
+            values.flush()
+        for present in self._present.values():
+            present.flush()
 
     def _open(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
         shape = (tensor.length(self.rows), tensor.width)
         return _mapped(self.folder / tensor.file, _DTYPE[tensor.name], shape)
 
-    def _open_beside(self, tensor: CachedTensor, suffix: str, dtype: np.dtype[Any]) -> np.memmap[Any, Any]:
-        """An array of one number per row that stands beside the tensor's values."""
-        return _mapped((self.folder / tensor.file).with_suffix(suffix), dtype, (len(self.rows),))
+    def _open_present(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
+        path = (self.folder / tensor.file).with_suffix(".present")
+        return _mapped(path, np.dtype(np.uint8), (len(self.rows),))
+
+    def _open_sums(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
+        path = (self.folder / tensor.file).with_suffix(".sums")
+        unknown = not path.exists()  # of a version that kept none: what is there is taken as it is
+        sums = _mapped(path, _SUM, (len(self.rows),))
+        if unknown:
+            there = np.flatnonzero(self._present[tensor])
+            sums[there] = tensor.sums(self._values[tensor], self.rows, there)
+        return sums
+
+    def _forget_damaged(self) -> None:
+        """Takes rows whose values are not those that were written for missing."""
+        lost = np.zeros(len(self.rows), dtype=bool)
+        for tensor, present in self._present.items():
+            there = np.flatnonzero(present)  # before the sums are read: another process may be filling the entry
+            wrong = there[tensor.sums(self._values[tensor], self.rows, there) != self._sums[tensor][there]]
+            present[wrong] = 0
+            lost[wrong] = True
+        self.damaged = int(lost.sum())
 
 
 def entry_folder(identity: dict[str, Any], rows: Encoded) -> Path:
@@ -321,7 +324,8 @@ def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memm
     """
     size = int(np.prod(shape)) * dtype.itemsize
     if not path.exists() or path.stat().st_size != size:
-        path.with_suffix(".present").unlink(missing_ok=True)
+        if path.suffix == ".values":
+            path.with_suffix(".present").unlink(missing_ok=True)
         with open(path, "wb") as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)

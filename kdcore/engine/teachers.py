@@ -78,29 +78,29 @@ def prepare_teacher(
             lock.release()
         if not complete:
             return None
-    return _kept(spec, folder)
+    return _kept(spec.name, folder)
 
 
-def _kept(spec: TeacherSpec, folder: Path) -> Teacher:
-    """A teacher that was trained here.
+def _kept(name: str, folder: Path) -> Teacher:
+    """A teacher that was trained here, as it was kept.
 
     Raises:
-        CorruptError: its files cannot be read, or its weights are not those that it was kept with.
+        CorruptError: it cannot be read, or its weights are not those that were kept.
     """
     try:
         facts = json.loads((folder / "teacher.json").read_text())
-        size, identity, words = size_at(folder), str(facts["identity"]), str(facts["words"])
-        changed = folder_hash(folder) != identity
+        teacher = Teacher(name, folder, size_at(folder), str(facts["identity"]), str(facts["words"]))
+        changed = folder_hash(folder) != teacher.identity
     except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError) as error:
-        problem = f"the kept teacher {folder.name} cannot be read ({str(error)[:120] or type(error).__name__})"
-        raise _unusable(spec, folder, problem) from error
+        raise _unreadable(name, folder, "cannot be read") from error
     if changed:
-        raise _unusable(spec, folder, f"the weights of the kept teacher {folder.name} changed since it was trained")
-    return Teacher(spec.name, folder, size, identity, words)
+        raise _unreadable(name, folder, "has other weights than were kept")
+    return teacher
 
 
-def _unusable(spec: TeacherSpec, folder: Path, problem: str) -> CorruptError:
-    return CorruptError(f"teachers.{spec.name}", problem, f"delete {folder}; the next run trains it again")
+def _unreadable(name: str, folder: Path, problem: str) -> CorruptError:
+    remedy = f"delete {folder}, and it is trained again"
+    return CorruptError(f"teachers.{name}", f"the kept teacher {folder.name} {problem}", remedy)
 
 
 def _train(
