@@ -25,6 +25,7 @@ from kdcore.engine.evaluate import is_blind_guess, scores
 from kdcore.engine.job import Job, Rows, encode_rows
 from kdcore.engine.loop import run_stages
 from kdcore.engine.plan import Plan, check_length, check_method
+from kdcore.engine.run_files import remove_unfinished
 from kdcore.engine.schedule import stage_steps
 from kdcore.engine.seeds import seed_of
 from kdcore.engine.teacher_source import load_base
@@ -70,6 +71,7 @@ def train(run: RunConfig, folder: Path, control: Control | None = None) -> Itera
         plan = Plan(run)
         _ = plan.compute  # without its device the run leaves no folder
         folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
         (folder / "config.json").write_text(run.model_dump_json(indent=1))
         yield from _train(plan, folder, control, started=time.perf_counter())
     except SafetensorError as error:

@@ -244,12 +244,14 @@ def test_a_folder_without_its_facts_is_made_anew(base):
     assert said and again == first
 
 
-@pytest.mark.parametrize("damage", ["facts", "config", "weights"])
+@pytest.mark.parametrize("damage", ["facts", "config", "weights", "bit"])
 def test_a_kept_teacher_that_does_not_read_is_named(trained, base, damage):
     teacher, _ = prepare(base)
-    name = {"facts": "teacher.json", "config": "config.json", "weights": "model.safetensors"}[damage]
-    (teacher.folder / name).write_bytes(b"{")
-    with pytest.raises(CorruptError):
+    names = {"facts": "teacher.json", "config": "config.json"}
+    file = teacher.folder / names.get(damage, "model.safetensors")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage == "bit" else b"{")
+    with pytest.raises(CorruptError, match=teacher.folder.name):
         trained(run("kd", [base], max_steps=1))
 
 
