@@ -67,7 +67,7 @@ def _show(store: Store, run: str, names: Mapping[str, str], known: Known, right:
     row = store.get(run)
     split = _split(list(known[run]))
     own = known[run][split]
-    dev = predictions.dev_rows(row.config, split, own)
+    dev = predictions.dev_rows(row.config, row.facts, split, own)
     with st.container(horizontal=True):
         cards.badges(row.task, row.facts.get("partial"))
     if dev.why:

@@ -7,7 +7,7 @@ import streamlit as st
 from kdcore.store import ACTIVE, RunRow
 from pages.parts.common import cards, loss_equation, shell
 from pages.parts.common.run_picker import active, one_run, the_store
-from pages.parts.live import distances, header, log, loss_curves, method_logs, progress, queue, scores
+from pages.parts.live import distances, header, log, loss_curves, matrices, method_logs, progress, queue, scores
 from pages.parts.live.point_cache import cached_points
 
 REFRESH_SECONDS = 1.0
@@ -61,6 +61,8 @@ def _follow(run: str, state: str) -> None:
         loss_curves.show(points, row)
         with cards.guarded("What the method logs cannot be shown"):
             method_logs.show(points, row)
+        with cards.guarded("What the method reads out cannot be shown"):
+            matrices.show(store, row)
     scores.show(store, row)
     with cards.guarded("The layer distances cannot be shown"):
         distances.show(store, row)

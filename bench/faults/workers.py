@@ -30,7 +30,8 @@ PATIENCE = 600.0
 
 
 def settings(method: str, seed: int = 0) -> RunConfig:
-    teachers = [] if method == "fine-tune" else [{"name": "small", "source": "pocket", "where": "small"}]
+    size = "large" if method == "takd" else "small"  # an assistant stands between teacher and student
+    teachers = [] if method == "fine-tune" else [{"name": size, "source": "pocket", "where": size}]
     if method in ENSEMBLES:
         teachers.append({"name": "medium", "source": "pocket", "where": "medium"})
     student = {"layers": 2, "width": 64, "heads": 4, "init": "random"}

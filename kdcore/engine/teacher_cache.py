@@ -1,9 +1,10 @@
 """Outputs of frozen teachers, stored on disk under the example's id.
 
-One folder an entry: a memory-mapped array and a presence mask. The entry's name is a hash of all its values depend on:
-the teacher's weights, the tokenizer, the rows, the length limit, the tensor, its layer and the arithmetic. Rows are
-written before their presence bit, so a killed fill leaves nothing that reads as true. Every fill runs the same
-canonical batches through whole models, so it does not matter who filled an entry.
+One folder an entry: a memory-mapped array, a checksum a row and a presence mask. The entry's name is a hash of all its
+values depend on: the teacher's weights, the tokenizer, the rows, the length limit, the tensor, its layer and the
+arithmetic. Rows are written before their presence bit, so a killed fill leaves nothing that reads as true; rows that do
+not add up to their checksum when an entry is opened are made anew. Every fill runs the same canonical batches through
+whole models, so it does not matter who filled an entry.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ _DTYPE: dict[str, np.dtype[Any]] = {
 }
 
 
+_WRITTEN = np.uint64(1)
+"""Added to a row's sum, so that zeros on disk are not the sum of zeros."""
+
+
 @dataclass(frozen=True)
 class CachedTensor:
     """One tensor of one layer (-1 where it has none), as stored."""
@@ -65,7 +70,7 @@ class CachedTensor:
 
     def size(self, rows: Encoded) -> int:
         """Bytes on disk."""
-        return self.length(rows) * self.width * _DTYPE[self.name].itemsize + len(rows)
+        return self.length(rows) * self.width * _DTYPE[self.name].itemsize + 9 * len(rows)
 
 
 def tensors_of(wanted: Want, size: ModelSize) -> list[CachedTensor] | None:
@@ -97,12 +102,14 @@ class TeacherCache:
         self.tensors = tensors
         self._by_id = np.argsort(rows.ids, kind="stable")
         self._sorted_ids = rows.ids[self._by_id]
-        self.hits = self.misses = 0
+        self.hits = self.misses = self.damaged = 0
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "opening.lock"):  # two runs that open a new entry must not both make its files
             (self.folder / "identity.json").write_text(json.dumps(identity, sort_keys=True))
             self._values = {tensor: self._open(tensor) for tensor in tensors}
             self._present = {tensor: self._open_present(tensor) for tensor in tensors}
+            self._sums = {tensor: self._open_sums(tensor) for tensor in tensors}
+        self._forget_damaged()
 
     def missing(self) -> NDArray[np.bool_]:
         """Rows of which some tensor is not stored, bool [rows]."""
@@ -172,18 +179,20 @@ class TeacherCache:
         return out
 
     def _write(self, tensor: CachedTensor, batch: NDArray[np.int64], array: NDArray[np.float32]) -> None:
-        values, offsets = self._values[tensor], self.rows.offsets
+        values, offsets, stored = self._values[tensor], self.rows.offsets, array.astype(_DTYPE[tensor.name])
         if tensor.name == "hidden":
             for i, row in enumerate(batch):
                 start, stop = offsets[row], offsets[row + 1]
-                values[start:stop] = array[i, : stop - start]
+                values[start:stop] = stored[i, : stop - start]
+                self._sums[tensor][row] = _sum(stored[i, : stop - start]).sum() + _WRITTEN
         else:
-            values[batch] = array
+            values[batch] = stored
+            self._sums[tensor][batch] = _sum(stored) + _WRITTEN
         self._present[tensor][batch] = 1
 
     def _flush(self) -> None:
         """Data before the bits that say it is there."""
-        for values in self._values.values():
+        for values in (*self._values.values(), *self._sums.values()):
             values.flush()
         for present in self._present.values():
             present.flush()
@@ -195,6 +204,30 @@ class TeacherCache:
     def _open_present(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
         path = (self.folder / tensor.file).with_suffix(".present")
         return _mapped(path, np.dtype(np.uint8), (len(self.rows),))
+
+    def _open_sums(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
+        path = (self.folder / tensor.file).with_suffix(".sums")
+        unknown = not path.exists()  # of a version that kept none: what is there is taken as it is
+        sums = _mapped(path, np.dtype(np.uint64), (len(self.rows),))
+        if unknown and (present := self._present[tensor] == 1).any():
+            sums[present] = self._row_sums(tensor)[present]
+        return sums
+
+    def _forget_damaged(self) -> None:
+        """Takes rows whose values are not those that were written for missing."""
+        lost = np.zeros(len(self.rows), dtype=bool)
+        for tensor, present in self._present.items():
+            there = np.array(present) == 1  # before the sums are read: another process may be filling the entry
+            if there.any():
+                wrong = there & (self._row_sums(tensor) != self._sums[tensor])
+                present[wrong] = 0
+                lost |= wrong
+        self.damaged = int(lost.sum())
+
+    def _row_sums(self, tensor: CachedTensor) -> NDArray[np.uint64]:
+        """The checksum of each row's values as they are on disk, [rows]."""
+        sums = _sum(self._values[tensor])
+        return (np.add.reduceat(sums, self.rows.offsets[:-1]) if tensor.name == "hidden" else sums) + _WRITTEN
 
 
 def entry_folder(identity: dict[str, Any], rows: Encoded) -> Path:
@@ -288,13 +321,20 @@ def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memm
     """
     size = int(np.prod(shape)) * dtype.itemsize
     if not path.exists() or path.stat().st_size != size:
-        path.with_suffix(".present").unlink(missing_ok=True)
+        if path.suffix == ".values":
+            path.with_suffix(".present").unlink(missing_ok=True)
         with open(path, "wb") as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
     return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
+
+
+def _sum(values: NDArray[Any]) -> NDArray[np.uint64]:
+    """The sum of each vector's bits, read as whole numbers, [vectors]."""
+    words = values.view(np.uint16 if values.dtype.itemsize == 2 else np.uint32)
+    return np.asarray(words.sum(axis=1, dtype=np.uint64))
 
 
 def _digest(rows: Encoded) -> str:

@@ -78,16 +78,29 @@ def prepare_teacher(
             lock.release()
         if not complete:
             return None
+    return _kept(spec.name, folder)
+
+
+def _kept(name: str, folder: Path) -> Teacher:
+    """A teacher that was trained here, as it was kept.
+
+    Raises:
+        CorruptError: it cannot be read, or its weights are not those that were kept.
+    """
     try:
         facts = json.loads((folder / "teacher.json").read_text())
-        size = size_at(folder)
-    except (OSError, ValueError, UserError) as error:
-        raise CorruptError(
-            f"teachers.{spec.name}",
-            f"the kept teacher {folder.name} cannot be read",
-            f"delete cache/teachers/{folder.name}",
-        ) from error
-    return Teacher(spec.name, folder, size, facts["identity"], facts["words"])
+        teacher = Teacher(name, folder, size_at(folder), facts["identity"], facts["words"])
+        changed = folder_hash(folder) != teacher.identity
+    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+        raise _unreadable(name, folder, "cannot be read") from error
+    if changed:
+        raise _unreadable(name, folder, "has other weights than were kept")
+    return teacher
+
+
+def _unreadable(name: str, folder: Path, problem: str) -> CorruptError:
+    remedy = f"delete cache/teachers/{folder.name}, and it is trained again"
+    return CorruptError(f"teachers.{name}", f"the kept teacher {folder.name} {problem}", remedy)
 
 
 def _train(

@@ -25,6 +25,7 @@ from kdcore.engine.evaluate import is_blind_guess, scores
 from kdcore.engine.job import Job, Rows, encode_rows
 from kdcore.engine.loop import run_stages
 from kdcore.engine.plan import Plan, check_length, check_method
+from kdcore.engine.run_files import remove_unfinished
 from kdcore.engine.schedule import stage_steps
 from kdcore.engine.seeds import seed_of
 from kdcore.engine.teacher_source import load_base
@@ -70,6 +71,7 @@ def train(run: RunConfig, folder: Path, control: Control | None = None) -> Itera
         plan = Plan(run)
         _ = plan.compute  # without its device the run leaves no folder
         folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
         (folder / "config.json").write_text(run.model_dump_json(indent=1))
         yield from _train(plan, folder, control, started=time.perf_counter())
     except SafetensorError as error:
@@ -90,7 +92,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     for spec in run.teachers:
         teacher = yield from prepare_teacher(spec, plan.data, run.train, plan.compute, control)
         if teacher is None:
-            yield RunStopped(0, kept=False)
+            yield from _stopped_early(control)
             return
         teachers.append(teacher)
     rows = encode_rows(plan.data, plan.tokenizer, run.train)
@@ -98,7 +100,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     with ensemble.open():
         teacher_scores, teacher_events = yield from _teacher_scores(plan, ensemble, rows, control)
         if len(teacher_scores) < len(teachers):
-            yield RunStopped(0, kept=False)
+            yield from _stopped_early(control)
             return
         job = _job(plan, folder, rows, ensemble, teacher_scores)
         facts = _facts(plan, job, teacher_scores)
@@ -286,8 +288,16 @@ def _partial(plan: Plan) -> str | None:
     return plan.data.partial
 
 
+def _stopped_early(control: Control) -> Iterator[Event]:
+    """The end of a run that was asked to stop before its student began."""
+    if control.stop_requested() != "leave":
+        yield RunStopped(0, kept=False)
+
+
 def _stopped(job: Job, stop: Stop) -> Generator[Event, None, None]:
     """What is left of a run that was asked to stop: its checkpoint and student, or nothing."""
+    if stop == "leave":  # it goes on elsewhere, from the checkpoint that the loop has written
+        return
     job.before_saving()
     step = job.state.step
     if stop == "discard":

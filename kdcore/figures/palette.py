@@ -32,18 +32,12 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "hidden": ("#C58101", "#DDCA1D"),
     "attention": ("#005013", "#10FF94"),
     "relation": ("#EA695C", "#CA0E16"),
-    "multi_teacher": ("#721188", "#984C9F"),
+    "choice": ("#721188", "#984C9F"),
+    "gradient": ("#F318B6", "#FFB6FF"),
+    "form": ("#556D0C", "#E77931"),
+    "data": ("#9279F3", "#B686FF"),
 }
 """Family -> colour on a light page, colour on a dark page."""
-
-FAMILY_WORDS: dict[str, str] = {
-    "none": "no distillation",
-    "soft_targets": "soft targets",
-    "hidden": "hidden states",
-    "attention": "attention",
-    "relation": "relations",
-    "multi_teacher": "several teachers",
-}
 
 TEACHER = Style("teacher", "Teacher", "teacher", "#111827", "solid", "star", 3.0)
 _TEACHER_DARK = "#F9FAFB"

@@ -110,7 +110,7 @@ def find_garbage(store: Store, unlisted: bool = False) -> Iterator[Garbage]:
 
 def _partial(folder: Path) -> Iterator[Garbage]:
     """Students and checkpoints of an ended run that were never completed. An old student stays where it is the only."""
-    for path in sorted([*folder.glob(".student-*.writing"), *folder.glob("checkpoint/*.partial")]):
+    for path in sorted([*folder.glob(".student-*.writing"), *folder.rglob("*.partial")]):
         if _old(path):
             yield Garbage(path, f"{path.name} of {folder.name}: never completed", disk_usage(path))
     for path in sorted(folder.glob(".student-*.old")):

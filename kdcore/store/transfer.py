@@ -32,6 +32,9 @@ def _number(value: Any) -> Any:
 
 Finite = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
 Measured = Annotated[Finite | None, BeforeValidator(_number)]
+Score = Annotated[float | None, Field(ge=-1.001, le=1.001), BeforeValidator(_number)]
+"""Every metric of a task lies between -1 and 1; one far outside would take the scale of every figure it is in."""
+
 Int = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 TABLES: dict[str, Table] = {"metrics": metrics, "evaluations": evaluations, "probes": probes}
@@ -62,9 +65,9 @@ class Carried(BaseModel):
     summary: dict[str, Any] = {}
     progress: dict[str, Any] = {}
     metric: str = Field("", max_length=100)
-    score: Measured = None
-    select_score: Measured = None
-    last_score: Measured = None
+    score: Score = None
+    select_score: Score = None
+    last_score: Score = None
     seconds: Measured = None
     latency_ms: Measured = None
     parameters: Int | None = None

@@ -22,9 +22,9 @@ from kdcore.engine.job import encode_rows
 from kdcore.engine.teacher_cache import TeacherCache, entry_folder, make_room, pinned, tensors_of, used
 from kdcore.engine.teachers import prepare_teacher
 from kdcore.errors import UserError
-from kdcore.events import RunFinished, StepDone
+from kdcore.events import Progress, RunFinished, StepDone
 from kdcore.models.observe import observe
-from kdcore.records import ALL_LAYERS, Batch, want
+from kdcore.records import ALL_LAYERS, Batch, Needs, want
 from tests.helpers import kill_process
 from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import run, same
@@ -194,6 +194,47 @@ def test_damaged_files_start_anew(cache, model, damage, name):
     assert files(kept.folder) == before
 
 
+@pytest.mark.parametrize("name", ["logits.values", "cls-1.values", "hidden-2.values"])
+def test_one_flipped_bit_is_noticed_and_made_anew(cache, model, rows, name):
+    kept = cache()
+    drain(kept.fill(model, CPU, "filling"))
+    before = files(kept.folder)
+    content = bytearray((kept.folder / name).read_bytes())
+    content[len(content) // 2] ^= 4
+    (kept.folder / name).write_bytes(content)
+    again = cache()
+    assert again.damaged == again.missing().sum() == 1
+    drain(again.fill(model, CPU, "filling"))
+    assert files(kept.folder) == before and cache().damaged == 0
+
+
+def test_zeros_in_place_of_values_are_noticed(cache, model, rows):
+    kept = cache()
+    drain(kept.fill(model, CPU, "filling"))
+    for name in ("logits.values", "logits.sums"):
+        (kept.folder / name).write_bytes(bytes((kept.folder / name).stat().st_size))
+    assert cache().missing().all()
+
+
+def test_an_entry_without_checksums_is_taken_as_it_is(cache, model, rows):
+    """Those of 0.1.0 have none."""
+    kept = cache()
+    drain(kept.fill(model, CPU, "filling"))
+    for path in kept.folder.glob("*.sums"):
+        path.unlink()
+    assert not cache().missing().any() and not cache().missing().any()
+
+
+def test_a_run_says_that_kept_outputs_were_damaged(trained, one_teacher, own_cache):
+    whole = trained(run("kd", one_teacher))
+    for path in own_cache.glob("outputs/*/logits.values"):
+        path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+    again = trained(run("kd", one_teacher))
+    damaged = [event.what for event in again.events if isinstance(event, Progress) and "damaged" in event.what]
+    assert damaged and next(e for e in again.events if isinstance(e, RunFinished)).summary["cache"]["damaged"] >= 1
+    assert same(whole.weights(), again.weights())
+
+
 def test_room_on_disk_is_taken_before_values_are_written(cache):
     """A page that finds no room later would kill the process; so the file has all its blocks from the start."""
     for path in cache().folder.glob("*.values"):
@@ -297,7 +338,7 @@ def fill(spec, **settings) -> set[str]:
     before = entries()
     taught, _ = ensemble(spec, **settings)
     with taught.open():
-        drain(taught.ready(want("logits"), [spec.name]))
+        drain(taught.ready(Needs(teacher=want("logits")), [spec.name]))
     return entries() - before
 
 
@@ -334,7 +375,7 @@ def test_augmented_rows_bypass_the_cache(one_teacher):
     (spec,) = one_teacher
     taught, rows = ensemble(spec)
     with taught.open():
-        drain(taught.ready(want("logits"), ["t0"]))
+        drain(taught.ready(Needs(teacher=want("logits")), ["t0"]))
         real = collate(rows["train"], np.array([4, 9]))
         new = Batch(torch.tensor([-1, -2]), real.labels, collate(rows["train"], np.array([30, 31])).encodings)
         mixed = Batch(torch.tensor([int(real.ids[0]), -2]), real.labels, new.encodings)
@@ -348,7 +389,7 @@ def test_augmented_rows_bypass_the_cache(one_teacher):
 def test_answers_for_some_rows_come_in_their_order_and_without_a_graph(one_teacher, cached):
     taught, rows = ensemble(one_teacher[0], cached=cached)
     with taught.open():
-        drain(taught.ready(want("logits", cls=(1,)), ["t0"]))
+        drain(taught.ready(Needs(teacher=want("logits", cls=(1,))), ["t0"]))
         batch = collate(rows["train"], np.arange(6))
         whole, some = taught.answer("t0", batch, None), taught.answer("t0", batch, torch.tensor([5, 2]))
         torch.testing.assert_close(some.logits, whole.logits[[5, 2]])
@@ -364,7 +405,7 @@ def test_once_all_is_kept_no_teacher_stays_in_memory(one_teacher, wanted):
     with taught.open():
         drain(taught.logits("t0", rows["validation"], "dev"))
         assert taught._models
-        drain(taught.ready(wanted, ["t0"]))
+        drain(taught.ready(Needs(teacher=wanted), ["t0"]))
         assert not taught._models
 
 
@@ -392,7 +433,7 @@ def test_the_second_run_finds_everything(trained, one_teacher, monkeypatch):
     second = trained(run("kd", one_teacher, {"temperature": 3.0}, epochs=1))
     assert first.of(RunFinished)[0].summary["cache"]["misses"] == 90
     assert second.of(RunFinished)[0].summary["cache"] == {
-        "hits": 90, "misses": 0, "live": 0, "seconds": 0.0, "bytes": used(),
+        "hits": 90, "misses": 0, "live": 0, "damaged": 0, "seconds": 0.0, "bytes": used(),
     }  # fmt: skip
 
 

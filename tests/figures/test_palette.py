@@ -39,10 +39,10 @@ def test_every_colour_stands_out_from_its_page(dark: bool) -> None:
 def test_colour_is_the_familys_and_methods_of_a_family_differ_in_dash_and_marker() -> None:
     looks = {key: palette.style(key) for key in METHODS}
     for key, look in looks.items():
-        assert look.color == palette.FAMILIES[METHODS[key].paper.family][0]
+        assert look.color == palette.FAMILIES[METHODS[key].family][0]
     families: dict[str, list[palette.Style]] = {}
     for key, look in looks.items():
-        families.setdefault(METHODS[key].paper.family, []).append(look)
+        families.setdefault(METHODS[key].family, []).append(look)
     for members in families.values():
         assert len({(look.dash, look.marker) for look in members}) == len(members)
 

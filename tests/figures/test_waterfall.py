@@ -83,7 +83,7 @@ def test_a_pair_is_ringed_and_ranked() -> None:
 
 def test_a_profile_shows_one_student_layer_and_the_chosen_pair() -> None:
     values = np.arange(6, dtype=float).reshape(3, 2) / 10
-    figure = layer_pair.profile(values, "cka", student=1, teacher=2, matched=0)
+    figure = layer_pair.profile(values, "cka", student=1, teacher=2, matched=(0,))
     line, chosen = figure.data
     assert list(line.y) == [0.1, 0.3, 0.5] and (chosen.x[0], chosen.y[0]) == (2, 0.5)
     assert figure.layout.shapes[0].x0 == 0 and "matched" in figure.layout.annotations[0].text

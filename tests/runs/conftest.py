@@ -40,7 +40,9 @@ def script() -> Callable[..., Any]:
             yield StageStarted("distil", 0, 1, steps)
             for number in range(1, steps + 1):
                 time.sleep(pause)
-                if (stop := control.stop_requested()) is not None:
+                if (stop := control.stop_requested()) == "leave":
+                    return
+                if stop is not None:
                     yield RunStopped(number, kept=stop == "keep")
                     return
                 if fail is not None and number == 2:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from kdcore.errors import UserError
+from kdcore.runs.worker import has_own_worker
 from kdcore.store import RunRow, Store
 from pages.parts.common.read_only import action
 from pages.parts.common.run_picker import the_store
@@ -15,7 +16,7 @@ def show(store: Store, row: RunRow) -> None:
     progress = row.progress
     step, steps = int(progress.get("step") or 0), int(progress.get("steps") or 0)
     if row.state == "queued":
-        st.info("In the queue. It starts when the device is free.", icon=":material/schedule:")
+        st.info(_waiting(), icon=":material/schedule:")
     elif row.active:
         _bar(row, step, steps)
     speed, eta = progress.get("examples_per_second"), progress.get("eta_s")
@@ -32,6 +33,12 @@ def show(store: Store, row: RunRow) -> None:
         st.caption(text)
     if row.active:
         _stop(store, row)
+
+
+def _waiting() -> str:
+    if has_own_worker():
+        return "In the queue. It starts when a worker is free."
+    return "In the queue. This dashboard trains nothing itself: `kdcore work` does."
 
 
 def _bar(row: RunRow, step: int, steps: int) -> None:
