@@ -26,8 +26,9 @@ OVER_BOTH = "paired t-test over seeds and dev rows, both random (Dorfman-Berbaum
 HOW = (
     f"Runs are paired by seed: same task, initial weights, student and data order. {OVER_BOTH}: with MS of the two-way "
     "table seeds × rows of gaps, the squared standard error is (MS_seeds + max(MS_rows − MS_rest, 0)) / (S R). So an "
-    "interval here speaks for other seeds and for other dev rows; not for another teacher, which all seeds share. Where a run's predictions are not kept, only its "
-    "score is known and the test is the paired t-test over seeds. Testing many pairs will find some by chance."
+    "interval here speaks for other seeds and for other dev rows; not for another teacher, which all seeds "
+    "share. Where a run's predictions are not kept, only its score is known and the test is the paired t-test over "
+    "seeds. Testing many pairs will find some by chance."
 )
 
 

@@ -338,8 +338,9 @@ def test_six_paired_seeds_that_agree_make_a_winner_with_its_test_named(store: St
         finish(run_config("kd", seed), 0.52 + 0.012 * seed)
     ((_, answer),) = one(store).answers()
     assert answer.headline == "Yes."
-    assert "KD, 2 x 32 is better than Fine-tuning alone, 2 x 32 by 2.5 points (95% interval +2.1 to +2.9), with this teacher." in (
-        answer.sentence
+    assert answer.sentence == (
+        "KD, 2 x 32 is better than Fine-tuning alone, 2 x 32 by 2.5 points (95% interval +2.1 to +2.9), with this "
+        "teacher."
     )
     assert answer.basis == "seeds 0, 1, 2, 3, 4, 5; scores only; paired t-test over seeds; p < 0.001"
 
