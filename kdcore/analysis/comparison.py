@@ -26,8 +26,8 @@ from kdcore.store import Store
 
 ENVIRONMENT = ["version", "machine", "rows"]
 """Columns in which two runs of one seed must be alike to be a pair."""
-REFUSED = ("data", "size", "start", "steps", "training", "weights")
-"""Topics of `identity.protocol` in which two groups must be alike for a gap to be the method's."""
+REFUSED = ("data", "size", "start", "steps", "training", "weights", "teachers", "base")
+"""Topics of `Comparison.differs` in which two groups must be alike for a gap to be the method's."""
 
 Reader = Callable[[str, str, str], Contributions | None]
 """Run, task and metric -> what each dev row adds to the run's score."""
@@ -153,11 +153,19 @@ class Comparison:
         return rest[missing].drop_duplicates(["group", "seed"])
 
     def differs(self, first: str, second: str) -> dict[str, str]:
-        """What else than the method two groups differ in: topic of `identity.protocol` -> `epochs 1 against 2`."""
-        mine, theirs = (
-            identity.protocol(RunConfig.model_validate(self.settings_of(group))) for group in (first, second)
-        )
+        """What else than the method two groups differ in: topic -> `epochs 1 against 2`.
+
+        Topics are those of `identity.protocol`, base and teachers where both have some, and weights under one name.
+        """
+        configs = [RunConfig.model_validate(self.settings_of(group)) for group in (first, second)]
+        mine, theirs = (identity.protocol(config) for config in configs)
         topics = {topic: _against(mine[topic], theirs[topic]) for topic in mine if mine[topic] != theirs[topic]}
+        bases = [identity.base(config) for config in configs]
+        if all(bases) and bases[0] != bases[1] and "start" not in topics:
+            topics["base"] = f"{bases[0]} against {bases[1]}"
+        asked = [identity.teachers(config) for config in configs]
+        if all(asked) and sorted(asked[0].values()) != sorted(asked[1].values()):
+            topics["teachers"] = " against ".join(_names(mine, theirs) for mine, theirs in (asked, asked[::-1]))
         return topics | self._other_content(first, second)
 
     def _other_content(self, first: str, second: str) -> dict[str, str]:
@@ -241,7 +249,13 @@ class Comparison:
             also = f"{names[0]} and {names[1]} also differ in {listed(topics, 5)} ({details})"
             return Answer("Not the method alone.", f"{also}, so the gap is not the method's.")
         verdict = self.verdict(first, second, read)
-        return Answer(*significance.describe(verdict, *names), verdict)
+        return Answer(*significance.describe(verdict, *names, self._scope(first, second)), verdict)
+
+    def _scope(self, first: str, second: str) -> str:
+        """What the runs of two groups share that others would have otherwise: no seed asks another teacher."""
+        asked = [RunConfig.model_validate(self.settings_of(group)).teachers for group in (first, second)]
+        count = max(len(teachers) for teachers in asked)
+        return "" if not count else "with this teacher" if count == 1 else "with these teachers"
 
     def verdict(self, first: str, second: str, read: Reader = contributions_of) -> Verdict:
         """First less second over their pairs: from dev rows where every run has the same ones, else from scores."""
@@ -368,6 +382,13 @@ def _against(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     names = [name for name in [*first, *second] if first.get(name) != second.get(name)]
     return listed(
         (f"{name} {_plain(first.get(name))} against {_plain(second.get(name))}" for name in dict.fromkeys(names)), 4
+    )
+
+
+def _names(teachers: Mapping[str, str], others: Mapping[str, str]) -> str:
+    """The teachers by name; where a name stands for another one on the other side, with what it is."""
+    return listed(
+        (f"{name} ({value})" if others.get(name, value) != value else name for name, value in teachers.items()), 4
     )
 
 
