@@ -44,6 +44,8 @@ SPEED_TASK, SPEED_AXIS, SPEED_SHARE = "stask", "saxis", "sleast"
 
 TEMPERATURE = "T"
 
+DRAFT = "draft"
+"""Name of the form that a person fills on Launch; URL and session state."""
 ATTENTION_TASK = "attention_for"
 """The task whose sentences are in Attention's boxes; session state."""
 SPEED_GROUP = "speed_open"
