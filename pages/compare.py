@@ -10,7 +10,7 @@ from kdcore.analysis import comparison as comparisons
 from kdcore.analysis.comparison import Comparison
 from kdcore.analysis.teacher_scores import best_teacher_score
 from kdcore.store import Store
-from pages.parts.common import cards, queue_runs, shell
+from pages.parts.common import cards, empty_store, queue_runs, shell
 from pages.parts.common.keys import RACE, TAB
 from pages.parts.common.run_picker import many_runs, the_store
 from pages.parts.compare import ablation, answer, curves, race, report, scope, scores, settings, significance, tasks
@@ -28,11 +28,7 @@ def main() -> None:
     store = the_store()
     everything = store.runs(include_archived=True)
     if everything.empty:
-        cards.empty(
-            "**Nothing to compare yet.** The one-minute demo makes runs with and without a teacher.",
-            "start",
-            "Go to Start",
-        )
+        empty_store.show("**Nothing to compare yet.** It takes finished runs of two methods; the example has them.")
         return
     picked = many_runs(
         everything, "Runs", "compare_runs", suggestion(everything),
