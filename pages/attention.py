@@ -14,7 +14,7 @@ from kdcore.probes.snapshots import SnapshotReader
 from kdcore.store import RunRow
 from pages.parts.attention import cached_maps, heads, sentence_input
 from pages.parts.attention.panels import AttentionPair
-from pages.parts.common import cards, run_header, shell, snapshot_slider
+from pages.parts.common import cards, empty_store, run_header, shell, snapshot_slider
 from pages.parts.common.keys import KEPT_ROW, LOOK
 from pages.parts.common.run_picker import one_run, the_store
 from pages.parts.common.teacher_picker import one_teacher
@@ -29,7 +29,7 @@ def main() -> None:
     everything = store.runs(include_archived=True)
     runs = everything[everything["state"].isin(["done", "stopped"])]
     if runs.empty:
-        cards.empty("**No finished run yet.** Attention needs a student that was kept.", "start", "Go to Start")
+        empty_store.show("**No finished run yet.** Attention needs a student that was kept.")
         return
     run = one_run(runs, "Run", "attention_run", place=place)
     if run is None:

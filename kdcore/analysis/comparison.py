@@ -51,8 +51,9 @@ class Answer:
 class Comparison:
     """Runs of one task.
 
-    chosen: rows of `Store.runs` with the columns group (equal but for the seed), label (no two groups share one) and
-    counts (see `counting`). settings, facts: of each run. baseline: the group that the others are set against.
+    chosen: rows of `Store.runs` with the columns group (equal but for the seed), label (no two groups share one),
+    counts (see `counting`) and training_seconds (the loop alone). settings, facts: of each run. baseline: the group
+    that the others are set against.
     unreadable: chosen runs whose settings cannot be read.
     """
 
@@ -187,8 +188,8 @@ class Comparison:
         """One row per group, the baseline first, then the best first.
 
         Columns: group, label, n, mean, std (sample; NaN for one seed), gap, gap_std, gap_n (to the baseline, over
-        pairs), select, select_std, last, last_std (fractions), parameters, latency_ms, seconds, seconds_std, seeds,
-        unfinished, differs (topics, comma-separated).
+        pairs), select, select_std, last, last_std (fractions), parameters, latency_ms, seconds, seconds_std, seconds_n
+        (of the training loop, over the runs that kept it), seeds, unfinished, differs (topics, comma-separated).
         """
         gaps = self.gaps()
         rows = [self._summary_row(group, label, gaps[gaps["group"] == group]) for group, label in self.labels.items()]
@@ -202,12 +203,12 @@ class Comparison:
         gap, gap_std, gap_n = groups.mean_and_std(gaps["score"])
         select, select_std, _ = groups.mean_and_std(done["select_score"])
         last, last_std, _ = groups.mean_and_std(done["last_score"])
-        seconds, seconds_std, _ = groups.mean_and_std(done["seconds"])
+        seconds, seconds_std, seconds_n = groups.mean_and_std(done["training_seconds"].dropna())
         return {
             "group": group, "label": label, "n": n, "mean": mean, "std": std, "gap": gap, "gap_std": gap_std,
             "gap_n": gap_n, "select": select, "select_std": select_std, "last": last, "last_std": last_std,
             "parameters": members["parameters"].iloc[0], "latency_ms": done["latency_ms"].median(),
-            "seconds": seconds, "seconds_std": seconds_std,
+            "seconds": seconds, "seconds_std": seconds_std, "seconds_n": seconds_n,
             "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(done["seed"].dropna())),
             "unfinished": int((members["state"] != "done").sum()),
             "differs": ", ".join(self.differs(group, self.baseline)),
@@ -222,7 +223,7 @@ class Comparison:
             return [groups.format_mean(100 * a, 100 * b, int(n), **options) for a, b, n in zip(*columns, strict=True)]
 
         gaps = spread("gap", "gap_n", sign=True)
-        times = zip(table["seconds"], table["seconds_std"], table["n"], strict=True)
+        times = zip(table["seconds"], table["seconds_std"], table["seconds_n"], strict=True)
         view = pd.DataFrame(
             {
                 "method and student": table["label"],
@@ -296,13 +297,25 @@ def compare(
     for task, rows in runs.groupby("task", sort=False):
         grouped, settings = group_runs(store, rows, names)
         if len(grouped):
-            facts = {run: row.facts for run, row in store.rows(list(grouped["id"])).items()}
+            rows_of = store.rows(list(grouped["id"]))
+            facts = {run: row.facts for run, row in rows_of.items()}
+            seconds = [training_seconds(rows_of[run].summary) for run in grouped["id"]]
             unreadable = tuple(sorted(set(rows["id"]) - set(grouped["id"])))
-            chosen = grouped.assign(counts=counting(grouped))
+            chosen = grouped.assign(counts=counting(grouped), training_seconds=seconds)
             comparisons.append(
                 Comparison(str(task), chosen, settings, facts, baseline_of(grouped, baseline), unreadable)
             )
     return comparisons
+
+
+def training_seconds(summary: Mapping[str, Any]) -> float:
+    """What a run's training loop took, evaluations included; NaN where that was not kept.
+
+    The first run of several pays for making and asking the teachers, so its whole time says nothing of its method.
+    """
+    parts = summary.get("seconds_by_part")
+    value = parts.get("training") if isinstance(parts, Mapping) else None
+    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 def group_runs(

@@ -29,7 +29,7 @@ def title(text: str, lead: str) -> DeltaGenerator:
     """
     with st.container(horizontal=True, vertical_alignment="center", key="page_head"):
         st.title(text, anchor=False, help=lead, width="content")
-        return st.container()
+        return st.container(horizontal=True, vertical_alignment="center")
 
 
 def empty(text: str, page: str | None = None, label: str = "", **query: str) -> None:

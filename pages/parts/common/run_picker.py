@@ -12,6 +12,7 @@ from kdcore.analysis.ablation import ALONE
 from kdcore.store import UNFINISHED, RunRow, Store, open_store
 from pages.parts.common.read_only import guarded
 from pages.parts.common.run_labels import chip_label, rows_of, run_label, unique_labels
+from pages.parts.common.shipped_example import lend
 from pages.parts.common.text import plain
 
 MOST_RUNS = 60
@@ -20,7 +21,7 @@ MOST_RUNS = 60
 
 def the_store() -> Store:
     """The store, to read only in read-only mode. Cheap; opened again where the database was moved or replaced."""
-    return guarded(open_store())
+    return guarded(lend(open_store))
 
 
 def one_run(
