@@ -16,8 +16,8 @@ from typing import Any, cast
 from kdcore.records import Family, Paper
 
 MODULES = (
-    "fine_tune", "kd", "takd", "distilbert", "pkd", "pea_kd", "tinybert", "minilm", "minilm_v2", "mlkd_bert",
-    "averaged_kd", "skd",
+    "fine_tune", "kd", "takd", "annealing_kd", "distilbert", "pkd", "pea_kd", "tinybert",
+    "minilm", "minilm_v2", "mlkd_bert", "averaged_kd", "skd",
 )  # fmt: skip
 """The file of each method in this folder, by family and year: the order in which they are listed everywhere."""
 
