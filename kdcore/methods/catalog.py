@@ -16,7 +16,7 @@ from typing import Any, cast
 from kdcore.records import Family, Paper
 
 MODULES = (
-    "fine_tune", "kd", "takd", "annealing_kd", "distilbert", "pkd", "alp_kd", "pea_kd", "tinybert",
+    "fine_tune", "kd", "takd", "annealing_kd", "distilbert", "pkd", "bert_emd", "alp_kd", "pea_kd", "tinybert",
     "minilm", "minilm_v2", "mlkd_bert", "averaged_kd", "skd",
 )  # fmt: skip
 """The file of each method in this folder, by family and year: the order in which they are listed everywhere."""
