@@ -17,7 +17,7 @@ from kdcore.records import Family, Paper
 
 MODULES = (
     "fine_tune", "kd", "takd", "annealing_kd", "distilbert", "pkd", "bert_emd", "alp_kd", "pea_kd", "tinybert",
-    "minilm", "minilm_v2", "mlkd_bert", "averaged_kd", "dynamic_kd", "skd",
+    "minilm", "minilm_v2", "mlkd_bert", "averaged_kd", "dynamic_kd", "skd", "mix",
 )  # fmt: skip
 """The file of each method in this folder, by family and year: the order in which they are listed everywhere."""
 
