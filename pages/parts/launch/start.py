@@ -10,7 +10,7 @@ from kdcore.config import RunConfig
 from pages.parts.common import cards
 from pages.parts.common.keys import JOB, RUNS
 from pages.parts.common.queue_runs import check_queue
-from pages.parts.common.run_picker import remember, remember_many
+from pages.parts.common.selection import remember, remember_many
 from pages.parts.common.sidebar import worker
 
 MOST_SEEDS = 10

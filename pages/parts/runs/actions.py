@@ -9,7 +9,7 @@ from kdcore.errors import UserError
 from kdcore.store import ACTIVE, Store
 from pages.parts.common import cards, student_download
 from pages.parts.common.read_only import action
-from pages.parts.common.run_picker import follow, remember, remember_many
+from pages.parts.common.selection import follow, remember, remember_many
 from pages.parts.common.text import hundredfold, listed, metric_title, plain, sentence
 
 RESUMABLE = ("stopped", "failed", "interrupted", "cancelled")
