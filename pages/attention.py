@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import streamlit as st
 
 from kdcore.analysis.layer_distances import layer_map
 from kdcore.data.splits import IDS_PER_SPLIT
+from kdcore.layer_map import LayerMap
 from kdcore.paths import run_dir
 from kdcore.probes import snapshots
 from kdcore.probes.attention import AttentionMaps
@@ -97,7 +96,7 @@ def _kept_row(row: RunRow, kept: SnapshotReader) -> AttentionPair:
     return AttentionPair(kept.student(int(moment), number), teacher, name or "", _layer_map(row, teacher), note)
 
 
-def _layer_map(row: RunRow, teacher: AttentionMaps | None) -> Mapping[int, int]:
+def _layer_map(row: RunRow, teacher: AttentionMaps | None) -> LayerMap:
     return layer_map(row, len(teacher.maps)) if teacher else {}
 
 

@@ -70,7 +70,7 @@ def _show(store: Store, run: str, names: Mapping[str, str], known: Known, left: 
     row = store.get(run)
     split = _split(list(known[run]))
     own = known[run][split]
-    dev = predictions.dev_rows(row.config, split, own)
+    dev = predictions.dev_rows(row.config, row.facts, split, own)
     if dev.why:
         st.warning(f"The sentences cannot be shown: {plain(dev.why, 300)}.", icon=":material/description:")
     teachers = tuple(Model(f"teacher {name}", "teacher", logits) for name, logits in own.teachers.items())

@@ -9,7 +9,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from kdcore.config import ProbeConfig, RunConfig, TrainConfig
-from kdcore.methods import METHODS
+from kdcore.methods import METHODS, Method
 from kdcore.settings_file import with_absolute_paths
 from pages.parts.common import cards, shell
 from pages.parts.common.read_only import read_only
@@ -49,7 +49,7 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
         with st.container(border=True):
             options = forms.fields(method.Config, f"launch.options.{method.key}")
     st.subheader("Teachers", anchor=False)
-    ensemble = teachers.choose(task, runs, *method.teachers)
+    ensemble = teachers.choose(task, runs, *_takes(method, options))
     st.subheader("Student", anchor=False)
     spec = student.choose()
     st.subheader("Training", anchor=False)
@@ -74,6 +74,14 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
         with about_recipe:
             recipe.explain(chosen, task, settings)
     return settings
+
+
+def _takes(method: type[Method], options: dict[str, Any]) -> tuple[int, int]:
+    """How many teachers the method takes with these settings, or with any where these cannot be read."""
+    try:
+        return method.takes(method.Config.model_validate(options))
+    except ValidationError:
+        return method.teachers
 
 
 def _training() -> tuple[dict[str, Any], dict[str, Any]]:

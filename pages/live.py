@@ -10,7 +10,7 @@ from kdcore.store import ACTIVE, RunRow
 from pages.parts.common import cards, empty_store, loss_equation, shell
 from pages.parts.common.keys import RUNS
 from pages.parts.common.run_picker import active, one_run, the_store
-from pages.parts.live import batch, distances, header, log, loss_curves, method_logs, progress, queue, scores
+from pages.parts.live import batch, distances, header, log, loss_curves, matrices, method_logs, progress, queue, scores
 from pages.parts.live.point_cache import CachedPoints, cached_points
 
 REFRESH_SECONDS = 1.0
@@ -66,6 +66,8 @@ def _follow(run: str, state: str) -> None:
         cards.empty(_before_first_step(row))
     else:
         _loss(points, row)
+        with cards.guarded("What the method reads out cannot be shown"):
+            matrices.show(store, row)
     left, right = st.columns(2)
     with left:
         scores.show(store, row)

@@ -1,40 +1,65 @@
 """What a run outlives: counts as JSON.
 
-    python -m bench.faults [--methods fine-tune kd] [--kills 4] [--runs 6] [--damages 20] [--seed 0]
+    python -m bench.faults [kills processes damage web inputs] [--methods fine-tune kd] [--kills 4] [--runs 6]
+        [--damages 20] [--seed 0] [--database postgresql+psycopg://...]
 
-Small by default (a few minutes on two cores). Campaigns, each in a cache folder of its own that is removed afterwards:
+All campaigns by default, small (a few minutes on two cores), each in a cache folder of its own that is removed:
 
-* kills: a worker process is killed with SIGKILL at random moments, and the run resumed, until it was killed so often;
-  then it ends, and its students are compared bit by bit with those of a run that nobody disturbed; logged points,
-  doubled points, stuck leases and `PRAGMA integrity_check` are counted.
-* processes: three worker processes on one queue, one of them killed and its run queued again.
-* zombie: a worker is stopped right before it replaces the chosen student, another takes the run over, it wakes.
+* kills: worker processes are killed with SIGKILL at random moments and their runs resumed, until workers were killed so
+  often; the runs end, and their students are compared bit by bit with those of a run that nobody disturbed; logged
+  points, evaluations, stuck leases, unfinished folders and the database's own check are counted.
+* processes: three worker processes on one queue, one of them killed and its run queued again; and a zombie: a worker is
+  stopped right before it replaces the chosen student, another takes the run over, it wakes.
 * damage: bytes of the files of a finished run and of its checkpoint are flipped, cut or zeroed, then read.
+* web: foreign host names, origins and climbing paths at the dashboard's door.
+* inputs: bad tables and settings, before a start.
+
+What open pages leave behind in the server's process is `python -m bench.leak_check`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
-from bench.faults.campaigns import damage, kills, processes, zombie
+from bench.faults.damage import damage
+from bench.faults.inputs import inputs
+from bench.faults.kills import kills
+from bench.faults.processes import processes, zombie
+
+CAMPAIGNS = ("kills", "processes", "damage", "web", "inputs")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.faults")
+    parser.add_argument("campaigns", nargs="*", help=f"of {', '.join(CAMPAIGNS)}; none: all")
     parser.add_argument("--methods", nargs="+", default=["fine-tune", "kd"])
-    parser.add_argument("--kills", type=int, default=4, help="of each method's run")
+    parser.add_argument("--kills", type=int, default=4, help="of each method's runs")
+    parser.add_argument("--database", default="", help="of the kills: an address in place of a new SQLite file")
     parser.add_argument("--runs", type=int, default=6, help="of the three processes")
     parser.add_argument("--damages", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    counts = {
-        "kills": {method: kills(method, chosen.kills, chosen.seed) for method in chosen.methods},
-        "processes": processes(chosen.runs),
-        "zombie": zombie(),
-        "damage": damage(chosen.damages, chosen.seed),
-    }
-    print(json.dumps(counts, indent=1))
+    if unknown := sorted(set(chosen.campaigns) - set(CAMPAIGNS)):
+        parser.error(f"no campaign {unknown[0]!r}; there are {', '.join(CAMPAIGNS)}")
+    print(json.dumps({name: _counts(name, chosen) for name in chosen.campaigns or CAMPAIGNS}, indent=1))
+
+
+def _counts(campaign: str, chosen: argparse.Namespace) -> dict[str, Any]:
+    match campaign:
+        case "kills":
+            return {one: kills(one, chosen.kills, chosen.seed, chosen.database) for one in chosen.methods}
+        case "processes":
+            return {"killed worker": processes(chosen.runs), "zombie": zombie()}
+        case "damage":
+            return damage(chosen.damages, chosen.seed)
+        case "web":
+            from bench.faults.web import web  # needs the browser tests' packages, the others do not
+
+            return web()
+        case _:
+            return inputs()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import pandas as pd
 
 from kdcore import identity
 from kdcore.analysis import groups, significance
+from kdcore.analysis.blind_guess import blind_guess_of
+from kdcore.analysis.differences import differing_topics
 from kdcore.analysis.row_scores import Contributions, contributions_of
 from kdcore.analysis.significance import Verdict
 from kdcore.config import RunConfig
@@ -25,8 +27,8 @@ from kdcore.store import Store
 
 ENVIRONMENT = ["version", "machine", "rows"]
 """Columns in which two runs of one seed must be alike to be a pair."""
-REFUSED = ("data", "size", "start", "steps", "training", "weights")
-"""Topics of `identity.protocol` in which two groups must be alike for a gap to be the method's."""
+REFUSED = ("data", "size", "start", "steps", "training", "weights", "teachers", "base")
+"""Topics of `Comparison.differs` in which two groups must be alike for a gap to be the method's."""
 
 Reader = Callable[[str, str, str], Contributions | None]
 """Run, task and metric -> what each dev row adds to the run's score."""
@@ -83,6 +85,12 @@ class Comparison:
     def labels(self) -> dict[str, str]:
         """Group -> label, the baseline first."""
         return dict(zip(self.runs["group"], self.runs["label"], strict=True))
+
+    @cached_property
+    def blind_guess(self) -> float | None:
+        """The metric of always saying the same, on the first dev split, as these runs measured it."""
+        guesses = (blind_guess_of(self.facts.get(str(run), {}), self.metric) for run in self.runs["id"])
+        return next((guess for guess in guesses if guess is not None), None)
 
     def members(self, group: str) -> pd.DataFrame:
         return self.runs[self.runs["group"] == group]
@@ -147,11 +155,12 @@ class Comparison:
         return rest[missing].drop_duplicates(["group", "seed"])
 
     def differs(self, first: str, second: str) -> dict[str, str]:
-        """What else than the method two groups differ in: topic of `identity.protocol` -> `epochs 1 against 2`."""
-        mine, theirs = (
-            identity.protocol(RunConfig.model_validate(self.settings_of(group))) for group in (first, second)
-        )
-        topics = {topic: _against(mine[topic], theirs[topic]) for topic in mine if mine[topic] != theirs[topic]}
+        """What else than the method two groups differ in: topic -> `epochs 1 against 2`.
+
+        Topics are those of `identity.protocol`, base and teachers where both have some, and weights under one name.
+        """
+        configs = [RunConfig.model_validate(self.settings_of(group)) for group in (first, second)]
+        topics = differing_topics(*configs)
         return topics | self._other_content(first, second)
 
     def _other_content(self, first: str, second: str) -> dict[str, str]:
@@ -235,7 +244,13 @@ class Comparison:
             also = f"{names[0]} and {names[1]} also differ in {listed(topics, 5)} ({details})"
             return Answer("Not the method alone.", f"{also}, so the gap is not the method's.")
         verdict = self.verdict(first, second, read)
-        return Answer(*significance.describe(verdict, *names), verdict)
+        return Answer(*significance.describe(verdict, *names, self._scope(first, second)), verdict)
+
+    def _scope(self, first: str, second: str) -> str:
+        """What the runs of two groups share that others would have otherwise: no seed asks another teacher."""
+        asked = [RunConfig.model_validate(self.settings_of(group)).teachers for group in (first, second)]
+        count = max(len(teachers) for teachers in asked)
+        return "" if not count else "with this teacher" if count == 1 else "with these teachers"
 
     def verdict(self, first: str, second: str, read: Reader = contributions_of) -> Verdict:
         """First less second over their pairs: from dev rows where every run has the same ones, else from scores."""
@@ -367,15 +382,3 @@ def partial_data(store: Store, runs: Sequence[str]) -> str:
     """On which part of the data these runs were trained; empty where all were on the whole."""
     notes = (row.facts.get("partial") for row in store.rows(runs).values())
     return "; ".join(sorted({str(note) for note in notes if note}))
-
-
-def _against(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
-    """`epochs 1 against 2, lr 0.001 against 0.01`."""
-    names = [name for name in [*first, *second] if first.get(name) != second.get(name)]
-    return listed(
-        (f"{name} {_plain(first.get(name))} against {_plain(second.get(name))}" for name in dict.fromkeys(names)), 4
-    )
-
-
-def _plain(value: Any) -> str:
-    return "none" if value is None else str(value)

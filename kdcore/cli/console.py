@@ -145,6 +145,9 @@ class Bars:
         if self._lines is not None:
             self._lines(event)
         match event:
+            case said.RunStarted():
+                for warning in event.facts.get("warnings", ()):
+                    self._out.print(f"  [warn] {plain(warning)}")
             case said.StepDone():
                 self._end_passes()
                 words = f"{event.stage}: loss {event.loss:.4g}, {event.examples_per_second:.0f} rows/s"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from kdcore.errors import CorruptError
+
+_SUMS = "sums.json"
+"""File in a checkpoint: name of each other file -> checksum of its bytes."""
 
 Optimizers = Mapping[str, torch.optim.Optimizer]
 
@@ -87,6 +91,8 @@ def _write(
         save_file(tensors, partial / f"optimizer-{key}.safetensors")
         (partial / f"optimizer-{key}.json").write_text(json.dumps(rest))
     (partial / "place.json").write_text(json.dumps(asdict(state)))
+    sums = {file.name: _checksum(file) for file in sorted(partial.iterdir())}
+    (partial / _SUMS).write_text(json.dumps(sums))
 
 
 def newest(folder: Path) -> Path | None:
@@ -95,6 +101,20 @@ def newest(folder: Path) -> Path | None:
         return None
     whole = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.endswith(".partial"))
     return whole[-1] if whole else None
+
+
+def check(checkpoint: Path) -> None:
+    """Raises CorruptError where a file is not as it was written. Checkpoints of 0.1.0 have no checksums."""
+    file = checkpoint / _SUMS
+    if not file.is_file():
+        return
+    try:
+        sums = json.loads(file.read_text())
+        wrong = [name for name, value in sums.items() if _checksum(checkpoint / name) != value]
+    except (OSError, ValueError, AttributeError) as error:
+        raise _corrupt(checkpoint, error) from error
+    if wrong:
+        raise _corrupt(checkpoint, ValueError(f"{wrong[0]} is not as it was written"))
 
 
 def read_state(checkpoint: Path) -> TrainingState:
@@ -123,6 +143,15 @@ def restore(checkpoint: Path, modules: Mapping[str, nn.Module], optimizers: Opti
             _join(optimizer, load_file(checkpoint / f"optimizer-{key}.safetensors"), rest)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise _corrupt(checkpoint, error) from error
+
+
+def _checksum(file: Path) -> int:
+    """CRC-32 of the file's bytes."""
+    value = 0
+    with open(file, "rb") as opened:
+        while part := opened.read(1 << 22):
+            value = zlib.crc32(part, value)
+    return value
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -110,7 +110,7 @@ def _balance(task: Task, report: RowReport) -> Iterator[Note]:
     rare = [f"{short(name)} {count}" for name, count in zip(task.labels, counts, strict=True) if count < FEW_CLASS_ROWS]
     if rare:
         yield Note(
-            "warn",
+            "warn" if len(rare) <= len(counts) / 2 else "ok",  # where most are, it is the kind of the table
             "own.label",
             f"fewer than {FEW_CLASS_ROWS} training rows for: {listed(rare)}",
             "give more rows of these classes, or join them with others",
@@ -118,8 +118,9 @@ def _balance(task: Task, report: RowReport) -> Iterator[Note]:
     for split, names in report.missing.items():
         only = (report.counts[split] > 0).sum() == 1
         held = " (all its rows are of one class)" if only else ""
+        cannot = len(counts) > report.rows[split]  # so few rows cannot hold so many classes
         yield Note(
-            "warn",
+            "ok" if cannot else "warn",
             "train.select_fraction" if split == "select" else "own.validation_path",
             f"no {split} row has the class {listed(short(name) for name in names)}{held}, so what is learned of it is "
             f"not seen in the score",

@@ -48,6 +48,31 @@ def scores(task: Task, predictions: NDArray[np.floating], labels: NDArray[Any]) 
         return dict(_metric(task.kind, task.metrics, task.outputs).compute(predictions=predicted, references=truth))
 
 
+def blind_guess(task: Task, training_labels: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:
+    """The task's metrics on these rows of saying the same to all: the most frequent training label, or one score.
+
+    Args:
+        training_labels, labels: [rows], class numbers or scores; `labels` are those that are scored.
+    """
+    outputs = np.zeros((len(labels), task.outputs))
+    if task.kind == "classification":
+        outputs[:, np.bincount(np.asarray(training_labels, dtype=np.int64)).argmax()] = 1.0
+    return scores(task, outputs, labels)
+
+
+def is_blind_guess(metric: str, score: float, guess: float, rows: int) -> bool:
+    """Whether a score is no better than a blind guess by more than chance gives in 1 of 40 cases.
+
+    By two standard errors of the guess over so many rows: that of a share, or 1 / sqrt(rows) for a correlation.
+
+    >>> is_blind_guess("accuracy", 0.54, 0.5, 500), is_blind_guess("accuracy", 0.55, 0.5, 500)
+    (True, False)
+    """
+    correlation = metric in ("matthews", "pearson", "spearman")
+    error = (1.0 if correlation else (guess * (1 - guess)) ** 0.5) / max(rows, 1) ** 0.5
+    return bool(score <= guess + 2 * error)
+
+
 def _accuracy(predicted: NDArray[Any], truth: NDArray[Any], classes: int) -> float:
     return float((predicted == truth).mean())
 

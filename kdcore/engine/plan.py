@@ -12,6 +12,7 @@ from kdcore.config import OwnData, RunConfig, TeacherSpec
 from kdcore.data import load
 from kdcore.data.splits import Split, TaskData, train_and_select
 from kdcore.engine.device import Compute, compute_for
+from kdcore.engine.evaluate import blind_guess
 from kdcore.engine.schedule import stage_steps, student_steps
 from kdcore.engine.teacher_source import (
     check_has_base,
@@ -22,10 +23,12 @@ from kdcore.engine.teacher_source import (
     tokenizer_of,
 )
 from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap
 from kdcore.methods import Method, MethodConfig, resolve
 from kdcore.models.sizes import size_of, student_size
 from kdcore.models.sources import locate, read_config
-from kdcore.models.tokenizers import same_vocabulary, tokenizer_from_vocabulary
+from kdcore.models.tokenizer_checks import check_same_tokenizer, check_tokenizer
+from kdcore.models.tokenizers import tokenizer_from_vocabulary
 from kdcore.models.weights import stored_names
 from kdcore.paths import user_path
 from kdcore.records import ModelSize, Setup, Stage
@@ -51,6 +54,7 @@ class Plan:
         self.config = config
         self._load_rows = load_rows or load
         self._folders: dict[TeacherSpec, Path] = {}
+        self._tokenizers: dict[TeacherSpec, Any] = {}
 
     @cached_property
     def data(self) -> TaskData:
@@ -77,6 +81,11 @@ class Plan:
         """Device and precision."""
         return compute_for(self.config.train)
 
+    def blind_guess(self, split: str) -> dict[str, float]:
+        """The metrics that always saying the same gets on a dev split, or on "select"."""
+        rows = self.select_rows if split == "select" else self.data.splits[split]
+        return blind_guess(self.data.task, self.training_rows.labels, rows.labels)
+
     # --- sizes and words ------------------------------------------------------------------------------------------
 
     @cached_property
@@ -84,7 +93,7 @@ class Plan:
         """The one tokenizer of teachers and student.
 
         Raises:
-            UserError: teachers of different vocabularies, or nothing that brings a vocabulary.
+            UserError: models that read a sentence differently, or nothing that brings a vocabulary.
         """
         specs = self.pretrained
         if not specs:
@@ -94,14 +103,18 @@ class Plan:
                     "name a base or a teacher",
                 )  # fmt: skip
             return tokenizer_from_vocabulary(self.data.vocabulary)
-        first = tokenizer_of(specs[0], self.data)
-        for spec in specs[1:]:
-            if not same_vocabulary(first, tokenizer_of(spec, self.data)):
-                raise UserError(
-                    f"teachers.{spec.name}", f"its vocabulary differs from that of {specs[0].name}",
-                    "choose teachers of one vocabulary",
-                )  # fmt: skip
+        first = self.tokenizer_of(specs[0])
+        for spec in specs:
+            field, own = f"teachers.{spec.name}", self.tokenizer_of(spec)
+            check_tokenizer(own, teacher_size(spec, self.data).vocabulary, field, spec.name)
+            check_same_tokenizer(first, own, field, spec.name, specs[0].name)
         return first
+
+    def tokenizer_of(self, spec: TeacherSpec) -> Any:
+        """The tokenizer that belongs to a teacher or base, read once."""
+        if spec not in self._tokenizers:
+            self._tokenizers[spec] = tokenizer_of(spec, self.data)
+        return self._tokenizers[spec]
 
     @cached_property
     def teacher_sizes(self) -> dict[str, ModelSize]:
@@ -120,8 +133,8 @@ class Plan:
         return self.method_class.deployed(self.options, self.student_size)
 
     @property
-    def layer_map(self) -> dict[int, int]:
-        """Student layer -> layer of the first teacher that the method matches; empty where it matches none."""
+    def layer_map(self) -> LayerMap:
+        """Student layer -> layers of the first teacher that it is matched with; empty where the method matches none."""
         teacher = next(iter(self.teacher_sizes.values()), None)
         return {} if teacher is None else self.method_class.layer_map(self.options, self.student_size, teacher)
 
@@ -254,10 +267,11 @@ def check_method(plan: Plan) -> None:
         raise UserError(
             "method", f"{method.title} has no meaning for {plan.data.task.kind}", "choose another method or task"
         )
-    fewest, most = method.teachers
+    fewest, most = method.takes(plan.options)
     if not fewest <= count <= most:
         wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-        raise UserError("teachers", f"{method.title} takes {wanted}, {count} are chosen", "change the ensemble")
+        other = "" if (fewest, most) == method.teachers else " with these options"
+        raise UserError("teachers", f"{method.title} takes {wanted}{other}, {count} are chosen", "change the ensemble")
 
 
 def check_length(plan: Plan) -> None:

@@ -7,30 +7,24 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import psutil
 import torch
-from torch import nn
 
 from kdcore import paths
 from kdcore.config import TeacherSpec
-from kdcore.data.splits import TaskData
+from kdcore.data.notes import Note
 from kdcore.engine import teacher_cache
 from kdcore.engine.data_checks import about_rows, known_lengths
 from kdcore.engine.device import hardware
 from kdcore.engine.estimate import Prediction, predict
-from kdcore.engine.evaluate import scores
+from kdcore.engine.model_checks import check_initial_weights, check_other_depths, teacher_notes, tokenizer_notes
 from kdcore.engine.plan import Plan, check_length, check_method
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
-from kdcore.formatting import listed
-from kdcore.methods.introspect import thin
 from kdcore.models.count import parameters
-from kdcore.models.label_names import label_order
-from kdcore.models.sources import locate, read_config
 from kdcore.tasks import METRICS
 
 Level = Literal["ok", "warn", "block"]
@@ -84,21 +78,16 @@ def check(plan: Plan) -> Report:
     return Report((*lines, *_resources(plan, forecast)), forecast)
 
 
-def blind_guess(data: TaskData) -> dict[str, float]:
-    """The task's metrics of always saying the most frequent label (or the mean score), on the first dev split."""
-    dev = data.splits[data.task.splits[0]]
-    outputs = np.zeros((len(dev), data.task.outputs))
-    if data.task.kind == "classification":
-        outputs[:, np.bincount(data.train.labels.astype(np.int64)).argmax()] = 1.0
-    return scores(data.task, outputs, dev.labels)
-
-
 def _lines(check: Callable[[Plan], Iterable[Line]], plan: Plan) -> Iterator[Line]:
     """The check's lines; where it raises, a line that blocks."""
     try:
         yield from check(plan)
     except UserError as error:
         yield _blocking(error)
+
+
+def _as_lines(notes: Iterable[Note]) -> Iterator[Line]:
+    return (Line(note.level, note.field, note.text, note.remedy) for note in notes)
 
 
 def _blocking(error: UserError) -> Line:
@@ -121,8 +110,7 @@ def _rows(plan: Plan) -> Iterator[Line]:
 
 
 def _row_contents(plan: Plan) -> Iterator[Line]:
-    for note in about_rows(plan.data, plan.config.train, known_lengths(plan)):
-        yield Line(note.level, note.field, note.text, note.remedy)
+    return _as_lines(about_rows(plan.data, plan.config.train, known_lengths(plan)))
 
 
 def _method_suits(plan: Plan) -> Iterable[Line]:
@@ -140,9 +128,8 @@ def _length(plan: Plan) -> Iterable[Line]:
     return ()
 
 
-def _vocabulary(plan: Plan) -> Iterable[Line]:
-    _ = plan.tokenizer
-    return ()
+def _vocabulary(plan: Plan) -> Iterator[Line]:
+    return _as_lines(tokenizer_notes(plan))
 
 
 def _method_fits(plan: Plan) -> Iterator[Line]:
@@ -156,47 +143,12 @@ def _stages_have_steps(plan: Plan) -> Iterable[Line]:
 
 
 def _initial_weights(plan: Plan) -> Iterable[Line]:
-    """Whether the model that fills the student has its width and enough layers."""
-    source, student, spec = plan.source_size, plan.student_size, plan.config.student
-    if source is None:
-        return ()
-    labels = {"width": "width", "intermediate": "feed-forward size", "vocabulary": "vocabulary"}
-    for name, label in labels.items():
-        ours, theirs = getattr(student, name), getattr(source, name)
-        if ours != theirs:
-            raise UserError(
-                f"student.{name}" if name != "vocabulary" else "student.init",
-                f"weights of {label} {theirs} cannot fill a student of {ours}",
-                f"leave the {label} empty, or choose init=random",
-            )
-    layers = spec.init_layers
-    if isinstance(layers, tuple) and not all(1 <= layer <= source.layers for layer in layers):
-        raise UserError("student.init_layers", f"the source has layers 1 to {source.layers}", "name those")
-    if layers in ("first", "last") and student.layers > source.layers:
-        raise UserError(
-            "student.layers", f"the source has only {source.layers} layers", "ask for fewer, or init=random"
-        )
+    check_initial_weights(plan)
     return ()
 
 
 def _other_depths(plan: Plan) -> Iterable[Line]:
-    """Whether a model that the method builds beside the student wants more layers than fill it."""
-    method, source, spec = plan.method, plan.source_size, plan.config.student
-    if source is None or spec.init_layers not in ("first", "last"):  # skip repeats layers, and so does a list
-        return ()
-
-    def build(layers: int | None = None) -> nn.Module:
-        if layers and layers > source.layers:
-            raise UserError(
-                "student.init_layers",
-                f"{method.title} builds a model of {layers} layers as well, and only {source.layers} are there to fill "
-                f"it from",
-                f"choose init_layers=skip (it repeats layers), init=random, or a base of {layers} layers or more",
-            )
-        result: nn.Module = thin(layers or spec.layers)
-        return result
-
-    method.build_students(build)
+    check_other_depths(plan)
     return ()
 
 
@@ -208,16 +160,14 @@ def _teachers(plan: Plan) -> Iterator[Line]:
 def _teacher(plan: Plan, spec: TeacherSpec) -> Iterator[Line]:
     field, metric = f"teachers.{spec.name}", plan.data.task.main_metric
     if not needs_training(spec):
-        located = locate(spec)
-        yield from _label_order(field, located.path, plan.data)
-        yield Line("ok", field, f"{located.words} is ready; its score is taken when the run starts")
+        yield from _as_lines(teacher_notes(spec, plan.data))
         return
     try:
         score = float(json.loads((plan.teacher_folder(spec) / "teacher.json").read_text())["select"])
     except (OSError, ValueError, KeyError, TypeError):
         yield Line("ok", field, f"{spec.name} is trained on {plan.data.task.title} first, once, and then kept")
         return
-    guess = blind_guess(plan.data)[metric]
+    guess = plan.blind_guess("select")[metric]
     name = METRICS[metric].split(" (")[0]
     text = f"{name} {100 * score:.1f} on rows kept aside, a blind guess has {100 * guess:.1f}"
     if score < guess + WEAK_MARGIN:
@@ -226,26 +176,6 @@ def _teacher(plan: Plan, spec: TeacherSpec) -> Iterator[Line]:
         yield Line("warn", field, f"mediocre teacher: {text}", "a student can hardly pass it")
     else:
         yield Line("ok", field, f"{spec.name}: {text}")
-
-
-def _label_order(field: str, folder: Path, data: TaskData) -> Iterator[Line]:
-    """Labels that a finished teacher names in another order than the task would teach the opposite."""
-    labels = list(data.task.labels)
-    names = getattr(read_config(folder, field), "id2label", {})
-    theirs = [str(names.get(index, "")) for index in range(len(labels))]
-    order = label_order(names, labels)
-    if order == "permuted":
-        yield Line(
-            "block", field, f"its classes are ordered {listed(theirs)}, the task's are {listed(labels)}",
-            "reorder its classifier, or choose another teacher",
-        )  # fmt: skip
-    elif order == "other":
-        yield Line(
-            "warn", field, f"it names its classes {listed(theirs)}, the task's are {listed(labels)}",
-            "make sure that they mean the same, in this order",
-        )  # fmt: skip
-    elif order == "generic" and len(labels) > 1:
-        yield Line("ok", field, f"it does not name its classes; they are taken for {listed(labels)}, in this order")
 
 
 CHECKS: tuple[Callable[[Plan], Iterable[Line]], ...] = (

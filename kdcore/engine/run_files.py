@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 import zlib
 from pathlib import Path
@@ -30,6 +31,19 @@ def teacher_folders(folder: Path) -> dict[str, Path]:
         raise CorruptError(
             "run", f"{folder.name}/teachers.json cannot be read", "clone the run to train anew"
         ) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Clears what a killed process was writing in a run's folder. A student that it had set aside comes back."""
+    for old in sorted(folder.glob(".student-*.old")):
+        whole = folder / old.name.split(".")[1]
+        if not whole.exists():
+            old.rename(whole)
+    for path in [*folder.glob(".student-*.old"), *folder.glob(".student-*.writing"), *folder.rglob("*.partial")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def predictions(folder: Path) -> dict[tuple[str, str], Arrays]:

@@ -1,9 +1,10 @@
 """Outputs of frozen teachers, stored on disk under the example's id.
 
-One folder an entry: a memory-mapped array and a presence mask. The entry's name is a hash of all its values depend on:
-the teacher's weights, the tokenizer, the rows, the length limit, the tensor, its layer and the arithmetic. Rows are
-written before their presence bit, so a killed fill leaves nothing that reads as true. Every fill runs the same
-canonical batches through whole models, so it does not matter who filled an entry.
+One folder an entry: a memory-mapped array, a checksum a row and a presence mask. The entry's name is a hash of all its
+values depend on: the teacher's weights, the tokenizer, the rows, the length limit, the tensor, its layer and the
+arithmetic. Rows are written before their presence bit, so a killed fill leaves nothing that reads as true; rows that do
+not add up to their checksum when an entry is opened are made anew. Every fill runs the same canonical batches through
+whole models, so it does not matter who filled an entry.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -46,6 +48,9 @@ _DTYPE: dict[str, np.dtype[Any]] = {
 }
 
 
+_SUM = np.dtype(np.uint32)
+
+
 @dataclass(frozen=True)
 class CachedTensor:
     """One tensor of one layer (-1 where it has none), as stored."""
@@ -65,7 +70,16 @@ class CachedTensor:
 
     def size(self, rows: Encoded) -> int:
         """Bytes on disk."""
-        return self.length(rows) * self.width * _DTYPE[self.name].itemsize + len(rows)
+        values = self.length(rows) * self.width * _DTYPE[self.name].itemsize
+        return values + len(rows) * (_SUM.itemsize + 1)
+
+    def sums(self, values: NDArray[Any], rows: Encoded, chosen: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """The CRC-32 of each chosen row's values, begun with the row's number: uint32 [chosen]."""
+        stored = values.data.cast("B") if values.size else memoryview(b"")
+        ends = rows.offsets if self.name == "hidden" else np.arange(len(rows) + 1)
+        starts, stops = ((ends[chosen + place] * self.width * values.itemsize).tolist() for place in (0, 1))
+        crcs = map(lambda row, start, stop: zlib.crc32(stored[start:stop], row), chosen.tolist(), starts, stops)
+        return np.fromiter(crcs, _SUM, len(chosen))
 
 
 def tensors_of(wanted: Want, size: ModelSize) -> list[CachedTensor] | None:
@@ -97,12 +111,14 @@ class TeacherCache:
         self.tensors = tensors
         self._by_id = np.argsort(rows.ids, kind="stable")
         self._sorted_ids = rows.ids[self._by_id]
-        self.hits = self.misses = 0
+        self.hits = self.misses = self.damaged = 0
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "opening.lock"):  # two runs that open a new entry must not both make its files
             (self.folder / "identity.json").write_text(json.dumps(identity, sort_keys=True))
             self._values = {tensor: self._open(tensor) for tensor in tensors}
             self._present = {tensor: self._open_present(tensor) for tensor in tensors}
+            self._sums = {tensor: self._open_sums(tensor) for tensor in tensors}
+        self._forget_damaged()
 
     def missing(self) -> NDArray[np.bool_]:
         """Rows of which some tensor is not stored, bool [rows]."""
@@ -179,11 +195,12 @@ class TeacherCache:
                 values[start:stop] = array[i, : stop - start]
         else:
             values[batch] = array
+        self._sums[tensor][batch] = tensor.sums(values, self.rows, batch)
         self._present[tensor][batch] = 1
 
     def _flush(self) -> None:
         """Data before the bits that say it is there."""
-        for values in self._values.values():
+        for values in (*self._values.values(), *self._sums.values()):
             values.flush()
         for present in self._present.values():
             present.flush()
@@ -195,6 +212,25 @@ class TeacherCache:
     def _open_present(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
         path = (self.folder / tensor.file).with_suffix(".present")
         return _mapped(path, np.dtype(np.uint8), (len(self.rows),))
+
+    def _open_sums(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
+        path = (self.folder / tensor.file).with_suffix(".sums")
+        unknown = not path.exists()  # of a version that kept none: what is there is taken as it is
+        sums = _mapped(path, _SUM, (len(self.rows),))
+        if unknown:
+            there = np.flatnonzero(self._present[tensor])
+            sums[there] = tensor.sums(self._values[tensor], self.rows, there)
+        return sums
+
+    def _forget_damaged(self) -> None:
+        """Takes rows whose values are not those that were written for missing."""
+        lost = np.zeros(len(self.rows), dtype=bool)
+        for tensor, present in self._present.items():
+            there = np.flatnonzero(present)  # before the sums are read: another process may be filling the entry
+            wrong = there[tensor.sums(self._values[tensor], self.rows, there) != self._sums[tensor][there]]
+            present[wrong] = 0
+            lost[wrong] = True
+        self.damaged = int(lost.sum())
 
 
 def entry_folder(identity: dict[str, Any], rows: Encoded) -> Path:
@@ -288,7 +324,8 @@ def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memm
     """
     size = int(np.prod(shape)) * dtype.itemsize
     if not path.exists() or path.stat().st_size != size:
-        path.with_suffix(".present").unlink(missing_ok=True)
+        if path.suffix == ".values":
+            path.with_suffix(".present").unlink(missing_ok=True)
         with open(path, "wb") as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)

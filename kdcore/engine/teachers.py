@@ -24,6 +24,7 @@ from kdcore.engine.device import Compute
 from kdcore.engine.ensemble import Ensemble, Teacher
 from kdcore.engine.job import Job, encode_rows
 from kdcore.engine.loop import run_stages
+from kdcore.engine.model_checks import teacher_notes
 from kdcore.engine.teacher_source import (
     folder_hash,
     needs_training,
@@ -54,7 +55,9 @@ def prepare_teacher(
     """
     if not needs_training(spec):
         located, size = locate(spec), teacher_size(spec, data)
-        load_encoder(located, data.task.outputs)  # checks label count and weights, in words a person can act on
+        for _ in teacher_notes(spec, data):  # raises where its classes are not the task's
+            pass
+        load_encoder(located, data.task.outputs)  # raises where its weights cannot be read
         return Teacher(spec.name, located.path, size, folder_hash(located.path), located.words)
     folder = teacher_folder(spec, data, train)
     control = control or NoControl()
@@ -75,16 +78,29 @@ def prepare_teacher(
             lock.release()
         if not complete:
             return None
+    return _kept(spec.name, folder)
+
+
+def _kept(name: str, folder: Path) -> Teacher:
+    """A teacher that was trained here, as it was kept.
+
+    Raises:
+        CorruptError: it cannot be read, or its weights are not those that were kept.
+    """
     try:
         facts = json.loads((folder / "teacher.json").read_text())
-        size = size_at(folder)
-    except (OSError, ValueError, UserError) as error:
-        raise CorruptError(
-            f"teachers.{spec.name}",
-            f"the kept teacher {folder.name} cannot be read",
-            f"delete cache/teachers/{folder.name}",
-        ) from error
-    return Teacher(spec.name, folder, size, facts["identity"], facts["words"])
+        teacher = Teacher(name, folder, size_at(folder), str(facts["identity"]), str(facts["words"]))
+        changed = folder_hash(folder) != teacher.identity
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError) as error:
+        raise _unreadable(name, folder, "cannot be read") from error
+    if changed:
+        raise _unreadable(name, folder, "has other weights than were kept")
+    return teacher
+
+
+def _unreadable(name: str, folder: Path, problem: str) -> CorruptError:
+    remedy = f"delete {folder}, and it is trained again"
+    return CorruptError(f"teachers.{name}", f"the kept teacher {folder.name} {problem}", remedy)
 
 
 def _train(

@@ -21,16 +21,19 @@ from kdcore.engine import checkpoint, final_metrics
 from kdcore.engine.control import Control, NoControl, Stop
 from kdcore.engine.device import build_facts, give_back_memory, keep_freed_memory
 from kdcore.engine.ensemble import Ensemble, Teacher
-from kdcore.engine.evaluate import scores
+from kdcore.engine.evaluate import is_blind_guess, scores
 from kdcore.engine.job import Job, Rows, encode_rows
 from kdcore.engine.loop import run_stages
+from kdcore.engine.model_checks import check_before_teachers, model_warnings
 from kdcore.engine.plan import Plan, check_length, check_method
+from kdcore.engine.run_files import remove_unfinished
 from kdcore.engine.schedule import stage_steps
 from kdcore.engine.seeds import seed_of
 from kdcore.engine.teacher_source import load_base
 from kdcore.engine.teachers import prepare_teacher
 from kdcore.errors import UserError
 from kdcore.events import Evaluated, Event, RunFinished, RunStarted, RunStopped
+from kdcore.formatting import metric_label
 from kdcore.identity import model_contents
 from kdcore.models.count import flops, parameters
 from kdcore.models.sizes import size_of
@@ -69,6 +72,7 @@ def train(run: RunConfig, folder: Path, control: Control | None = None) -> Itera
         plan = Plan(run)
         _ = plan.compute  # without its device the run leaves no folder
         folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
         (folder / "config.json").write_text(run.model_dump_json(indent=1))
         yield from _train(plan, folder, control, started=time.perf_counter())
     except SafetensorError as error:
@@ -85,11 +89,12 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     run = plan.config
     check_method(plan)
     check_length(plan)
+    check_before_teachers(plan)
     teachers: list[Teacher] = []
     for spec in run.teachers:
         teacher = yield from prepare_teacher(spec, plan.data, run.train, plan.compute, control)
         if teacher is None:
-            yield RunStopped(0, kept=False)
+            yield from _stopped_early(control)
             return
         teachers.append(teacher)
     rows = encode_rows(plan.data, plan.tokenizer, run.train)
@@ -97,7 +102,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     with ensemble.open():
         teacher_scores, teacher_events = yield from _teacher_scores(plan, ensemble, rows, control)
         if len(teacher_scores) < len(teachers):
-            yield RunStopped(0, kept=False)
+            yield from _stopped_early(control)
             return
         job = _job(plan, folder, rows, ensemble, teacher_scores)
         facts = _facts(plan, job, teacher_scores)
@@ -223,6 +228,8 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "partial": _partial(plan),
         "synthetic": job.task.synthetic,
         "classes": list(job.task.labels),
+        "blind_guess": {split: plan.blind_guess(split) for split in job.splits},
+        "warnings": [*model_warnings(plan), *_warnings(plan, teacher_scores)],
         "student": asdict(size),
         "parameters": sum(p.numel() for p in job.main.parameters()),
         "exported_parameters": parameters(size).total,
@@ -239,6 +246,20 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "resumed_at": before.step if before else 0,
         "exact_resume": before is None or before.facts == dict(job.facts),
     }  # fmt: skip
+
+
+def _warnings(plan: Plan, teacher_scores: dict[str, Scores]) -> Iterator[str]:
+    """What a person should know before the student learns: teachers that cannot teach."""
+    task, metric = plan.data.task, plan.data.task.main_metric
+    for name, by_split in teacher_scores.items():
+        for split in task.splits:
+            score, guess = by_split[split][metric], plan.blind_guess(split)[metric]
+            if is_blind_guess(metric, score, guess, len(plan.data.splits[split])):
+                measured = f"{metric_label(metric, task.labels)} {100 * score:.1f} on {split}"
+                yield (
+                    f"teacher {name} has {measured}, where a blind guess has {100 * guess:.1f}: it knows nothing "
+                    "of the task that a student could learn"
+                )
 
 
 def _check_content(plan: Plan, folder: Path, facts: dict[str, Any]) -> None:
@@ -269,8 +290,16 @@ def _partial(plan: Plan) -> str | None:
     return plan.data.partial
 
 
+def _stopped_early(control: Control) -> Iterator[Event]:
+    """The end of a run that was asked to stop before its student began."""
+    if control.stop_requested() != "leave":
+        yield RunStopped(0, kept=False)
+
+
 def _stopped(job: Job, stop: Stop) -> Generator[Event, None, None]:
     """What is left of a run that was asked to stop: its checkpoint and student, or nothing."""
+    if stop == "leave":  # it goes on elsewhere, from the checkpoint that the loop has written
+        return
     job.before_saving()
     step = job.state.step
     if stop == "discard":

@@ -88,10 +88,8 @@ def term_lines(
 ) -> list[Line]:
     """The lines of `terms`, drawn in this order."""
     none: NDArray[np.float64] = np.empty(0)
-    drawn = [
-        (plain(name), palette.term_color(index, dark), "solid", logged.get((kind, name), (none, none)))
-        for index, name in enumerate(term_names(logged))
-    ]
+    looks = palette.term_looks(term_names(logged), dark)
+    drawn = [(plain(name), *look, logged.get((kind, name), (none, none))) for name, look in looks.items()]
     if kind == "weighted":
         drawn.append(("sum", palette.teacher(dark).color, "dot", logged.get(("loss", "loss"), (none, none))))
     lines = []
@@ -104,7 +102,7 @@ def term_lines(
 
 
 def term_names(logged: Series) -> list[str]:
-    """The loss terms of a run in the order they were logged; colours follow this order."""
+    """The loss terms of a run in the order they were logged."""
     return list(dict.fromkeys(name for kind, name in logged if kind in ("raw", "weighted")))
 
 
@@ -113,14 +111,14 @@ def scores(
     metric: str,
     title: str,
     teachers: Mapping[str, float] | None = None,
-    floor: float | None = None,
+    guess: float | None = None,
     dark: bool = False,
 ) -> go.Figure:
-    """One run's score over its evaluations, by split, between the teachers' and the majority class's lines.
+    """One run's score over its evaluations, by split, between the lines of the teachers and of a blind guess.
 
     Args:
         evaluations: rows of one run from `Store.evaluations`; fractions, drawn times 100.
-        teachers: name -> score; floor: score of always answering the commonest class.
+        teachers: name -> score; guess: score of always answering the same.
     """
     figure = frame(X_TITLES["step"], title, dark=dark, height=330)
     student = evaluations[(evaluations["metric"] == metric) & (evaluations["which"] == "last")]
@@ -135,7 +133,7 @@ def scores(
         color = night if dark else light
         figure.add_trace(trace(line(Look(split_title(str(split)), color, dash, marker=marker), xs, 100 * ys)))
     levels = [(100 * value, f"teacher {plain(name)}", palette.teacher(dark).color) for name, value in _items(teachers)]
-    levels += [] if floor is None else [(100 * floor, "majority class", palette.FAMILIES["none"][dark])]
+    levels += [] if guess is None else [(100 * guess, "blind guess", palette.FAMILIES["none"][dark])]
     known = [level for level, _, _ in levels] + list(100 * student["value"].dropna())
     close = 0.09 * (max(known) - min(known)) if known else 0.0
     last, rank = np.inf, 0

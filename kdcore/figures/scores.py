@@ -16,7 +16,7 @@ def dots(
     title: str,
     *,
     teacher: float | None = None,
-    floor: float | None = None,
+    guess: float | None = None,
     baseline: str = "",
     scale: float = 100.0,
     dark: bool = False,
@@ -24,8 +24,8 @@ def dots(
     """One row of dots a group.
 
     Args:
-        rows: columns id (what a click gives back), group, label, method, seed, score (fraction or NaN). teacher, floor:
-            scores of the best teacher and of the majority class, drawn as thin lines. baseline: where the scores are
+        rows: columns id (what a click gives back), group, label, method, seed, score (fraction or NaN). teacher, guess:
+            scores of the best teacher and of a blind guess, drawn as thin lines. baseline: where the scores are
             differences, the name of what lies at zero.
     """
     groups = list(dict.fromkeys(rows["group"]))[::-1]
@@ -42,7 +42,7 @@ def dots(
     )
     for value, name, color in (
         (teacher, "best teacher", palette.teacher(dark).color),
-        (floor, "majority class", palette.FAMILIES["none"][dark]),
+        (guess, "blind guess", palette.FAMILIES["none"][dark]),
     ):
         if value is not None and np.isfinite(value):
             level(figure, scale * value, f"{name} {scale * value:.1f}", color, scale * rows["score"].to_numpy(float))

@@ -38,5 +38,17 @@ def label_order(names: Mapping[int, str], labels: Sequence[str]) -> Order:
     return "permuted" if sorted(mine) == sorted(other) else "other"
 
 
+def contradiction(content: Mapping[str, Any]) -> str | None:
+    """A class to which the two tables of a config.json give different numbers; None where they agree.
+
+    >>> contradiction({"id2label": {"0": "neg", "1": "pos"}, "label2id": {"pos": 0, "neg": 1}})
+    'neg'
+    """
+    names, numbers = content.get("id2label"), content.get("label2id")
+    if not isinstance(names, Mapping) or not isinstance(numbers, Mapping):
+        return None
+    return next((str(name) for number, name in names.items() if str(numbers.get(name, number)) != str(number)), None)
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).casefold()

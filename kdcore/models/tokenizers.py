@@ -103,12 +103,6 @@ def tokenizer_hash(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def same_vocabulary(first: Any, second: Any) -> bool:
-    """Whether both give the same id to every token, so that one encoding serves both models."""
-    result: bool = first.get_vocab() == second.get_vocab()
-    return result
-
-
 def _check_size(tokenizer: Any, folder: Path) -> None:
     listed = folder / "vocab.txt"
     if not listed.is_file() or (folder / "tokenizer.json").is_file():

@@ -10,7 +10,8 @@ def describe(event: Event) -> str:
     """One line of the log."""
     match event:
         case events.RunStarted():
-            return "started " + ", ".join(f"{k}={v}" for k, v in event.facts.items() if not isinstance(v, (dict, list)))
+            plain = ", ".join(f"{k}={v}" for k, v in event.facts.items() if not isinstance(v, (dict, list)))
+            return "\n".join([f"started {plain}", *(f"warning: {line}" for line in event.facts.get("warnings", ()))])
         case events.StageStarted():
             return f"stage {event.stage}: {event.steps} steps"
         case events.StepDone():

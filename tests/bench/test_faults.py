@@ -4,13 +4,13 @@ import random
 
 import pytest
 
-from bench.faults import campaigns
+from bench.faults import damage, workers
 
 
 def test_damage_changes_the_file() -> None:
     chance = random.Random(0)
     whole = bytes(range(1, 256)) * 4
-    hurt = [campaigns._hurt(whole, chance) for _ in range(30)]
+    hurt = [damage._hurt(whole, chance) for _ in range(30)]
     assert all(one != whole and len(one) <= len(whole) for one in hurt)
     assert len({len(one) for one in hurt}) > 2
 
@@ -20,4 +20,4 @@ def test_runs_of_the_campaigns_are_valid(method: str) -> None:
     from kdcore.engine.plan import Plan
     from kdcore.engine.preflight import check
 
-    assert not check(Plan(campaigns.settings(method))).blocks
+    assert not check(Plan(workers.settings(method))).blocks

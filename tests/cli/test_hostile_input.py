@@ -73,7 +73,9 @@ def test_checks_over_several_fields_have_a_remedy_of_their_own(changes, remedy):
     assert remedy in caught.value.remedy and caught.value.field
 
 
-@pytest.mark.parametrize(("name", "value"), [("created", float("nan")), ("parameters", 2**70), ("created", 1e300)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("created", float("nan")), ("parameters", 2**70), ("created", 1e300), ("score", 1e15)]
+)
 def test_numbers_of_a_bundle_that_fit_no_column(tmp_path, name, value):
     from kdcore.runs import bundle
     from kdcore.store import open_store

@@ -74,8 +74,13 @@ def test_a_rare_class_that_nothing_scores(tmp_path: Path) -> None:
 
 
 def test_classes_of_few_rows(tmp_path: Path) -> None:
-    said = warned(notes(tmp_path, rows(4 * 77, [f"intent {i}" for i in range(77)])))
-    assert "fewer than 5 training rows for: 'intent 0' " in said
+    """A few rare classes are told of; where all are rare, it is the kind of the table, and plain information."""
+    mixed = [*rows(20 * 7, [f"intent {i}" for i in range(7)]), ("odd", "intent 7"), ("odd one", "intent 7")]
+    assert "fewer than 5 training rows for: 'intent 7' " in warned(notes(tmp_path, mixed))
+    small = notes(tmp_path, rows(4 * 77, [f"intent {i}" for i in range(77)]))
+    told = [note.text for note in small if note.level == "ok"]
+    assert any(text.startswith("fewer than 5 training rows for: 'intent 0' ") for text in told) and not warned(small)
+    assert any(text.startswith("no select row has the class") for text in told)
     assert "fewer than 5" not in warned(notes(tmp_path, rows(20 * 77, [f"intent {i}" for i in range(77)])))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from kdcore.config import FineTune, OwnData, RunConfig, StudentSpec, TeacherSpec
 from kdcore.data.splits import make_split
 from kdcore.engine import plan
 from kdcore.engine.plan import Plan
-from kdcore.engine.preflight import Line, blind_guess, check
+from kdcore.engine.preflight import Line, check
 from kdcore.engine.teacher_source import teacher_folder
 from kdcore.methods import METHODS
 from kdcore.models.students import save_student
+from kdcore.models.weights import build_classifier
 from kdcore.runs.demo import demo_runs
 from kdcore.tasks import TASKS
 from tests.helpers import tiny_task as world
@@ -181,7 +183,7 @@ def kept(shelf):
 
 
 def test_a_weak_teacher_is_told_in_words(kept):
-    guess = blind_guess(world.data_of())["accuracy"]
+    guess = Plan(kept(0.5)).blind_guess("select")["accuracy"]
     weak = lines(kept(guess + 0.02), "warn")["teachers.small"]
     assert "weak" in weak.text and weak.remedy
     good = lines(kept(guess + 0.2), "ok")["teachers.small"]
@@ -207,10 +209,97 @@ def test_a_part_of_the_data_is_said(one_teacher, monkeypatch):
 
 
 def test_a_blind_guess_is_the_most_frequent_label():
-    data = world.data_of()
-    most = np.bincount(data.train.labels).argmax()
-    assert blind_guess(data)["accuracy"] == pytest.approx((data.splits["validation"].labels == most).mean())
-    assert blind_guess(world.data_of(world.SIMILARITY)) == {"pearson": 0.0, "spearman": 0.0}
+    data, guess = world.data_of(), Plan(run("fine-tune")).blind_guess("validation")
+    most = np.bincount(Plan(run("fine-tune")).training_rows.labels).argmax()
+    assert guess["accuracy"] == pytest.approx((data.splits["validation"].labels == most).mean())
+    scores = Plan(run("fine-tune", task=world.SIMILARITY)).blind_guess("validation")
+    assert scores == {"pearson": 0.0, "spearman": 0.0}
+
+
+# --- models and tokenizers that do not belong to each other ---------------------------------------------------------
+
+
+def folder_of(shelf, name, tokens=world.VOCABULARY, **sizes):
+    """A finished teacher with a tokenizer over these tokens."""
+    save_student(world.model(**sizes), world.tokenizer_from_vocabulary(tokens), shelf / name)
+    return TeacherSpec(name=name, source="folder", where=str(shelf / name))
+
+
+def edit(spec, file, **changes):
+    path = Path(spec.where) / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return spec
+
+
+def test_a_word_beyond_the_embeddings_is_blocked(shelf):
+    line = blocked(run("kd", [folder_of(shelf, "long", (*world.VOCABULARY, "beyond"))]))
+    assert line.field == "teachers.long" and "'beyond'" in line.text and "resize_token_embeddings" in line.remedy
+
+
+def test_a_tokenizer_without_special_tokens_is_blocked(shelf):
+    spec = folder_of(shelf, "plain")
+    edit(spec, "tokenizer_config.json", cls_token=None, sep_token=None)
+    content = json.loads((Path(spec.where) / "tokenizer.json").read_text())
+    content["post_processor"] = None
+    (Path(spec.where) / "tokenizer.json").write_text(json.dumps(content))
+    line = blocked(run("kd", [spec]))
+    assert line.field == "teachers.plain" and "[CLS]" in line.text
+
+
+def test_a_tokenizer_that_names_special_tokens_and_adds_none_is_blocked(shelf):
+    spec = folder_of(shelf, "unframed")
+    file = Path(spec.where) / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": None}))
+    edit(spec, "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    line = blocked(run("kd", [spec]))
+    assert line.field == "teachers.unframed" and "does not put [CLS] before" in line.text
+
+
+def test_teachers_that_differ_in_case_are_blocked(shelf, one_teacher):
+    tokens = [*world.VOCABULARY[:-1], "Old"]
+    lower, cased = folder_of(shelf, "lower", tokens), folder_of(shelf, "cased", tokens)
+    file = Path(cased.where) / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["normalizer"]["lowercase"] = False
+    file.write_text(json.dumps(content))
+    edit(cased, "tokenizer_config.json", do_lower_case=False)
+    for pair in ([lower, cased], [cased, lower]):
+        line = blocked(run("wkd", pair))
+        assert line.field == f"teachers.{pair[1].name}" and "tokenizer" in line.text and "'Good" in line.text
+
+
+def test_a_vocabulary_with_case_that_nothing_says_is_read_in_lower_case(shelf):
+    spec = folder_of(shelf, "bare", [*world.VOCABULARY[:-1], "Old"])
+    assert "teachers.bare" not in lines(run("kd", [spec]), "warn")  # its tokenizer.json says so
+    for file in Path(spec.where).glob("*token*"):
+        file.unlink()
+    (Path(spec.where) / "vocab.txt").write_text("\n".join([*world.VOCABULARY[:-1], "Old"]) + "\n")
+    line = lines(run("kd", [spec]), "warn")["teachers.bare"]
+    assert "holds 1 in upper case" in line.text and "do_lower_case" in line.remedy
+
+
+def test_tables_of_classes_that_contradict_each_other_are_blocked(shelf):
+    spec = folder_of(shelf, "torn")
+    edit(spec, "config.json", id2label={"0": "negative", "1": "positive"}, label2id={"negative": 1, "positive": 0})
+    line = blocked(run("kd", [spec]))
+    assert line.field == "teachers.torn" and "label2id" in line.text
+
+
+def test_a_teacher_of_more_classes_is_blocked_before_the_start(shelf):
+    line = blocked(run("kd", [folder_of(shelf, "three", labels=3)]))
+    assert line.field == "teachers.three" and "3 outputs" in line.text and "fine_tune" in line.remedy
+
+
+def test_narrow_embeddings_are_blocked_as_initial_weights(shelf):
+    from transformers import ElectraConfig
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64}
+    config = ElectraConfig(vocab_size=len(world.VOCABULARY), embedding_size=8, intermediate_size=32, **sizes)
+    save_student(build_classifier(config, {}, 0)[0], world.tokenizer(), shelf / "narrow")
+    base = TeacherSpec(name="narrow", source="folder", where=str(shelf / "narrow"), fine_tune=FineTune())
+    student = StudentSpec(layers=1, init="base")
+    line = next(line for line in check(Plan(run("kd", [base], student=student))).blocks)
+    assert line.field == "student.init" and "wide" in line.text
 
 
 # --- and never raises -----------------------------------------------------------------------------------------------

@@ -120,7 +120,15 @@ def test_a_whole_run_tells_its_story_in_order(trained, one_teacher):
 def test_what_a_finished_run_leaves_behind(trained, one_teacher):
     done = trained(run("kd", one_teacher, probes=ProbeConfig()))
     kept = {path.name for path in done.folder.iterdir()}
-    assert kept == {"config.json", "teachers.json", "student-best", "student-last", "predictions", "probes"}
+    assert kept == {
+        "config.json",
+        "content.json",
+        "teachers.json",
+        "student-best",
+        "student-last",
+        "predictions",
+        "probes",
+    }
     assert RunConfig.model_validate_json((done.folder / "config.json").read_text()) == done.run
     predictions = results.predictions(done.folder)
     assert set(predictions) == {(split, name) for split in ("select", "validation") for name in ("student", "t0")}
@@ -380,7 +388,16 @@ def test_a_discard_leaves_nothing_to_go_on_from(trained, one_teacher):
     done = trained(run("kd", one_teacher), control=StopAt(8, "discard"))
     end = done.events[-1]
     assert isinstance(end, RunStopped) and not end.kept and end.step == 8
-    assert {path.name for path in done.folder.iterdir()} == {"config.json", "teachers.json"}
+    assert {path.name for path in done.folder.iterdir()} == {"config.json", "content.json", "teachers.json"}
+
+
+def test_a_run_that_is_left_has_a_checkpoint_of_that_step_and_no_ending(one_teacher, trained):
+    setting = run("kd", one_teacher, checkpoint_every=1000)
+    whole, left = trained(setting), trained(setting, control=StopAt(7, "leave"))
+    assert isinstance(left.events[-1], Checkpointed) and left.events[-1].step == 7
+    assert not (left.folder / "student-last").exists()
+    on = trained(setting, left.folder)
+    assert on.of(RunStarted)[0].facts["resumed_at"] == 7 and same(on.weights(), whole.weights())
 
 
 def test_closing_the_generator_aborts_and_a_new_one_goes_on(one_teacher, tmp_path, trained):

@@ -15,8 +15,9 @@ from torch import nn
 from kdcore.engine import checkpoint
 from kdcore.engine.checkpoint import TrainingState
 from kdcore.engine.device import has_fast_bf16
+from kdcore.engine.run_files import remove_unfinished
 from kdcore.errors import CorruptError
-from kdcore.events import Evaluated, RunStarted, StepDone
+from kdcore.events import Evaluated, RunFinished, RunStarted, StepDone
 from tests.helpers import kill_process
 from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import StopAt, run, same
@@ -124,7 +125,25 @@ def other_json(path: Path) -> None:
     path.write_text("[1, 2]")
 
 
+def flip(path: Path) -> None:
+    """One bit of the last number, which reads as a number all the same."""
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+
+
+def other_number(path: Path) -> None:
+    changed = path.read_text().replace('"step": 7', '"step": 5').replace('"weight_decay": 0.01', '"weight_decay": 0.0')
+    path.write_text(changed)
+
+
 DAMAGES = [
+    ("place.json", other_number),
+    ("optimizer-stage.json", other_number),
+    ("sums.json", other_json),
+    ("module-student.safetensors", flip),
+    ("optimizer-stage.safetensors", flip),
+    ("sums.json", truncate),
     ("place.json", truncate),
     ("place.json", other_json),
     ("place.json", Path.unlink),
@@ -153,6 +172,26 @@ def test_a_checkpoint_of_another_student_is_refused(halted, trained):
     wider = run("fine-tune", student=world.STUDENT.model_copy(update={"width": 32}))
     with pytest.raises(CorruptError):
         trained(wider, half.folder)
+
+
+def test_a_checkpoint_without_checksums_is_read(halted, trained):
+    """Those of 0.1.0 have none."""
+    half = halted(run("fine-tune"))
+    (checkpoint.newest(half.folder / "checkpoint") / "sums.json").unlink()
+    assert isinstance(trained(half.run, half.folder).events[-1], RunFinished)
+
+
+def test_what_a_killed_process_was_writing_goes_and_its_student_comes_back(halted, trained):
+    half = halted(run("fine-tune"))
+    (half.folder / "student-last").rename(half.folder / ".student-last.0a1b2c3d.old")
+    for name in (".student-best.0a1b2c3d.writing", "checkpoint/00-00000009.0a1b2c3d.partial"):
+        (half.folder / name).mkdir()
+    (half.folder / "probes").mkdir(exist_ok=True)
+    (half.folder / "probes" / "00000004.partial").write_bytes(b"half")
+    remove_unfinished(half.folder)
+    assert (half.folder / "student-last" / "model.safetensors").is_file()
+    assert not [path for path in half.folder.rglob("*") if path.suffix in (".old", ".writing", ".partial")]
+    assert isinstance(trained(half.run, half.folder).events[-1], RunFinished)
 
 
 # --- the checkpoint itself ----------------------------------------------------------------------------------------

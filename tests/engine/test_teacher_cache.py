@@ -22,9 +22,9 @@ from kdcore.engine.job import encode_rows
 from kdcore.engine.teacher_cache import TeacherCache, entry_folder, make_room, pinned, tensors_of, used
 from kdcore.engine.teachers import prepare_teacher
 from kdcore.errors import UserError
-from kdcore.events import RunFinished, StepDone
+from kdcore.events import Progress, RunFinished, StepDone
 from kdcore.models.observe import observe
-from kdcore.records import ALL_LAYERS, Batch, want
+from kdcore.records import ALL_LAYERS, Batch, Needs, want
 from tests.helpers import kill_process
 from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import run, same
@@ -146,27 +146,24 @@ def test_a_row_reads_as_there_only_after_its_values_are_written(cache, model):
     kept = cache()
     order = []
 
-    class Spy:
+    class Spy(np.memmap):
         """Notes when it is written to."""
-
-        def __init__(self, array, word: str) -> None:
-            self.array, self.word = array, word
 
         def __setitem__(self, place, value) -> None:
             order.append(self.word)
-            self.array[place] = value
+            super().__setitem__(place, value)
 
-        def __getattr__(self, name: str):
-            return getattr(self.array, name)
-
-        def __eq__(self, other):
-            return self.array == other
+    def spy(array, word: str) -> Spy:
+        spied = array.view(Spy)
+        spied.word = word
+        return spied
 
     tensor = kept.tensors[-1]
-    kept._values[tensor] = Spy(kept._values[tensor], "values")
-    kept._present[tensor] = Spy(kept._present[tensor], "present")
+    kept._values[tensor] = spy(kept._values[tensor], "values")
+    kept._sums[tensor] = spy(kept._sums[tensor], "sums")
+    kept._present[tensor] = spy(kept._present[tensor], "present")
     drain(kept.fill(model, CPU, "filling"))
-    assert order and order == ["values", "present"] * (len(order) // 2)
+    assert order and order == ["values", "sums", "present"] * (len(order) // 3)
 
 
 def cut(path: Path) -> None:
@@ -192,6 +189,75 @@ def test_damaged_files_start_anew(cache, model, damage, name):
     assert again.missing().all(), "rows of a damaged file must not read as there"
     drain(again.fill(model, CPU, "filling"))
     assert files(kept.folder) == before
+
+
+@pytest.mark.parametrize("name", ["logits.values", "cls-1.values", "hidden-2.values"])
+def test_one_flipped_bit_is_noticed_and_made_anew(cache, model, rows, name):
+    kept = cache()
+    drain(kept.fill(model, CPU, "filling"))
+    before = files(kept.folder)
+    content = bytearray((kept.folder / name).read_bytes())
+    content[len(content) // 2] ^= 4
+    (kept.folder / name).write_bytes(content)
+    again = cache()
+    assert again.damaged == again.missing().sum() == 1
+    drain(again.fill(model, CPU, "filling"))
+    assert files(kept.folder) == before and cache().damaged == 0
+
+
+def test_zeros_in_place_of_values_are_noticed(cache, model, rows):
+    kept = cache()
+    drain(kept.fill(model, CPU, "filling"))
+    for name in ("logits.values", "logits.sums"):
+        (kept.folder / name).write_bytes(bytes((kept.folder / name).stat().st_size))
+    assert cache().missing().all()
+
+
+@pytest.mark.parametrize("tensor", ["logits", "cls-1", "hidden-2"])
+def test_damage_that_leaves_the_sum_of_the_numbers_is_noticed(cache, rows, model, tensor):
+    kept = cache()
+    drain(kept.fill(model, CPU, "filling"))
+    before = files(kept.folder)
+    start, stop = (rows.offsets[7:9] if tensor.startswith("hidden") else np.array([7, 8])).tolist()
+    values = np.frombuffer(before[f"{tensor}.values"], np.uint8).copy()
+    vector = len(values) // (rows.offsets[-1] if tensor.startswith("hidden") else len(rows))
+    row = values[start * vector : stop * vector].view(np.uint32)
+    row[:] = row[::-1].copy()
+    assert values.tobytes() != before[f"{tensor}.values"]
+    (kept.folder / f"{tensor}.values").write_bytes(values.tobytes())
+    again = cache()
+    assert np.flatnonzero(again.missing()).tolist() == [7]
+    drain(again.fill(model, CPU, "filling"))
+    assert files(kept.folder) == before
+
+
+def test_rows_that_changed_places_with_their_sums_are_noticed(cache, model):
+    kept = cache("places", want("logits"))
+    drain(kept.fill(model, CPU, "filling"))
+    for suffix, kind in ((".values", np.float32), (".sums", np.uint32)):
+        array = np.fromfile(kept.folder / f"logits{suffix}", kind).reshape(100, -1)
+        array[[3, 8]] = array[[8, 3]]
+        array.tofile(kept.folder / f"logits{suffix}")
+    assert np.flatnonzero(cache("places", want("logits")).missing()).tolist() == [3, 8]
+
+
+def test_an_entry_without_checksums_is_taken_as_it_is(cache, model, rows):
+    """Those of 0.1.0 have none."""
+    kept = cache()
+    drain(kept.fill(model, CPU, "filling"))
+    for path in kept.folder.glob("*.sums"):
+        path.unlink()
+    assert not cache().missing().any() and not cache().missing().any()
+
+
+def test_a_run_says_that_kept_outputs_were_damaged(trained, one_teacher, own_cache):
+    whole = trained(run("kd", one_teacher))
+    for path in own_cache.glob("outputs/*/logits.values"):
+        path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+    again = trained(run("kd", one_teacher))
+    damaged = [event.what for event in again.events if isinstance(event, Progress) and "damaged" in event.what]
+    assert damaged and next(e for e in again.events if isinstance(e, RunFinished)).summary["cache"]["damaged"] >= 1
+    assert same(whole.weights(), again.weights())
 
 
 def test_room_on_disk_is_taken_before_values_are_written(cache):
@@ -297,7 +363,7 @@ def fill(spec, **settings) -> set[str]:
     before = entries()
     taught, _ = ensemble(spec, **settings)
     with taught.open():
-        drain(taught.ready(want("logits"), [spec.name]))
+        drain(taught.ready(Needs(teacher=want("logits")), [spec.name]))
     return entries() - before
 
 
@@ -334,7 +400,7 @@ def test_augmented_rows_bypass_the_cache(one_teacher):
     (spec,) = one_teacher
     taught, rows = ensemble(spec)
     with taught.open():
-        drain(taught.ready(want("logits"), ["t0"]))
+        drain(taught.ready(Needs(teacher=want("logits")), ["t0"]))
         real = collate(rows["train"], np.array([4, 9]))
         new = Batch(torch.tensor([-1, -2]), real.labels, collate(rows["train"], np.array([30, 31])).encodings)
         mixed = Batch(torch.tensor([int(real.ids[0]), -2]), real.labels, new.encodings)
@@ -348,7 +414,7 @@ def test_augmented_rows_bypass_the_cache(one_teacher):
 def test_answers_for_some_rows_come_in_their_order_and_without_a_graph(one_teacher, cached):
     taught, rows = ensemble(one_teacher[0], cached=cached)
     with taught.open():
-        drain(taught.ready(want("logits", cls=(1,)), ["t0"]))
+        drain(taught.ready(Needs(teacher=want("logits", cls=(1,))), ["t0"]))
         batch = collate(rows["train"], np.arange(6))
         whole, some = taught.answer("t0", batch, None), taught.answer("t0", batch, torch.tensor([5, 2]))
         torch.testing.assert_close(some.logits, whole.logits[[5, 2]])
@@ -364,7 +430,7 @@ def test_once_all_is_kept_no_teacher_stays_in_memory(one_teacher, wanted):
     with taught.open():
         drain(taught.logits("t0", rows["validation"], "dev"))
         assert taught._models
-        drain(taught.ready(wanted, ["t0"]))
+        drain(taught.ready(Needs(teacher=wanted), ["t0"]))
         assert not taught._models
 
 
@@ -392,7 +458,7 @@ def test_the_second_run_finds_everything(trained, one_teacher, monkeypatch):
     second = trained(run("kd", one_teacher, {"temperature": 3.0}, epochs=1))
     assert first.of(RunFinished)[0].summary["cache"]["misses"] == 90
     assert second.of(RunFinished)[0].summary["cache"] == {
-        "hits": 90, "misses": 0, "live": 0, "seconds": 0.0, "bytes": used(),
+        "hits": 90, "misses": 0, "live": 0, "damaged": 0, "seconds": 0.0, "bytes": used(),
     }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def test_terms_have_units_their_own_colours_and_the_sum() -> None:
     figure = curves.terms(_metrics(), "weighted")
     assert [trace.name for trace in figure.data] == ["hard", "soft", "sum"]
     assert figure.layout.xaxis.title.text == "Training step"
-    assert figure.data[0].line.color == palette.term_color(0)
+    assert figure.data[0].line.color == palette.FAMILIES["none"][0]
     assert list(figure.data[2].y) == pytest.approx([1.5, 0.75, 0.5])
     assert curves.terms(_metrics(), "raw", x="seconds").layout.xaxis.title.text == "Time since start (s)"
 
@@ -61,10 +61,10 @@ def test_scores_are_shown_times_a_hundred_beside_the_teachers_line() -> None:
         ],
         columns=["run", "stage", "step", "split", "which", "metric", "value", "rows"],
     )
-    figure = curves.scores(evaluations, "accuracy", "Accuracy (%)", {"large": 0.9}, floor=0.5)
+    figure = curves.scores(evaluations, "accuracy", "Accuracy (%)", {"large": 0.9}, guess=0.5)
     assert list(figure.data[0].y) == [50.0, 75.0] and figure.data[0].name == "dev"
     words = [annotation.text for annotation in figure.layout.annotations]
-    assert words == ["teacher large: 90.0", "majority class: 50.0"]
+    assert words == ["teacher large: 90.0", "blind guess: 50.0"]
 
 
 def test_three_seeds_become_a_mean_and_a_band_two_stay_single() -> None:
@@ -155,7 +155,7 @@ def test_a_far_teacher_is_named_at_the_edge_and_presses_nothing() -> None:
     rows = pd.DataFrame(
         {"id": ["a", "b"], "group": "a", "label": "KD", "method": "kd", "seed": [0, 1], "score": [0.50, 0.52]}
     )
-    figure = scores.dots(rows, "Accuracy (%)", teacher=0.95, floor=0.51)
+    figure = scores.dots(rows, "Accuracy (%)", teacher=0.95, guess=0.51)
     assert [shape.x0 for shape in figure.layout.shapes] == [51.0]
     assert "best teacher 95.0 →" in [annotation.text for annotation in figure.layout.annotations]
 

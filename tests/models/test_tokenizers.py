@@ -6,9 +6,9 @@ import json
 import pytest
 
 from kdcore.errors import UserError
+from kdcore.models.tokenizer_checks import check_same_tokenizer
 from kdcore.models.tokenizers import (
     load_tokenizer,
-    same_vocabulary,
     save_tokenizer,
     tokenizer_from_vocabulary,
     tokenizer_hash,
@@ -36,7 +36,8 @@ def test_saved_and_loaded_is_the_same(tmp_path):
     tokenizer = tokenizer_from_vocabulary(TOKENS)
     save_tokenizer(tokenizer, tmp_path)
     again = load_tokenizer(tmp_path)
-    assert same_vocabulary(tokenizer, again) and tokenizer_hash(tokenizer) == tokenizer_hash(again)
+    check_same_tokenizer(tokenizer, again, "teachers.b", "b", "a")
+    assert tokenizer_hash(tokenizer) == tokenizer_hash(again)
     assert again("a dog")["input_ids"] == tokenizer("a dog")["input_ids"]
 
 
@@ -52,7 +53,9 @@ def test_hash_does_not_see_a_call_but_sees_the_vocabulary_and_the_case():
     tokenizer(["a", "a dog barks"], padding=True, truncation=True, max_length=4)
     assert tokenizer_hash(tokenizer) == before
     other = tokenizer_from_vocabulary([*TOKENS[:-2], "!", "bark"])
-    assert tokenizer_hash(other) != before and not same_vocabulary(tokenizer, other)
+    assert tokenizer_hash(other) != before
+    with pytest.raises(UserError, match="vocabulary differs"):
+        check_same_tokenizer(tokenizer, other, "teachers.b", "b", "a")
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"version": "1.0", "model": null}'])

@@ -227,7 +227,7 @@ def test_other_rows_than_those_scored_are_not_shown_as_theirs(store: Any, visit:
         kept = dict(np.load(file))
         np.savez(file, **kept | {"labels": 1 - kept["labels"]})
     app = visit("examples", runs=run)
-    assert not app.exception and "not those that the run was scored on" in words(app)
+    assert not app.exception and "other rows" in words(app)
     assert "sentence" not in table(app).columns
 
 
@@ -299,3 +299,25 @@ def test_the_chosen_dot_has_a_ring() -> None:
     drawn = figures.scatter(frame, [0, 1, 2], "teacher", "student", "kd", chosen=11)
     assert (drawn.data[-1].x[0], drawn.data[-1].y[0]) == (2.5, 2.0) and drawn.data[-1].marker.symbol == "circle-open"
     assert len(figures.scatter(frame, [0, 1, 2], "teacher", "student", "kd", chosen=99).data) == len(drawn.data) - 1
+
+
+def test_a_table_that_changed_since_the_run_shows_no_texts(tmp_path: Path) -> None:
+    """Ids are a plain count and labels may stay, so that only the fingerprint tells."""
+    from kdcore.config import OwnData, RunConfig
+    from kdcore.data import load
+    from pages.parts.examples.predictions import Predictions, dev_rows
+
+    table = tmp_path / "table.csv"
+    table.write_text("text,label\n" + "".join(f"film {n},{'pos' if n % 2 else 'neg'}\n" for n in range(60)))
+    own = OwnData(path=str(table), text="text", label="label")
+    data = load("own", own)
+    dev = data.splits["validation"]
+    both = Predictions(dev.ids, dev.labels, np.zeros((len(dev), 2), np.float32), {})
+    config = RunConfig(task="own", own=own, method="fine-tune")
+    facts = {"data_fingerprint": data.fingerprint}
+    assert list(dev_rows(config, facts, "validation", both).texts.iloc[:, 0]) == list(dev.texts[0])
+    table.write_text(table.read_text().replace("film", "book"))
+    again = dev_rows(config, facts, "validation", both)
+    assert again.texts.empty or not again.texts.shape[1]
+    assert "other rows" in again.why
+    assert "book" in dev_rows(config, {}, "validation", both).texts.iloc[0, 0], "the file is read anew"

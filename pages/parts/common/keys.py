@@ -41,6 +41,7 @@ MATRIX, OUTCOME, GAP = "matrix", "fate", "gap"
 OTHER_LABEL, STUDENT_LABEL = "osays", "ssays"
 
 SPEED_TASK, SPEED_AXIS, SPEED_SHARE = "stask", "saxis", "sleast"
+SPEED_METRIC, SPEED_COST, SPEED_PLACE = "smetric", "smost", "son"
 
 TEMPERATURE = "T"
 

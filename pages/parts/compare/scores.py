@@ -5,13 +5,15 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from kdcore.analysis.blind_guess import groups_at_guess
 from kdcore.analysis.comparison import Comparison
 from kdcore.analysis.teacher_scores import best_teacher_score
 from kdcore.figures import scores
+from kdcore.formatting import listed
 from pages.parts.common import cards
 from pages.parts.common.csv_file import csv_bytes
 from pages.parts.common.plot import Click
-from pages.parts.common.text import metric_title, plain
+from pages.parts.common.text import hundredfold, metric_title, plain
 
 COLUMNS = ["id", "name", "label", "method", "seed", "score", "select_score", "last_score"]
 
@@ -77,8 +79,11 @@ def _scores(comparison: Comparison, evaluations: pd.DataFrame) -> Click | None:
     teacher = best_teacher_score(evaluations, comparison.metric)
     dev = evaluations.loc[evaluations["split"] != "select", "rows"]
     rows = int(dev.max()) if len(dev) else 0
+    _warn_of_guesses(comparison, rows)
     return cards.figure(
-        lambda: scores.dots(comparison.finished, f"{title}, dev split", teacher=teacher, dark=dark),
+        lambda: scores.dots(
+            comparison.finished, f"{title}, dev split", teacher=teacher, guess=comparison.blind_guess, dark=dark
+        ),
         "compare_finals",
         f"Students chosen by *select*, scored once on up to {rows} dev rows. One dot per seed; the bar is the mean, "
         "the whisker ± std over seeds. Click a dot to open its run.",
@@ -87,6 +92,18 @@ def _scores(comparison: Comparison, evaluations: pd.DataFrame) -> Click | None:
         "which decides nothing. Std is the sample's (N − 1).",
         on_click="rerun",
     )
+
+
+def _warn_of_guesses(comparison: Comparison, rows: int) -> None:
+    guess = comparison.blind_guess
+    if guess is None:
+        return
+    if labels := groups_at_guess(comparison.finished, comparison.metric, guess, rows):
+        st.warning(
+            f"No better than a blind guess ({hundredfold(guess)}, the most frequent label always): "
+            f"{plain(listed(labels), 300)}. Differences between such scores say nothing of a method.",
+            icon=":material/warning:",
+        )
 
 
 def _gaps(gaps: pd.DataFrame, comparison: Comparison) -> Click | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
+from kdcore.identity import content
 from kdcore.paths import run_dir
 from kdcore.tasks import TASKS, Task
 from pages.parts.common import cached
@@ -108,18 +109,22 @@ def _teachers(arrays: Mapping[tuple[str, str], Any], split: str, own: Mapping[st
     }
 
 
-def dev_rows(config: RunConfig, split: str, predictions: Predictions) -> DevRows:
-    """The sentences of the predicted rows, if this machine still has the rows that the run was scored on."""
+def dev_rows(config: RunConfig, facts: Mapping[str, Any], split: str, predictions: Predictions) -> DevRows:
+    """The sentences of the predicted rows, if this machine still has the rows that the run was scored on.
+
+    facts: of the run; those of 0.1.0 have no fingerprint of the rows."""
     bare = pd.DataFrame(index=pd.Index(predictions.ids, name="id"))
     try:
         data = cached.rows(config.task, config.own.model_dump_json() if config.own else None)
     except UserError as error:
         return DevRows(_task_of_settings(config, predictions), bare, f"{error.problem}; {error.remedy}")
     rows = data.splits.get(split)
-    if rows is None or not (
-        np.array_equal(rows.ids, predictions.ids) and np.array_equal(rows.labels, predictions.gold)
+    if (
+        rows is None
+        or content(facts).rows not in ("", data.fingerprint)
+        or not (np.array_equal(rows.ids, predictions.ids) and np.array_equal(rows.labels, predictions.gold))
     ):
-        why = "the rows on this machine are not those that the run was scored on"
+        why = "other rows: those on this machine are not the ones that the run was trained and scored on"
         return DevRows(_task_of_settings(config, predictions), bare, why)
     return DevRows(data.task, bare.assign(**dict(zip(data.task.columns, rows.texts, strict=True))))
 
@@ -131,5 +136,5 @@ def _task_of_settings(config: RunConfig, predictions: Predictions) -> Task:
     columns = tuple(name for name in (config.own.text, config.own.text_pair) if name)
     outputs = predictions.student.shape[1]
     labels = tuple(f"class {number}" for number in range(outputs)) if config.own.kind == "classification" else ()
-    return replace(TASKS["sst2"], key="own", title="Own data", suite="own", columns=columns,
-                   kind=config.own.kind, labels=labels)  # fmt: skip
+    own = replace(TASKS["sst2"], key="own", title="Own data", suite="own")
+    return replace(own, kind=config.own.kind, columns=columns, labels=labels)

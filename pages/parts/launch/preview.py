@@ -12,6 +12,7 @@ import yaml
 from kdcore.analysis.queue_times import queue_turns
 from kdcore.config import RunConfig
 from kdcore.figures.layers import describe_map, map_figure
+from kdcore.layer_map import LayerMap
 from pages.parts.common import cached, cards
 from pages.parts.common.plot import plot
 from pages.parts.common.run_picker import the_store
@@ -60,7 +61,7 @@ def _sizes(plan: Any) -> None:
         _layer_map(plan.layer_map, deployed.layers, next(iter(plan.teacher_sizes.values())).layers)
 
 
-def _layer_map(layer_map: dict[int, int], student: int, teacher: int) -> None:
+def _layer_map(layer_map: LayerMap, student: int, teacher: int) -> None:
     """Which layers are matched, as text and, where any are, as a picture. student, teacher: numbers of layers."""
     text = describe_map(layer_map)
     if layer_map:

@@ -86,7 +86,7 @@ def _row(row: RunRow, order_column: Any, teacher_column: Any) -> None:
         return
     cards.badges(row.task, row.facts.get("partial"))
     split, both = next(iter(by_split.items()))
-    dev = predictions.dev_rows(row.config, split, both)
+    dev = predictions.dev_rows(row.config, row.facts, split, both)
     order = order_column.selectbox("Rows first", list(ORDERS), key="learn_order", format_func=ORDERS.__getitem__)
     teacher = teacher_column.selectbox("Teacher", list(both.teachers), key="learn_teacher")
     teacher = teacher if teacher in both.teachers else next(iter(both.teachers))

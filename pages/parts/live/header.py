@@ -26,6 +26,8 @@ def show(store: Store, row: RunRow) -> None:
         if row.detail:
             with st.expander("Last lines of the error"):
                 st.code(row.detail[-4000:], language=None)
+    for warning in row.facts.get("warnings") or ():
+        st.warning(plain(sentence(str(warning)), 500), icon=":material/warning:")
     if row.state == "done":
         with cards.guarded("The result of this run cannot be shown"):
             run_header.tiles(

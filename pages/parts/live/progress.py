@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from kdcore.errors import UserError
+from kdcore.runs.worker import has_own_worker
 from kdcore.store import RunRow, Store
 from pages.parts.common.read_only import action
 from pages.parts.common.run_picker import the_store
@@ -17,7 +18,7 @@ def show(store: Store, row: RunRow) -> None:
     speed, eta = progress.get("examples_per_second"), progress.get("eta_s")
     rows = f"{speed:.0f}" if speed else "–"
     if row.state == "queued":
-        st.info("In the queue. It starts when the device is free.", icon=":material/schedule:")
+        st.info(_waiting(), icon=":material/schedule:")
     elif row.active:
         st.progress(min(1.0, step / steps) if steps else 0.0, text=bar_text(row))
         numbers = (
@@ -35,6 +36,12 @@ def show(store: Store, row: RunRow) -> None:
         st.caption(text)
     if row.active:
         _stop(store, row)
+
+
+def _waiting() -> str:
+    if has_own_worker():
+        return "In the queue. It starts when a worker is free."
+    return "In the queue. This dashboard trains nothing itself: `kdcore work` does."
 
 
 def bar_text(row: RunRow) -> str:

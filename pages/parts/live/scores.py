@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.analysis import teacher_scores
+from kdcore.analysis.blind_guess import blind_guess_of
 from kdcore.figures import curves
 from kdcore.figures.template import Figure
 from kdcore.store import RunRow, Store
@@ -27,13 +28,14 @@ def show(store: Store, row: RunRow) -> None:
     if evaluations.empty:
         return
     st.subheader("Scores", anchor=False)
-    dark, majority = cards.dark(), row.facts.get("majority")
+    dark = cards.dark()
     metric, rows, lines = cached("live_best", version, lambda: _describe(row.task, evaluations))
+    guess = blind_guess_of(row.facts, metric)
     cards.figure(
         lambda: cached(
             "live_scores",
-            (version, majority, dark),
-            lambda: plot_data(_figure(evaluations, metric, majority, dark)),
+            (version, guess, dark),
+            lambda: plot_data(_figure(evaluations, metric, guess, dark)),
         ),
         "live_scores",
         f"One seed; dev split of up to {rows} rows is only reported, decisions use select.",
@@ -63,8 +65,8 @@ def _main_metric(task: str, evaluations: pd.DataFrame) -> str:
     return known.main_metric if known and known.main_metric in measured else str(measured[0])
 
 
-def _figure(evaluations: pd.DataFrame, metric: str, majority: float | None, dark: bool) -> Figure:
+def _figure(evaluations: pd.DataFrame, metric: str, guess: float | None, dark: bool) -> Figure:
     students = evaluations[evaluations["which"].isin(["last", "best"])]
     of_teachers = teacher_scores.teacher_scores(evaluations, metric)
     teachers = dict(zip(of_teachers["teacher"], of_teachers["value"], strict=True))
-    return curves.scores(students, metric, metric_title(metric), teachers, majority, dark)
+    return curves.scores(students, metric, metric_title(metric), teachers, guess, dark)

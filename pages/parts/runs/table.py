@@ -7,6 +7,8 @@ import hashlib
 import pandas as pd
 import streamlit as st
 
+from kdcore.figures import palette
+from pages.parts.common import cards
 from pages.parts.common.text import metric_title, one_line, task_title
 
 
@@ -71,8 +73,10 @@ def pick(runs: pd.DataFrame) -> list[str]:
         }
     )
     number = st.column_config.NumberColumn
+    busy = runs["busy"].to_numpy()
+    grey = f"color: {palette.FAMILIES['none'][cards.dark()]}"
     chosen = st.dataframe(
-        view,
+        view.style.apply(lambda column: [grey if one else "" for one in busy], subset=["latency"]),
         key=key,
         hide_index=True,
         on_select="rerun",
@@ -89,7 +93,9 @@ def pick(runs: pd.DataFrame) -> list[str]:
             ),
             "parameters": number("parameters", format="compact"),
             "latency": number(
-                "latency (ms)", format="%.2f", help="Median for one sentence; see Speed for the hardware"
+                "latency (ms)",
+                format="%.2f",
+                help="Median for one sentence over runs of one size, as on Speed; grey: timed on a busy machine only",
             ),
             "time": number("training (s)", format="%.0f"),
             "seed": number("seed", format="%d"),
