@@ -24,7 +24,11 @@ TENSORS: dict[str, str] = {
     "attention": "layer -> [batch, heads, tokens, tokens]: softmax of the masked scores, before dropout, float32",
     "head_outputs": "layer -> [batch, tokens, width]: heads side by side, before the output projection",
 }
-"""Every tensor a method may ask for, with its shape. Layers count from 1; `cls` and `hidden` also have layer 0."""
+"""Every tensor a method may ask for, with its shape. Layers count from 1; `cls` and `hidden` also have layer 0.
+
+The logits follow from `embeddings`, `hidden`, `head_outputs` and `pooled`, so they can be differentiated with respect
+to them. The others are side branches: in place of `cls` take the gradient of `hidden` at the first token.
+"""
 
 ALL_LAYERS: tuple[int, ...] = (-1,)
 """In place of a list of layers: every layer there is."""
@@ -45,10 +49,14 @@ def want(*names: str, **layers: tuple[int, ...] | list[int]) -> dict[str, tuple[
 
 @dataclass(frozen=True)
 class Needs:
-    """Which tensors a stage reads from the students and from the teachers; nothing else is computed."""
+    """Which tensors a stage reads from the students and from the teachers; nothing else is computed.
+
+    rerun: "student", "teacher": whose outputs the stage runs again to differentiate them (`Outputs.rerun`).
+    """
 
     student: Want = field(default_factory=dict)
     teacher: Want = field(default_factory=dict)
+    rerun: tuple[Literal["student", "teacher"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,12 @@ class Batch:
         )
 
 
+class Rerun(Protocol):
+    """A second forward pass over the rows of some outputs."""
+
+    def __call__(self, words: Tensor | None, first: Tensor | None, still: bool) -> Outputs: ...
+
+
 class Outputs:
     """What was observed of one model on one batch. Reading a tensor nobody declared raises, naming what was.
 
@@ -110,7 +124,7 @@ class Outputs:
         self,
         tensors: Mapping[str, Any],
         mask: Tensor,
-        rerun: Callable[[Tensor], Outputs] | None = None,
+        rerun: Rerun | None = None,
     ) -> None:
         self._tensors = dict(tensors)
         self.mask = mask
@@ -131,11 +145,27 @@ class Outputs:
         """The declared tensors."""
         return sorted(self._tensors)
 
-    def rerun(self, inputs_embeds: Tensor) -> Outputs:
-        """A second forward pass from word embeddings, with a graph (for methods that differentiate the teacher)."""
+    def rerun(self, words: Tensor | None = None, first: Tensor | None = None, still: bool = False) -> Outputs:
+        """The same rows once more, in float32, with a graph that can be differentiated twice.
+
+        What was declared is there again, and `embeddings` and `hidden` of layer 0. Where the model is frozen and
+        nothing is given, that layer 0 is a leaf.
+
+        Args:
+            words: word embeddings [batch, tokens, width] in place of those of the ids.
+            first: the embedding output [batch, tokens, width], layer 0, in place of the model's own.
+            still: without dropout.
+
+        Raises:
+            UndeclaredTensorError: the stage's needs do not name these outputs in `rerun`.
+        """
         if self._rerun is None:
-            raise RuntimeError("these outputs come from the cache and cannot be run again; bypass the cache")
-        return self._rerun(inputs_embeds)
+            raise UndeclaredTensorError("these outputs are not declared in `rerun` of this stage's needs")
+        return self._rerun(words, first, still)
+
+    def with_rerun(self, rerun: Rerun) -> Outputs:
+        """The same outputs, to be run again so."""
+        return Outputs(self._tensors, self.mask, rerun)
 
 
 @dataclass(frozen=True)
@@ -245,9 +275,13 @@ class TeacherAnswers(Protocol):
         ...
 
 
+Family = Literal["none", "soft_targets", "hidden", "attention", "relation", "choice", "gradient", "form", "data"]
+"""What a method is about; methods of a family share a colour. `methods.catalog.FAMILIES` has them in words."""
+
+
 @dataclass(frozen=True)
 class Paper:
-    """Where a method comes from. `family` groups methods by what they match and gives them their colour."""
+    """Where a method comes from."""
 
     key: str
     title: str
@@ -255,7 +289,6 @@ class Paper:
     venue: str
     year: int
     arxiv: str
-    family: Literal["none", "soft_targets", "hidden", "attention", "relation", "multi_teacher"]
 
     @property
     def cite(self) -> str:

@@ -348,7 +348,9 @@ def test_every_method_is_registered_tested_and_has_a_paper():
     for name in files:
         assert (ROOT / "tests" / "methods" / f"test_{name}.py").exists(), f"tests/methods/test_{name}.py is missing"
     for key, method in METHODS.items():
-        assert method.key == key and method.paper.title and method.paper.authors and method.paper.arxiv
+        assert method.key == key
+        assert all(paper.title and paper.authors and paper.arxiv for paper in method.papers)
+        assert method.papers or "no paper" in (method.__doc__ or "").lower(), f"{key} does not say that it is nobody's"
 
 
 def test_losses_are_tested():

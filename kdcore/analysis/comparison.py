@@ -26,8 +26,8 @@ from kdcore.store import Store
 
 ENVIRONMENT = ["version", "machine", "rows"]
 """Columns in which two runs of one seed must be alike to be a pair."""
-REFUSED = ("data", "size", "start", "steps", "training", "weights")
-"""Topics of `identity.protocol` in which two groups must be alike for a gap to be the method's."""
+REFUSED = ("data", "size", "start", "steps", "training", "weights", "teachers", "base")
+"""Topics of `Comparison.differs` in which two groups must be alike for a gap to be the method's."""
 
 Reader = Callable[[str, str, str], Contributions | None]
 """Run, task and metric -> what each dev row adds to the run's score."""
@@ -51,8 +51,9 @@ class Answer:
 class Comparison:
     """Runs of one task.
 
-    chosen: rows of `Store.runs` with the columns group (equal but for the seed), label (no two groups share one) and
-    counts (see `counting`). settings, facts: of each run. baseline: the group that the others are set against.
+    chosen: rows of `Store.runs` with the columns group (equal but for the seed), label (no two groups share one),
+    counts (see `counting`) and training_seconds (the loop alone). settings, facts: of each run. baseline: the group
+    that the others are set against.
     unreadable: chosen runs whose settings cannot be read.
     """
 
@@ -153,11 +154,19 @@ class Comparison:
         return rest[missing].drop_duplicates(["group", "seed"])
 
     def differs(self, first: str, second: str) -> dict[str, str]:
-        """What else than the method two groups differ in: topic of `identity.protocol` -> `epochs 1 against 2`."""
-        mine, theirs = (
-            identity.protocol(RunConfig.model_validate(self.settings_of(group))) for group in (first, second)
-        )
+        """What else than the method two groups differ in: topic -> `epochs 1 against 2`.
+
+        Topics are those of `identity.protocol`, base and teachers where both have some, and weights under one name.
+        """
+        configs = [RunConfig.model_validate(self.settings_of(group)) for group in (first, second)]
+        mine, theirs = (identity.protocol(config) for config in configs)
         topics = {topic: _against(mine[topic], theirs[topic]) for topic in mine if mine[topic] != theirs[topic]}
+        bases = [identity.base(config) for config in configs]
+        if all(bases) and bases[0] != bases[1] and "start" not in topics:
+            topics["base"] = f"{bases[0]} against {bases[1]}"
+        asked = [identity.teachers(config) for config in configs]
+        if all(asked) and sorted(asked[0].values()) != sorted(asked[1].values()):
+            topics["teachers"] = " against ".join(_names(mine, theirs) for mine, theirs in (asked, asked[::-1]))
         return topics | self._other_content(first, second)
 
     def _other_content(self, first: str, second: str) -> dict[str, str]:
@@ -179,8 +188,8 @@ class Comparison:
         """One row per group, the baseline first, then the best first.
 
         Columns: group, label, n, mean, std (sample; NaN for one seed), gap, gap_std, gap_n (to the baseline, over
-        pairs), select, select_std, last, last_std (fractions), parameters, latency_ms, seconds, seconds_std, seeds,
-        unfinished, differs (topics, comma-separated).
+        pairs), select, select_std, last, last_std (fractions), parameters, latency_ms, seconds, seconds_std, seconds_n
+        (of the training loop, over the runs that kept it), seeds, unfinished, differs (topics, comma-separated).
         """
         gaps = self.gaps()
         rows = [self._summary_row(group, label, gaps[gaps["group"] == group]) for group, label in self.labels.items()]
@@ -194,12 +203,12 @@ class Comparison:
         gap, gap_std, gap_n = groups.mean_and_std(gaps["score"])
         select, select_std, _ = groups.mean_and_std(done["select_score"])
         last, last_std, _ = groups.mean_and_std(done["last_score"])
-        seconds, seconds_std, _ = groups.mean_and_std(done["seconds"])
+        seconds, seconds_std, seconds_n = groups.mean_and_std(done["training_seconds"].dropna())
         return {
             "group": group, "label": label, "n": n, "mean": mean, "std": std, "gap": gap, "gap_std": gap_std,
             "gap_n": gap_n, "select": select, "select_std": select_std, "last": last, "last_std": last_std,
             "parameters": members["parameters"].iloc[0], "latency_ms": done["latency_ms"].median(),
-            "seconds": seconds, "seconds_std": seconds_std,
+            "seconds": seconds, "seconds_std": seconds_std, "seconds_n": seconds_n,
             "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(done["seed"].dropna())),
             "unfinished": int((members["state"] != "done").sum()),
             "differs": ", ".join(self.differs(group, self.baseline)),
@@ -214,7 +223,7 @@ class Comparison:
             return [groups.format_mean(100 * a, 100 * b, int(n), **options) for a, b, n in zip(*columns, strict=True)]
 
         gaps = spread("gap", "gap_n", sign=True)
-        times = zip(table["seconds"], table["seconds_std"], table["n"], strict=True)
+        times = zip(table["seconds"], table["seconds_std"], table["seconds_n"], strict=True)
         view = pd.DataFrame(
             {
                 "method and student": table["label"],
@@ -241,7 +250,13 @@ class Comparison:
             also = f"{names[0]} and {names[1]} also differ in {listed(topics, 5)} ({details})"
             return Answer("Not the method alone.", f"{also}, so the gap is not the method's.")
         verdict = self.verdict(first, second, read)
-        return Answer(*significance.describe(verdict, *names), verdict)
+        return Answer(*significance.describe(verdict, *names, self._scope(first, second)), verdict)
+
+    def _scope(self, first: str, second: str) -> str:
+        """What the runs of two groups share that others would have otherwise: no seed asks another teacher."""
+        asked = [RunConfig.model_validate(self.settings_of(group)).teachers for group in (first, second)]
+        count = max(len(teachers) for teachers in asked)
+        return "" if not count else "with this teacher" if count == 1 else "with these teachers"
 
     def verdict(self, first: str, second: str, read: Reader = contributions_of) -> Verdict:
         """First less second over their pairs: from dev rows where every run has the same ones, else from scores."""
@@ -282,13 +297,25 @@ def compare(
     for task, rows in runs.groupby("task", sort=False):
         grouped, settings = group_runs(store, rows, names)
         if len(grouped):
-            facts = {run: row.facts for run, row in store.rows(list(grouped["id"])).items()}
+            rows_of = store.rows(list(grouped["id"]))
+            facts = {run: row.facts for run, row in rows_of.items()}
+            seconds = [training_seconds(rows_of[run].summary) for run in grouped["id"]]
             unreadable = tuple(sorted(set(rows["id"]) - set(grouped["id"])))
-            chosen = grouped.assign(counts=counting(grouped))
+            chosen = grouped.assign(counts=counting(grouped), training_seconds=seconds)
             comparisons.append(
                 Comparison(str(task), chosen, settings, facts, baseline_of(grouped, baseline), unreadable)
             )
     return comparisons
+
+
+def training_seconds(summary: Mapping[str, Any]) -> float:
+    """What a run's training loop took, evaluations included; NaN where that was not kept.
+
+    The first run of several pays for making and asking the teachers, so its whole time says nothing of its method.
+    """
+    parts = summary.get("seconds_by_part")
+    value = parts.get("training") if isinstance(parts, Mapping) else None
+    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 def group_runs(
@@ -368,6 +395,13 @@ def _against(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     names = [name for name in [*first, *second] if first.get(name) != second.get(name)]
     return listed(
         (f"{name} {_plain(first.get(name))} against {_plain(second.get(name))}" for name in dict.fromkeys(names)), 4
+    )
+
+
+def _names(teachers: Mapping[str, str], others: Mapping[str, str]) -> str:
+    """The teachers by name; where a name stands for another one on the other side, with what it is."""
+    return listed(
+        (f"{name} ({value})" if others.get(name, value) != value else name for name, value in teachers.items()), 4
     )
 
 

@@ -19,9 +19,9 @@ from kdcore.engine.device import Compute
 from kdcore.engine.teacher_cache import CachedTensor, TeacherCache
 from kdcore.events import Progress
 from kdcore.models.anatomy import anatomy
-from kdcore.models.observe import observe
+from kdcore.models.observe import observe, rerun_of
 from kdcore.models.students import load_classifier
-from kdcore.records import Batch, ModelSize, Outputs, Want
+from kdcore.records import Batch, ModelSize, Needs, Outputs, Want
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,20 @@ class Ensemble:
         self.teachers = {teacher.name: teacher for teacher in teachers}
         self._rows, self._data, self._compute, self._cached = rows, data, compute, cached
         self._models: dict[str, nn.Module] = {}
+        self._exact: dict[str, nn.Module] = {}  # in float32, for stages that differentiate a teacher
         self._caches: dict[str, TeacherCache] = {}
         self._wanted: Want = {}
         self._pins = ExitStack()
         self.seconds = 0.0
         self.hits = self.misses = self.live = self.damaged = 0
 
-    def ready(self, wanted: Want, names: Iterable[str]) -> Generator[Progress, None, None]:
+    def ready(self, needs: Needs, names: Iterable[str]) -> Generator[Progress, None, None]:
         """Before a stage: fills the cache for what it reads of these teachers, or loads the models it must run."""
-        self._wanted = wanted
+        wanted = self._wanted = needs.teacher
         self._caches.clear()
         names = tuple(names) if wanted else ()
+        rerun = names if "teacher" in needs.rerun else ()
+        self._exact = {name: self.teachers[name].load().to(self._compute.device) for name in rerun}
         for name in names:
             teacher = self.teachers[name]
             tensors = teacher_cache.tensors_of(wanted, teacher.size) if self._cached else None
@@ -76,7 +79,14 @@ class Ensemble:
             self._models.clear()
 
     def answer(self, name: str, batch: Batch, rows: Tensor | None) -> Outputs:
-        """What a teacher says of these rows of the batch (None: all). Never with a graph."""
+        """What a teacher says of these rows of the batch (None: all). Never with a graph, but where it is run again."""
+        encoding = batch.encoding if rows is None else batch.encoding.rows(rows)
+        outputs = self._outputs(name, batch, rows)
+        if name in self._exact:
+            return outputs.with_rerun(rerun_of(self._exact[name], encoding, self._wanted))
+        return outputs
+
+    def _outputs(self, name: str, batch: Batch, rows: Tensor | None) -> Outputs:
         ids = batch.ids if rows is None else batch.ids[rows.cpu()]
         encoding = batch.encoding if rows is None else batch.encoding.rows(rows)
         if name in self._caches and bool((ids >= 0).all()):
@@ -107,6 +117,7 @@ class Ensemble:
         with self._pins:
             yield self
         self._models.clear()
+        self._exact.clear()
         self._caches.clear()
 
     def facts(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.evaluate import scores
 from kdcore.engine.job import Job, TrainingAnswers
 from kdcore.engine.predict import predict
+from kdcore.engine.results import keep_probe
 from kdcore.engine.schedule import stage_steps
 from kdcore.engine.seeds import seed_of
 from kdcore.engine.sparse_embedding import sparse_embedding
@@ -89,7 +90,7 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
             first = job.state.step - job.state.stage_step
             yield StageStarted(stage.name, index, first, steps[index], stage.pilot)
             names = stage.teachers if stage.teachers is not None else tuple(job.ensemble.teachers)
-            for progress in job.ensemble.ready(stage.needs.teacher, names):
+            for progress in job.ensemble.ready(stage.needs, names):
                 yield progress
                 if stop := control.stop_requested():  # filling can take hours, and nothing of it is lost
                     return stop
@@ -141,6 +142,7 @@ def _run_stage(
             due = epoch_ends if train.evaluate_every == "epoch" else state.stage_step % train.evaluate_every == 0
             if due or last:
                 yield from _evaluate(job, stage)
+                yield from _matrices(job, stage)
         state.seconds = watch.seconds
         if (due or last) and train.early_stop and state.stale >= train.early_stop and not stage.pilot:
             break
@@ -276,6 +278,13 @@ def _evaluate(job: Job, stage: Stage) -> Generator[Event, None, None]:
         yield Evaluated(stage.name, job.state.step, split, "last", metrics, len(rows))
         if split == "select":
             _decide(job, stage, metrics[job.task.main_metric])
+
+
+def _matrices(job: Job, stage: Stage) -> Iterator[Event]:
+    """Keeps what the method reads out as matrices at this moment, where it reads any."""
+    if not stage.pilot and (read := job.method.matrices()):
+        data = {"step": job.state.step, "matrices": {name: matrix.tolist() for name, matrix in read.items()}}
+        yield keep_probe(job.folder, "matrices", job.state.step, data)
 
 
 def _decide(job: Job, stage: Stage, score: float) -> None:

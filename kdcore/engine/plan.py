@@ -23,6 +23,7 @@ from kdcore.engine.teacher_source import (
     tokenizer_of,
 )
 from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap
 from kdcore.methods import Method, MethodConfig, resolve
 from kdcore.models.sizes import size_of, student_size
 from kdcore.models.sources import locate, read_config
@@ -132,8 +133,8 @@ class Plan:
         return self.method_class.deployed(self.options, self.student_size)
 
     @property
-    def layer_map(self) -> dict[int, int]:
-        """Student layer -> layer of the first teacher that the method matches; empty where it matches none."""
+    def layer_map(self) -> LayerMap:
+        """Student layer -> layers of the first teacher that it is matched with; empty where the method matches none."""
         teacher = next(iter(self.teacher_sizes.values()), None)
         return {} if teacher is None else self.method_class.layer_map(self.options, self.student_size, teacher)
 
@@ -266,10 +267,11 @@ def check_method(plan: Plan) -> None:
         raise UserError(
             "method", f"{method.title} has no meaning for {plan.data.task.kind}", "choose another method or task"
         )
-    fewest, most = method.teachers
+    fewest, most = method.takes(plan.options)
     if not fewest <= count <= most:
         wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-        raise UserError("teachers", f"{method.title} takes {wanted}, {count} are chosen", "change the ensemble")
+        other = "" if (fewest, most) == method.teachers else " with these options"
+        raise UserError("teachers", f"{method.title} takes {wanted}{other}, {count} are chosen", "change the ensemble")
 
 
 def check_length(plan: Plan) -> None:

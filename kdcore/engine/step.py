@@ -14,7 +14,7 @@ from kdcore.engine.job import Job
 from kdcore.engine.seeds import seed_of
 from kdcore.errors import UserError
 from kdcore.events import Progress, StepDone
-from kdcore.models.observe import observe
+from kdcore.models.observe import observe, rerun_of
 from kdcore.records import Batch, Stage, Step, Term
 
 
@@ -129,6 +129,11 @@ def _observe(job: Job, stage: Stage, batch: Batch, clock: StepClock) -> Step:
             role: observe(model, batch.encoding, stage.needs.student, grad=stage.trains(role))
             for role, model in job.students.items()
             if stage.runs(role)
+        }
+    if "student" in stage.needs.rerun:
+        students = {
+            role: outputs.with_rerun(rerun_of(job.students[role], batch.encoding, stage.needs.student))
+            for role, outputs in students.items()
         }
     step = Step(
         batch=batch, students=students, stage=stage.name, step=clock.done + 1, steps=clock.steps, epoch=clock.epoch,

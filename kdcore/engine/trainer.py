@@ -94,7 +94,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     for spec in run.teachers:
         teacher = yield from prepare_teacher(spec, plan.data, run.train, plan.compute, control)
         if teacher is None:
-            yield RunStopped(0, kept=False)
+            yield from _stopped_early(control)
             return
         teachers.append(teacher)
     rows = encode_rows(plan.data, plan.tokenizer, run.train)
@@ -102,7 +102,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     with ensemble.open():
         teacher_scores, teacher_events = yield from _teacher_scores(plan, ensemble, rows, control)
         if len(teacher_scores) < len(teachers):
-            yield RunStopped(0, kept=False)
+            yield from _stopped_early(control)
             return
         job = _job(plan, folder, rows, ensemble, teacher_scores)
         facts = _facts(plan, job, teacher_scores)
@@ -290,8 +290,16 @@ def _partial(plan: Plan) -> str | None:
     return plan.data.partial
 
 
+def _stopped_early(control: Control) -> Iterator[Event]:
+    """The end of a run that was asked to stop before its student began."""
+    if control.stop_requested() != "leave":
+        yield RunStopped(0, kept=False)
+
+
 def _stopped(job: Job, stop: Stop) -> Generator[Event, None, None]:
     """What is left of a run that was asked to stop: its checkpoint and student, or nothing."""
+    if stop == "leave":  # it goes on elsewhere, from the checkpoint that the loop has written
+        return
     job.before_saving()
     step = job.state.step
     if stop == "discard":

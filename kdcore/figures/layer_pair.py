@@ -28,22 +28,23 @@ def ring(figure: go.Figure, student: int, teacher: int, dark: bool = False) -> g
 
 
 def profile(
-    values: ArrayLike, measure: str, student: int, teacher: int, matched: int | None = None, dark: bool = False
+    values: ArrayLike, measure: str, student: int, teacher: int, matched: Sequence[int] = (), dark: bool = False
 ) -> go.Figure:
     """One student layer against all teacher layers, the chosen one ringed.
 
     Args:
-        values: [teacher layers + 1, student layers + 1]. matched: the teacher layer that the method matches with it.
+        values: [teacher layers + 1, student layers + 1]. matched: the teacher layers that the method
+            matches with it.
     """
     line = np.asarray(values, dtype=np.float64)[:, student]
     title, _ = MEASURES.get(measure, (measure, ""))
     figure = frame("Teacher layer (0 = embeddings)", title, dark=dark, height=300)
-    if matched is not None:
+    for number, layer in enumerate(matched):
         figure.add_vline(
-            x=matched,
+            x=layer,
             line={"color": "#E11D48", "width": 2, "dash": "dot"},
-            annotation={"text": "matched by the method", "font": {"color": QUIET[dark], "size": 11}},
-            annotation_position="top right" if matched < len(line) / 2 else "top left",
+            annotation={"text": "" if number else "matched by the method", "font": {"color": QUIET[dark], "size": 11}},
+            annotation_position="top right" if layer < len(line) / 2 else "top left",
         )
     figure.add_trace(
         go.Scatter(

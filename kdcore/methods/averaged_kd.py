@@ -40,14 +40,17 @@ class WKD(Method):
 
     key = "wkd"
     title = "Averaged KD"
-    paper = Paper(
-        key="liu2019improving",
-        title="Improving Multi-Task Deep Neural Networks via Knowledge Distillation for Natural Language Understanding",
-        authors="Xiaodong Liu, Pengcheng He, Weizhu Chen, Jianfeng Gao",
-        venue="arXiv",
-        year=2019,
-        arxiv="1904.09482",
-        family="multi_teacher",
+    family = "choice"
+    papers = (
+        Paper(
+            key="liu2019improving",
+            title="Improving Multi-Task Deep Neural Networks via Knowledge Distillation for Natural Language "
+            "Understanding",
+            authors="Xiaodong Liu, Pengcheng He, Weizhu Chen, Jianfeng Gao",
+            venue="arXiv",
+            year=2019,
+            arxiv="1904.09482",
+        ),
     )
     needs = Needs(student=want("logits"), teacher=want("logits"))
     teachers = (2, 12)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdcore.config import StudentSpec
+from kdcore.layer_map import LayerMap
 from kdcore.methods.base import Method, MethodConfig
 from kdcore.models.sizes import size_of
 from kdcore.models.students import build_student
@@ -21,7 +22,8 @@ class StageInfo:
     """One stage of a method's training: who learns from whom, and what is read.
 
     learner: the role that is trained; depth: its layers as it runs. teacher: a role that was trained before and teaches
-    now, or empty for the run's own teachers. needs: what is read of the two. layer_map: learner's layer -> teacher's.
+    now, or empty for the run's own teachers. needs: what is read of the two. layer_map: learner's layer -> teacher's
+    layers.
     """
 
     stage: Stage
@@ -30,13 +32,19 @@ class StageInfo:
     teacher: str
     teacher_depth: int
     needs: Needs
-    layer_map: Mapping[int, int]
+    layer_map: LayerMap
 
 
-def example_setup(method: type[Method], student: int = 3, teacher: int = 6) -> Setup:
-    """A setup to explain the method on: these depths, one width, as few teachers as it takes (at least one)."""
+def example_setup(
+    method: type[Method], student: int = 3, teacher: int = 6, config: MethodConfig | None = None
+) -> Setup:
+    """A setup to explain the method on: these depths, one width, as few teachers as it takes (at least one).
+
+    Args:
+        config: the method's settings; None: its defaults.
+    """
     regression = "classification" not in method.kinds
-    names = [f"teacher-{number}" for number in range(1, max(1, method.teachers[0]) + 1)]
+    names = [f"teacher-{number}" for number in range(1, max(1, method.takes(config or method.Config())[0]) + 1)]
     small, large = ModelSize(student, 64, 4, 256), ModelSize(teacher, 64, 4, 256)
     return Setup(
         kind="regression" if regression else "classification", labels=1 if regression else 2, student=small,

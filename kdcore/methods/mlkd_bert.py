@@ -9,16 +9,18 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdcore import layer_map
 from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap
 from kdcore.losses.contrast import sample_similarity, supervised_contrast
 from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.relation import token_relations
 from kdcore.losses.soft_targets import teacher_signal
-from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher, temperature_field
+from kdcore.models.projections import linears
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -74,14 +76,16 @@ class MLKDBERT(Method):
 
     key = "mlkd"
     title = "MLKD-BERT"
-    paper = Paper(
-        key="zhang2024mlkd",
-        title="MLKD-BERT: Multi-level Knowledge Distillation for Pre-trained Language Models",
-        authors="Ying Zhang, Ziheng Yang, Shufan Ji",
-        venue="arXiv preprint",
-        year=2024,
-        arxiv="2407.02775",
-        family="relation",
+    family = "relation"
+    papers = (
+        Paper(
+            key="zhang2024mlkd",
+            title="MLKD-BERT: Multi-level Knowledge Distillation for Pre-trained Language Models",
+            authors="Ying Zhang, Ziheng Yang, Shufan Ji",
+            venue="arXiv preprint",
+            year=2024,
+            arxiv="2407.02775",
+        ),
     )
     needs = Needs(
         student=want("logits", "cls", "embeddings", "hidden", "head_outputs"),
@@ -101,7 +105,7 @@ class MLKDBERT(Method):
         soft_weight: float = Field(
             1.0, gt=0, le=1e5, description="weight of the soft targets; above 0, for they alone train the classifier"
         )
-        temperature: float = Field(1.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        temperature: float = temperature_field(1.0)
         contrast_temperature: float = Field(
             0.07, ge=0.01, le=10, description="U: the lower, the more the most similar rows count in the contrast"
         )
@@ -122,17 +126,17 @@ class MLKDBERT(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self.teacher = next(iter(setup.teachers.values()))
-        self.map = self.layer_map(config, setup.student, self.teacher)
+        self.map = layer_map.single(self.layer_map(config, setup.student, self.teacher))
         if self.map and config.attention_weight:
             self.splits = _splits(config.splits or setup.student.heads, setup.student.width, self.teacher.width)
         projected = [*self.map] if config.hidden_weight else []
         if config.contrast_weight:
             projected.append(setup.student.layers)
         names = sorted({self._projection(layer) for layer in projected})
-        self.projections = _linears(names, setup.student.width, self.teacher.width, setup.seed)
+        self.projections = linears(names, setup.student.width, self.teacher.width, setup.seed)
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """Student layers 1..M (and 0, where the embedding output is matched) -> teacher layers, in the first stage.
 
         Raises:
@@ -141,11 +145,8 @@ class MLKDBERT(Method):
         assert isinstance(config, cls.Config)
         if not config.representation_share or not (config.attention_weight or config.hidden_weight):
             return {}
-        try:
-            inner = layer_map.RULES[config.layers](student.layers, teacher.layers)
-        except UserError as error:
-            raise UserError("options.layers", error.problem, "choose spread, which fits any two depths") from None
-        return {0: 0, **inner} if config.hidden_weight and config.projection == "per-layer" else inner
+        inner = layer_map.alone(layer_map.chosen(config.layers, student.layers, teacher.layers))
+        return {0: (0,), **inner} if config.hidden_weight and config.projection == "per-layer" else inner
 
     # --- the two stages ---------------------------------------------------------------------------------------------
 
@@ -275,20 +276,6 @@ def _splits(splits: int, student: int, teacher: int) -> int:
             f"choose one of {fitting}",
         )
     return splits
-
-
-def _linears(names: list[str], student: int, teacher: int, seed: int) -> nn.ModuleDict:
-    """One linear a name, from the student's width to the teacher's: the identity where they are equal, else new weights
-    of the seed that keep the scale of states."""
-    generator = torch.Generator().manual_seed(seed)
-    linears = {name: nn.utils.skip_init(nn.Linear, student, teacher) for name in names}  # type: ignore[no-untyped-call]
-    for linear in linears.values():
-        if student == teacher:
-            nn.init.eye_(linear.weight)
-        else:
-            nn.init.normal_(linear.weight, std=student**-0.5, generator=generator)
-        nn.init.zeros_(linear.bias)
-    return nn.ModuleDict(linears)
 
 
 def _layers(mapped: Mapping[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -13,10 +13,20 @@ from torch import Tensor, nn
 
 from kdcore import layer_map
 from kdcore.fields import parse_list
+from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import patience
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import entropy, hard_labels
-from kdcore.methods.base import Build, Method, MethodConfig, hard_and_soft, rows_for_teacher, same_width
+from kdcore.methods.base import (
+    Build,
+    Method,
+    MethodConfig,
+    alpha_field,
+    hard_and_soft,
+    rows_for_teacher,
+    same_width,
+    temperature_field,
+)
 from kdcore.models.shared_layers import run_again
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
@@ -67,14 +77,16 @@ class PeaKD(Method):
 
     key = "pea-kd"
     title = "Pea-KD"
-    paper = Paper(
-        key="cho2022peakd",
-        title="Pea-KD: Parameter-efficient and Accurate Knowledge Distillation on BERT",
-        authors="Ikhyun Cho, U Kang",
-        venue="PLOS ONE",
-        year=2022,
-        arxiv="2009.14822",
-        family="hidden",
+    family = "hidden"
+    papers = (
+        Paper(
+            key="cho2022peakd",
+            title="Pea-KD: Parameter-efficient and Accurate Knowledge Distillation on BERT",
+            authors="Ikhyun Cho, U Kang",
+            venue="PLOS ONE",
+            year=2022,
+            arxiv="2009.14822",
+        ),
     )
     needs = Needs(student=want("logits", "cls", "pooled"), teacher=want("logits", "cls"))
 
@@ -90,8 +102,8 @@ class PeaKD(Method):
         thresholds: Literal["task", "median"] | tuple[float, float] = Field(
             "task", description="t1, t2: the authors' for the task (else medians), medians, or a pair such as 0.9,0.7"
         )
-        alpha: float = Field(0.7, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        alpha: float = alpha_field(0.7)
+        temperature: float = temperature_field(10.0)
         beta: float = Field(100.0, ge=0, le=1e5, description="weight of the [CLS] states; 0: plain KD at the end")
 
         _as_list = field_validator("thresholds", mode="before")(parse_list)
@@ -101,7 +113,7 @@ class PeaKD(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self._teacher = next(iter(setup.teachers))
-        self.map = self.layer_map(config, setup.student, setup.teachers[self._teacher])
+        self.map = layer_map.single(self.layer_map(config, setup.student, setup.teachers[self._teacher]))
         if self.map:
             same_width(setup, "Pea-KD compares [CLS] states directly")
         self._thresholds = (math.nan, math.nan)
@@ -121,14 +133,14 @@ class PeaKD(Method):
         return {"student": run_again(build(), again, swap=self.config.sharing == "shuffle")}
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """Layers of the student as it runs -> teacher layers, the student's last left to the soft targets."""
         assert isinstance(config, cls.Config)
         if not config.beta:
             return {}
         depth = cls.deployed(config, student).layers
         nearest = {j: n for j, n in layer_map.spread(depth, teacher.layers).items() if j < depth}
-        return layer_map.common(depth, teacher.layers) or nearest
+        return layer_map.alone(layer_map.common(depth, teacher.layers) or nearest)
 
     # --- the two stages ---------------------------------------------------------------------------------------------
 

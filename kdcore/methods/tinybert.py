@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Literal
@@ -10,17 +9,18 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor, nn
 
 from kdcore import layer_map
 from kdcore.errors import UserError
 from kdcore.fields import parse_list
+from kdcore.layer_map import LayerMap
 from kdcore.losses.attention import score_mse
 from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher, same_heads, temperature_field
 from kdcore.models import masked_lm
+from kdcore.models.projections import StackedLinear
 from kdcore.models.word_neighbours import WordNeighbours
 from kdcore.models.word_proposals import WordProposals
 from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
@@ -82,14 +82,16 @@ class TinyBERT(Method):
 
     key = "tinybert"
     title = "TinyBERT"
-    paper = Paper(
-        key="jiao2020tinybert",
-        title="TinyBERT: Distilling BERT for Natural Language Understanding",
-        authors="Xiaoqi Jiao, Yichun Yin, Lifeng Shang, Xin Jiang, Xiao Chen, Linlin Li, Fang Wang, Qun Liu",
-        venue="Findings of EMNLP",
-        year=2020,
-        arxiv="1909.10351",
-        family="attention",
+    family = "attention"
+    papers = (
+        Paper(
+            key="jiao2020tinybert",
+            title="TinyBERT: Distilling BERT for Natural Language Understanding",
+            authors="Xiaoqi Jiao, Yichun Yin, Lifeng Shang, Xin Jiang, Xiao Chen, Linlin Li, Fang Wang, Qun Liu",
+            venue="Findings of EMNLP",
+            year=2020,
+            arxiv="1909.10351",
+        ),
     )
     needs = Needs(student=want("logits", "hidden", "scores"), teacher=want("logits", "hidden", "scores"))
 
@@ -106,7 +108,7 @@ class TinyBERT(Method):
         projection: Literal["shared", "per-layer"] = Field(
             "shared", description="W, b from the student's width to the teacher's: one for all layers, or one for each"
         )
-        temperature: float = Field(1.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        temperature: float = temperature_field(1.0)
         score_target: Literal["gold", "teacher"] = Field(
             "gold", description="tasks with scores: the predict stage learns the gold scores, or the teacher's"
         )
@@ -131,25 +133,25 @@ class TinyBERT(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         ((self._teacher, teacher),) = setup.teachers.items()
-        self.map = self.layer_map(config, setup.student, teacher)
+        self.map = layer_map.single(self.layer_map(config, setup.student, teacher))
         self._states = {m: n for m, n in self.map.items() if m == 0 or config.hidden_weight}
         self._scores = {m: n for m, n in self.map.items() if m > 0 and config.attention_weight}
         if self._scores:
-            _same_heads(setup.student, teacher, self._teacher)
+            same_heads(setup, "TinyBERT compares attention head by head", "set attention_weight to 0")
         if config.augment == "word-neighbours":
             _marks_words(teacher, self._teacher)
         if config.augment == "masked-lm":
             self._found = masked_lm.find(config.masked_lm, setup.student)
-        self.projection: Projection | None = None
+        self.projection: StackedLinear | None = None
         if self._states:
             places = len(self._states) if config.projection == "per-layer" else 1
-            self.projection = Projection(places, setup.student.width, teacher.width, setup.seed)
+            self.projection = StackedLinear(places, setup.student.width, teacher.width, setup.seed)
         self._words: WordNeighbours | WordProposals | None = None
         self.register_buffer("_here", torch.empty(0), persistent=False)  # tells the device before any batch is there
         self._steps = 0
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """Student layer -> teacher layer, 0 -> 0 for the embedding output; empty without an intermediate stage.
 
         Raises:
@@ -158,9 +160,9 @@ class TinyBERT(Method):
         assert isinstance(config, cls.Config)
         if not config.intermediate_share:
             return {}
-        mapped = {0: 0} if config.embedding_weight else {}
+        mapped: LayerMap = {0: (0,)} if config.embedding_weight else {}
         if config.hidden_weight or config.attention_weight:
-            mapped |= _layers(config.layers, student.layers, teacher.layers)
+            mapped |= layer_map.alone(_layers(config.layers, student.layers, teacher.layers))
         return mapped
 
     # --- the two stages ---------------------------------------------------------------------------------------------
@@ -186,7 +188,7 @@ class TinyBERT(Method):
             terms["attention"] = Term(score_mse(ours, theirs, step.teacher.mask), self.config.attention_weight)
         return terms
 
-    def _compare_states(self, projection: Projection, step: Step) -> dict[str, Term]:
+    def _compare_states(self, projection: StackedLinear, step: Step) -> dict[str, Term]:
         """The terms of embedding output and layers, all projected and compared as one tensor."""
         ours = torch.stack([rows_for_teacher(step, step.student.hidden[m]) for m in self._states])
         theirs = torch.stack([step.teacher.hidden[n] for n in self._states.values()])
@@ -260,59 +262,17 @@ class TinyBERT(Method):
         self._steps = steps
 
 
-class Projection(nn.Module):
-    """x W + b for states of several places (embedding output, layers): one W and b for all of them, or one for each.
-
-    W is the identity where widths are equal, so that equal models have no loss; else random, and states keep their
-    scale. b is zero.
-
-    Args:
-        places: how many W and b there are. student, teacher: widths. seed: of a random W.
-    """
-
-    def __init__(self, places: int, student: int, teacher: int, seed: int) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        random = torch.randn(places, student, teacher, generator=generator) / math.sqrt(student)
-        same = torch.eye(student).repeat(places, 1, 1)
-        self.weight = nn.Parameter(same if student == teacher else random)
-        self.bias = nn.Parameter(torch.zeros(places, 1, teacher))
-
-    def forward(self, states: Tensor) -> Tensor:
-        """[places, batch, tokens, student width] -> [places, batch, tokens, teacher width]."""
-        result: Tensor = (states.flatten(1, 2) @ self.weight + self.bias).unflatten(1, states.shape[1:3])  # type: ignore[no-untyped-call]
-        return result
-
-
 def _layers(chosen: str | tuple[int, ...], student: int, teacher: int) -> dict[int, int]:
-    if isinstance(chosen, str):
-        return layer_map.RULES[chosen](student, teacher)
-    if len(chosen) != student:
-        raise UserError(
-            "options.layers",
-            f"lists {len(chosen)} teacher layers for a student of {student}",
-            f"list {student}, or choose spread, last or first",
-        )
-    if 0 in chosen:
+    if not isinstance(chosen, str) and 0 in chosen:
         raise UserError(
             "options.layers", "layer 0 is the embedding output, which has a term of its own", "list layers from 1"
         )
-    return layer_map.explicit(chosen, teacher)
+    return layer_map.chosen(chosen, student, teacher)
 
 
 def _wanted(hidden: Iterable[int], scores: Iterable[int]) -> dict[str, tuple[int, ...]]:
     layers = {"hidden": sorted(set(hidden)), "scores": sorted(set(scores))}
     return want(**{name: chosen for name, chosen in layers.items() if chosen})
-
-
-def _same_heads(student: ModelSize, teacher: ModelSize, name: str) -> None:
-    if student.heads != teacher.heads:
-        raise UserError(
-            "student.heads",
-            f"TinyBERT compares attention head by head, but the student's {student.heads} heads differ from "
-            f"{teacher.heads} of teacher {name}",
-            f"give the student {teacher.heads} heads, or set attention_weight to 0",
-        )
 
 
 def _marks_words(teacher: ModelSize, name: str) -> None:

@@ -6,15 +6,13 @@ without weights.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from kdcore.errors import UserError
 from kdcore.models.header import FLOATS, StoredTensor
-from kdcore.models.weights import empty_classifier, stored_tensors
+from kdcore.models.weights import parameter_shapes, stored_tensors
 
 _WORDS = "embeddings.word_embeddings.weight"
 _FINE_TUNE = "fine-tune it here on the task (fine_tune: {}), which gives it a new classifier"
@@ -118,16 +116,7 @@ def _lookup(stored: Mapping[str, StoredTensor], name: str, config: Any) -> Store
 def _expected(config: Any, field: str) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter of a classifier of this config."""
     try:
-        return _shapes(json.dumps(config.to_dict(), sort_keys=True, default=str))
+        return parameter_shapes(config)
     except UserError as error:
         problem = f"the model does not fit its config.json: {error.problem}"
         raise UserError(field, problem, error.remedy) from error
-
-
-@lru_cache(maxsize=64)
-def _shapes(text: str) -> dict[str, tuple[int, ...]]:
-    from transformers import CONFIG_MAPPING
-
-    content = json.loads(text)
-    model = empty_classifier(CONFIG_MAPPING[content["model_type"]].from_dict(content))
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

@@ -17,9 +17,10 @@ from torch.utils.hooks import RemovableHandle
 
 from kdcore.models.anatomy import Anatomy, anatomy
 from kdcore.models.cls_only import cls_only, reads_cls_alone
-from kdcore.records import ALL_LAYERS, TENSORS, Encoding, Outputs, Want
+from kdcore.models.written_out import written_out
+from kdcore.records import ALL_LAYERS, TENSORS, Encoding, Outputs, Rerun, Want
 
-__all__ = ["Anatomy", "anatomy", "evaluating", "observe"]
+__all__ = ["Anatomy", "anatomy", "evaluating", "observe", "rerun_of"]
 
 _FROM_ZERO = ("cls", "hidden")
 _PLAIN = ("logits", "pooled", "embeddings")
@@ -42,14 +43,37 @@ def observe(model: nn.Module, encoding: Encoding, wanted: Want, grad: bool = Tru
     """
     parts = anatomy(model)
     layers = {name: _layers(name, chosen, len(parts.layers)) for name, chosen in wanted.items()}
-
-    def again(inputs_embeds: Tensor) -> Outputs:
-        with torch.enable_grad(), _eager(model):
-            return _run(model, parts, encoding, layers, inputs_embeds, again)
-
     lean = not whole and reads_cls_alone(layers, len(parts.layers))
     with torch.set_grad_enabled(grad and torch.is_grad_enabled()), cls_only(parts) if lean else nullcontext():
-        return _run(model, parts, encoding, layers, None, again)
+        return _run(model, parts, encoding, layers)
+
+
+def rerun_of(model: nn.Module, encoding: Encoding, wanted: Want) -> Rerun:
+    """How `Outputs.rerun` runs this model on these rows: in float32, all of every layer, its mode (train or eval) kept.
+
+    Args:
+        wanted: what is observed beside the logits, the word embeddings and layer 0.
+    """
+    parts = anatomy(model)
+    layers = {name: _layers(name, chosen, len(parts.layers)) for name, chosen in wanted.items()}
+    layers |= {"logits": (), "embeddings": (), "hidden": tuple({0, *layers.get("hidden", ())})}
+    frozen = not any(parameter.requires_grad for parameter in model.parameters())
+
+    def rerun(words: Tensor | None, first: Tensor | None, still: bool) -> Outputs:
+        def start(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+            if first is not None:
+                return first
+            return output.detach().requires_grad_() if frozen and words is None else output
+
+        with torch.enable_grad(), torch.autocast(encoding.input_ids.device.type, enabled=False), written_out(model):
+            handle = parts.state(0).register_forward_hook(start)
+            try:
+                with evaluating(model) if still else nullcontext():
+                    return _run(model, parts, encoding, layers, words).with_rerun(rerun)
+            finally:
+                handle.remove()
+
+    return rerun
 
 
 def _run(
@@ -57,20 +81,20 @@ def _run(
     parts: Anatomy,
     encoding: Encoding,
     wanted: dict[str, tuple[int, ...]],
-    inputs_embeds: Tensor | None,
-    again: Callable[[Tensor], Outputs],
+    words: Tensor | None = None,
 ) -> Outputs:
+    """One pass. words: word embeddings in place of those of the ids."""
     seen: dict[tuple[str, int], Tensor] = {}
     handles = _hook(parts, wanted, seen)
     try:
-        result = model(**_inputs(parts, encoding, inputs_embeds))
+        result = model(**_inputs(parts, encoding, words))
     finally:
         for handle in handles:
             handle.remove()
-    if inputs_embeds is not None:
-        seen["embeddings", 0] = inputs_embeds
+    if words is not None:
+        seen["embeddings", 0] = words
     seen["logits", 0] = result.logits
-    return Outputs(_tensors(parts, encoding, wanted, seen), encoding.attention_mask, again)
+    return Outputs(_tensors(parts, encoding, wanted, seen), encoding.attention_mask)
 
 
 def _inputs(parts: Anatomy, encoding: Encoding, inputs_embeds: Tensor | None) -> dict[str, Any]:
@@ -188,15 +212,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-@contextmanager
-def _eager(model: nn.Module) -> Iterator[None]:
-    """Eager attention for a pass that may be differentiated twice, which SDPA's kernels cannot be."""
-    config: Any = model.config
-    before = config._attn_implementation
-    config._attn_implementation = "eager"
-    try:
-        yield
-    finally:
-        config._attn_implementation = before

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -183,21 +184,58 @@ def new_weight(model: nn.Module, name: str, seed: int) -> Tensor:
     return weight
 
 
+def parameter_shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every parameter of a classifier of this config.
+
+    Raises:
+        UserError: nothing can be built from the config.
+    """
+    return dict(_shapes(json.dumps(config.to_dict(), sort_keys=True, default=str)))
+
+
+@lru_cache(maxsize=64)
+def _shapes(text: str) -> dict[str, tuple[int, ...]]:
+    from transformers import CONFIG_MAPPING
+
+    content = json.loads(text)
+    model = empty_classifier(CONFIG_MAPPING[content["model_type"]].from_dict(content))
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
 def write_model(model: nn.Module, folder: Path) -> None:
-    """config.json and model.safetensors, as `save_pretrained` lays them out; parameters that are tied become copies."""
+    """config.json and model.safetensors, as `save_pretrained` lays them out; parameters that are tied become copies.
+
+    Raises:
+        UserError: the model's parameters are not those of a classifier of its config: whoever loads such a folder gets
+            new weights in place of those that do not fit, without an error.
+    """
     from safetensors.torch import save_file
 
+    tensors = model.state_dict()
+    _check_form(model, tensors)
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]  # type: ignore[union-attr]
     config.save_pretrained(str(folder))  # type: ignore[union-attr,operator]
     state: dict[str, Tensor] = {}
     written: set[int] = set()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in tensors.items():
         plain = tensor.detach().cpu().contiguous()
         state[name] = plain.clone() if plain.data_ptr() in written else plain
         written.add(plain.data_ptr())
     save_file(state, str(folder / SINGLE), metadata={"format": "pt"})
+
+
+def _check_form(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    ours = {name: tuple(tensor.shape) for name, tensor in tensors.items() if not _REBUILT.search(name)}
+    theirs = parameter_shapes(model.config)
+    other = sorted({name for name, _ in ours.items() ^ theirs.items()})
+    if other:
+        raise UserError(
+            "student",
+            f"the model is no plain {type(model).__name__}: {len(other)} parameters differ, {other[0]} first",
+            "give its form a model type of its own before it is saved",
+        )
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -19,6 +19,11 @@ from kdcore.store.run_row import ACTIVE, slug
 from kdcore.store.storable import storable_text
 from kdcore.store.tables import runs
 
+NO_LEASE = {"worker": None, "host": None, "pid": None, "process_started": None, "lease_until": None}
+"""Columns of a run that no worker holds."""
+AGAIN = {"state": "queued", "finished": None, "stop": None, "reason": "", "remedy": "", "detail": ""}
+"""Columns of a run that waits once more."""
+
 
 def add_row(
     connection: Connection,
@@ -65,6 +70,12 @@ def held_by(run_id: str, worker: str) -> Any:
 def next_position() -> Any:
     """The place behind the last in the queue, as SQL."""
     return select(func.coalesce(func.max(runs.c.position), 0) + 1).scalar_subquery()
+
+
+def first_position() -> Any:
+    """The place before the first in the queue, as SQL."""
+    waiting = select(func.coalesce(func.min(runs.c.position), 1) - 1).where(runs.c.state == "queued")
+    return waiting.scalar_subquery()
 
 
 def find_row(connection: Connection, run_id: str) -> Any:

@@ -24,7 +24,7 @@ from kdcore.engine.teachers import prepare_teacher
 from kdcore.errors import UserError
 from kdcore.events import Progress, RunFinished, StepDone
 from kdcore.models.observe import observe
-from kdcore.records import ALL_LAYERS, Batch, want
+from kdcore.records import ALL_LAYERS, Batch, Needs, want
 from tests.helpers import kill_process
 from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import run, same
@@ -363,7 +363,7 @@ def fill(spec, **settings) -> set[str]:
     before = entries()
     taught, _ = ensemble(spec, **settings)
     with taught.open():
-        drain(taught.ready(want("logits"), [spec.name]))
+        drain(taught.ready(Needs(teacher=want("logits")), [spec.name]))
     return entries() - before
 
 
@@ -400,7 +400,7 @@ def test_augmented_rows_bypass_the_cache(one_teacher):
     (spec,) = one_teacher
     taught, rows = ensemble(spec)
     with taught.open():
-        drain(taught.ready(want("logits"), ["t0"]))
+        drain(taught.ready(Needs(teacher=want("logits")), ["t0"]))
         real = collate(rows["train"], np.array([4, 9]))
         new = Batch(torch.tensor([-1, -2]), real.labels, collate(rows["train"], np.array([30, 31])).encodings)
         mixed = Batch(torch.tensor([int(real.ids[0]), -2]), real.labels, new.encodings)
@@ -414,7 +414,7 @@ def test_augmented_rows_bypass_the_cache(one_teacher):
 def test_answers_for_some_rows_come_in_their_order_and_without_a_graph(one_teacher, cached):
     taught, rows = ensemble(one_teacher[0], cached=cached)
     with taught.open():
-        drain(taught.ready(want("logits", cls=(1,)), ["t0"]))
+        drain(taught.ready(Needs(teacher=want("logits", cls=(1,))), ["t0"]))
         batch = collate(rows["train"], np.arange(6))
         whole, some = taught.answer("t0", batch, None), taught.answer("t0", batch, torch.tensor([5, 2]))
         torch.testing.assert_close(some.logits, whole.logits[[5, 2]])
@@ -430,7 +430,7 @@ def test_once_all_is_kept_no_teacher_stays_in_memory(one_teacher, wanted):
     with taught.open():
         drain(taught.logits("t0", rows["validation"], "dev"))
         assert taught._models
-        drain(taught.ready(wanted, ["t0"]))
+        drain(taught.ready(Needs(teacher=wanted), ["t0"]))
         assert not taught._models
 
 

@@ -206,18 +206,26 @@ def prepare_and_count(settings: str, report: Path) -> None:
 
 
 class Stop:
-    def __init__(self, after: int) -> None:
-        self.left = after
+    def __init__(self, after: int, how: str = "keep") -> None:
+        self.left, self.how = after, how
 
     def stop_requested(self):
         self.left -= 1
-        return "keep" if self.left < 0 else None
+        return self.how if self.left < 0 else None
 
 
 def test_a_stop_while_a_teacher_trains_is_heard_and_nothing_is_lost(trained, base, tmp_path):
     setting = run("kd", [base], max_steps=2)
     done = trained(setting, tmp_path / "stopped", Stop(4))
     assert isinstance(done.events[-1], RunStopped) and not done.events[-1].kept and not done.of(RunStarted)
+    _, said = prepare(base)
+    assert said[0].done > 4
+
+
+def test_a_run_that_is_left_while_its_teacher_trains_has_no_ending(trained, base, tmp_path):
+    setting = run("kd", [base], max_steps=2)
+    left = trained(setting, tmp_path / "left", Stop(4, "leave"))
+    assert isinstance(left.events[-1], Progress) and "training teacher" in left.events[-1].what
     _, said = prepare(base)
     assert said[0].done > 4
 

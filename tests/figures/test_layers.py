@@ -13,7 +13,7 @@ from kdcore.figures import attention, layer_pair, layers, palette
 
 def test_layers_stand_student_by_teacher_with_the_map_outlined() -> None:
     values = np.arange(15.0).reshape(5, 3) / 15  # [teacher 4 + 1, student 2 + 1]
-    figure = layers.matrix(values, "cka", {1: 2, 2: 4})
+    figure = layers.matrix(values, "cka", {1: (2,), 2: (4,)})
     heat = figure.data[0]
     assert np.array_equal(np.asarray(heat.z), values.T)
     assert (heat.zmin, heat.zmax) == (0.0, 1.0)
@@ -37,7 +37,9 @@ def test_the_nearest_layer_is_high_for_cka_and_low_for_distances() -> None:
 
 
 def test_the_map_in_words() -> None:
-    assert layers.describe_map({2: 6, 1: 3}) == "Student layer ← teacher layer: 1 ← 3, 2 ← 6."
+    assert layers.describe_map({2: (6,), 1: (3,)}) == "Student layer ← teacher layer: 1 ← 3, 2 ← 6."
+    assert layers.describe_map({1: (1, 2), 2: (4, 6)}) == "Student layer ← teacher layer: 1 ← 1–2, 2 ← 4 + 6."
+    assert layers.describe_map(layer_map.every(3, 12)) == "Student layer ← teacher layer: 1–3 ← 1–12."
     assert "no layers" in layers.describe_map({})
 
 
@@ -57,7 +59,7 @@ def lines(figure) -> list[tuple[float, ...]]:
 
 @pytest.mark.parametrize(("student", "teacher"), [(2, 4), (3, 12), (6, 12), (6, 24), (4, 4)])
 def test_an_even_map_has_level_lines_from_the_student_left_to_the_teacher_right(student: int, teacher: int) -> None:
-    figure = layers.map_figure(student, teacher, layer_map.uniform(student, teacher))
+    figure = layers.map_figure(student, teacher, layer_map.alone(layer_map.uniform(student, teacher)))
     assert len(lines(figure)) == student and all(ours == pytest.approx(theirs) for ours, theirs in lines(figure))
     both = stacks(figure)
     assert set(both["Student"].x) == {0} and set(both["Teacher"].x) == {1}
@@ -65,7 +67,7 @@ def test_an_even_map_has_level_lines_from_the_student_left_to_the_teacher_right(
 
 
 def test_the_map_is_drawn_as_it_is_with_matched_layers_marked_without_colour() -> None:
-    figure = layers.map_figure(3, 6, {2: 5, 1: 5, 0: 0})
+    figure = layers.map_figure(3, 6, {2: (5,), 1: (5,), 0: (0,)})
     assert lines(figure) == [(0, 0), (1 / 3, 5 / 6), (2 / 3, 5 / 6)]
     both = stacks(figure)
     assert both["Student"].text == ("<b>0</b>", "<b>1</b>", "<b>2</b>", "3")
@@ -79,7 +81,7 @@ def test_the_map_is_drawn_as_it_is_with_matched_layers_marked_without_colour() -
 def test_any_depth_fits_and_is_legible_in_both_themes(dark: bool) -> None:
     heights = []
     for student, teacher in ((1, 1), (2, 4), (6, 12), (12, 24), (4, 3), (48, 48)):
-        figure = layers.map_figure(student, teacher, layer_map.spread(student, teacher), dark)
+        figure = layers.map_figure(student, teacher, layer_map.alone(layer_map.spread(student, teacher)), dark)
         heights.append(figure.layout.height)
         low, high = figure.layout.yaxis.range
         pixels = (figure.layout.height - 16) / (high - low)
@@ -141,7 +143,7 @@ def test_two_matrices_share_a_scale_and_may_begin_at_the_first_layer() -> None:
     one, other = [[0.5, None], [2.0, 1.0]], [[0.5, 3.0], [0.1, 0.2]]
     top = layers.shared_top("mse", one, other)
     assert top == 3.0 and layers.shared_top("cka", one) == 1.0 and layers.shared_top("mse", [[None]]) > 0
-    figure = layers.matrix(one, "mse", {1: 2}, first=1, top=top, title="a run")
+    figure = layers.matrix(one, "mse", {1: (2,)}, first=1, top=top, title="a run")
     heat = figure.data[0]
     assert (heat.zmin, heat.zmax) == (0.0, 3.0) and list(heat.x) == list(heat.y) == [1, 2]
     assert figure.layout.xaxis.title.text == "Teacher layer" and figure.layout.title.text == "a run"
@@ -168,3 +170,14 @@ def test_uniform_attention_is_noticed() -> None:
     assert attention.uniform(np.full((1, 1, 4, 4), 0.25))
     assert not attention.uniform(np.eye(4)[None, None])
     assert not attention.uniform(np.ones((1, 1, 1, 1))), "a single token has nowhere else to look"
+
+
+def test_a_read_out_has_student_layers_up_and_teacher_layers_across_from_one() -> None:
+    figure = layers.read_out("flow_of_states", [[0.2, 0.3, 0.0], [0.0, 0.1, 0.4]])
+    heat = figure.data[0]
+    assert [list(row) for row in heat.z] == [[0.2, 0.3, 0.0], [0.0, 0.1, 0.4]]
+    assert list(heat.x) == [1, 2, 3] and list(heat.y) == [1, 2]
+    assert (heat.zmin, heat.zmax) == (0.0, 0.4)
+    assert "Flow of states" in figure.layout.title.text
+    dark_end = heat.colorscale[0][1]
+    assert dark_end == layers.matrix([[0.5]], "cka").data[0].colorscale[0][1], "more is brighter, as with CKA"

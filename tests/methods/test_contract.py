@@ -10,6 +10,7 @@ from torch import nn
 
 from kdcore.config import StudentSpec
 from kdcore.errors import UndeclaredTensorError, UserError
+from kdcore.layer_map import pairs
 from kdcore.methods import METHODS, resolve
 from kdcore.models.observe import observe
 from kdcore.models.sizes import size_of
@@ -69,9 +70,9 @@ DEEPER_TEACHER = {"takd"}
 
 def cases() -> Iterator[object]:
     for key, method in METHODS.items():
-        fewest, most = method.teachers
-        counts = sorted({fewest, min(most, 2)})
         for options in [{}, *VARIANTS.get(key, [])]:
+            fewest, most = method.takes(resolve(key, options)[1])
+            counts = sorted({fewest, max(fewest, min(most, 2))})
             for kind in sorted(method.kinds):
                 for count in counts:
                     name = f"{key}-{kind}-{count}-" + ",".join(f"{k}={v}" for k, v in options.items())
@@ -276,7 +277,7 @@ def test_padding_does_not_matter(bench):
 
 def test_batch_composition_does_not_matter(bench):
     """The loss of a batch is the mean over its rows of each row's own loss."""
-    if bench.method.batch_relational:
+    if bench.method.relates_rows(bench.config):
         pytest.skip("its terms relate the rows of a batch to one another, and it says so")
     whole = bench.batch()
     for stage in bench.ready():
@@ -410,7 +411,8 @@ def method_needs_teacher(bench: Bench) -> bool:
 def test_layer_map_names_layers_that_exist(bench):
     mapped = bench.method.layer_map(bench.config, STUDENT, TEACHER)
     deployed = bench.method.deployed(bench.config, STUDENT)
-    assert all(0 <= m <= deployed.layers and 0 <= n <= TEACHER.layers for m, n in mapped.items())
+    assert all(mapped.values())
+    assert all(0 <= m <= deployed.layers and 0 <= n <= TEACHER.layers for m, n in pairs(mapped))
 
 
 def test_notes_are_numbers_and_history_is_json(bench):
@@ -462,18 +464,24 @@ def test_words_for_people(method):
     assert method.title and METHODS[method.key] is method
 
 
-def test_paper(method):
-    paper = method.paper
-    assert all((paper.key, paper.title, paper.authors, paper.venue)) and 2012 <= paper.year <= 2026
-    assert len({other.paper.key for other in METHODS.values()}) == len(METHODS)
-    prefix, number = paper.arxiv.split(".")
-    assert len(prefix) == 4 and len(number) in (4, 5) and (prefix + number).isdigit()
+def test_papers(method):
+    keys = [paper.key for other in METHODS.values() for paper in other.papers]
+    assert len(set(keys)) == len(keys)
+    for paper in method.papers:
+        assert all((paper.key, paper.title, paper.authors, paper.venue)) and 2012 <= paper.year <= 2026
+        prefix, number = paper.arxiv.split(".")
+        assert len(prefix) == 4 and len(number) in (4, 5) and (prefix + number).isdigit()
 
 
 def test_counts_of_teachers(method):
     fewest, most = method.teachers
     assert 0 <= fewest <= most <= 12
     assert (fewest == 0) == (not method.needs.teacher)
+    for options in [{}, *VARIANTS.get(method.key, [])]:
+        config = resolve(method.key, options)[1]
+        least, greatest = method.takes(config)
+        assert fewest <= least <= greatest <= most
+        assert method.batch_relational or not method.relates_rows(config)
 
 
 def test_the_deployed_model_has_the_size_that_was_announced(bench):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kdcore.errors import UserError
+from kdcore.layer_map import single
 from kdcore.methods import METHODS, resolve
 from kdcore.models.count import parameters
 from kdcore.models.word_neighbours import STOP_WORDS
@@ -19,7 +20,7 @@ STATES = ("embedding", "hidden")
 
 def layer_map(shape, student: int, teacher: int, layers: object = "spread", **options: object) -> dict[int, int]:
     method, config = resolve("tinybert", {"layers": layers, **options})
-    return method.layer_map(config, shape(student), shape(teacher))
+    return single(method.layer_map(config, shape(student), shape(teacher)))
 
 
 def changed(said: Outputs, **tensors: object) -> Outputs:
@@ -70,9 +71,9 @@ def test_layer_map_holds_what_has_a_weight(shape):
 
 
 def test_impossible_maps_are_refused(shape):
-    with pytest.raises(UserError, match=r"not whole.*'spread'"):
+    with pytest.raises(UserError, match=r"options\.layers.*not whole.*choose spread"):
         layer_map(shape, 3, 4, "uniform")
-    with pytest.raises(UserError, match=r"options\.layers.*lists 3.*student of 2"):
+    with pytest.raises(UserError, match=r"options\.layers.*lists 3.*student of 2 layers"):
         layer_map(shape, 2, 6, (1, 2, 3))
     with pytest.raises(UserError, match=r"\[9\]"):
         layer_map(shape, 2, 6, (2, 9))

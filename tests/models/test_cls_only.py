@@ -10,7 +10,7 @@ import torch
 from kdcore.engine.dropout import seeded_dropout
 from kdcore.models.anatomy import anatomy
 from kdcore.models.cls_only import cls_only, reads_cls_alone
-from kdcore.models.observe import observe
+from kdcore.models.observe import observe, rerun_of
 from kdcore.models.shared_layers import run_again
 from kdcore.records import ALL_LAYERS, TENSORS, want
 
@@ -122,7 +122,7 @@ def test_a_pass_from_embeddings_that_is_differentiated_twice_is_whole(tiny, enco
     model = tiny()
     seen = observe(model, encoding, want("logits", "embeddings"))
     words = seen.embeddings.detach().requires_grad_()
-    logits = seen.rerun(words).logits
+    logits = rerun_of(model, encoding, want("logits"))(words, None, False).logits
     (slope,) = torch.autograd.grad(logits.square().sum(), words, create_graph=True)
     slope.square().sum().backward()
     torch.testing.assert_close(logits, seen.logits, **CLOSE)

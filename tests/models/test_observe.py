@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from kdcore.errors import UndeclaredTensorError, UserError
 from kdcore.models.anatomy import anatomy
-from kdcore.models.observe import evaluating, observe
+from kdcore.models.observe import evaluating, observe, rerun_of
 from kdcore.records import ALL_LAYERS, TENSORS, Encoding, want
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra"]
@@ -160,7 +160,7 @@ def test_rerun_gives_the_same_from_embeddings_and_can_be_differentiated_twice(ti
     model = tiny(family)
     seen = observe(model, encoding, EVERYTHING, grad=False)
     inputs = seen.embeddings.clone().requires_grad_()
-    again = seen.rerun(inputs)
+    again = rerun_of(model, encoding, EVERYTHING)(inputs, None, False)
     # RoBERTa numbers positions from the ids; from embeddings it cannot see padding, so only tokens are alike
     valid = encoding.attention_mask.bool()
     torch.testing.assert_close(again.hidden[2][valid], seen.hidden[2][valid], **CLOSE)

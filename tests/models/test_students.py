@@ -285,3 +285,19 @@ def test_a_student_filled_from_a_roberta_reads_its_positions_from_behind_the_pad
         theirs = source.roberta(ids, attention_mask=mask).last_hidden_state
         mine = student.bert(ids, attention_mask=mask, token_type_ids=torch.zeros_like(ids)).last_hidden_state
     assert torch.allclose(theirs[mask == 1], mine[mask == 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["another part", "another size"])
+def test_a_model_of_another_form_is_not_saved_as_a_plain_one(tiny, tmp_path, change):
+    """transformers would load the folder with new weights where names or sizes do not fit, and say nothing."""
+    save_student(tiny(), None, tmp_path / "student")
+    before = (tmp_path / "student" / "model.safetensors").read_bytes()
+    model = tiny(seed=1)
+    dense = model.bert.encoder.layer[0].output.dense
+    factors = torch.nn.Sequential(torch.nn.Linear(24, 4, bias=False), torch.nn.Linear(4, 16))
+    model.bert.encoder.layer[0].output.dense = factors if change == "another part" else torch.nn.Linear(24, 8)
+    assert dense.weight.shape == (16, 24)
+    with pytest.raises(UserError, match=r"no plain BertForSequenceClassification.*layer\.0\.output\.dense"):
+        save_student(model, None, tmp_path / "student")
+    assert (tmp_path / "student" / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]

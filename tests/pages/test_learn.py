@@ -42,7 +42,7 @@ def test_every_method_is_explained_without_any_run(store: Any, visit: Callable[.
         assert not app.exception and not [error.value for error in app.error], key
         said = _unescaped(app)
         assert read(method).idea in said and "No finished run of this method" in said
-        assert method.paper.arxiv in said and app.query_params["method"] == key
+        assert all(paper.arxiv in said for paper in method.papers) and app.query_params["method"] == key
         assert app.get("latex"), "the loss is an equation"
 
 

@@ -13,6 +13,7 @@ from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs.cleanup import find_garbage
 from kdcore.runs.recover import recover
 from kdcore.store import open_store
+from tests.helpers.databases import on_sqlite
 
 
 def kd(*arguments):
@@ -26,7 +27,7 @@ def make_old(path: Path) -> None:
 
 
 @pytest.fixture
-def moved(store, settings, monkeypatch, tmp_path):
+def moved(store, settings, database, new_database, monkeypatch, tmp_path):
     """A new, empty database beside the folders of a finished and an interrupted run, and one without results."""
     done, halted, empty = (store.add_run(settings(seed, name=f"run {seed}")) for seed in range(3))
     for run, parts in ((done, ("student-best", "student-last", "predictions")), (halted, ("checkpoint",)), (empty, ())):
@@ -39,7 +40,9 @@ def moved(store, settings, monkeypatch, tmp_path):
     np.savez(run_dir(done) / "predictions" / "validation.student.npz", **answers)
     for run in (done, halted, empty):
         make_old(run_dir(run))
-    monkeypatch.setenv("KD_DATABASE_URL", f"sqlite:///{tmp_path / 'new.db'}")
+    new_database("cache")
+    if database == "sqlite":
+        monkeypatch.setenv("KD_DATABASE_URL", f"sqlite:///{tmp_path / 'new.db'}")
     return open_store(), done, halted, empty
 
 
@@ -72,6 +75,7 @@ def test_folder_with_damaged_settings_is_named_and_left(moved):
     assert run_dir(done).exists()
 
 
+@on_sqlite
 def test_damaged_database_leads_to_the_recovery(store):
     with pytest.raises(Exception, match="runs --recover"), store.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE probes")

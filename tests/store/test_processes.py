@@ -53,9 +53,8 @@ def test_two_processes_share_the_queue_without_doubling(store, settings):
     assert set(store.runs().state) == {"done"}
 
 
-def test_processes_that_make_the_database_together_agree(tmp_path, monkeypatch):
-    monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / "new"))
-    monkeypatch.delenv("KD_DATABASE_URL", raising=False)
+def test_processes_that_make_the_database_together_agree(new_database):
+    new_database("new")
     children = [child(OPEN) for _ in range(3)]
     assert [one.communicate(timeout=120)[0].strip() for one in children] == ["None", "None", "None"]
 

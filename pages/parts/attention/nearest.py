@@ -26,7 +26,7 @@ def show(divergences: NDArray[np.float64], matches: list[HeadMatch], pair: Atten
 
 
 def _layers(divergences: NDArray[np.float64], pair: AttentionPair) -> None:
-    matched = {student: teacher for student, teacher in pair.layer_map.items() if student and teacher}
+    matched = {student: several for student, several in pair.layer_map.items() if student and 0 not in several}
     cards.figure(
         lambda: layers.matrix(divergences, "js", matched, cards.dark(), first=1),
         "attention_layers",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 
+from kdcore.layer_map import LayerMap
 from kdcore.probes.attention import AttentionMaps, HeadMatch, Maps
 from pages.parts.attention.token_window import TokenWindow
 from pages.parts.common.keys import HEAD, LAYER, TEACHER_HEAD
@@ -25,13 +26,13 @@ HOW = (
 class AttentionPair:
     """The attention of a student and perhaps of a teacher over the same tokens.
 
-    layer_map: student layer -> teacher layer, as the method matched them. note: what else the numbers depend on.
+    layer_map: student layer -> teacher layers, as the method matched them. note: what else the numbers depend on.
     """
 
     student: AttentionMaps
     teacher: AttentionMaps | None
     teacher_name: str
-    layer_map: Mapping[int, int]
+    layer_map: LayerMap
     note: str = ""
 
 

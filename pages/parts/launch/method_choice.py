@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from kdcore.methods import METHODS, Method
+from kdcore.methods.catalog import catalog
 from kdcore.tasks import Task
 from pages.parts.launch import recipe
 from pages.parts.launch.defaults import start_over
@@ -26,19 +27,20 @@ def choose(task: Task) -> tuple[type[Method], Any]:
     with right:
         recipe.choose(method.key, _other_recipe)
     docstring = (method.__doc__ or "").strip()
-    st.caption(docstring.partition("\n")[0])
+    st.caption(catalog()[method.key].idea)
     about_recipe = st.container()
     if task.kind not in method.kinds:
         st.warning(f"{method.title} has no meaning for {task.kind}. Choose another task or method.")
     with st.expander("Loss, shapes, and how this differs from the paper"):
         st.code(docstring, language=None)
-        st.caption(method.paper.reference)
+        for paper in method.papers:
+            st.caption(paper.reference)
     return method, about_recipe
 
 
 def _label(key: str) -> str:
-    method = METHODS[key]
-    return f"{method.title} · {method.paper.cite}"
+    info = catalog()[key]
+    return f"{info.family_name.capitalize()} · {info.title} · {info.cite}"
 
 
 def _other_recipe() -> None:

@@ -33,7 +33,8 @@ def choose(task: Task, runs: pd.DataFrame, fewest: int, most: int) -> tuple[Teac
     st.session_state[KEY] = chosen
     if fewest == 0:
         st.caption("This method does not listen to teachers. One named here is made and scored beside the student.")
-    wanted = "one teacher" if fewest == most == 1 else f"{fewest} to {most} teachers"
+    several = f"{fewest} teachers" if fewest == most else f"{fewest} to {most} teachers"
+    wanted = "one teacher" if fewest == most == 1 else several
     picked = st.multiselect(
         f"Teachers ({wanted})",
         list(specs),

@@ -90,14 +90,16 @@ def _table(view: RunView, measure: str) -> pd.DataFrame:
 def _trajectories(measure: str, views: Sequence[RunView], student: int, teacher: int) -> None:
     """The matched pairs and the chosen one, over the training steps."""
     first = views[0]
-    pairs = sorted({*first.trajectory.pairs(first.teacher).items(), (student, teacher)})
+    pairs = sorted({*first.trajectory.pairs(first.teacher), (student, teacher)})
     lines = [line for view in views for line in _lines(view, measure, pairs, len(views) > 1)]
     if not lines:
         return
     st.subheader("Pairs through the training", anchor=False)
     marks = {} if first.moment == END else {f"step {first.moment}": int(first.moment)}
     which = (
-        "The pairs that the method matches" if first.layer_map else "Evenly spread pairs, as the method matches none"
+        "The pairs that the method matches"
+        if first.trajectory.matches_pairs(first.teacher)
+        else "Evenly spread pairs, as the method matches none"
     )
     dashed = "; dashed: the run beside it" if len(views) > 1 else ""
     cost = cost_text(first.trajectory.snapshots) if first.trajectory.snapshots else ""

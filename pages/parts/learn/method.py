@@ -7,8 +7,8 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from kdcore.figures import palette
 from kdcore.methods import METHODS, Method, MethodConfig, docs, introspect, resolve
+from kdcore.methods.catalog import catalog
 from kdcore.records import ModelSize, Setup
 from kdcore.store import RunRow
 from pages.parts.common import cards
@@ -24,7 +24,7 @@ def show() -> None:
     about = docs.read(method)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(plain(method.title), anchor=False, width="content")
-        st.badge(_family(method), icon=":material/category:")
+        st.badge(catalog()[key].family_name, icon=":material/category:")
     st.markdown(plain(about.idea, 500))
     row = _choose_run(key)
     config, setup = _config_and_setup(method, row) if row else (method.Config(), introspect.example_setup(method))
@@ -44,7 +44,7 @@ def show() -> None:
         method_stages.facts(method, config, setup)
     with st.expander("Where this differs from the paper, and how its weights convert", icon=":material/rule:"):
         method_docs.departures(about, method.Config.model_fields)
-    method_docs.reference(method.paper)
+    method_docs.references(method.papers)
     with st.expander("All methods at a glance", icon=":material/list:"):
         st.dataframe(_overview(), hide_index=True, key="learn_overview", alt="All methods with what they match")
 
@@ -69,12 +69,8 @@ def _method_picked() -> None:
 
 
 def _method_label(key: str) -> str:
-    method = METHODS[key]
-    return f"{method.title} · {_family(method)} · {method.paper.cite}"
-
-
-def _family(method: type[Method]) -> str:
-    return palette.FAMILY_WORDS.get(method.paper.family, method.paper.family)
+    info = catalog()[key]
+    return f"{info.family_name.capitalize()} · {info.title} · {info.cite}"
 
 
 def _choose_run(key: str) -> RunRow | None:
@@ -119,10 +115,11 @@ def _overview() -> pd.DataFrame:
         [
             {
                 "method": method.title,
-                "matches": _family(method),
+                "family": catalog()[key].family_name,
+                "idea": catalog()[key].idea,
                 "student's tensors": ", ".join(docs.TENSOR_NAMES[name] for name in method.needs.student),
                 "teachers": "–".join(map(str, dict.fromkeys(method.teachers))),
-                "paper": method.paper.cite,
+                "paper": catalog()[key].cite,
                 "key": key,
             }
             for key, method in METHODS.items()

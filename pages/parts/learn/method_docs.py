@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 import streamlit as st
@@ -55,11 +55,12 @@ def departures(about: MethodDoc, settings: Collection[str]) -> None:
     st.markdown("\n".join(lines))
 
 
-def reference(paper: Paper) -> None:
-    st.caption(
-        f"{plain(paper.authors)}: *{plain(paper.title)}*. {plain(paper.venue)} {paper.year}, "
-        f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"
-    )
+def references(papers: Iterable[Paper]) -> None:
+    for paper in papers:
+        st.caption(
+            f"{plain(paper.authors)}: *{plain(paper.title)}*. {plain(paper.venue)} {paper.year}, "
+            f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"
+        )
 
 
 def _topic(topic: str, names: Collection[str]) -> str:

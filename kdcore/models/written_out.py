@@ -1,0 +1,49 @@
+"""Attention in plain products, for passes that are differentiated twice: fused kernels cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+ATTENTION = "kdboard_written_out"
+"""Name under which this attention is known to transformers."""
+
+
+@contextmanager
+def written_out(model: nn.Module) -> Iterator[None]:
+    """Within the block the model attends in plain products; its dropout stays that of its own modules."""
+    config: Any = model.config
+    before = config._attn_implementation
+    config._attn_implementation = ATTENTION
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def _attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """[batch, heads, tokens, head width] to [batch, tokens, heads, head width]."""
+    scores = query @ key.transpose(-1, -2) * (scaling or query.shape[-1] ** -0.5)
+    if attention_mask is not None:
+        blocked = attention_mask.logical_not() if attention_mask.dtype == torch.bool else attention_mask < 0
+        scores = scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
+    return (module.dropout(scores.softmax(-1)) @ value).transpose(1, 2), None
+
+
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
