@@ -54,4 +54,4 @@ def _predicted(forecast: Any, first: bool) -> dict[str, Any]:
     if forecast is None:
         return {}
     seconds = forecast.seconds - (0 if first else forecast.teacher_seconds)
-    return {"predicted": {"seconds": seconds, "basis": forecast.basis}}
+    return {"predicted": {"seconds": seconds, "basis": forecast.basis, "memory": forecast.memory_bytes}}
