@@ -11,7 +11,7 @@ from pages.parts.runs import actions, table
 
 
 def main() -> None:
-    cards.title("Runs", "Every run, newest first. Choose rows to compare, open, clone or delete them.")
+    cards.title("All runs", "Every run, newest first. Choose rows to compare, open, clone or delete them.")
     store = the_store()
     everything = store.runs(include_archived=True)
     everything = everything.assign(gain=over_fine_tuning(everything))

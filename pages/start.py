@@ -12,7 +12,7 @@ from pages.parts.common import cards, shell
 from pages.parts.common.keys import JOB, RUNS
 from pages.parts.common.read_only import action, read_only
 from pages.parts.common.run_labels import run_label
-from pages.parts.common.run_picker import remember, remember_many, the_store
+from pages.parts.common.run_picker import follow, remember, remember_many, the_store
 from pages.parts.common.sidebar import worker
 from pages.parts.common.text import hundredfold, metric_title, plain
 from pages.parts.start import diagram
@@ -63,7 +63,7 @@ def _example() -> None:
 def _open_example() -> None:
     ids = example.open_study(the_store())
     remember_many(ids)
-    remember(ids[0])
+    follow(ids)
     st.switch_page("pages/compare.py", query_params={RUNS: ",".join(ids)})
 
 
@@ -119,7 +119,7 @@ def _queue_demo() -> None:
     ids = [worker().submit(run) for run in demo_runs()]
     remember_many(ids)
     remember(ids[0])
-    st.switch_page("pages/live.py", query_params={JOB: ids[0]})
+    st.switch_page("pages/live.py", query_params={JOB: ids[0], RUNS: ",".join(ids)})
 
 
 shell.show(main)

@@ -31,10 +31,15 @@ LAYER, HEAD, TEACHER_HEAD = "layer", "head", "thead"
 SPECIAL, STRETCH, ROWS, COLUMNS = "special", "stretch", "rows", "columns"
 
 EXAMPLES_TASK, SPLIT = "etask", "esplit"
+COMPARED_WITH = "with"
+"""The model that the student is compared with on Examples."""
+EXAMPLES_ROW = "row"
+"""Number of the dev row that is shown in full on Examples."""
 MATRIX, OUTCOME, GAP = "matrix", "fate", "gap"
 OTHER_LABEL, STUDENT_LABEL = "osays", "ssays"
 
 SPEED_TASK, SPEED_AXIS, SPEED_SHARE = "stask", "saxis", "sleast"
+SPEED_METRIC, SPEED_COST, SPEED_PLACE = "smetric", "smost", "son"
 
 TEMPERATURE = "T"
 

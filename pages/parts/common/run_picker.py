@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
+from kdcore.analysis.ablation import ALONE
 from kdcore.store import UNFINISHED, RunRow, Store, open_store
 from pages.parts.common.read_only import guarded
 from pages.parts.common.run_labels import chip_label, rows_of, run_label, unique_labels
@@ -21,16 +23,23 @@ def the_store() -> Store:
     return guarded(open_store())
 
 
-def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()) -> str | None:
-    """A list box over `runs`, tied to `?job=`. Where the address names no run, the newest of the first state in
-    `prefer` that any has is taken, else the newest.
+def one_run(
+    runs: pd.DataFrame, label: str, key: str, first: str | None = None, place: DeltaGenerator | None = None
+) -> str | None:
+    """A list box over `runs`, the compared ones on top, tied to `?job=`.
+
+    Where neither address nor session name one of them, it shows `first`, else what `distilled` finds among the
+    compared runs, else among all.
 
     Args:
-        runs: rows of `Store.runs`, newest first. key: of the widget, unique over pages.
+        runs: rows of `Store.runs`, newest first. key: of the widget, unique over pages. place: where the box stands,
+            without its label.
     """
-    ids = list(runs["id"])
-    if not ids:
+    if runs.empty:
         return None
+    compared = runs["id"].isin(st.session_state.get("runs", []))
+    runs = pd.concat([runs[compared], runs[~compared]])
+    ids = list(runs["id"])
     asked = st.query_params.get("job")
     if asked is not None and asked not in ids:
         st.query_params.pop("job", None)  # before the warning, so that whoever reads it sees a clean address
@@ -38,16 +47,27 @@ def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()
         asked = None
     chosen = asked or st.session_state.get("job")
     if chosen not in ids:
-        newest = runs.drop_duplicates("state").set_index("state")["id"]
-        chosen = next((newest[state] for state in prefer if state in newest), ids[0])
+        chosen = first or distilled(runs[runs["id"].isin(st.session_state.get("runs", []))]) or distilled(runs)
     labels = unique_labels({row["id"]: run_label(row) for row in rows_of(runs)})
     st.session_state[key] = chosen
-    picked = st.selectbox(
-        label, ids, key=key, format_func=lambda run: labels.get(run, run), on_change=_pick, args=(key, ids)
-    )
+    picked = (place or st).selectbox(
+        label, ids, key=key, format_func=lambda run: labels.get(run, run), on_change=_pick, args=(key, ids),
+        label_visibility="collapsed" if place else "visible",
+    )  # fmt: skip
     picked = picked if picked in ids else chosen
     remember(picked)
     return picked
+
+
+def distilled(runs: pd.DataFrame) -> str | None:
+    """The first finished run that learned from a teacher, since most pages ask what it learned; else the first.
+
+    Of several seeds in the order of `Store.runs` that is the newest.
+    """
+    if runs.empty:
+        return None
+    order = pd.DataFrame({"alone": runs["method"] == ALONE, "unfinished": runs["state"] != "done"})
+    return str(runs.loc[order.sort_values(["unfinished", "alone"], kind="stable").index[0], "id"])
 
 
 def _pick(key: str, ids: Sequence[str]) -> None:
@@ -75,6 +95,8 @@ def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], 
     if lost:
         unknown(lost)
     known = [run for run in asked if run in ids]
+    if known and "job" not in st.query_params and known != st.session_state.get("runs"):
+        follow(known)
     if not known and "runs" not in st.query_params:
         known = [run for run in st.session_state.get("runs", default) if run in ids]
     st.session_state[key] = known
@@ -97,7 +119,15 @@ def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], 
 
 
 def _pick_many(key: str, ids: Sequence[str]) -> None:
-    remember_many([run for run in st.session_state[key] if run in ids])
+    picked = [run for run in st.session_state[key] if run in ids]
+    remember_many(picked)
+    follow(picked)
+
+
+def follow(runs: Sequence[str]) -> None:
+    """Pages about one run leave a run that is not among those a person has just chosen."""
+    if st.session_state.get("job") not in (None, *runs):
+        remember(None)
 
 
 def remember_many(runs: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from kdcore.config import RunConfig
 from pages.parts.common import cards
+from pages.parts.common.keys import JOB, RUNS
 from pages.parts.common.queue_runs import check_queue
 from pages.parts.common.run_picker import remember, remember_many
 from pages.parts.common.sidebar import worker
@@ -44,7 +45,8 @@ def _submit(run: RunConfig, seeds: int, forecast: Any) -> None:
         ids.append(worker().submit(seeded, facts=_predicted(forecast, first=offset == 0)))
     remember(ids[0])
     remember_many(ids)
-    st.switch_page("pages/live.py", query_params={"job": ids[0]})
+    together = {RUNS: ",".join(ids)} if len(ids) > 1 else {}
+    st.switch_page("pages/live.py", query_params={JOB: ids[0], **together})
 
 
 def _predicted(forecast: Any, first: bool) -> dict[str, Any]:

@@ -13,17 +13,24 @@ from pages.parts.common.text import metric_title, one_line, task_title
 def choose(runs: pd.DataFrame) -> pd.DataFrame:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         search = st.text_input(
-            "Search", key="runs_search", placeholder="name, method, task, tag or note", max_chars=100
+            "Search",
+            key="runs_search",
+            placeholder="name, method, task, tag or note",
+            max_chars=100,
+            bind="query-params",
         )
         tasks = sorted(set(runs["task"]))
         task = st.selectbox(
             "Task",
             ["all", *tasks],
             key="runs_task",
+            bind="query-params",
             format_func=lambda key: "All tasks" if key == "all" else task_title(key),
         )
-        states = st.multiselect("State", sorted(set(runs["state"])), key="runs_states", placeholder="All states")
-        st.checkbox("Show archived", key="runs_archived")
+        states = st.multiselect(
+            "State", sorted(set(runs["state"])), key="runs_states", placeholder="All states", bind="query-params"
+        )
+        st.checkbox("Show archived", key="runs_archived", bind="query-params")
     if task != "all":
         runs = runs[runs["task"] == task]
     if states:
