@@ -119,3 +119,49 @@ def test_a_copy_of_nobody_is_refused(trained, one_teacher, monkeypatch):
     monkeypatch.setitem(METHODS, "kd", Lost)
     with pytest.raises(ValueError, match=r"nobody.*only \['t0'\]"):
         trained(run("kd", one_teacher))
+
+
+def test_who_else_learns_does_not_change_a_learners_steps(trained, one_teacher, monkeypatch):
+    """At weight 0 of what joins them, the first is KD's student bit for bit, however steep the other's gradient is."""
+    setting = run("kd", one_teacher, clip=0.5)
+    alone = trained(setting)
+    monkeypatch.setitem(METHODS, "kd", Peers)
+    monkeypatch.setattr(Peers, "peer_weight", 0.0)
+    done = trained(setting)
+    assert same(done.weights(), alone.weights())
+    both = [step.gradient_norm for step in done.of(StepDone)]
+    assert all(norm > 2 * own.gradient_norm for norm, own in zip(both, alone.of(StepDone), strict=True))
+
+
+class Tied(Peers):
+    """Two students with one classifier."""
+
+    peer_weight = 0.0
+
+    def build_students(self, build: Build) -> dict[str, nn.Module]:
+        students = super().build_students(build)
+        students["peer"].classifier = students["student"].classifier
+        return students
+
+
+def test_a_parameter_of_two_learners_is_trained_once_and_stays_one(trained, one_teacher, first, monkeypatch):
+    monkeypatch.setitem(METHODS, "kd", Tied)
+    setting = run("kd", one_teacher, max_steps=8)
+    whole = trained(setting)
+    assert torch.equal(first["student now"]["classifier.weight"], first["peer now"]["classifier.weight"])
+    assert not torch.equal(first["student now"]["classifier.weight"], first["student"]["classifier.weight"])
+    half = trained(setting, control=world.StopAt(5))
+    assert same(trained(setting, half.folder).weights(), whole.weights())
+
+
+class Taught(Tied):
+    """The peer is frozen and shares its classifier with the student, which learns."""
+
+    def stages(self) -> list[Stage]:
+        return [replace(stage, lr={"student": 1.0}) for stage in super().stages()]
+
+
+def test_a_parameter_shared_with_who_does_not_learn_is_trained(trained, one_teacher, first, monkeypatch):
+    monkeypatch.setitem(METHODS, "kd", Taught)
+    trained(run("kd", one_teacher, max_steps=2))
+    assert not torch.equal(first["student now"]["classifier.weight"], first["student"]["classifier.weight"])
