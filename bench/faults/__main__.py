@@ -33,7 +33,7 @@ CAMPAIGNS = ("kills", "processes", "damage", "web", "inputs")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.faults")
-    parser.add_argument("campaigns", nargs="*", choices=[*CAMPAIGNS, []], default=list(CAMPAIGNS))
+    parser.add_argument("campaigns", nargs="*", help=f"of {', '.join(CAMPAIGNS)}; none: all")
     parser.add_argument("--methods", nargs="+", default=["fine-tune", "kd"])
     parser.add_argument("--kills", type=int, default=4, help="of each method's runs")
     parser.add_argument("--database", default="", help="of the kills: an address in place of a new SQLite file")
@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--damages", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    print(json.dumps({name: _counts(name, chosen) for name in chosen.campaigns}, indent=1))
+    if unknown := sorted(set(chosen.campaigns) - set(CAMPAIGNS)):
+        parser.error(f"no campaign {unknown[0]!r}; there are {', '.join(CAMPAIGNS)}")
+    print(json.dumps({name: _counts(name, chosen) for name in chosen.campaigns or CAMPAIGNS}, indent=1))
 
 
 def _counts(campaign: str, chosen: argparse.Namespace) -> dict[str, Any]:

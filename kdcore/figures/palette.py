@@ -6,6 +6,7 @@ colour-blind vision. Teachers and the baseline without distillation are neutral,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -43,6 +44,7 @@ _TEACHER_DARK = "#F9FAFB"
 _UNKNOWN = ("#6B7280", "#9CA3AF")
 
 _DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot", "dot")
+_TERM_DASHES = ("solid", "dash", "longdash", "dashdot")
 _MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "pentagon", "hexagon", "star-triangle-up")
 
 TERM_COLORS: tuple[tuple[str, str], ...] = (
@@ -53,7 +55,27 @@ TERM_COLORS: tuple[tuple[str, str], ...] = (
     ("#9D174D", "#F472B6"),
     ("#4D7C0F", "#A3E635"),
 )
-"""Colours of the loss terms of one run, in the order the method names them (light, dark). Not method colours."""
+"""Colours of things in a row that have no meaning of their own (light, dark). Not method colours."""
+
+TERM_FAMILIES: dict[str, str] = {
+    "hard": "none",
+    "words": "none",
+    "soft": "soft_targets",
+    "vocabulary": "soft_targets",
+    "ptp": "soft_targets",
+    "patience": "hidden",
+    "hidden": "hidden",
+    "embedding": "hidden",
+    "cosine": "hidden",
+    "states": "hidden",
+    "attention": "attention",
+    "queries": "relation",
+    "keys": "relation",
+    "values": "relation",
+    "sample": "relation",
+    "contrast": "relation",
+}
+"""Term of a loss -> the kind of knowledge it carries, which has one colour on every page."""
 
 SEQUENTIAL = "Cividis"
 """Attention, similarity and distance: one hue order from dark to light, readable in grey."""
@@ -92,8 +114,27 @@ def style(method: str, dark: bool = False) -> Style:
     return Style(method, label, family, color, dash, _MARKERS[(start + rank) % len(_MARKERS)])
 
 
+def term_looks(names: Sequence[str], dark: bool = False) -> dict[str, tuple[str, str]]:
+    """Term of a run's loss -> colour and dash: the colour of what it matches, a dash of its own among terms of that.
+
+    A term that is not in `TERM_FAMILIES` has the next of the colours without a meaning.
+
+    >>> term_looks(["hard", "soft"])["soft"]
+    ('#0228FD', 'solid')
+    """
+    looks, seen = {}, dict.fromkeys(FAMILIES, 0)
+    for index, name in enumerate(names):
+        family = TERM_FAMILIES.get(name)
+        if family is None:
+            looks[name] = term_color(index, dark), "solid"
+            continue
+        looks[name] = FAMILIES[family][dark], _TERM_DASHES[seen[family] % len(_TERM_DASHES)]
+        seen[family] += 1
+    return looks
+
+
 def term_color(index: int, dark: bool = False) -> str:
-    """Colour of the n-th term of a run's loss."""
+    """The n-th of the colours without a meaning."""
     return TERM_COLORS[index % len(TERM_COLORS)][dark]
 
 

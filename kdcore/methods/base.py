@@ -15,9 +15,13 @@ from kdcore.records import Batch, Family, ModelSize, Needs, Paper, Setup, Stage,
 
 
 class Build(Protocol):
-    """Makes a model of the run's StudentSpec with its initial weights; `layers` asks for another depth."""
+    """Makes a model of the run's StudentSpec with its initial weights.
 
-    def __call__(self, layers: int | None = None) -> nn.Module: ...
+    layers: another depth. draw: other new weights, for several students of a kind; what comes from a teacher or base is
+    the same in all. of: a teacher's name; a copy of it in place of a student, to be trained or taken apart.
+    """
+
+    def __call__(self, layers: int | None = None, draw: int = 0, of: str | None = None) -> nn.Module: ...
 
 
 class MethodConfig(BaseModel):

@@ -33,6 +33,8 @@ FLUSH_SECONDS = 0.5
 """Events are written, and the stop request is read, at most twice a second."""
 RENEW_SECONDS = 10.0
 IDLE_SECONDS = 1.0
+LEAVE_SECONDS = 20.0
+"""How long a training may take to its next checkpoint when the program closes; then it is left where it is."""
 LOOK_SECONDS = 30.0
 _TURNING_POINTS = (events.RunStarted, events.StageStarted, events.RunFinished, events.RunStopped, events.RunFailed)
 _ENDINGS = (events.RunFinished, events.RunStopped, events.RunFailed)
@@ -55,22 +57,32 @@ class LeasedRun:
         self._lock = threading.Lock()
         self._flushed = self._renewed = self._looked = time.monotonic()
         self._asked = 0.0
+        self._closed: float | None = None
         self._stop: Literal["keep", "discard"] | None = None
 
-    def stop_requested(self) -> Literal["keep", "discard"] | None:
+    def stop_requested(self) -> Literal["keep", "discard", "leave"] | None:
         """What was asked for, from any process. The engine calls this each step, so it looks at most twice a second.
 
         Raises:
-            StopNow: the program is closing, or the lease is lost.
+            StopNow: the lease is lost, or the program has been closing for too long.
         """
-        if self.lost or self.closing.is_set():
-            raise StopNow
+        self.check()
         now = time.monotonic()
+        if self._stop is None and self.closing.is_set():
+            return "leave"
         if self._stop is None and now - self._asked >= FLUSH_SECONDS:
             self._asked = now
             with contextlib.suppress(UserError):  # a busy database delays the stop, it does not end the run
                 self._stop = cast(Any, self.store.stop_requested(self.run_id))
         return self._stop
+
+    def check(self) -> None:
+        """Raises StopNow where the training has to be left at once, checkpoint or not."""
+        now = time.monotonic()
+        if self.closing.is_set() and self._closed is None:
+            self._closed = now
+        if self.lost or (self._closed is not None and now - self._closed >= LEAVE_SECONDS):
+            raise StopNow
 
     def say(self, event: Event) -> None:
         """Takes an event; turning points are written at once."""
@@ -134,7 +146,11 @@ class LeasedRun:
 class Worker:
     """Drives claimed runs, one at a time, in the thread that calls it."""
 
-    def __init__(self, store: Store, device: str, train: Train | None = None, closing: Any = None) -> None:
+    def __init__(
+        self, store: Store, device: str, train: Train | None = None, closing: Any = None, again: bool = False
+    ) -> None:
+        """again: a run that it leaves waits in the queue for the next worker; else a person resumes it."""
+        self.again = again
         self.store, self.device, self.train = store, device, train or _engine
         self.name = f"{device}-{os.getpid()}-{secrets.token_hex(4)}"
         self.closing: threading.Event = closing or threading.Event()
@@ -161,7 +177,7 @@ class Worker:
         except (StopNow, KeyboardInterrupt) as left:
             with contextlib.suppress(UserError):
                 held.flush()
-                self.store.release(run_id, self.name)
+                self.store.release(run_id, self.name, again=self.again)
             if isinstance(left, KeyboardInterrupt):
                 raise
         finally:
@@ -191,8 +207,9 @@ class Worker:
                     on_event(event)
                 if isinstance(event, _ENDINGS):
                     return
-                if held.lost or self.closing.is_set():
-                    raise StopNow
+                held.check()
+            if self.closing.is_set():
+                raise StopNow
             raise RuntimeError("training ended without a result")
         except Exception as error:
             failed = explain(error)
@@ -308,6 +325,11 @@ class Jobs:
             self._wake.clear()
 
 
+def has_own_worker() -> bool:
+    """False where `KD_WORKER=off` leaves training to other processes: `kdcore work`, or another dashboard."""
+    return os.environ.get("KD_WORKER", "").strip().lower() not in ("off", "0", "no", "false")
+
+
 def jobs() -> Jobs:
     """The one Jobs of this process (and store). It is kept beside `sys`'s own things, so a reload keeps its threads."""
     from kdcore.store import open_store
@@ -317,7 +339,7 @@ def jobs() -> Jobs:
     key = (os.getpid(), store.engine.url.render_as_string())
     with lock:
         if key not in workers:
-            workers[key] = Jobs(store)
+            workers[key] = Jobs(store, devices=("auto",) if has_own_worker() else ())
             atexit.register(workers[key].shutdown, 5.0)
         result: Jobs = workers[key]
         return result

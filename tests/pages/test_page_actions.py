@@ -188,7 +188,7 @@ def test_speed_says_what_is_not_drawn(store: Any, visit: Callable[..., Any]) -> 
     made = fill(store, seeds=3)
     app = visit("speed", runs=",".join(made))
     assert not app.exception
-    assert "Test CPU (2 cores)" in app.selectbox(key="speed_setting").value
+    assert "Test CPU (2 cores)" in app.selectbox(key="son").value
     assert not app.error
 
 

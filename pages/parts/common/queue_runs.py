@@ -10,7 +10,8 @@ from kdcore.config import RunConfig
 from kdcore.errors import UserError
 from pages.parts.common import cards
 from pages.parts.common.read_only import action
-from pages.parts.common.run_picker import MOST_RUNS, remember_many, the_store
+from pages.parts.common.run_picker import MOST_RUNS, the_store
+from pages.parts.common.selection import remember_many
 
 MOST_QUEUED = 200
 

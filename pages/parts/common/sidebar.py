@@ -12,7 +12,7 @@ from pages.parts.common.cards import guarded, problem
 from pages.parts.common.keys import JOB
 from pages.parts.common.read_only import ReadOnlyProxy, read_only
 from pages.parts.common.run_picker import the_store
-from pages.parts.common.text import duration, plain
+from pages.parts.common.text import plain, time_left
 
 REFRESH_SECONDS = 5.0
 """While something runs or waits; otherwise nothing is polled."""
@@ -67,5 +67,8 @@ def _running(row: pd.Series) -> None:
         query_params={JOB: row["id"]},
     )
     share = row["progress"]
-    eta = "" if pd.isna(row["eta_s"]) else f", about {duration(row['eta_s'])} left"
-    st.caption(f"{0 if pd.isna(share) else share:.0%} on {plain(row['device'], 30)}{eta}")
+    left = time_left(row["eta_s"])
+    if pd.isna(share) or not share:
+        st.caption("Getting ready")
+        return
+    st.caption(f"{share:.0%} on {plain(row['device'], 30)}{f', {left}' if left else ''}")

@@ -112,8 +112,7 @@ def _teachers(arrays: Mapping[tuple[str, str], Any], split: str, own: Mapping[st
 def dev_rows(config: RunConfig, facts: Mapping[str, Any], split: str, predictions: Predictions) -> DevRows:
     """The sentences of the predicted rows, if this machine still has the rows that the run was scored on.
 
-    facts: of the run; runs of 0.1.0 have no fingerprint of their rows, so of them only ids and labels are compared.
-    """
+    facts: of the run; those of 0.1.0 have no fingerprint of the rows."""
     bare = pd.DataFrame(index=pd.Index(predictions.ids, name="id"))
     try:
         data = cached.rows(config.task, config.own.model_dump_json() if config.own else None)
@@ -137,5 +136,5 @@ def _task_of_settings(config: RunConfig, predictions: Predictions) -> Task:
     columns = tuple(name for name in (config.own.text, config.own.text_pair) if name)
     outputs = predictions.student.shape[1]
     labels = tuple(f"class {number}" for number in range(outputs)) if config.own.kind == "classification" else ()
-    return replace(TASKS["sst2"], key="own", title="Own data", suite="own", columns=columns,
-                   kind=config.own.kind, labels=labels)  # fmt: skip
+    own = replace(TASKS["sst2"], key="own", title="Own data", suite="own")
+    return replace(own, kind=config.own.kind, columns=columns, labels=labels)

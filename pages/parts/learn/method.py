@@ -13,7 +13,8 @@ from kdcore.records import ModelSize, Setup
 from kdcore.store import RunRow
 from pages.parts.common import cards
 from pages.parts.common.run_labels import run_label
-from pages.parts.common.run_picker import remember, the_store
+from pages.parts.common.run_picker import the_store
+from pages.parts.common.selection import remember
 from pages.parts.common.text import plain
 from pages.parts.learn import method_docs, method_run, method_stages
 

@@ -7,23 +7,32 @@ import hashlib
 import pandas as pd
 import streamlit as st
 
+from kdcore.figures import palette
+from pages.parts.common import cards
 from pages.parts.common.text import metric_title, one_line, task_title
 
 
 def choose(runs: pd.DataFrame) -> pd.DataFrame:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         search = st.text_input(
-            "Search", key="runs_search", placeholder="name, method, task, tag or note", max_chars=100
+            "Search",
+            key="runs_search",
+            placeholder="name, method, task, tag or note",
+            max_chars=100,
+            bind="query-params",
         )
         tasks = sorted(set(runs["task"]))
         task = st.selectbox(
             "Task",
             ["all", *tasks],
             key="runs_task",
+            bind="query-params",
             format_func=lambda key: "All tasks" if key == "all" else task_title(key),
         )
-        states = st.multiselect("State", sorted(set(runs["state"])), key="runs_states", placeholder="All states")
-        st.checkbox("Show archived", key="runs_archived")
+        states = st.multiselect(
+            "State", sorted(set(runs["state"])), key="runs_states", placeholder="All states", bind="query-params"
+        )
+        st.checkbox("Show archived", key="runs_archived", bind="query-params")
     if task != "all":
         runs = runs[runs["task"] == task]
     if states:
@@ -64,8 +73,10 @@ def pick(runs: pd.DataFrame) -> list[str]:
         }
     )
     number = st.column_config.NumberColumn
+    busy = runs["busy"].to_numpy()
+    grey = f"color: {palette.FAMILIES['none'][cards.dark()]}"
     chosen = st.dataframe(
-        view,
+        view.style.apply(lambda column: [grey if one else "" for one in busy], subset=["latency"]),
         key=key,
         hide_index=True,
         on_select="rerun",
@@ -82,7 +93,9 @@ def pick(runs: pd.DataFrame) -> list[str]:
             ),
             "parameters": number("parameters", format="compact"),
             "latency": number(
-                "latency (ms)", format="%.2f", help="Median for one sentence; see Speed for the hardware"
+                "latency (ms)",
+                format="%.2f",
+                help="Median for one sentence over runs of one size, as on Speed; grey: timed on a busy machine only",
             ),
             "time": number("training (s)", format="%.0f"),
             "seed": number("seed", format="%d"),

@@ -1,0 +1,52 @@
+"""Commands that train what waits in the queue: work, farm."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kdcore.cli.console import console, percent, plain
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one GPU such as cuda:1.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(work)
+
+
+def work(
+    device: Device = "auto",
+    runs: Annotated[int | None, typer.Option(min=1, help="End after so many runs.")] = None,
+    idle: Annotated[
+        float | None, typer.Option(min=0, help="End after so many seconds without a run; 0: when none waits.")
+    ] = None,
+    tied: Annotated[bool, typer.Option("--tied", hidden=True, help="End when standard input ends.")] = False,
+) -> None:
+    """Train what waits in the queue, without a page. Ctrl-C: checkpoint, back into the queue, end."""
+    from kdcore.runs.work import Closing, close_with_input, signals, take_device
+    from kdcore.runs.work import work as train
+    from kdcore.runs.worker import Worker
+    from kdcore.store import open_store
+
+    take_device(device)
+    store, closing = open_store(), Closing()
+    if tied:
+        close_with_input(closing)
+
+    def start(run: str) -> None:
+        typer.echo(f"{run}: {plain(store.get(run).name)}")
+
+    def end(run: str, state: str) -> None:
+        row = store.get(run)
+        listed = store.runs(include_archived=True).set_index("id").loc[run]
+        words = f"{plain(listed.metric)} {percent(listed.score)}" if state in ("done", "stopped") else plain(row.reason)
+        typer.echo(f"{run} {state}" + (f": {words}" if words else ""))
+
+    with signals(closing) as came:
+        ended = train(Worker(store, device, closing=closing, again=True), runs, idle, start, end)
+    if came:
+        console().print("ended on request; what was under way waits in the queue with its checkpoint")
+        raise typer.Exit(128 + came[0])
+    if any(state == "failed" for state in ended.values()):
+        raise typer.Exit(1)
