@@ -37,6 +37,7 @@ COMPARED_WITH = "with"
 """The model that the student is compared with on Examples."""
 EXAMPLES_ROW = "row"
 """Number of the dev row that is shown in full on Examples."""
+CALIBRATION = "calibration"
 MATRIX, OUTCOME, GAP = "matrix", "fate", "gap"
 OTHER_LABEL, STUDENT_LABEL = "osays", "ssays"
 
