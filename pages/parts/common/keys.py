@@ -30,6 +30,7 @@ LOOK = "look"
 KEPT_ROW = "kept"
 SENTENCE, SECOND_SENTENCE = "s", "s2"
 LAYER, HEAD, TEACHER_HEAD = "layer", "head", "thead"
+HEAD_NUMBER, HEAD_VIEW = "number", "view"
 SPECIAL, STRETCH, ROWS, COLUMNS = "special", "stretch", "rows", "columns"
 
 EXAMPLES_TASK, SPLIT = "etask", "esplit"
