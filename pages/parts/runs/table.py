@@ -7,6 +7,7 @@ import hashlib
 import pandas as pd
 import streamlit as st
 
+from kdcore.store.process import node as this_node
 from pages.parts.common.text import metric_title, one_line, task_title
 
 
@@ -70,6 +71,8 @@ def pick(runs: pd.DataFrame) -> list[str]:
             "tags": runs["tags"],
         }
     )
+    if len(set(runs["node"]) - {"", this_node()}):
+        view.insert(view.columns.get_loc("created"), "computer", runs["node"].map(lambda node: one_line(node, 40)))
     number = st.column_config.NumberColumn
     chosen = st.dataframe(
         view,
