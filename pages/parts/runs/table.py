@@ -72,7 +72,7 @@ def pick(runs: pd.DataFrame) -> list[str]:
         }
     )
     if len(set(runs["node"]) - {"", this_node()}):
-        view.insert(view.columns.get_loc("created"), "computer", runs["node"].map(lambda node: one_line(node, 40)))
+        view.insert(len(view.columns) - 3, "computer", runs["node"].map(lambda node: one_line(node, 40)))
     number = st.column_config.NumberColumn
     chosen = st.dataframe(
         view,
