@@ -100,7 +100,7 @@ def test_a_step_stands_on_top_of_its_page_with_links_to_the_next(store: Any, vis
     assert step.text in words(app) and step.question in words(app) and step.answer in words(app)
     links = _links(app)
     page, query = links["Next"]
-    assert page == "compare" and query["step"] == ["5"] and query["what"] == ["Accuracy (%), dev split"]
+    assert page == "compare" and query["step"] == ["5"] and query["tab"] == ["Scores"]
     assert query["runs"] == [",".join([*alone[::-1], *taught[::-1]])]
     page, query = links["Previous"]
     assert page == "learn" and query["T"] == ["5.0"] and query["job"] == [taught[1]]

@@ -18,6 +18,10 @@ from pages.parts.common.text import plain
 from pages.parts.learn import method_docs, method_run, method_stages
 
 
+FIRST = "kd"
+"""The method that is shown first: the one that the others build on."""
+
+
 def show() -> None:
     key = _choose_method()
     method = METHODS[key]
@@ -56,7 +60,7 @@ def _choose_method() -> str:
         st.warning(f"There is no method {plain(asked, 60)}. It was left out.", icon=":material/link_off:")
         del st.query_params["method"]
         asked = None
-    st.session_state["learn_method"] = asked or st.session_state.get("learn_last", next(iter(METHODS)))
+    st.session_state["learn_method"] = asked or st.session_state.get("learn_last", FIRST)
     key: str = st.selectbox(
         "Method", list(METHODS), key="learn_method", format_func=_method_label, on_change=_method_picked
     )
