@@ -17,7 +17,7 @@ from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import plain
 from pages.parts.learn import lesson_runs
 from pages.parts.learn.lesson_links import step_link, style
-from pages.parts.learn.lessons import Lesson, address, lessons, runs_of
+from pages.parts.learn.lessons import Lesson, RunsByMethod, address, lessons, runs_of
 
 HERE = Path(__file__).resolve().parent
 _stage = st.components.v2.component(

@@ -77,8 +77,9 @@ def lessons() -> dict[str, Lesson]:
 def runs_of(lesson: Lesson, runs: pd.DataFrame) -> RunsByMethod:
     """The finished runs that the lesson shows.
 
-    The lesson's own runs, and other seeds of them, are taken where all are done; else, of the runs that share a protocol (same task, student,
-    initial weights and training), those of the group with most of the methods, the newest such group.
+    The lesson's own runs, and other seeds of them, are taken where all are done; else, of the runs that share a
+    protocol (same task, student, initial weights and training), those of the group with most of the methods, the
+    newest such group.
 
     Args:
         runs: rows of `Store.runs`, newest first.

@@ -17,7 +17,6 @@ from pages.parts.common.run_picker import remember, the_store
 from pages.parts.common.text import plain
 from pages.parts.learn import method_docs, method_run, method_stages
 
-
 FIRST = "kd"
 """The method that is shown first: the one that the others build on."""
 
@@ -30,6 +29,8 @@ def show() -> None:
         st.subheader(plain(method.title), anchor=False, width="content")
         st.badge(catalog()[key].family_name, icon=":material/category:")
     st.markdown(plain(about.idea, 500))
+    if lines := catalog()[key].formula:
+        method_docs.formula(lines)
     row = _choose_run(key)
     config, setup = _config_and_setup(method, row) if row else (method.Config(), introspect.example_setup(method))
     left, right = st.columns([6, 5], gap="large")
