@@ -15,7 +15,7 @@ from pages.parts.common import cards
 from pages.parts.common.keys import JOB, LESSON, PART, PRESENT, RACE, RUNS, STEP
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import plain
-from pages.parts.learn import lesson_runs
+from pages.parts.learn import lesson_ends, lesson_runs
 from pages.parts.learn.lesson_links import step_link, style
 from pages.parts.learn.lessons import Lesson, RunsByMethod, address, lessons, runs_of
 
@@ -50,11 +50,15 @@ def _bar(key: str, lesson: Lesson, number: int) -> None:
     with st.container(border=True, key="lesson_bar"):
         st.caption(f":material/school: {lesson.title} · step {number} of {len(lesson.steps)}")
         st.markdown(f"##### {step.title}")
+        if number == 1:
+            lesson_ends.poll(key, lesson)
         st.markdown(step.text)
         with st.container(key="lesson_question"):
             st.info(step.question, icon=":material/help:")
         with st.expander("What to look for"):
             st.markdown(step.answer)
+        if number == len(lesson.steps):
+            lesson_ends.end(key, lesson, by_method)
         lesson_runs.missing(lesson, step, by_method, runs)
         _links(key, lesson, number, by_method)
         _stage(key="lesson_stage", data={"figure": step.figure, "step": f"{key} {number}"})

@@ -46,6 +46,13 @@ class Step(Settings):
     hide: tuple[str, ...] = Field((), description="keys of controls that are hidden in this step")
 
 
+class Poll(Settings):
+    """A guess to make before a lesson."""
+
+    question: str
+    choices: tuple[str, ...] = Field(min_length=2)
+
+
 class Lesson(Settings):
     """A lesson. runs: what makes its runs, the demo or a grid as in `kdcore.runs.sweep`. uses: their methods."""
 
@@ -55,7 +62,9 @@ class Lesson(Settings):
     minutes: int
     uses: tuple[str, ...]
     runs: Literal["demo"] | Grid
+    poll: Poll
     steps: tuple[Step, ...] = Field(min_length=2)
+    summary: tuple[str, ...] = Field(min_length=1, description="what to keep in mind")
 
     def made_by(self) -> list[RunConfig]:
         """The runs to queue for this lesson."""
