@@ -170,15 +170,20 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Term:
-    """One term of the loss: its raw value (a scalar tensor, float32) and the weight it enters the sum with."""
+    """One term of the loss: its raw value (a scalar tensor, float32) and the weight it enters the sum with.
+
+    weight: a number, or a scalar tensor without a graph where it follows from the batch; it may differ in each step.
+    """
 
     value: Tensor
-    weight: float = 1.0
+    weight: float | Tensor = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """All that a method sees of one training step. `pick_teachers` sees it without teachers and rows.
+
+    Where `accumulate` splits a batch, there is one of each part, with the same number and the same draws.
 
     teachers: for each teacher picked, what was observed of it on its rows.
     rows: for each teacher picked, int64 indices into the batch, or None for all rows.
