@@ -139,22 +139,22 @@ def _observe(job: Job, stage: Stage, batch: Batch, clock: StepClock) -> Step:
     rng = torch.Generator().manual_seed(seed_of(job.train.seed, "teachers", stage.name, clock.done))
     with job.compute.autocast():
         students = {
-            role: observe(model, batch.encoding, stage.needs.student, grad=stage.trains(role))
+            role: observe(model, batch.encoding, stage.needs.of_student(role), grad=stage.trains(role))
             for role, model in job.students.items()
             if stage.runs(role)
         }
     if "student" in stage.needs.rerun:
         students = {
-            role: outputs.with_rerun(rerun_of(job.students[role], batch.encoding, stage.needs.student))
+            role: outputs.with_rerun(rerun_of(job.students[role], batch.encoding, stage.needs.of_student(role)))
             for role, outputs in students.items()
         }
     step = Step(
         batch=batch, students=students, stage=stage.name, step=clock.done + 1, steps=clock.steps, epoch=clock.epoch,
         rng=rng, regression=job.task.kind == "regression",
     )  # fmt: skip
-    rows = job.method.pick_teachers(step) if stage.needs.teacher else {}
-    if stage.teachers is not None:
-        rows = {name: chosen for name, chosen in rows.items() if name in stage.teachers}
+    asked = stage.asks(job.ensemble.teachers)
+    picked = job.method.pick_teachers(step) if asked else {}
+    rows = {name: chosen for name, chosen in picked.items() if name in asked}
     answers = {name: job.ensemble.answer(name, batch, chosen) for name, chosen in rows.items()}
     return replace(step, teachers=answers, rows=rows)
 

@@ -25,7 +25,7 @@ from kdcore.engine.evaluate import is_blind_guess, scores
 from kdcore.engine.initial_models import builder
 from kdcore.engine.job import Job, Rows, encode_rows
 from kdcore.engine.loop import run_stages
-from kdcore.engine.plan import Plan, check_length, check_method
+from kdcore.engine.plan import Plan, check_layers, check_length, check_method
 from kdcore.engine.run_files import remove_unfinished
 from kdcore.engine.schedule import stage_steps
 from kdcore.engine.teachers import prepare_teacher
@@ -86,6 +86,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     run = plan.config
     check_method(plan)
     check_length(plan)
+    check_layers(plan)
     teachers: list[Teacher] = []
     for spec in run.teachers:
         teacher = yield from prepare_teacher(spec, plan.data, run.train, plan.compute, control)
