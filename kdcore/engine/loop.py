@@ -86,8 +86,7 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
             stage = stages[index]
             first = job.state.step - job.state.stage_step
             yield StageStarted(stage.name, index, first, steps[index], stage.pilot)
-            names = stage.teachers if stage.teachers is not None else tuple(job.ensemble.teachers)
-            for progress in job.ensemble.ready(stage.needs, names):
+            for progress in job.ensemble.ready(stage.needs, stage.asks(job.ensemble.teachers)):
                 yield progress
                 if stop := control.stop_requested():  # filling can take hours, and nothing of it is lost
                     return stop

@@ -21,7 +21,7 @@ from kdcore.engine.data_checks import about_rows, known_lengths
 from kdcore.engine.device import hardware
 from kdcore.engine.estimate import Prediction, predict
 from kdcore.engine.model_checks import check_initial_weights, check_other_depths, teacher_notes, tokenizer_notes
-from kdcore.engine.plan import Plan, check_length, check_method
+from kdcore.engine.plan import Plan, check_layers, check_length, check_method
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
 from kdcore.models.count import parameters
@@ -147,6 +147,11 @@ def _initial_weights(plan: Plan) -> Iterable[Line]:
     return ()
 
 
+def _layers_are_there(plan: Plan) -> Iterable[Line]:
+    check_layers(plan)
+    return ()
+
+
 def _other_depths(plan: Plan) -> Iterable[Line]:
     check_other_depths(plan)
     return ()
@@ -180,7 +185,7 @@ def _teacher(plan: Plan, spec: TeacherSpec) -> Iterator[Line]:
 
 CHECKS: tuple[Callable[[Plan], Iterable[Line]], ...] = (
     _rows, _row_contents, _method_suits, _device, _length, _vocabulary, _method_fits, _stages_have_steps,
-    _other_depths, _initial_weights, _teachers,
+    _layers_are_there, _other_depths, _initial_weights, _teachers,
 )  # fmt: skip
 """What the settings alone tell, in the order in which people read it."""
 

@@ -118,7 +118,10 @@ class Method(nn.Module):
         """Called when the stage's teachers are ready, and again where a resumed run goes on inside the stage."""
 
     def after_step(self, step: Step) -> None:
-        """Called after the optimiser step."""
+        """Called after the optimiser step, with the batch's last part.
+
+        What all parts of a batch saw is collected in `terms`, where gradients are on, and used up here.
+        """
 
     def after_stage(self, stage: str, scores: Mapping[str, float]) -> None:
         """Called with the stage's best scores on `select`."""

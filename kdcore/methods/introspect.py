@@ -67,11 +67,14 @@ def stages_of(method: type[Method], config: MethodConfig, setup: Setup) -> list[
     for stage in built.stages():
         learner = next((role for role in depth if stage.trains(role)), next(iter(depth)))
         guide = next((role for role in depth if stage.students and stage.runs(role) and not stage.trains(role)), "")
-        if guide and not stage.needs.teacher:
-            needs = Needs(stage.needs.student, stage.needs.student)
+        read = stage.needs.of_student(learner)
+        asked = stage.asks(setup.teachers)
+        if guide and not asked:
+            needs = Needs(read, stage.needs.of_student(guide))
             infos.append(StageInfo(stage, learner, depth[learner], guide, depth[guide], needs, {}))
         else:
-            infos.append(StageInfo(stage, learner, depth[learner], "", layers, stage.needs, layer_map))
+            needs = Needs(read, stage.needs.of_teacher(asked[0]) if asked else {})
+            infos.append(StageInfo(stage, learner, depth[learner], "", layers, needs, layer_map))
     return infos
 
 
