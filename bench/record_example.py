@@ -24,7 +24,6 @@ from kdcore import __version__
 from kdcore.analysis.blind_guess import blind_guess_of
 from kdcore.config import RunConfig, TeacherSpec
 from kdcore.engine.evaluate import is_blind_guess
-from kdcore.identity import config_hash
 from kdcore.paths import run_dir
 from kdcore.runs import example
 from kdcore.runs.demo import LARGE, METHODS, STORY, demo_run
@@ -74,9 +73,9 @@ def flaws_of(scores: pd.DataFrame) -> list[str]:
             (accuracy as fractions; guess: that of a blind guess), rows (dev rows scored).
     """
     flaws = [
-        f"{row.method}, seed {row.seed}: {100 * row.score:.1f} is no better than a blind guess."
-        for row in scores.itertuples()
-        if is_blind_guess("accuracy", row.score, row.guess, row.rows)
+        f"{row['method']}, seed {row['seed']}: {100 * row['score']:.1f} is no better than a blind guess."
+        for row in scores.to_dict("records")
+        if is_blind_guess("accuracy", row["score"], row["guess"], row["rows"])
     ]
     first = scores[scores["part"].isna()].pivot_table(index="seed", columns="method", values="score")
     for seed, row in first.iterrows():

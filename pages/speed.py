@@ -41,7 +41,7 @@ def main() -> None:
         ids = many_runs(runs, "Runs", "speed_runs", first[:30])
     chosen = done[done["id"].isin(ids)]
     if chosen.empty:
-        cards.empty("**Choose finished runs** above.", "runs", "Go to Runs")
+        cards.empty("**Choose finished runs** above.", "runs", "Go to All runs")
         return
     with how:
         axis = _axis()

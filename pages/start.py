@@ -12,7 +12,8 @@ from pages.parts.common import cards, shell, shipped_example
 from pages.parts.common.keys import JOB, PART, RUNS
 from pages.parts.common.read_only import action, read_only
 from pages.parts.common.run_labels import run_label
-from pages.parts.common.run_picker import remember, remember_many, the_store
+from pages.parts.common.run_picker import the_store
+from pages.parts.common.selection import remember, remember_many
 from pages.parts.common.sidebar import worker
 from pages.parts.common.text import hundredfold, metric_title, plain
 from pages.parts.start import diagram

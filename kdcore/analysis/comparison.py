@@ -17,6 +17,7 @@ import pandas as pd
 from kdcore import identity
 from kdcore.analysis import groups, significance
 from kdcore.analysis.blind_guess import blind_guess_of
+from kdcore.analysis.differences import differing_topics
 from kdcore.analysis.row_scores import Contributions, contributions_of
 from kdcore.analysis.significance import Verdict
 from kdcore.config import RunConfig
@@ -159,14 +160,7 @@ class Comparison:
         Topics are those of `identity.protocol`, base and teachers where both have some, and weights under one name.
         """
         configs = [RunConfig.model_validate(self.settings_of(group)) for group in (first, second)]
-        mine, theirs = (identity.protocol(config) for config in configs)
-        topics = {topic: _against(mine[topic], theirs[topic]) for topic in mine if mine[topic] != theirs[topic]}
-        bases = [identity.base(config) for config in configs]
-        if all(bases) and bases[0] != bases[1] and "start" not in topics:
-            topics["base"] = f"{bases[0]} against {bases[1]}"
-        asked = [identity.teachers(config) for config in configs]
-        if all(asked) and sorted(asked[0].values()) != sorted(asked[1].values()):
-            topics["teachers"] = " against ".join(_names(mine, theirs) for mine, theirs in (asked, asked[::-1]))
+        topics = differing_topics(*configs)
         return topics | self._other_content(first, second)
 
     def _other_content(self, first: str, second: str) -> dict[str, str]:
@@ -388,22 +382,3 @@ def partial_data(store: Store, runs: Sequence[str]) -> str:
     """On which part of the data these runs were trained; empty where all were on the whole."""
     notes = (row.facts.get("partial") for row in store.rows(runs).values())
     return "; ".join(sorted({str(note) for note in notes if note}))
-
-
-def _against(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
-    """`epochs 1 against 2, lr 0.001 against 0.01`."""
-    names = [name for name in [*first, *second] if first.get(name) != second.get(name)]
-    return listed(
-        (f"{name} {_plain(first.get(name))} against {_plain(second.get(name))}" for name in dict.fromkeys(names)), 4
-    )
-
-
-def _names(teachers: Mapping[str, str], others: Mapping[str, str]) -> str:
-    """The teachers by name; where a name stands for another one on the other side, with what it is."""
-    return listed(
-        (f"{name} ({value})" if others.get(name, value) != value else name for name, value in teachers.items()), 4
-    )
-
-
-def _plain(value: Any) -> str:
-    return "none" if value is None else str(value)

@@ -26,7 +26,7 @@ def test_one_after_the_other(store: Any) -> None:
     assert left == store.runs(states=["running"])["eta_s"].iloc[0]
     assert found[first].starts == left and found[first].takes == 12.5
     assert found[second].starts == left + 12.5 and found[second].takes == 40.0
-    assert found[third].starts == left + 52.5, "another method under the same protocol tells"
+    assert found[third].starts == pytest.approx(left + 52.5), "another method under the same protocol tells"
     assert found[third].takes == 12.5
 
 

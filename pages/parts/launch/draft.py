@@ -14,23 +14,25 @@ import streamlit as st
 
 from pages.parts.common.keys import DRAFT
 
-PREFIX = "launch."
+PREFIX, BUTTONS = "launch.", ("launch.hand.", "launch.drop.")
+"""How keys of the form begin, and those of its parts with buttons, which nobody may set."""
 MOST_DRAFTS = 200
-Plain = str | int | float | bool | list[Any] | None
+PLAIN = (str, int, float, bool, list, type(None))
+"""Types of what is kept; other values are of widgets that cannot be set."""
 
 
 class Drafts:
     """Name -> the form's values; the oldest go first."""
 
     def __init__(self) -> None:
-        self._forms: OrderedDict[str, dict[str, Plain]] = OrderedDict()
+        self._forms: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, name: str) -> dict[str, Plain]:
+    def get(self, name: str) -> dict[str, Any]:
         with self._lock:
             return dict(self._forms.get(name, {}))
 
-    def put(self, name: str, form: dict[str, Plain]) -> None:
+    def put(self, name: str, form: dict[str, Any]) -> None:
         with self._lock:
             self._forms[name] = form
             self._forms.move_to_end(name)
@@ -55,7 +57,7 @@ def keep() -> None:
     form = {
         str(key): value
         for key, value in st.session_state.items()
-        if str(key).startswith(PREFIX) and isinstance(value, Plain)
+        if str(key).startswith(PREFIX) and not str(key).startswith(BUTTONS) and isinstance(value, PLAIN)
     }
     name = st.session_state.setdefault(DRAFT, secrets.token_urlsafe(6))
     _drafts().put(name, form)

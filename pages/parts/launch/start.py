@@ -10,7 +10,7 @@ from kdcore.config import RunConfig
 from pages.parts.common import cards
 from pages.parts.common.keys import JOB, RUNS
 from pages.parts.common.queue_runs import check_queue
-from pages.parts.common.run_picker import remember, remember_many
+from pages.parts.common.selection import remember, remember_many
 from pages.parts.common.sidebar import worker
 
 MOST_SEEDS = 10
@@ -65,4 +65,4 @@ def _predicted(forecast: Any, first: bool) -> dict[str, Any]:
     if forecast is None:
         return {}
     seconds = seconds_of(forecast, 1) if first else forecast.seconds - forecast.teacher_seconds
-    return {"predicted": {"seconds": seconds, "basis": forecast.basis}}
+    return {"predicted": {"seconds": seconds, "basis": forecast.basis, "memory": forecast.memory_bytes}}
