@@ -130,6 +130,13 @@ def test_what_is_below_the_bound_is_grey_and_the_line_stands_at_it() -> None:
     assert line.y0 == pytest.approx(81) and "90% of the best teacher" in figure.layout.annotations[0].text
 
 
+def test_a_blind_guess_is_a_labelled_line_of_its_own() -> None:
+    known = {line.y0 for line in pareto.scatter(_points(), "x", "y").layout.shapes}
+    figure = pareto.scatter(_points(), "x", "y", guess=50.0)
+    assert {line.y0 for line in figure.layout.shapes} - known == {50.0}
+    assert "blind guess" in [note.text for note in figure.layout.annotations]
+
+
 def test_what_costs_more_than_the_bound_is_grey_too() -> None:
     figure = pareto.scatter(_points(), "x", "y", least=50.0, bound=1.5)
     assert _drawn(figure)["KD"].marker.color != palette.style("kd").color
