@@ -72,8 +72,8 @@ class DynamicKD(Method):
       (1-u)\, \ell(z^{\mathrm S}, z^{\mathrm T_{\text{large}}}) \\
     \text{rows:} \quad \mathcal{L}_{\text{soft}} &= \operatorname*{mean}_{\text{least sure rows}}
       \ell(z^{\mathrm S}, z^{\mathrm T}) \\
-    \text{supervision:} \quad \mathcal{L}_{\text{soft}} &= (1-u)\, \ell(z^{\mathrm S}, z^{\mathrm T}), \qquad
-      \mathcal{L}_{\text{hidden}} = u \sum_{j=0}^{k} \frac{1}{n\,d} \sum_{i=1}^{n} \left\| \frac{h^{\mathrm
+    \text{supervision:} \quad \mathcal{L}_{\text{soft}} &= (1-u)\, \ell(z^{\mathrm S}, z^{\mathrm T}) \\
+    \mathcal{L}_{\text{hidden}} &= u \sum_{j=0}^{k} \frac{1}{n\,d} \sum_{i=1}^{n} \left\| \frac{h^{\mathrm
       S}_{j,i}}{\|h^{\mathrm S}_{j,i}\|_2} - \frac{h^{\mathrm T}_{J(j),i}}{\|h^{\mathrm T}_{J(j),i}\|_2}
       \right\|_2^2
     """
