@@ -141,9 +141,9 @@ def sweep(
 
 
 def demo(
-    task: Annotated[str, typer.Option(help="A pocket task.")] = "pocket-entailment",
+    task: Annotated[str, typer.Option(help="A pocket task.")] = "pocket-sentiment",
 ) -> None:
-    """Build a pocket task's teachers, distil two methods and the baseline into a small student, print a table."""
+    """Train a pocket task's largest teacher, distil it in two ways beside the baseline, print a table."""
     from kdcore.analysis.comparison import compare
     from kdcore.runs.demo import demo_runs
     from kdcore.store import open_store
