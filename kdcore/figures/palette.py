@@ -98,7 +98,7 @@ def diverging(dark: bool) -> list[tuple[float, str]]:
 def root(name: str, points: int = 33) -> list[tuple[float, str]]:
     """A named colour scale that goes by the square root: the lowest tenth of the values has a third of the colours.
 
-    >>> root("Cividis")[0] == (0.0, "rgb(0, 32, 76)")
+    >>> root("Cividis")[0] == (0.0, "rgb(0, 34, 78)")
     True
     """
     places = [(index / (points - 1)) ** 2 for index in range(points)]
