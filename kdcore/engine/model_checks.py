@@ -83,8 +83,8 @@ def check_other_depths(plan: Plan) -> None:
     if source is None or spec.init_layers not in ("first", "last"):  # skip repeats layers, and so does a list
         return
 
-    def build(layers: int | None = None) -> nn.Module:
-        if layers and layers > source.layers:
+    def build(layers: int | None = None, draw: int = 0, of: str | None = None) -> nn.Module:
+        if of is None and layers and layers > source.layers:
             raise UserError(
                 "student.init_layers",
                 f"{method.title} builds a model of {layers} layers as well, and only {source.layers} are there to fill "

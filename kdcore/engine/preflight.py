@@ -119,7 +119,7 @@ def _method_suits(plan: Plan) -> Iterable[Line]:
 
 
 def _device(plan: Plan) -> Iterator[Line]:
-    name, budget = hardware(plan.compute.device.type), teacher_cache.budget() / 2**30
+    name, budget = hardware(str(plan.compute.device)), teacher_cache.budget() / 2**30
     yield Line("ok", "device", f"{name}, {plan.compute.precision}; teacher outputs take up to {budget:.0f} GB")
 
 
@@ -194,7 +194,7 @@ def _resources(plan: Plan, forecast: Prediction) -> Iterator[Line]:
             "free space, or move the cache with KD_CACHE_DIR",
         )  # fmt: skip
     on_gpu = plan.compute.device.type == "cuda"
-    memory = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
+    memory = torch.cuda.mem_get_info(plan.compute.device)[0] if on_gpu else psutil.virtual_memory().available
     if forecast.memory_bytes > memory:
         yield Line(
             "block", "train.batch_size",

@@ -11,7 +11,7 @@ from typing import Any
 
 from kdcore.errors import UserError
 
-LIMIT = 16 * 2**20
+LIMIT = 4 * 2**20
 """Bytes of a header. That of BERT-large, 400 tensors, takes 50 kB; half a million names take minutes to read."""
 
 MOST_TENSORS = 20_000

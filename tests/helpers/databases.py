@@ -18,8 +18,9 @@ from sqlalchemy.engine import make_url
 
 import kdcore.store
 
-KINDS = ("sqlite", "postgresql")
-NO_SERVER = "KD_TEST_POSTGRESQL names no PostgreSQL server"
+SERVER = os.environ.get("KD_TEST_POSTGRESQL", "")
+KINDS = ("sqlite", "postgresql") if SERVER else ("sqlite",)
+NO_SERVER = "KD_TEST_POSTGRESQL names no PostgreSQL server: the tests of store and runs run on SQLite alone"
 
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 """For tests of what only a file has: its path, its locks, SQLite's own words."""
@@ -32,16 +33,15 @@ def addresses(kind: str) -> Iterator[Callable[[], str]]:
     if kind == "sqlite":
         yield lambda: ""
         return
-    server = os.environ.get("KD_TEST_POSTGRESQL")
-    if not server:
+    if not SERVER:
         pytest.skip(NO_SERVER)
-    engine, names, made = create_engine(server), [], []
+    engine, names, made = create_engine(SERVER), [], []
 
     def make() -> str:
         names.append(f"test_{secrets.token_hex(6)}")
         with engine.begin() as connection:
             connection.exec_driver_sql(f"CREATE SCHEMA {names[-1]}")
-        url = make_url(server).update_query_dict({"options": f"-csearch_path={names[-1]}"})
+        url = make_url(SERVER).update_query_dict({"options": f"-csearch_path={names[-1]}"})
         made.append(url.render_as_string(hide_password=False))
         return made[-1]
 

@@ -8,6 +8,7 @@ import pytest
 from kdcore.errors import UserError
 from kdcore.runs.worker import Jobs
 from kdcore.store import ACTIVE, leases
+from tests.helpers.databases import on_postgresql
 
 
 @pytest.mark.parametrize("state", ACTIVE)
@@ -38,8 +39,8 @@ def test_worker_of_another_host_is_named(store, settings):
     run = store.add_run(settings())
     store.claim("mine", "cpu")
     with store.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE runs SET host = 'abcdef0123456789', pid = 77")
-    with pytest.raises(UserError, match=r"process 77 on another host \(abcdef01\)"):
+        connection.exec_driver_sql("UPDATE runs SET host = 'abcdef0123456789', node = 'gpu-3', pid = 77")
+    with pytest.raises(UserError, match=r"process 77 on gpu-3 \(abcdef01\)"):
         store.requeue(run)
 
 
@@ -55,3 +56,14 @@ def test_leases_count_by_the_clock_of_the_database(store, database, monkeypatch)
     with store.engine.begin() as connection:
         now = leases.clock(connection)
     assert now == 0.0 if database == "sqlite" else now > 1e9  # a file has no clock of its own
+
+
+@on_postgresql
+def test_clock_of_another_computer_takes_no_run_from_its_worker(store, settings, monkeypatch):
+    run = store.add_run(settings())
+    store.claim("far", "cuda")
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE runs SET host = 'another boot'")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600)
+    assert store.mark_interrupted() == [] and store.renew(run, "far")

@@ -65,4 +65,4 @@ def _predicted(forecast: Any, first: bool) -> dict[str, Any]:
     if forecast is None:
         return {}
     seconds = seconds_of(forecast, 1) if first else forecast.seconds - forecast.teacher_seconds
-    return {"predicted": {"seconds": seconds, "basis": forecast.basis}}
+    return {"predicted": {"seconds": seconds, "basis": forecast.basis, "memory": forecast.memory_bytes}}

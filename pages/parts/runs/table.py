@@ -10,6 +10,7 @@ import streamlit as st
 
 from kdcore.figures import palette
 from kdcore.methods.catalog import title_of
+from kdcore.store.process import node as this_node
 from pages.parts.common import cards
 from pages.parts.common.text import metric_title, one_line, task_title
 
@@ -77,7 +78,7 @@ def pick(runs: pd.DataFrame) -> list[str]:
 
 def _view(runs: pd.DataFrame) -> pd.DataFrame:
     """What the table shows, the result beside the name."""
-    return pd.DataFrame(
+    view = pd.DataFrame(
         {
             "name": runs["name"].map(lambda name: one_line(name, 60)),
             "score": 100 * runs["score"],
@@ -96,6 +97,9 @@ def _view(runs: pd.DataFrame) -> pd.DataFrame:
             "tags": runs["tags"],
         }
     )
+    if len(set(runs["node"]) - {"", this_node()}):
+        view.insert(len(view.columns) - 3, "computer", runs["node"].map(lambda node: one_line(node, 40)))
+    return view
 
 
 def _columns() -> dict[str, Any]:
