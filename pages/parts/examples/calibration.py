@@ -18,7 +18,15 @@ HOW = (
 
 
 def show(pair: Pair) -> None:
-    st.subheader("Calibration: does confidence match accuracy?", anchor=False)
+    expander = st.expander(
+        "Calibration: does confidence match accuracy?", key="examples_calibration", on_change="rerun"
+    )
+    if expander.open:
+        with expander:
+            _draw(pair)
+
+
+def _draw(pair: Pair) -> None:
     measured = [
         (model.name, model.method, calibration.measure(model.logits, pair.predictions.gold))
         for model in (pair.other, pair.student)

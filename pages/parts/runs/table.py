@@ -11,6 +11,8 @@ from kdcore.figures import palette
 from pages.parts.common import cards
 from pages.parts.common.text import metric_title, one_line, task_title
 
+LATENCY = "Median for one sentence over runs of one size, as on Speed; grey: timed on a busy machine only"
+
 
 def choose(runs: pd.DataFrame) -> pd.DataFrame:
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -85,11 +87,7 @@ def pick(runs: pd.DataFrame) -> list[str]:
                 help="Points over fine-tuning alone with the same student, training and seed, where that has been run",
             ),
             "parameters": number("parameters", format="compact"),
-            "latency": number(
-                "latency (ms)",
-                format="%.2f",
-                help="Median for one sentence over runs of one size, as on Speed; grey: timed on a busy machine only",
-            ),
+            "latency": number("latency (ms)", format="%.2f", help=LATENCY),
             "time": number("training (s)", format="%.0f"),
             "seed": number("seed", format="%d"),
             "created": st.column_config.DatetimeColumn("created (UTC)", format="YYYY-MM-DD HH:mm"),
