@@ -15,7 +15,7 @@ from kdcore.probes.snapshots import SnapshotReader
 from kdcore.store import RunRow
 from pages.parts.attention import answers, cached_maps, heads, sentence_input
 from pages.parts.attention.panels import AttentionPair
-from pages.parts.common import cards, shell, snapshot_slider
+from pages.parts.common import cards, empty_store, run_header, shell, snapshot_slider
 from pages.parts.common.keys import KEPT_ROW, LOOK
 from pages.parts.common.run_picker import one_run, the_store
 from pages.parts.common.teacher_picker import one_teacher
@@ -25,19 +25,18 @@ SENTENCE, TRAINING = "A sentence", "Through the training"
 
 
 def main() -> None:
-    cards.title("Attention", "From each token (row) to each token (column). Teacher and student see the same sentence.")
+    place = cards.title("Attention", "From each token (row) to each token (column), in the same sentence.")
     store = the_store()
-    runs = store.runs(include_archived=True)
-    runs = runs[runs["state"].isin(["done", "stopped"])]
-    runs = runs.sort_values("teachers", key=lambda names: names == "", kind="stable")
+    everything = store.runs(include_archived=True)
+    runs = everything[everything["state"].isin(["done", "stopped"])]
     if runs.empty:
-        cards.empty("**No finished run yet.** Attention needs a student that was kept.", "start", "Go to Start")
+        empty_store.show("**No finished run yet.** Attention needs a student that was kept.")
         return
-    run = one_run(runs, "Run", "attention_run", prefer=("done",))
+    run = one_run(runs, "Run", "attention_run", place=place)
     if run is None:
         return
     row = store.get(run)
-    cards.badges(row.task, row.facts.get("partial"))
+    run_header.show(store, row, everything)
     controls = st.container(horizontal=True, vertical_alignment="bottom")
     with cards.guarded("The snapshots of this run cannot be read"):
         kept = snapshots.read(run_dir(run))

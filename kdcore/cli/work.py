@@ -21,9 +21,13 @@ def work(
     idle: Annotated[
         float | None, typer.Option(min=0, help="End after so many seconds without a run; 0: when none waits.")
     ] = None,
+    memory: Annotated[
+        float | None, typer.Option(min=0.1, help="GiB that a run may be predicted to take; default: all there is.")
+    ] = None,
     tied: Annotated[bool, typer.Option("--tied", hidden=True, help="End when standard input ends.")] = False,
 ) -> None:
     """Train what waits in the queue, without a page. Ctrl-C: checkpoint, back into the queue, end."""
+    from kdcore.runs.capability import capability
     from kdcore.runs.work import Closing, close_with_input, signals, take_device
     from kdcore.runs.work import work as train
     from kdcore.runs.worker import Worker
@@ -31,6 +35,7 @@ def work(
 
     take_device(device)
     store, closing = open_store(), Closing()
+    can = capability(device, memory and memory * 2**30)
     if tied:
         close_with_input(closing)
 
@@ -44,9 +49,11 @@ def work(
         typer.echo(f"{run} {state}" + (f": {words}" if words else ""))
 
     with signals(closing) as came:
-        ended = train(Worker(store, device, closing=closing, again=True), runs, idle, start, end)
+        ended = train(Worker(store, device, closing=closing, again=True, can=can), runs, idle, start, end)
     if came:
         console().print("ended on request; what was under way waits in the queue with its checkpoint")
         raise typer.Exit(128 + came[0])
+    if others := [run for run in store.waiting() if run not in store.waiting(can)]:
+        typer.echo(f"{len(others)} runs wait for a worker with another device or more memory: {', '.join(others[:5])}")
     if any(state == "failed" for state in ended.values()):
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.plan import Plan
 from kdcore.engine.schedule import epoch_steps
 from kdcore.engine.teacher_source import needs_training, recipe_of
-from kdcore.methods.introspect import depths
+from kdcore.methods.introspect import sizes as sizes_of
 from kdcore.models.cls_only import reads_cls_alone
 from kdcore.models.count import flops, parameters
 from kdcore.models.observe import observe
@@ -77,7 +77,7 @@ def predict(plan: Plan) -> Prediction:
         UserError: the settings cannot be met.
     """
     train = plan.config.train
-    sizes = {role: replace(plan.deployed_size, layers=layers) for role, layers in depths(plan.method).items()}
+    sizes = sizes_of(plan.method, plan.deployed_size)
     pace, longest = _pace(plan)
     student, rows = plan.student_size, len(plan.training_rows)
     training = sum(
@@ -225,7 +225,7 @@ def _rate(width: int, heads: int, intermediate: int, rows: int, tokens: int, com
                 states = observe(model, encoding, want(hidden=(1,))).hidden[1]
             states.square().mean().backward()
             if compute.device.type == "cuda":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(compute.device)
             times.append(time.perf_counter() - start)
     return 3 * flops(size, tokens, rows) / min(times[1:])  # the first makes kernels and finds memory
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdcore.data.encode import Encoded, collate, sorted_order
 from kdcore.engine.job import Job
+from kdcore.engine.optimizer import clip
 from kdcore.engine.seeds import seed_of
 from kdcore.errors import UserError
 from kdcore.events import Progress, StepDone
@@ -72,7 +73,8 @@ def train_step(
     """
     seed = seed_of(job.train.seed, "dropout", stage.name, clock.done)
     if job.compute.device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(job.compute.device):
+            torch.cuda.manual_seed(seed)
     dropout.manual_seed(seed)
     job.method.train()
     for role, student in job.students.items():
@@ -93,8 +95,7 @@ def train_step(
             value = term.value.detach().float() * scale
             sums[name] = sums[name] + value if name in sums else value
             weights[name] = term.weight
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(trained, job.train.clip)
+    norm = clip(optimizer, job.train.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     assert step is not None

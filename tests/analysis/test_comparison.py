@@ -173,6 +173,15 @@ def test_other_teachers_are_not_the_method(
         assert answer.verdict is None and "teachers: " in answer.sentence and words in answer.sentence
 
 
+def test_a_teacher_that_training_alone_names_teaches_nothing(store: Store, finish: Finish) -> None:
+    """It gives its vocabulary; that the other asks more teachers is what the other's method is."""
+    for seed in range(6):
+        finish(run_config("fine-tune", seed, teachers=[TEACHER]), 0.5 + 0.001 * seed)
+        finish(run_config("skd", seed, teachers=[TEACHER, SMALL]), 0.9)
+    ((_, answer),) = one(store).answers()
+    assert answer.headline == "Yes."
+
+
 def test_another_base_is_not_the_method(store: Store, finish: Finish) -> None:
     teacher = {"name": "big", "source": "package", "where": "minilm", "fine_tune": {}}
     for seed in range(6):

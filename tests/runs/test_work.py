@@ -78,11 +78,14 @@ def test_database_that_is_away_for_a_moment_is_waited_for(store, settings, scrip
     assert work(Worker(store, "cpu", script(), closing=Closing()), idle=0) == {run: "done"}
     monkeypatch.setattr(work_module, "PATIENCE", 0.0)
     calls.clear()
+    store.add_run(settings(1))
     with pytest.raises(UserError, match="is away"):
         work(Worker(store, "cpu", script(), closing=Closing()), idle=0)
 
 
-def test_damaged_database_ends_it_at_once(store, script, monkeypatch):
+def test_damaged_database_ends_it_at_once(store, settings, script, monkeypatch):
+    store.add_run(settings())
+
     def damaged(*args, **kwargs):
         raise CorruptError("database", "cannot be read", "move it away")
 

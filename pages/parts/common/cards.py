@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.analysis.race import Replay
 from kdcore.errors import UserError
@@ -21,10 +22,14 @@ from pages.parts.common.text import plain, sentence, task_of
 _log = logging.getLogger("kdboard.pages")
 
 
-def title(text: str, lead: str) -> None:
-    """The page's heading and the sentence that says what it answers."""
-    st.title(text, anchor=False)
-    st.caption(lead)
+def title(text: str, lead: str) -> DeltaGenerator:
+    """The page's heading, with the sentence that says what it answers behind a question mark.
+
+    Returns the rest of the line, for the choice of a run.
+    """
+    with st.container(horizontal=True, vertical_alignment="center", key="page_head"):
+        st.title(text, anchor=False, help=lead, width="content")
+        return st.container(horizontal=True, vertical_alignment="center")
 
 
 def empty(text: str, page: str | None = None, label: str = "", **query: str) -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 from kdcore.figures import examples as figures
 from kdcore.probes import calibration
 from pages.parts.common import cards
+from pages.parts.common.keys import CALIBRATION
 from pages.parts.examples.predictions import Pair
 
 HOW = (
@@ -18,11 +19,12 @@ HOW = (
 
 
 def show(pair: Pair) -> None:
-    expander = st.expander(
-        "Calibration: does confidence match accuracy?", key="examples_calibration", on_change="rerun"
+    """One click below: nothing is computed until it is opened."""
+    place = st.expander(
+        "Calibration: does confidence match accuracy?", key=CALIBRATION, on_change="rerun", bind="query-params"
     )
-    if expander.open:
-        with expander:
+    if place.open:
+        with place:
             _draw(pair)
 
 

@@ -56,9 +56,9 @@ def _metrics(pair: Pair, rows: pd.DataFrame) -> None:
     likeness = fidelity.compare(pair.other.logits, pair.student.logits, regression=False)
     other = sentence(one_line(pair.other.name, 30)).removesuffix(".")
     numbers = (
-        ("Student right", f"{100 * right['student']:.1f} %", "The student's accuracy on these rows"),
-        (f"{other} right", f"{100 * right['reference']:.1f} %", "The accuracy of the other model on these rows"),
-        ("Same label", f"{100 * likeness['agreement']:.1f} %", "Rows on which both predict the same, right or wrong"),
+        ("Student right", f"{100 * right['student']:.1f}%", "The student's accuracy on these rows"),
+        (f"{other} right", f"{100 * right['reference']:.1f}%", "The accuracy of the other model on these rows"),
+        ("Same label", f"{100 * likeness['agreement']:.1f}%", "Rows on which both predict the same, right or wrong"),
         ("KL (nats)", f"{likeness['kl']:.3f}", "KL(other || student), mean over rows; 0: the same probabilities"),
     )
     with st.container(horizontal=True, key="examples_facts"):

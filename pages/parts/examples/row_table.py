@@ -10,7 +10,7 @@ import streamlit as st
 from kdcore.data.splits import IDS_PER_SPLIT
 from kdcore.probes.examples import listing
 from pages.parts.common.csv_file import csv_bytes
-from pages.parts.common.keys import ATTENTION_TASK, JOB, SECOND_SENTENCE, SENTENCE
+from pages.parts.common.keys import ATTENTION_TASK, EXAMPLES_ROW, JOB, SECOND_SENTENCE, SENTENCE
 from pages.parts.common.text import MAX_CHARACTERS, plain
 from pages.parts.examples import columns, try_sentence
 from pages.parts.examples.predictions import Pair
@@ -45,7 +45,7 @@ def show(ids: pd.Index, pair: Pair, measures: pd.DataFrame) -> None:
         column_order=columns.order(rows, pair),
         on_select="rerun",
         selection_mode="single-row-required",
-        selection_default={"selection": {"rows": [0]}},
+        selection_default={"selection": {"rows": [_asked(rows.index)]}},
         alt="Rows of the dev split with gold label and each model's prediction",
         column_config=dict(zip(rows.columns, columns.configs(pair, measures), strict=True)),
     )
@@ -61,8 +61,17 @@ def show(ids: pd.Index, pair: Pair, measures: pd.DataFrame) -> None:
         icon=":material/download:",
     )
     positions = [position for position in selected["selection"]["rows"] if position < len(rows)]
+    example = int(rows.index[positions[0] if positions else 0])
+    st.query_params[EXAMPLES_ROW] = str(example % IDS_PER_SPLIT)
     with st.container(border=True, key="examples_row"):
-        _row(int(rows.index[positions[0] if positions else 0]), pair)
+        _row(example, pair)
+
+
+def _asked(ids: pd.Index) -> int:
+    """The place of the dev row that the address names; else the first."""
+    numbers = [str(example % IDS_PER_SPLIT) for example in ids]
+    asked = st.query_params.get(EXAMPLES_ROW)
+    return numbers.index(asked) if asked in numbers else 0
 
 
 def _row(example: int, pair: Pair) -> None:
