@@ -12,7 +12,7 @@ from kdcore.analysis.cost_axes import AXES, Axis
 from kdcore.analysis.cost_table import cost_table, metrics_of, scored_by
 from kdcore.store import Store
 from kdcore.tasks import TASKS
-from pages.parts.common import cards, shell
+from pages.parts.common import cards, empty_store, shell
 from pages.parts.common.keys import SPEED_AXIS, SPEED_TASK
 from pages.parts.common.run_picker import many_runs, the_store
 from pages.parts.common.text import task_title
@@ -32,7 +32,7 @@ def main() -> None:
     runs = store.runs(include_archived=True)
     done = runs[runs["state"] == "done"]
     if done.empty:
-        cards.empty("**No finished run yet.** Latency is measured when a run ends.", "start", "Go to Start")
+        empty_store.show("**No finished run yet.** Latency is measured when a run ends.")
         return
     box = st.container()
     first = done[done["task"] == done["task"].iloc[0]]["id"].tolist()
@@ -41,7 +41,7 @@ def main() -> None:
         ids = many_runs(runs, "Runs", "speed_runs", first[:30])
     chosen = done[done["id"].isin(ids)]
     if chosen.empty:
-        cards.empty("**Choose finished runs** above.", "runs", "Go to Runs")
+        cards.empty("**Choose finished runs** above.", "runs", "Go to All runs")
         return
     with how:
         axis = _axis()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.plan import Plan
 from kdcore.engine.schedule import epoch_steps
 from kdcore.engine.teacher_source import needs_training, recipe_of
-from kdcore.methods.introspect import depths
+from kdcore.methods.introspect import sizes as sizes_of
 from kdcore.models.cls_only import reads_cls_alone
 from kdcore.models.count import flops, parameters
 from kdcore.models.observe import observe
@@ -77,7 +77,7 @@ def predict(plan: Plan) -> Prediction:
         UserError: the settings cannot be met.
     """
     train = plan.config.train
-    sizes = {role: replace(plan.deployed_size, layers=layers) for role, layers in depths(plan.method).items()}
+    sizes = sizes_of(plan.method, plan.deployed_size)
     pace, longest = _pace(plan)
     student, rows = plan.student_size, len(plan.training_rows)
     training = sum(
@@ -146,11 +146,12 @@ def _stage_seconds(
 
     judged: rows of all the stage's evaluations together. rows: of a batch.
     """
+    step = 0.0
+    for role, size in sizes.items():
+        if stage.runs(role):
+            of_role = pace.step if stage.trains(role) else pace.forward
+            step += of_role(size, rows, reads_cls_alone(stage.needs.of_student(role), size.layers))
     learns = [size for role, size in sizes.items() if stage.trains(role)]
-    teaches = [size for role, size in sizes.items() if stage.runs(role) and not stage.trains(role)]
-    wanted = stage.needs.student
-    step = sum(pace.step(size, rows, reads_cls_alone(wanted, size.layers)) for size in learns)
-    step += sum(pace.forward(size, rows, reads_cls_alone(wanted, size.layers)) for size in teaches)
     return steps * step + sum(pace.forward(size, judged, cls_only=True) for size in learns[:1])
 
 
@@ -168,9 +169,8 @@ def _live_shares(stages: list[Stage], teachers: Mapping[str, ModelSize], cached:
     """Teacher -> share of the student's steps in which it runs, since what is asked of it is not kept."""
     shares = dict.fromkeys(teachers, 0.0)
     for stage in stages:
-        for name in stage.teachers if stage.teachers is not None else teachers:
-            stored = cached and teacher_cache.tensors_of(stage.needs.teacher, teachers[name]) is not None
-            if stage.needs.teacher and not stored:
+        for name in stage.asks(teachers):
+            if not cached or teacher_cache.tensors_of(stage.needs.of_teacher(name), teachers[name]) is None:
                 shares[name] += stage.share
     return shares
 

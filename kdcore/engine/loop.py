@@ -7,18 +7,17 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from kdcore.config import TrainConfig
 from kdcore.data.encode import collate, epoch_order
 from kdcore.engine import checkpoint
 from kdcore.engine.control import Control, Stop, before_saving
 from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.evaluate import scores
 from kdcore.engine.job import Job, TrainingAnswers
+from kdcore.engine.optimizer import make_optimizer, set_rate
 from kdcore.engine.predict import predict
 from kdcore.engine.results import keep_probe
 from kdcore.engine.schedule import stage_steps
@@ -30,8 +29,6 @@ from kdcore.events import Checkpointed, Evaluated, Event, StageStarted
 from kdcore.models.label_names import name_labels
 from kdcore.models.students import load_classifier, save_student
 from kdcore.records import Batch, Stage
-
-NO_DECAY = ("bias", "LayerNorm.weight", "layer_norm.weight")
 
 
 class Stopwatch:
@@ -89,8 +86,7 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
             stage = stages[index]
             first = job.state.step - job.state.stage_step
             yield StageStarted(stage.name, index, first, steps[index], stage.pilot)
-            names = stage.teachers if stage.teachers is not None else tuple(job.ensemble.teachers)
-            for progress in job.ensemble.ready(stage.needs, names):
+            for progress in job.ensemble.ready(stage.needs, stage.asks(job.ensemble.teachers)):
                 yield progress
                 if stop := control.stop_requested():  # filling can take hours, and nothing of it is lost
                     return stop
@@ -119,7 +115,7 @@ def _run_stage(
         # One optimiser step on the next batch, at the rate that the schedule has reached.
         batch, epoch, epoch_ends = next(batches)
         clock = StepClock(done=state.stage_step, steps=steps, epoch=epoch)
-        lr = _set_rate(optimizer, stage, clock, train)
+        lr = set_rate(optimizer, stage, clock.done, clock.steps, train)
         step = state.step + 1
         share_due = bool(job.gradient_share_every) and step % job.gradient_share_every == 0
         outcome = train_step(job, stage, optimizer, batch, clock, dropout, share_due)
@@ -213,7 +209,7 @@ def _begin(job: Job, stage: Stage, index: int, resumed: Path | None) -> torch.op
                 job.students[role].load_state_dict(model.state_dict())
         elif stage.start == "best" and index:
             job.main.load_state_dict(load_classifier(job.folder / "student-best").state_dict())
-    optimizer = _optimizer(job, stage)
+    optimizer = make_optimizer(job, stage)
     if resumed is not None and state.stage_step:
         checkpoint.restore(resumed, job.unused_words(), {"stage": optimizer})
     return optimizer
@@ -229,35 +225,6 @@ def _end(job: Job, stage: Stage) -> None:
         state.spent += state.stage_step
     state.stage, state.stage_step = state.stage + 1, 0
     _save(job, None)
-
-
-def _optimizer(job: Job, stage: Stage) -> torch.optim.Optimizer:
-    """AdamW over the roles this stage trains; everything else is frozen."""
-    groups: list[dict[str, Any]] = []
-    for role, module in job.modules().items():
-        rate = stage.lr.get(role, 0.0)
-        module.requires_grad_(stage.trains(role))
-        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        for decay in (True, False):
-            chosen = [p for name, p in named if name.endswith(NO_DECAY) != decay]
-            if chosen:
-                weight_decay = job.train.weight_decay if decay else 0.0
-                groups.append({"params": chosen, "lr": 0.0, "rate": rate, "weight_decay": weight_decay})
-    optimizer = torch.optim.AdamW(groups, lr=job.train.lr, fused=True)
-    for embedding in job.sparse_embeddings().values():
-        optimizer.register_step_post_hook(embedding.decay)
-    return optimizer
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, stage: Stage, clock: StepClock, train: TrainConfig) -> float:
-    """Linear warm-up, then linear decay to zero or constant; returns the rate of a role with factor 1."""
-    warm = max(1, round(train.warmup * clock.steps))
-    factor = min(1.0, (clock.done + 1) / warm)
-    if stage.schedule == "linear" and clock.done >= warm:
-        factor = (clock.steps - clock.done) / max(1, clock.steps - warm)
-    for group in optimizer.param_groups:
-        group["lr"] = train.lr * factor * group["rate"]
-    return train.lr * factor
 
 
 def _evaluate(job: Job, stage: Stage) -> Generator[Event, None, None]:

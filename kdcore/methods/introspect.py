@@ -6,7 +6,7 @@ The method is really built, over encoders of width 8, so that whatever it decide
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kdcore.config import StudentSpec
@@ -67,19 +67,44 @@ def stages_of(method: type[Method], config: MethodConfig, setup: Setup) -> list[
     for stage in built.stages():
         learner = next((role for role in depth if stage.trains(role)), next(iter(depth)))
         guide = next((role for role in depth if stage.students and stage.runs(role) and not stage.trains(role)), "")
-        if guide and not stage.needs.teacher:
-            needs = Needs(stage.needs.student, stage.needs.student)
+        read = stage.needs.of_student(learner)
+        asked = stage.asks(setup.teachers)
+        if guide and not asked:
+            needs = Needs(read, stage.needs.of_student(guide))
             infos.append(StageInfo(stage, learner, depth[learner], guide, depth[guide], needs, {}))
         else:
-            infos.append(StageInfo(stage, learner, depth[learner], "", layers, stage.needs, layer_map))
+            needs = Needs(read, stage.needs.of_teacher(asked[0]) if asked else {})
+            infos.append(StageInfo(stage, learner, depth[learner], "", layers, needs, layer_map))
     return infos
 
 
 def depths(method: Method) -> dict[str, int]:
     """Role -> layers of the model that the method builds for it, as it runs."""
-    own = method.setup.student.layers
-    models: Mapping[str, Any] = method.build_students(lambda layers=None: thin(layers or own))
-    return {role: size_of(model.config).layers for role, model in models.items()}
+    return {role: size.layers for role, size in sizes(method, method.setup.student).items()}
+
+
+def sizes(method: Method, student: ModelSize) -> dict[str, ModelSize]:
+    """Role -> size of the model that the method builds for it, as it runs.
+
+    Args:
+        student: the size of what the method makes of the run's student; roles of other depths share its widths.
+    """
+    copies: dict[int, str] = {}
+
+    def build(layers: int | None = None, draw: int = 0, of: str | None = None) -> Any:
+        model = thin(method.setup.teachers[of].layers if of else layers or method.setup.student.layers)
+        if of:
+            copies[id(model)] = of
+        return model
+
+    models: Mapping[str, Any] = method.build_students(build)
+    return {
+        role: replace(
+            method.setup.teachers[copies[id(model)]] if id(model) in copies else student,
+            layers=size_of(model.config).layers,
+        )
+        for role, model in models.items()
+    }
 
 
 def thin(layers: int) -> Any:

@@ -171,9 +171,11 @@ class Store(Claims):
             query = select(probes.c.name, probes.c.data).where(probes.c.run == number).order_by(probes.c.step)
             return {name: data for name, data in connection.execute(query) if isinstance(data, dict)}
 
-    def probes_of(self, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Id -> `probes`, in one query; runs without any are left out."""
+    def probes_of(self, run_ids: Sequence[str], names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """Id -> `probes`, in one query; runs without any are left out. names: only these probes."""
         query = select(runs.c.id, probes.c.name, probes.c.data).join(runs, runs.c.number == probes.c.run)
+        if names:
+            query = query.where(probes.c.name.in_(names))
         by_run: dict[str, dict[str, Any]] = {}
         with database.read(self.engine) as connection:
             for row in connection.execute(query.where(runs.c.id.in_(run_ids)).order_by(probes.c.step)):

@@ -113,7 +113,7 @@ def test_runs_of_one_name_are_told_apart(store: Any, visit: Callable[..., Any]) 
     app = visit("examples", runs=f"{runs[0]},{runs[2]}", job=runs[2])
     assert app.multiselect(key="examples_runs").value == [runs[0], runs[2]]
     assert app.selectbox(key="examples_run").value == runs[2]
-    assert runs[0][-6:] in app.selectbox(key="examples_other").options[1]
+    assert runs[0][-6:] in app.selectbox(key="with").options[1]
 
 
 def test_sentences_are_never_read_as_markup(store: Any, visit: Callable[..., Any]) -> None:
@@ -139,7 +139,7 @@ def test_the_whole_ensemble_is_heard(store: Any, visit: Callable[..., Any]) -> N
         expected = examples.of_class(said[name], gold)[shown["row"]]
         assert np.allclose(column, expected, atol=1e-4)
     assert (shown["disagreement"] >= 0).all()
-    app.selectbox(key="examples_other").set_value("mean of the teachers").run()
+    app.selectbox(key="with").set_value("mean of the teachers").run()
     assert not app.exception and "mean of the teachers" in table(app).columns
 
 
@@ -150,7 +150,7 @@ def test_two_students_are_set_side_by_side(store: Any, visit: Callable[..., Any]
     assert not said.exception and "no teacher" in words(said) and "Choose a second run" in words(said)
     answers(other, names=(), seed=1)
     app = visit("examples", runs=f"{alone},{other}", job=alone)
-    assert not app.exception and app.selectbox(key="examples_other").options == ["student fine-tune seed 1"]
+    assert not app.exception and app.selectbox(key="with").options == ["student fine-tune seed 1"]
 
 
 def test_a_choice_that_another_run_does_not_have_falls_back(store: Any, visit: Callable[..., Any]) -> None:
@@ -162,11 +162,11 @@ def test_a_choice_that_another_run_does_not_have_falls_back(store: Any, visit: C
     app = visit("examples", runs=f"{several},{one},{other}", job=several, matrix="Label by label")
     app.selectbox(key="etask").set_value("pocket-sentiment").run()
     app.selectbox(key="examples_run").set_value(several).run()
-    app.selectbox(key="examples_other").set_value("mean of the teachers").run()
+    app.selectbox(key="with").set_value("mean of the teachers").run()
     app.selectbox(key="osays").set_value("positive").run()
     app.selectbox(key="examples_run").set_value(one).run()
     assert not app.exception and not app.error
-    assert app.selectbox(key="examples_other").value == "teacher large"
+    assert app.selectbox(key="with").value == "teacher large"
     app.selectbox(key="etask").set_value("pocket-paraphrase").run()
     assert not app.exception and not app.error
     assert app.selectbox(key="osays").value in ("not_equivalent", "equivalent")

@@ -313,6 +313,24 @@ def test_damaged_members_are_refused_and_leave_nothing(tampered, replace):
     refused(*tampered(replace)[:2])
 
 
+@pytest.mark.parametrize(
+    ("metric", "value", "taken"),
+    [
+        ("accuracy", 1e308, False), ("accuracy", -1.5, False), ("accuracy", 1.0, True), ("pearson", -1.0, True),
+        ("accuracy", float("nan"), True), ("loss", 40.0, True),
+    ],
+)  # fmt: skip
+def test_scores_that_no_metric_gives_are_refused(tampered, metric, value, taken):
+    """One of them would take the scale of every figure that it is in."""
+    row = {"stage": ["s"], "step": [1], "split": ["validation"], "which": ["teacher:t"], "metric": [metric],
+           "value": [value], "rows": [10]}  # fmt: skip
+    other, path, run = tampered({"runs/RUN/evaluations.parquet": table(**row)})
+    if taken:
+        assert bundle.import_runs(other, path) == {run: run} and len(other.evaluations([run])) == 1
+    else:
+        assert "outside -1 to 1" in refused(other, path).problem
+
+
 @pytest.mark.parametrize("change", [
     {"state": "running"}, {"state": "queued"}, {"id": "another"}, {"id": "../x"}, {"worker": "me"}, {"created": "soon"},
     {"config": {"task": "mrpc"}}, {"config": {"task": "mrpc", "method": "kd", "evil": 1}}, {"tags": ["x"] * 1000},

@@ -110,6 +110,18 @@ def test_what_killed_processes_left_is_swept(store, settings):
     assert list(find_garbage(store)) == []
 
 
+def test_what_killed_imports_and_teacher_trainings_left_is_swept(store):
+    old, new = cache_subdir("runs") / ".import-0a", cache_subdir("runs") / ".import-0b"
+    work = cache_subdir("teachers") / "task-teacher-0123.work"
+    half, kept = work / ".student-best.12345678.writing", work / "checkpoint"
+    for folder in (old / "student-best", new / "student-best", half, kept):
+        folder.mkdir(parents=True)
+    for folder in (old, half, kept):
+        make_old(folder)
+    assert kd("cache", "gc")[0] == 0
+    assert not old.exists() and not half.exists() and new.exists() and kept.exists()
+
+
 @pytest.mark.parametrize("size", ["inf", "nan"])
 def test_size_that_is_no_number_is_refused(store, size):
     code, out = kd("cache", "gc", "--limit-gb", size)

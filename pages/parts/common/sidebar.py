@@ -13,7 +13,7 @@ from pages.parts.common.cards import guarded, problem
 from pages.parts.common.keys import JOB
 from pages.parts.common.read_only import ReadOnlyProxy, read_only
 from pages.parts.common.run_picker import the_store
-from pages.parts.common.text import duration, place, plain
+from pages.parts.common.text import place, plain, time_left
 
 REFRESH_SECONDS = 5.0
 """While something runs or waits; otherwise nothing is polled."""
@@ -68,5 +68,9 @@ def _running(row: pd.Series) -> None:
         query_params={JOB: row["id"]},
     )
     share = row["progress"]
-    eta = "" if pd.isna(row["eta_s"]) else f", about {duration(row['eta_s'])} left"
-    st.caption(f"{0 if pd.isna(share) else share:.0%} on {plain(place(row['device'], row['node']), 50)}{eta}")
+    left = time_left(row["eta_s"])
+    if pd.isna(share) or not share:
+        st.caption("Getting ready")
+        return
+    where = plain(place(row["device"], row["node"]), 50)
+    st.caption(f"{share:.0%} on {where}{f', {left}' if left else ''}")

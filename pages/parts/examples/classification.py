@@ -53,9 +53,9 @@ def _metrics(pair: Pair, rows: pd.DataFrame) -> None:
     right = {name: (rows[name] == rows["gold"]).mean() for name in ("reference", "student")}
     likeness = fidelity.compare(pair.other.logits, pair.student.logits, regression=False)
     numbers = (
-        ("Student right", f"{100 * right['student']:.1f} %", "The student's accuracy on these rows"),
-        ("Other right", f"{100 * right['reference']:.1f} %", "Accuracy of the model it is compared with, same rows"),
-        ("Same label", f"{100 * likeness['agreement']:.1f} %", "Rows on which both predict the same, right or wrong"),
+        ("Student right", f"{100 * right['student']:.1f}%", "The student's accuracy on these rows"),
+        ("Other right", f"{100 * right['reference']:.1f}%", "Accuracy of the model it is compared with, same rows"),
+        ("Same label", f"{100 * likeness['agreement']:.1f}%", "Rows on which both predict the same, right or wrong"),
         ("KL (nats)", f"{likeness['kl']:.3f}", "KL(other || student), mean over rows; 0: the same probabilities"),
     )
     with st.container(horizontal=True, key="examples_facts"):

@@ -14,7 +14,7 @@ def show(store: Store) -> None:
     st.subheader("Queue and workers", anchor=False)
     runs = store.runs(states=UNFINISHED, include_archived=True)
     if runs.empty:
-        cards.empty("**Nothing is training and nothing is waiting.**", "launch", "Go to Launch")
+        cards.empty("**Nothing is training and nothing is waiting.**", "launch", "Go to New run")
         return
     runs = runs.sort_values(
         ["state", "position"], key=lambda column: column == "queued" if column.name == "state" else column
