@@ -38,9 +38,7 @@ def main() -> None:
     parser.add_argument("campaigns", nargs="*", help=f"of {', '.join(CAMPAIGNS)}; none: all")
     parser.add_argument("--methods", nargs="+", default=["fine-tune", "kd"])
     parser.add_argument("--kills", type=int, default=4, help="of each method's runs")
-    parser.add_argument(
-        "--database", default="", help="of kills and farm: an address, not a new SQLite file"
-    )
+    parser.add_argument("--database", default="", help="of kills and farm: an address, not a new SQLite file")
     parser.add_argument("--runs", type=int, default=6, help="of the three processes, and of the farm")
     parser.add_argument("--damages", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
