@@ -46,6 +46,7 @@ def scatter(
     better: Better = "less",
     least: float | None = None,
     bound: float | None = None,
+    guess: float | None = None,
     chosen: str = "",
     si: bool = False,
     dark: bool = False,
@@ -53,7 +54,7 @@ def scatter(
     """Points by method, the front as steps with its band, beaten points faint, teachers and rivals as stars.
 
     Points taken on a busy machine are hollow. Lines stand at `least` and `bound`, and what is outside them is grey;
-    without `least`, thin lines stand at 97 % and 99 % of the best teacher.
+    without `least`, thin lines stand at 97 % and 99 % of the best teacher. A dotted one stands at a blind `guess`.
 
     Args:
         table: see `points`; all of one condition. edges: see `band`. least, bound: quality and cost asked for, in the
@@ -88,6 +89,7 @@ def scatter(
     if si:
         figure.update_xaxes(tickformat="~s")
     _guides(figure, known, least, log, dark)
+    _guess(figure, guess, dark)
     if bound is not None:
         figure.add_vline(x=bound, line={"color": QUIET[dark], "width": 1})
     _leaders(figure, known, log, dark)
@@ -346,6 +348,15 @@ def _clear_side(known: pd.DataFrame, level: float, log: bool) -> str:
         return int((near & ((above > -12) & (above < 34) if vertical == "top" else (above > -34) & (above < 12))).sum())
 
     return min(("bottom left", "top left", "bottom right", "top right"), key=crowd)
+
+
+def _guess(figure: go.Figure, guess: float | None, dark: bool) -> None:
+    if guess is not None:
+        color = palette.FAMILIES["none"][dark]
+        figure.add_hline(
+            y=guess, line={"color": color, "width": 1, "dash": "dot"}, annotation_position="bottom right",
+            annotation={"text": "blind guess", "font": {"color": color, "size": 11}},
+        )  # fmt: skip
 
 
 def _corner(figure: go.Figure, better: Better, dark: bool) -> None:

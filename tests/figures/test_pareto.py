@@ -137,6 +137,13 @@ def test_the_words_of_the_bound_stand_where_no_point_is() -> None:
     assert words.xanchor == "right", "both points near the line are at its left"
 
 
+def test_a_blind_guess_is_a_labelled_line_of_its_own() -> None:
+    known = {line.y0 for line in pareto.scatter(_points(), "x", "y").layout.shapes}
+    figure = pareto.scatter(_points(), "x", "y", guess=50.0)
+    assert {line.y0 for line in figure.layout.shapes} - known == {50.0}
+    assert "blind guess" in [note.text for note in figure.layout.annotations]
+
+
 def test_what_costs_more_than_the_bound_is_grey_too() -> None:
     figure = pareto.scatter(_points(), "x", "y", least=50.0, bound=1.5)
     assert _drawn(figure)["KD"].marker.color != palette.style("kd").color
