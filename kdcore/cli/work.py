@@ -6,13 +6,18 @@ from typing import Annotated
 
 import typer
 
-from kdcore.cli.console import console, percent, plain
+from kdcore.cli.console import console, new_app, percent, plain
+from kdcore.errors import UserError
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one GPU such as cuda:1.")]
 
 
 def register(app: typer.Typer) -> None:
     app.command()(work)
+    farm = new_app("Several workers at once, until the queue has nothing left for them.")
+    farm.callback()(lambda: None)  # with one command alone, its name would not have to be given
+    farm.command()(here)
+    app.add_typer(farm, name="farm")
 
 
 def work(
@@ -40,7 +45,8 @@ def work(
         close_with_input(closing)
 
     def start(run: str) -> None:
-        typer.echo(f"{run}: {plain(store.get(run).name)}")
+        name = plain(store.get(run).name)
+        typer.echo(f"{run} starts" + (f": {name}" if name != run else ""))
 
     def end(run: str, state: str) -> None:
         row = store.get(run)
@@ -53,7 +59,38 @@ def work(
     if came:
         console().print("ended on request; what was under way waits in the queue with its checkpoint")
         raise typer.Exit(128 + came[0])
-    if others := [run for run in store.waiting() if run not in store.waiting(can)]:
-        typer.echo(f"{len(others)} runs wait for a worker with another device or more memory: {', '.join(others[:5])}")
-    if any(state == "failed" for state in ended.values()):
+    if not tied:
+        _say_left([run for run in store.waiting() if run not in store.waiting(can)])
+    if not tied and any(state == "failed" for state in ended.values()):
         raise typer.Exit(1)
+
+
+def here(
+    slots: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Workers at once; default: one for each GPU, or two.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train what waits in the queue in several processes of this computer. Ctrl-C: all checkpoint and end."""
+    from kdcore.runs.farm import Here, keep
+    from kdcore.runs.work import Closing, signals
+    from kdcore.store import open_store
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError("--device", f"{device[:40]!r} is no kind of device", "choose auto, cpu or cuda")
+    store, closing = open_store(), Closing()
+
+    def lost(runs: list[str]) -> None:
+        typer.echo(f"lost its worker, waits again: {', '.join(runs)}")
+
+    with signals(closing) as came:
+        left = keep(store, Here(slots, device), closing, lost)
+    if came:
+        console().print("ended on request; what was under way waits in the queue with its checkpoint")
+        raise typer.Exit(128 + came[0])
+    _say_left(left)
+
+
+def _say_left(runs: list[str]) -> None:
+    if runs:
+        typer.echo(f"{len(runs)} runs wait for a worker with another device or more memory: {', '.join(runs[:5])}")

@@ -88,7 +88,7 @@ def scatter(
         figure.update_xaxes(type="log", dtick="D2")
     if si:
         figure.update_xaxes(tickformat="~s")
-    _guides(figure, known, least, dark)
+    _guides(figure, known, least, log, dark)
     _guess(figure, guess, dark)
     if bound is not None:
         figure.add_vline(x=bound, line={"color": QUIET[dark], "width": 1})
@@ -316,12 +316,16 @@ def _band(figure: go.Figure, edges: pd.DataFrame, better: Better, dark: bool) ->
         )
 
 
-def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, dark: bool) -> None:
+def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, log: bool, dark: bool) -> None:
     teachers = known[known["kind"] == "teacher"]
     if teachers.empty:
         return
     top = float(teachers["quality"].max())
-    lines = [(0.97, "bottom left"), (0.99, "top left")] if least is None else [(least / top, "bottom left")]
+    lines = (
+        [(0.97, "bottom left"), (0.99, "top left")]
+        if least is None
+        else [(least / top, _clear_side(known, least, log))]
+    )
     for share, position in lines:
         figure.add_hline(
             y=share * top,
@@ -329,6 +333,21 @@ def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, dark: b
             annotation={"text": f"{100 * share:.3g}% of the best teacher", "font": {"color": QUIET[dark], "size": 11}},
             annotation_position=position,
         )
+
+
+def _clear_side(known: pd.DataFrame, level: float, log: bool) -> str:
+    """Where on a level line its words cover fewest points and their labels."""
+    cost = known["cost"].to_numpy(np.float64)
+    x = _pixels(np.log(cost) if log else cost, _WIDTH)
+    y = _pixels(np.append(known["quality"].to_numpy(np.float64), level), _HEIGHT)
+    above = y[:-1] - y[-1]
+
+    def crowd(side: str) -> int:
+        vertical, horizontal = side.split()
+        near = x < _WIDTH / 2 if horizontal == "left" else x > _WIDTH / 2
+        return int((near & ((above > -12) & (above < 34) if vertical == "top" else (above > -34) & (above < 12))).sum())
+
+    return min(("bottom left", "top left", "bottom right", "top right"), key=crowd)
 
 
 def _guess(figure: go.Figure, guess: float | None, dark: bool) -> None:

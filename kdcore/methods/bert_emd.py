@@ -36,13 +36,13 @@ class BERTEMD(Method):
     """BERT-EMD: every student layer may learn from every teacher layer, as the cheapest transport between them says.
 
     loss     beta states + beta attention + beta embedding + (1 - alpha) hard + alpha soft
-    states   sum_ij F_ij D_ij, D_ij = (h_i W + b - g_j)^2, mean over width, a row's valid tokens, then rows
+    states   sum_ij F_ij * D_ij, D_ij = (h_i W + b - g_j)^2, mean over width, a row's valid tokens, then rows
     attention the same with a plan of its own and D_ij = (A_i - B_j)^2, mean over heads, a row's valid tokens times its
              valid tokens, then rows; A, B: Q K^T / sqrt(head width), before mask and softmax
     embedding (h_0 W + b - g_0)^2, the mean of states; h_0, g_0: the embedding outputs
-    plan     F = argmin sum_ij F_ij D_ij with F >= 0, row sums v and column sums w, solved anew at each step; it has no
-             gradient. v, w: masses of student and teacher layers, equal at first; then, by masses=cost, proportional to
-             1 / (cost of a unit of the layer's mass), mean of states and attention
+    plan     F of the least sum_ij F_ij * D_ij with F >= 0, row sums v and column sums w, solved anew at each step; it
+             has no gradient. v, w: masses of student and teacher layers, equal at first; then, by masses=cost,
+             proportional to 1 / (cost of a unit of the layer's mass), mean of states and attention
     hard     cross-entropy with the gold label, mean over rows; for scores: (s - y)^2
     soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2
     shapes   h, g: [batch, tokens, width], any widths; A, B: [batch, heads, tokens, tokens], equal numbers of heads; F,

@@ -154,7 +154,7 @@ def command(*arguments: str, **options) -> subprocess.Popen[str]:
 def test_command_trains_the_queue_and_says_so(store, settings):
     run = store.add_run(settings(name="short"))
     out, error = (child := command("--idle", "0")).communicate(timeout=120)
-    assert child.returncode == 0 and out.splitlines() == [f"{run}: short", f"{run} done:  "], error
+    assert child.returncode == 0 and out.splitlines() == [f"{run} starts: short", f"{run} done:  "], error
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, "the other end of standard input is gone"])
