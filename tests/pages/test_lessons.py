@@ -150,7 +150,7 @@ def test_a_handout_holds_questions_and_scores_and_asks_nothing_of_the_network(st
     runs = store.runs(include_archived=True)
     for lesson in lessons().values():
         page = handout(lesson, lesson_files.runs_of(lesson, runs), runs)
-        of_kd = runs[runs["method"] == "kd"]
+        of_kd = runs[(runs["method"] == "kd") & runs["score"].notna()]  # one more waits
         assert f"<td>{100 * of_kd['score'].iloc[0]:.1f}</td>" in page
         assert page.count("class=room") == len(lesson.steps) and "<td>KD</td>" in page
         assert not re.search(r"https?://|<script|src=", page) and "**" not in page
