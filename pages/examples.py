@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.probes.examples import mean_answer
 from kdcore.store import Store
-from pages.parts.common import cards, run_header, shell
+from pages.parts.common import cards, empty_store, run_header, shell
 from pages.parts.common.keys import COMPARED_WITH, JOB, SPLIT
 from pages.parts.common.run_labels import chip_label, unique_labels
 from pages.parts.common.run_picker import many_runs, one_run, the_store, unknown
@@ -29,7 +29,7 @@ def main() -> None:
     runs = store.runs(include_archived=True)
     done = runs[runs["state"] == "done"]
     if done.empty:
-        cards.empty("**No finished run yet.** Predictions are kept when a run ends.", "start", "Go to Start")
+        empty_store.show("**No finished run yet.** Predictions are kept when a run ends.")
         return
     head, (left, right) = st.container(), st.columns([2, 3])
     with right:
@@ -38,13 +38,13 @@ def main() -> None:
             help="Their students can be compared row by row",
         )  # fmt: skip
     if not ids:
-        cards.empty("**Choose a run** above, or tick rows on the page Runs.", "runs", "Go to Runs")
+        cards.empty("**Choose a run** above, or tick rows on the page All runs.", "runs", "Go to All runs")
         return
     chosen = run_selection.one_task(run_selection.with_asked(runs, ids))
     with st.spinner("Reading the predictions"):
         known = run_selection.read_predictions(store, chosen)
     if not known:
-        cards.empty("None of these runs has predictions; they are kept when a run ends.", "runs", "Go to Runs")
+        cards.empty("None of these runs has predictions; they are kept when a run ends.", "runs", "Go to All runs")
         return
     chosen = chosen[chosen["id"].isin(known)]
     names = unique_labels({row["id"]: chip_label(row, task=False) for _, row in chosen.iterrows()})

@@ -15,7 +15,7 @@ from pages.parts.common import cards, shell
 from pages.parts.common.read_only import read_only
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import plain
-from pages.parts.launch import clone, forms, method_choice, preview, recipe, student, task_choice, teachers
+from pages.parts.launch import clone, draft, forms, method_choice, preview, recipe, student, task_choice, teachers
 
 BASIC = ("epochs", "lr", "seed", "batch_size", "max_length")
 
@@ -23,9 +23,10 @@ BASIC = ("epochs", "lr", "seed", "batch_size", "max_length")
 def main() -> None:
     cards.title("New run", "Choose what learns from whom, see what it will cost, start.")
     if read_only():
-        cards.empty("**Nothing can be launched here**: this dashboard shows runs only.", "runs", "Go to Runs")
+        cards.empty("**Nothing can be launched here**: this dashboard shows runs only.", "runs", "Go to All runs")
         return
     runs = the_store().runs(include_archived=True)
+    draft.fill()
     clone.fill(runs)
     form, before = st.columns([3, 2], gap="large")
     with form:
@@ -35,6 +36,7 @@ def main() -> None:
         run = _checked(settings)
         if run is not None:
             preview.show(run)
+    draft.keep()
 
 
 def _form(runs: pd.DataFrame) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import streamlit as st
 from kdcore.analysis.layer_distances import LayerTrajectory, read_trajectory
 from kdcore.figures.layers import describe_map
 from kdcore.store import RunRow, Store
-from pages.parts.common import cards, run_header, shell, snapshot_slider
+from pages.parts.common import cards, empty_store, run_header, shell, snapshot_slider
 from pages.parts.common.keys import BESIDE
 from pages.parts.common.run_labels import run_label, unique_labels
 from pages.parts.common.run_picker import one_run, the_store, unknown
@@ -26,9 +26,7 @@ def main() -> None:
     everything = store.runs(include_archived=True)
     runs = everything[everything["state"].isin(["done", "stopped"])]
     if runs.empty:
-        cards.empty(
-            "**No finished run yet.** Layers are compared while a run trains and when it ends.", "start", "Go to Start"
-        )
+        empty_store.show("**No finished run yet.** Layers are compared while a run trains and when it ends.")
         return
     run = one_run(runs, "Run", "layers_run", place=place)
     if run is None:
@@ -43,10 +41,12 @@ def main() -> None:
 
 
 def _show(store: Store, runs: pd.DataFrame, trajectory: LayerTrajectory) -> None:
-    with st.container(horizontal=True):
+    left, right = st.columns(2)
+    with left:
         teacher = one_teacher(trajectory.teachers())
         other = _second_run(store, runs, trajectory)
-    moment = snapshot_slider.slider(trajectory.moments_of(teacher))
+    with right:
+        moment = snapshot_slider.slider(trajectory.moments_of(teacher))
     views = [RunView(trajectory, teacher, moment)]
     if other is not None:
         others_teacher = teacher if teacher in other.teachers() else other.teachers()[0]

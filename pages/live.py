@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.store import ACTIVE, RunRow
-from pages.parts.common import cards, loss_equation, shell
+from pages.parts.common import cards, empty_store, loss_equation, shell
 from pages.parts.common.keys import RUNS
 from pages.parts.common.run_picker import active, one_run, the_store
 from pages.parts.live import batch, distances, header, log, loss_curves, matrices, method_logs, progress, queue, scores
@@ -20,17 +21,13 @@ def main() -> None:
     store = the_store()
     runs = store.runs(include_archived=True)
     if runs.empty:
-        cards.empty(
-            "**Nothing is running**, and nothing has run yet. Start the one-minute demo, or launch a run.",
-            "start",
-            "Go to Start",
-        )
+        empty_store.show("**Nothing is running**, and nothing has run yet. Look at the example, or train on Start.")
         return
     run = one_run(runs, "Run", "live_run", _first(runs), place)
     if run is None:
         return
     row = store.get(run)
-    st.fragment(_follow, run_every=REFRESH_SECONDS if _follows(row) else None)(run, row.state)
+    st.fragment(_follow, run_every=REFRESH_SECONDS if _follows(row, place) else None)(run, row.state)
     st.divider()
     queue.show()
 
@@ -46,11 +43,10 @@ def _first(runs: pd.DataFrame) -> str | None:
     return str(done["id"].iloc[0]) if len(done) else None
 
 
-def _follows(row: RunRow) -> bool:
+def _follows(row: RunRow, place: DeltaGenerator) -> bool:
     """Only an unfinished run is polled, and only while the switch is on."""
-    container = st.container()  # kept when the switch goes, or what is below it would be drawn twice
-    return active(row) and container.toggle(
-        "Follow while it trains", value=True, key="live_follow", persist_state="session"
+    return active(row) and place.toggle(
+        "Follow", value=True, key="live_follow", persist_state="session", help="Draws the page anew while it trains"
     )
 
 

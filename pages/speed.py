@@ -8,11 +8,12 @@ from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.analysis import comparison, task_average
 from kdcore.analysis import cost_points as costs
+from kdcore.analysis.blind_guess import guess_of_all
 from kdcore.analysis.cost_axes import AXES, Axis
 from kdcore.analysis.cost_table import cost_table, metrics_of, scored_by
 from kdcore.store import Store
 from kdcore.tasks import TASKS
-from pages.parts.common import cards, shell
+from pages.parts.common import cards, empty_store, shell
 from pages.parts.common.keys import SPEED_AXIS, SPEED_TASK
 from pages.parts.common.run_picker import many_runs, the_store
 from pages.parts.common.text import task_title
@@ -32,7 +33,7 @@ def main() -> None:
     runs = store.runs(include_archived=True)
     done = runs[runs["state"] == "done"]
     if done.empty:
-        cards.empty("**No finished run yet.** Latency is measured when a run ends.", "start", "Go to Start")
+        empty_store.show("**No finished run yet.** Latency is measured when a run ends.")
         return
     box = st.container()
     first = done[done["task"] == done["task"].iloc[0]]["id"].tolist()
@@ -41,7 +42,7 @@ def main() -> None:
         ids = many_runs(runs, "Runs", "speed_runs", first[:30])
     chosen = done[done["id"].isin(ids)]
     if chosen.empty:
-        cards.empty("**Choose finished runs** above.", "runs", "Go to Runs")
+        cards.empty("**Choose finished runs** above.", "runs", "Go to All runs")
         return
     with how:
         axis = _axis()
@@ -121,7 +122,8 @@ def _show(
         seen = measured.read(table, axis, (condition, options[condition]), runs, tasks)
         with places[0]:
             choice = front.decide(store, seen, runs, table, question)
-        front.show(seen, runs, axis, choice, conditions.quality_title(runs, tasks, average))
+        guess = guess_of_all(store, runs)
+        front.show(seen, runs, axis, choice, conditions.quality_title(runs, tasks, average), guess)
         plot_words.notes(seen.points, runs, on_axis, tasks if average else ())
     else:
         cards.empty(NO_TIMES.format(axis.title))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -104,22 +104,31 @@ def of_run(
     length = row_length(mean) if isinstance(mean, int | float) else 0
     about = {"run": run["id"], "task": run["task"]}
     times = timings(probes, "latency")
-    size_values = facts.get("student")
-    values = size_values if isinstance(size_values, Mapping) else {}
-    costly = sorted(item for item in values.items() if item[0] != "pad")  # the padding token's id costs nothing
-    size = repr(costly) if costly else str(run["id"])
+    size_values, size = facts.get("student"), student_size(str(run["id"]), facts)
     student = about | {"kind": "student", "label": run["label"], "size": size, "quality": 100 * run["score"]}
     yield from _sizes(student, size_values, length, stored.get("student"), run["parameters"])
-    yield from _times(student, times, "student")
+    yield from timed(student, times, "student")
     described = facts.get("teachers")
     listed: Mapping[str, Any] = described if isinstance(described, Mapping) else {}
     for name in dict.fromkeys([*listed, *scores]):
-        model = about | _named(f"teacher {name}", "teacher", scores.get(name, float("nan")))
+        model = about | _named(teacher_label(name), "teacher", scores.get(name, float("nan")))
         teacher = listed.get(name)
         size_values = teacher.get("shape") if isinstance(teacher, Mapping) else None
         yield from _sizes(model, size_values, length, stored.get(name), None)
-        yield from _times(model, times, name)
+        yield from timed(model, times, name)
     yield from _baselines(about, str(run["metric"]), probes, times, split)
+
+
+def student_size(run: str, facts: Mapping[str, Any]) -> str:
+    """Equal for runs whose students cost the same; the run's id where it has not said its student's shape."""
+    values = facts.get("student")
+    # the padding token's id costs nothing
+    costly = sorted(item for item in values.items() if item[0] != "pad") if isinstance(values, Mapping) else []
+    return repr(costly) if costly else run
+
+
+def teacher_label(name: str) -> str:
+    return f"teacher {name}"
 
 
 def _baselines(
@@ -144,7 +153,7 @@ def _baselines(
             if model.get("kind") == "cut":
                 precisions = {str(record.get("precision"))}
             for precision in sorted(precisions):
-                yield from _times(row, [{**record, "precision": precision}], str(model.get("name")))
+                yield from timed(row, [{**record, "precision": precision}], str(model.get("name")))
 
 
 def _named(label: str, kind: str, score: float) -> dict[str, Any]:
@@ -170,7 +179,8 @@ def _size(values: Any) -> ModelSize | None:
         return None
 
 
-def _times(model: dict[str, Any], records: list[Mapping[str, Any]], name: str) -> Iterator[dict[str, Any]]:
+def timed(model: Mapping[str, Any], records: Sequence[Mapping[str, Any]], name: str) -> Iterator[dict[str, Any]]:
+    """The readings of one model among records of a probe. model: what its rows have in common, run included."""
     for record in records:
         if record.get("name") != name:
             continue
@@ -179,10 +189,10 @@ def _times(model: dict[str, Any], records: list[Mapping[str, Any]], name: str) -
         condition = {"place": hardware_of(record), "tokens": tokens, "busy": busy, "session": session}
         batch = record.get("batch")
         if batch in (1, 32):
-            yield model | _cost(f"latency-{batch}", record.get("median_ms")) | condition
-            yield model | _cost(f"latency-{batch}-p90", record.get("p90_ms")) | condition
+            yield {**model, **_cost(f"latency-{batch}", record.get("median_ms")), **condition}
+            yield {**model, **_cost(f"latency-{batch}-p90", record.get("p90_ms")), **condition}
         if batch == 32:
-            yield model | _cost("throughput", record.get("per_second")) | condition
+            yield {**model, **_cost("throughput", record.get("per_second")), **condition}
 
 
 def _cost(axis: str, value: Any, tokens: Any = 0) -> dict[str, Any]:

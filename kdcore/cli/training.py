@@ -190,7 +190,7 @@ def _check(run: RunConfig, refuse: bool) -> dict[str, Any]:
         f"about {forecast.seconds:.0f} s, {forecast.memory_bytes / 2**30:.1f} GiB memory, "
         f"{forecast.disk_bytes / 2**30:.2f} GiB disk, {forecast.steps} steps ({forecast.basis})"
     )
-    return {"predicted": {"seconds": forecast.seconds, "basis": forecast.basis}}
+    return {"predicted": {"seconds": forecast.seconds, "basis": forecast.basis, "memory": forecast.memory_bytes}}
 
 
 def _train(store: Store, run_id: str) -> str:

@@ -262,7 +262,7 @@ def _rate(width: int, heads: int, intermediate: int, rows: int, tokens: int, com
                 states = observe(model, encoding, want(hidden=(1,))).hidden[1]
             states.square().mean().backward()
             if compute.device.type == "cuda":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(compute.device)
             times.append(time.perf_counter() - start)
     return 3 * flops(size, tokens, rows) / min(times[1:])  # the first makes kernels and finds memory
 

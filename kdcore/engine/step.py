@@ -75,7 +75,8 @@ def train_step(
     """
     seed = seed_of(job.train.seed, "dropout", stage.name, clock.done)
     if job.compute.device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(job.compute.device):
+            torch.cuda.manual_seed(seed)
     dropout.manual_seed(seed)
     job.method.train()
     for role, student in job.students.items():

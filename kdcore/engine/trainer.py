@@ -25,6 +25,7 @@ from kdcore.engine.evaluate import is_blind_guess, scores
 from kdcore.engine.initial_models import builder
 from kdcore.engine.job import Job, Rows, encode_rows
 from kdcore.engine.loop import run_stages
+from kdcore.engine.model_checks import check_before_teachers, model_warnings
 from kdcore.engine.plan import Plan, check_layers, check_length, check_method
 from kdcore.engine.run_files import remove_unfinished
 from kdcore.engine.schedule import stage_steps
@@ -87,6 +88,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     check_method(plan)
     check_length(plan)
     check_layers(plan)
+    check_before_teachers(plan)
     teachers: list[Teacher] = []
     for spec in run.teachers:
         teacher = yield from prepare_teacher(spec, plan.data, run.train, plan.compute, control)
@@ -205,7 +207,7 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "synthetic": job.task.synthetic,
         "classes": list(job.task.labels),
         "blind_guess": {split: plan.blind_guess(split) for split in job.splits},
-        "warnings": list(_warnings(plan, teacher_scores)),
+        "warnings": [*model_warnings(plan), *_warnings(plan, teacher_scores)],
         "student": asdict(size),
         "parameters": sum(p.numel() for p in job.main.parameters()),
         "exported_parameters": parameters(size).total,

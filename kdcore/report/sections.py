@@ -224,7 +224,7 @@ def speed(report: TaskReport) -> Iterator[str]:
             {
                 "method and student": label,
                 "parameters": amount(members["parameters"].iloc[0]),
-                "training": duration(members["seconds"].median()),
+                "training": duration(members["training_seconds"].median()),
             }
         )
         for run in members["id"]:

@@ -68,7 +68,7 @@ def work(
         try:
             if looked is None or now - looked >= LOOK_SECONDS:
                 looked = now
-                worker.store.mark_interrupted()
+                worker.store.take_up()
             run_id = worker.take()
             reached = now
         except CorruptError:

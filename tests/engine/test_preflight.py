@@ -246,6 +246,15 @@ def test_a_tokenizer_without_special_tokens_is_blocked(shelf):
     assert line.field == "teachers.plain" and "[CLS]" in line.text
 
 
+def test_a_tokenizer_that_names_special_tokens_and_adds_none_is_blocked(shelf):
+    spec = folder_of(shelf, "unframed")
+    file = Path(spec.where) / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": None}))
+    edit(spec, "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    line = blocked(run("kd", [spec]))
+    assert line.field == "teachers.unframed" and "does not put [CLS] before" in line.text
+
+
 def test_teachers_that_differ_in_case_are_blocked(shelf, one_teacher):
     tokens = [*world.VOCABULARY[:-1], "Old"]
     lower, cased = folder_of(shelf, "lower", tokens), folder_of(shelf, "cased", tokens)

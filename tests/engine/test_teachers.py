@@ -244,15 +244,20 @@ def test_a_folder_without_its_facts_is_made_anew(base):
     assert said and again == first
 
 
-@pytest.mark.parametrize("damage", ["facts", "config", "weights", "bit"])
-def test_a_kept_teacher_that_does_not_read_is_named(trained, base, damage):
+FACTS = {"a list": "[]", "an object without facts": "{}", "nothing": "null", "a number": "7", "deep": "[" * 20_000}
+"""What teacher.json can be after an accident."""
+
+
+@pytest.mark.parametrize("damage", ["config", "weights", "bit", *FACTS])
+def test_a_kept_teacher_that_does_not_read_is_named(base, damage):
     teacher, _ = prepare(base)
-    names = {"facts": "teacher.json", "config": "config.json"}
-    file = teacher.folder / names.get(damage, "model.safetensors")
+    names = {"config": "config.json", "weights": "model.safetensors", "bit": "model.safetensors"}
+    file = teacher.folder / names.get(damage, "teacher.json")
     content = file.read_bytes()
-    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage == "bit" else b"{")
-    with pytest.raises(CorruptError, match=teacher.folder.name):
-        trained(run("kd", [base], max_steps=1))
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage == "bit" else FACTS.get(damage, "{").encode())
+    with pytest.raises(CorruptError, match=teacher.folder.name) as said:
+        prepare(base)
+    assert said.value.field == f"teachers.{base.name}" and str(teacher.folder) in said.value.remedy
 
 
 # --- refused with the field's name ----------------------------------------------------------------------------------

@@ -26,9 +26,32 @@ MASKED_LM = "folder:masked-lm"
 """A folder beside every test here (see `masked_lm_at_hand`)."""
 
 VARIANTS: dict[str, list[dict[str, object]]] = {
+    "alp-kd": [
+        {"view": "buckets", "scale": "sqrt-width"},
+        {"view": "overlapping", "tokens": "all", "detach": True},
+        {"beta": 0.0},
+    ],
+    "annealing-kd": [{"temperatures": 1}],
+    "bert-emd": [
+        {"alpha": 0.5, "beta": 1.0, "masses": "softmax", "mass_temperature": 5.0},
+        {"beta": 1.0, "masses": "equal", "joint_masses": False},
+        {"beta": 0.0},
+    ],
+    "dynamic-kd": [
+        {"adoption": "soft", "distance": "kl"},
+        {"adoption": "soft-instance", "detach": False},
+        {"part": "rows", "ratio": 0.4},
+        {"part": "rows", "selection": "none"},
+        {"part": "supervision", "reverse": True},
+    ],
     "kd": [{"alpha": 1.0}],
     "distilbert": [{"cosine_weight": 0.0}, {"masked_lm": MASKED_LM}],
     "minilm": [{"value_weight": 0.0}],
+    "mix": [
+        {"patience_weight": 100.0, "scores_weight": 0.5, "cosine_weight": 1.0, "choice": "rank", "layers": "last"},
+        {"hidden_weight": 0.0, "attention_weight": 1.0, "values_weight": 2.0, "rows_weight": 1.0},
+        {"hidden_weight": 0.0},
+    ],
     "minilm-v2": [{"relation_heads": 4, "teacher_layer": 2}, {"query_weight": 0.0, "key_weight": 2.0}],
     "mlkd": [
         {"projection": "shared", "embedding_norm": False, "contrast_scaled": False, "splits": 4, "layers": "last"},
@@ -50,6 +73,8 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"attention_weight": 0.0, "embedding_weight": 0.0},
         {"embedding_weight": 0.0, "hidden_weight": 0.0, "attention_weight": 2.0},
         {"intermediate_share": 0.0},
+        {"attention_loss": "kl", "layers": "mean"},
+        {"attention_loss": "probabilities", "layers": "random", "layers_seed": 3},
         {"augment": "word-neighbours"},
         {"augment": "masked-lm", "masked_lm": MASKED_LM},
     ],
@@ -58,6 +83,8 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
 """Settings beside the defaults that change what a method computes."""
 
 NOT_ZERO_AT_EQUALITY: dict[str, set[str]] = {
+    "alp-kd": {"mixture"},  # a mixture of several layers is none of them
+    "annealing-kd": {"logits"},  # of a part of the teacher's logits, at first
     "distilbert": {"vocabulary", "words", "states"},  # of a masked language model, which is not the teacher
     "mlkd": {"contrast"},  # equal vectors have the others of the batch to be told from
     "pea-kd": {"ptp", "soft", "patience"},  # its student is never its teacher: it runs layers twice, or learns labels
@@ -298,7 +325,8 @@ def test_rows_that_a_teacher_answers_are_compared_with_those_of_the_student(benc
         answers = Step(**{**vars(full), "teachers": {name: said}, "rows": {name: rows}})
         students = {role: observe(model, part(whole, rows).encoding, stage.needs.of_student(role))
                     for role, model in bench.students.items() if stage.runs(role)}  # fmt: skip
-        alone = Step(**{**vars(full), "batch": part(whole, rows), "students": students, "teachers": {name: said}})
+        alone = Step(**{**vars(full), "batch": part(whole, rows), "students": students, "teachers": {name: said},
+                        "rows": {name: None}})  # fmt: skip
         got, expected = stage.terms(answers), stage.terms(alone)
         for term in got.keys() - {"hard"}:
             torch.testing.assert_close(got[term].value, expected[term].value, rtol=1e-5, atol=1e-6)

@@ -16,6 +16,7 @@ import streamlit as st
 from kdcore.errors import UserError
 from kdcore.store import ACTIVE, RunRow, Store
 from pages.parts.common.mode import read_only as read_only
+from pages.parts.common.shipped_example import SHOWN, lent
 
 NOTICE = "Read-only: runs can be looked at here, but not started, stopped, changed or deleted."
 REMEDY = "start the program without KD_READ_ONLY to change something"
@@ -36,6 +37,7 @@ READS = frozenset(
         "find",
         "abandoned",
         "stop_requested",
+        "waiting",
     }
 )
 """All that `Store` offers and that changes nothing. What is not listed here is refused."""
@@ -101,4 +103,4 @@ def action(label: str, **options: Any) -> bool:
 def banner() -> None:
     """Says why some buttons are not there."""
     if read_only():
-        st.caption(f":material/lock: {NOTICE}")
+        st.caption(f":material/lock: {NOTICE} {SHOWN if lent() else ''}")

@@ -66,7 +66,7 @@ def result_text(result: RunResult) -> str:
     parts = [f"{metric_title(result.metric)}: **{hundredfold(result.score)}**"]
     if result.share is not None:
         teacher = f"teacher {plain(result.teacher, 30)} ({hundredfold(result.teacher_score)})"
-        parts.append(f"**{100 * result.share:.0f} %** of {teacher}")
+        parts.append(f"**{100 * result.share:.0f}%** of {teacher}")
     if result.gain is not None:
         parts.append(f"**{100 * result.gain:+.1f}** over training alone")
     if result.ratio is not None and not result.busy:
@@ -82,7 +82,7 @@ def tiles(result: RunResult) -> None:
          "Dev split; the student that *select* chose; one seed"),
     ]  # fmt: skip
     if result.share is not None:
-        values.append(("Of the teacher", f"{100 * result.share:.0f} %", teacher, "Share of the best teacher's score"))
+        values.append(("Of the teacher", f"{100 * result.share:.0f}%", teacher, "Share of the best teacher's score"))
     if result.gain is not None:
         values.append(("Over training alone", f"{100 * result.gain:+.1f}", "points, same seed", ALONE_HELP))
     if result.ratio is not None:

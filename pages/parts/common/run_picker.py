@@ -8,10 +8,11 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from kdcore.analysis.ablation import ALONE
 from kdcore.store import UNFINISHED, RunRow, Store, open_store
 from pages.parts.common.read_only import guarded
 from pages.parts.common.run_labels import chip_label, rows_of, run_label, unique_labels
+from pages.parts.common.selection import distilled, follow, remember, remember_many
+from pages.parts.common.shipped_example import lend
 from pages.parts.common.text import plain
 
 MOST_RUNS = 60
@@ -20,7 +21,7 @@ MOST_RUNS = 60
 
 def the_store() -> Store:
     """The store, to read only in read-only mode. Cheap; opened again where the database was moved or replaced."""
-    return guarded(open_store())
+    return guarded(lend(open_store))
 
 
 def one_run(
@@ -59,32 +60,10 @@ def one_run(
     return picked
 
 
-def distilled(runs: pd.DataFrame) -> str | None:
-    """The first finished run that learned from a teacher, since most pages ask what it learned; else the first.
-
-    Of several seeds in the order of `Store.runs` that is the newest.
-    """
-    if runs.empty:
-        return None
-    order = pd.DataFrame({"alone": runs["method"] == ALONE, "unfinished": runs["state"] != "done"})
-    return str(runs.loc[order.sort_values(["unfinished", "alone"], kind="stable").index[0], "id"])
-
-
 def _pick(key: str, ids: Sequence[str]) -> None:
     """A message of the browser can cross a redraw: what it then names is a label of before, not a run."""
     if st.session_state[key] in ids:
         remember(st.session_state[key])
-
-
-def remember(run: str | None) -> None:
-    """Makes this the run the pages look at."""
-    if run is None:
-        st.session_state.pop("job", None)
-        st.query_params.pop("job", None)
-        return
-    st.session_state["job"] = run
-    if st.query_params.get("job") != run:
-        st.query_params["job"] = run
 
 
 def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], help: str | None = None) -> list[str]:
@@ -122,20 +101,6 @@ def _pick_many(key: str, ids: Sequence[str]) -> None:
     picked = [run for run in st.session_state[key] if run in ids]
     remember_many(picked)
     follow(picked)
-
-
-def follow(runs: Sequence[str]) -> None:
-    """Pages about one run leave a run that is not among those a person has just chosen."""
-    if st.session_state.get("job") not in (None, *runs):
-        remember(None)
-
-
-def remember_many(runs: Sequence[str]) -> None:
-    """Makes these the runs that are compared."""
-    st.session_state["runs"] = list(runs)
-    joined = ",".join(runs)
-    if st.query_params.get("runs") != joined:
-        st.query_params["runs"] = joined
 
 
 def unknown(ids: Sequence[str]) -> None:

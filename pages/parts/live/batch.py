@@ -7,7 +7,8 @@ import streamlit as st
 
 from kdcore.store import ACTIVE, UNFINISHED, RunRow, Store
 from pages.parts.common.keys import RUNS
-from pages.parts.common.run_picker import MOST_RUNS, remember
+from pages.parts.common.run_picker import MOST_RUNS
+from pages.parts.common.selection import remember
 from pages.parts.common.text import plain
 
 
