@@ -243,8 +243,8 @@ class Stage:
         1; what a method spends beyond (`pilot=True`: trainings that only inform the real one) is priced before start.
     lr: role -> factor on the run's learning rate. Roles are the names of `build_students()` and "method" for the
         method's own modules; a role that is not named is frozen.
-    start: where the students' weights come from: "last" (go on), "best" (of the stage before, by `select`), or
-        "fresh" (the run's initial weights again).
+    start: where the students' weights come from: "last" (go on), or "fresh" (the run's initial weights again).
+    ends: with which weights its learners go on: the last, or all those of the moment when `select` was best.
     teachers: names of those this stage uses; None: all.
     students: roles that run in this stage; None: all. One that is not in `lr` is frozen: it runs in eval mode, and
         nothing of it has a graph. The first that is trained is the one that is scored.
@@ -260,7 +260,8 @@ class Stage:
     share: float = 1.0
     lr: Mapping[str, float] = field(default_factory=lambda: {"student": 1.0, "method": 1.0})
     schedule: Literal["linear", "constant"] = "linear"
-    start: Literal["last", "best", "fresh"] = "last"
+    start: Literal["last", "fresh"] = "last"
+    ends: Literal["last", "best"] = "last"
     teachers: tuple[str, ...] | None = None
     pilot: bool = False
     students: tuple[str, ...] | None = None

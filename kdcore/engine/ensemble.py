@@ -109,7 +109,7 @@ class Ensemble:
 
     def word_embeddings(self, name: str) -> Tensor:
         """A copy of a teacher's table of word embeddings, float32 [vocabulary, width], on the CPU."""
-        return anatomy(self._model(self.teachers[name])).word_embeddings.weight.detach().float().cpu().clone()
+        return anatomy(self._model(self.teachers[name])).word_vectors().float().cpu()
 
     @contextmanager
     def open(self) -> Iterator[Ensemble]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from kdcore.data.encode import collate, epoch_order
 from kdcore.engine import checkpoint
@@ -29,6 +31,9 @@ from kdcore.events import Checkpointed, Evaluated, Event, StageStarted
 from kdcore.models.label_names import name_labels
 from kdcore.models.students import load_classifier, save_student
 from kdcore.records import Batch, Stage
+
+BEST = "stage-best"
+"""Folder in a run's while a stage trains: the learners beside the student as they were when it was best."""
 
 
 class Stopwatch:
@@ -207,8 +212,6 @@ def _begin(job: Job, stage: Stage, index: int, resumed: Path | None) -> torch.op
         if stage.start == "fresh" and index:
             for role, model in job.fresh().items():
                 job.students[role].load_state_dict(model.state_dict())
-        elif stage.start == "best" and index:
-            job.main.load_state_dict(load_classifier(job.folder / "student-best").state_dict())
     optimizer = make_optimizer(job, stage)
     if resumed is not None and state.stage_step:
         checkpoint.restore(resumed, job.unused_words(), {"stage": optimizer})
@@ -216,8 +219,10 @@ def _begin(job: Job, stage: Stage, index: int, resumed: Path | None) -> torch.op
 
 
 def _end(job: Job, stage: Stage) -> None:
-    """Tells the method how the stage went and marks the next one as begun."""
+    """Leaves the learners with the weights to go on with, tells the method, and marks the next stage as begun."""
     state = job.state
+    if stage.ends == "best":
+        _go_back(job, stage)
     best = math.nan if state.best is None else state.best
     metrics = {"loss": -best} if stage.judge == "loss" else {job.task.main_metric: best}
     job.method.after_stage(stage.name, metrics)
@@ -225,6 +230,21 @@ def _end(job: Job, stage: Stage) -> None:
         state.spent += state.stage_step
     state.stage, state.stage_step = state.stage + 1, 0
     _save(job, None)
+    shutil.rmtree(job.folder / BEST, ignore_errors=True)
+
+
+def _go_back(job: Job, stage: Stage) -> None:
+    """Gives the stage's learners the weights that they had when it was best."""
+    if not stage.pilot:
+        job.main.load_state_dict(load_classifier(job.folder / "student-best").state_dict())
+    if (others := _others(job, stage)) and (kept := checkpoint.newest(job.folder / BEST)):
+        checkpoint.restore(kept, others, {})
+
+
+def _others(job: Job, stage: Stage) -> dict[str, nn.Module]:
+    """The learners whose best weights `student-best` does not hold."""
+    learners = {role: model for role, model in job.students.items() if stage.trains(role)}
+    return {role: model for role, model in learners.items() if stage.pilot or model is not job.main}
 
 
 def _evaluate(job: Job, stage: Stage) -> Generator[Event, None, None]:
@@ -255,13 +275,15 @@ def _matrices(job: Job, stage: Stage) -> Iterator[Event]:
 
 
 def _decide(job: Job, stage: Stage, score: float) -> None:
-    """Keeps the student if it is the stage's best so far: the higher, the better."""
+    """Keeps the student if it is the stage's best so far, and who else goes on from there: the higher, the better."""
     state = job.state
     state.stale += 1
     if state.best is None or score > state.best:
         state.best, state.best_step, state.stale = score, state.step, 0
         if not stage.pilot:
             save_student(job.main, job.tokenizer, job.folder / "student-best", job.before_saving)
+        if stage.ends == "best" and (others := _others(job, stage)):
+            checkpoint.save(job.folder / BEST, state, others, {}, job.before_saving)
 
 
 def _save(job: Job, optimizer: torch.optim.Optimizer | None) -> None:

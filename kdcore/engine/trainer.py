@@ -281,7 +281,7 @@ def _stopped(job: Job, stop: Stop) -> Generator[Event, None, None]:
     job.before_saving()
     step = job.state.step
     if stop == "discard":
-        for name in ("student-best", "student-last", "checkpoint", "probes"):
+        for name in ("student-best", "student-last", "stage-best", "checkpoint", "probes"):
             shutil.rmtree(job.folder / name, ignore_errors=True)
         yield RunStopped(step, kept=False)
         return

@@ -164,8 +164,10 @@ class PeaKD(Method):
         if not self._pretrains():
             return [Stage("distil", needs, self.terms)]
         share = self.config.ptp_share
-        ptp = Stage("ptp", Needs(want("pooled"), want("logits")), self.ptp_terms, share=share, judge="loss")
-        final = Stage("distil", needs, self.terms, share=1 - share, lr={"student": 1.0}, start="best")
+        ptp = Stage(
+            "ptp", Needs(want("pooled"), want("logits")), self.ptp_terms, share=share, judge="loss", ends="best"
+        )
+        final = Stage("distil", needs, self.terms, share=1 - share, lr={"student": 1.0})
         return [ptp, final]
 
     def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:

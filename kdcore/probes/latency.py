@@ -156,7 +156,7 @@ def _rotated(cases: list[tuple[str, int]], turn: int) -> list[tuple[str, int]]:
 
 def _inputs(model: nn.Module, batch: int, tokens: int) -> dict[str, Tensor]:
     parts = anatomy(model)
-    rows = parts.word_embeddings.num_embeddings
+    rows = parts.vocabulary
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(min(5, rows - 1), rows, (batch, tokens), generator=generator).to(_device(model))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

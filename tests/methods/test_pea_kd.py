@@ -217,7 +217,7 @@ def test_everything_off_is_plain_fine_tuning(world):
 
 def test_the_encoder_goes_on_and_the_four_way_head_does_not(world):
     ptp, final = world("pea-kd").method.stages()
-    assert (ptp.judge, final.start) == ("loss", "best")
+    assert (ptp.judge, ptp.ends) == ("loss", "best")
     assert ptp.trains("student") and ptp.trains("method")
     assert final.trains("student") and not final.trains("method")
     assert "logits" not in ptp.needs.student, "the task's classifier is new when the final stage begins"
