@@ -63,6 +63,7 @@ def study() -> Iterator[tuple[RunConfig, str | None]]:
     for seed in SEEDS:
         name = f"several teachers skd seed {seed}"
         yield demo_run("skd", "pocket-sentiment", seed, name=name, teachers=LADDER), "several-teachers"
+        yield demo_run("pkd", "pocket-sentiment", seed, name=f"patient layers pkd seed {seed}"), "patient-layers"
 
 
 def flaws_of(scores: pd.DataFrame) -> list[str]:

@@ -231,6 +231,9 @@ class Step:
 
 Terms = Callable[[Step], dict[str, Term]]
 
+Part = Literal["embeddings", "pooler", "classifier"]
+"""Parts of a student. embeddings: all that comes before its first layer."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -247,6 +250,8 @@ class Stage:
         nothing of it has a graph. The first that is trained is the one that is scored.
     judge: what decides on `select` which weights are the stage's best: the task's main metric, or the stage's own
         loss, where the classifier is not trained yet and a score would say nothing.
+    frozen: parts of the trained students that keep their weights. Parameters that the method built without a gradient
+        keep theirs in every stage.
     """
 
     name: str
@@ -260,6 +265,7 @@ class Stage:
     pilot: bool = False
     students: tuple[str, ...] | None = None
     judge: Literal["score", "loss"] = "score"
+    frozen: tuple[Part, ...] = ()
 
     def trains(self, role: str) -> bool:
         """Whether this stage changes the role's weights."""

@@ -17,7 +17,7 @@ from kdcore.engine.control import Control, Stop, before_saving
 from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.evaluate import scores
 from kdcore.engine.job import Job, TrainingAnswers
-from kdcore.engine.optimizer import make_optimizer, set_rate
+from kdcore.engine.optimizer import make_optimizer, set_rate, trained_parameters
 from kdcore.engine.predict import predict
 from kdcore.engine.results import keep_probe
 from kdcore.engine.schedule import stage_steps
@@ -186,16 +186,16 @@ def _batches(job: Job, start: int) -> Iterator[tuple[Batch, float, bool]]:
 def _sparse_embeddings(job: Job, stage: Stage) -> Iterator[None]:
     """Within the block the students of this stage train only the vectors of words that the training rows hold.
 
-    A method whose stream alters words trains the whole table.
+    A method whose stream alters words trains the whole table, and so do students that share one.
     """
     if job.method.alters_words:
         yield
         return
     used = torch.from_numpy(np.union1d(job.rows.input_ids, job.rows.pad_id).astype(np.int64))
     with ExitStack() as embeddings:
-        for role, student in job.students.items():
-            if stage.trains(role):
-                embeddings.enter_context(sparse_embedding(student, used))
+        for role, weight in job.word_tables().items():
+            if any(parameter is weight for parameter in trained_parameters(job, stage, role).values()):
+                embeddings.enter_context(sparse_embedding(job.students[role], used))
         yield
 
 

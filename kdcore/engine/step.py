@@ -179,6 +179,7 @@ def _gradient_shares(terms: Mapping[str, Term], student: nn.Module) -> dict[str,
             norms[name] = 0.0
             continue
         gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-        norms[name] = float(torch.stack([g.float().norm() for g in gradients if g is not None]).norm())
+        reached = [gradient.float().norm() for gradient in gradients if gradient is not None]
+        norms[name] = float(torch.stack(reached).norm()) if reached else 0.0  # others may learn from this term
     total = sum(norms.values()) or 1.0
     return {name: norm / total for name, norm in norms.items()}

@@ -33,7 +33,7 @@ class ALPKD(Method):
     mixture  (c_j - sum_i a_ji d_i)^2, mean over width and rows, sum over the student's layers j; a_ji = exp(<c_j, d_i>)
              / sum_k exp(<c_j, d_k>) over the teacher's layers that j looks at; c, d: the [CLS] states of student and
              teacher, without the embedding output; tokens=all: the same for every token, mean over a row's tokens
-    looks    all: at every layer; buckets: at the j-th of as many consecutive blocks as the student has layers;
+    view     all: at every layer; buckets: at the j-th of as many consecutive blocks as the student has layers;
              overlapping: at one layer more on each side
     shapes   s, t: logits [batch, classes] (scores: [batch, 1]); c, d: [batch, width] (tokens=all: [batch, tokens,
              width]), equal widths; a: [batch, student's layers, teacher's layers]; y: [batch]
@@ -57,6 +57,16 @@ class ALPKD(Method):
     key = "alp-kd"
     title = "ALP-KD"
     family = "hidden"
+    formula = r"""
+    \mathcal{L} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} +
+      \beta\,\mathcal{L}_{\text{mixture}} \\
+    \mathcal{L}_{\text{mixture}} &= \sum_{j} \frac{1}{d} \left\| c^{\mathrm S}_{j} - \sum_{i} a_{ji}\,
+      c^{\mathrm T}_{i} \right\|_2^2, \qquad a_{ji} = \frac{\exp \langle c^{\mathrm S}_{j}, c^{\mathrm T}_{i}
+      \rangle}{\sum_{k} \exp \langle c^{\mathrm S}_{j}, c^{\mathrm T}_{k} \rangle} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
     papers = (
         Paper(
             key="passban2021alp",

@@ -36,13 +36,13 @@ class BERTEMD(Method):
     """BERT-EMD: every student layer may learn from every teacher layer, as the cheapest transport between them says.
 
     loss     beta states + beta attention + beta embedding + (1 - alpha) hard + alpha soft
-    states   sum_ij F_ij D_ij, D_ij = (h_i W + b - g_j)^2, mean over width, a row's valid tokens, then rows
+    states   sum_ij F_ij * D_ij, D_ij = (h_i W + b - g_j)^2, mean over width, a row's valid tokens, then rows
     attention the same with a plan of its own and D_ij = (A_i - B_j)^2, mean over heads, a row's valid tokens times its
              valid tokens, then rows; A, B: Q K^T / sqrt(head width), before mask and softmax
     embedding (h_0 W + b - g_0)^2, the mean of states; h_0, g_0: the embedding outputs
-    plan     F = argmin sum_ij F_ij D_ij with F >= 0, row sums v and column sums w, solved anew at each step; it has no
-             gradient. v, w: masses of student and teacher layers, equal at first; then, by masses=cost, proportional to
-             1 / (cost of a unit of the layer's mass), mean of states and attention
+    plan     F of the least sum_ij F_ij * D_ij with F >= 0, row sums v and column sums w, solved anew at each step; it
+             has no gradient. v, w: masses of student and teacher layers, equal at first; then, by masses=cost,
+             proportional to 1 / (cost of a unit of the layer's mass), mean of states and attention
     hard     cross-entropy with the gold label, mean over rows; for scores: (s - y)^2
     soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2
     shapes   h, g: [batch, tokens, width], any widths; A, B: [batch, heads, tokens, tokens], equal numbers of heads; F,
@@ -72,6 +72,23 @@ class BERTEMD(Method):
     key = "bert-emd"
     title = "BERT-EMD"
     family = "hidden"
+    formula = r"""
+    \mathcal{L} &= \beta\,\bigl(\mathcal{L}_{\text{states}} + \mathcal{L}_{\text{attention}} +
+      \mathcal{L}_{\text{embedding}}\bigr) + (1-\alpha)\,\mathcal{L}_{\text{hard}} +
+      \alpha\,\mathcal{L}_{\text{soft}} \\
+    \mathcal{L}_{\text{states}} &= \sum_{i,j} F_{ij} D_{ij}, \qquad D_{ij} = \frac{1}{n\,d} \left\| h^{\mathrm
+      S}_{i} W + b - h^{\mathrm T}_{j} \right\|_F^2 \\
+    \mathcal{L}_{\text{attention}} &= \sum_{i,j} F'_{ij} D'_{ij}, \qquad D'_{ij} = \frac{1}{A\,n^2}
+      \sum_{a=1}^{A} \left\| Z^{\mathrm S}_{i,a} - Z^{\mathrm T}_{j,a} \right\|_F^2, \qquad Z = \frac{Q
+      K^{\top}}{\sqrt{d_k}} \\
+    F &= \operatorname*{arg\,min}_{F \geq 0} \sum_{i,j} F_{ij} D_{ij} \quad \text{with} \quad \sum_{j} F_{ij} =
+      v_{i}, \quad \sum_{i} F_{ij} = w_{j} \\
+    \mathcal{L}_{\text{embedding}} &= \frac{1}{n\,d} \left\| h^{\mathrm S}_{0} W + b - h^{\mathrm T}_{0}
+      \right\|_F^2 \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
     papers = (
         Paper(
             key="li2020bertemd",

@@ -88,13 +88,19 @@ def sizes(method: Method, student: ModelSize) -> dict[str, ModelSize]:
 
     Args:
         student: the size of what the method makes of the run's student; roles of other depths share its widths.
+
+    Raises:
+        ValueError: the method asks for a copy of a teacher that is not there.
     """
     copies: dict[int, str] = {}
 
     def build(layers: int | None = None, draw: int = 0, of: str | None = None) -> Any:
-        model = thin(method.setup.teachers[of].layers if of else layers or method.setup.student.layers)
-        if of:
-            copies[id(model)] = of
+        if of is None:
+            return thin(layers or method.setup.student.layers)
+        if of not in method.setup.teachers:
+            raise ValueError(f"there is no teacher {of!r} to copy, only {sorted(method.setup.teachers)}")
+        model = thin(method.setup.teachers[of].layers)
+        copies[id(model)] = of
         return model
 
     models: Mapping[str, Any] = method.build_students(build)

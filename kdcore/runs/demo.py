@@ -21,11 +21,14 @@ def demo_runs(task: str = "pocket-sentiment", seed: int = 0) -> list[RunConfig]:
 
 
 def demo_run(method: str, task: str, seed: int, **settings: object) -> RunConfig:
-    """One run of the demo's protocol; `settings` go over it."""
+    """One run of the demo's protocol; `settings` go over it. Options are spelt out, as every other way in does."""
+    from kdcore import methods  # brings torch, which the first page does without
+
     fields: dict[str, object] = {
         "name": f"demo {method}",
         "task": task,
         "method": method,
+        "options": methods.METHODS[method].Config().model_dump(mode="json"),
         "teachers": (LARGE,),
         "student": StudentSpec(layers=2, width=64, heads=4, intermediate=128, init="random"),
         "train": TrainConfig(epochs=4, lr=1e-3, seed=seed, log_every=5, max_length=64),

@@ -37,7 +37,7 @@ ANSWERS = {
     "system": "[data-testid=stMain] h3",
 }
 """Page -> what it is for."""
-PART = {"attention": 0.2, "runs": 0.9}
+PART = {"attention": 0.2, "layers": 0.9, "runs": 0.9}
 """How much of it must be seen where not all of it is: of a map its first rows show the pattern."""
 HEIGHT = "document.querySelector('[data-testid=stMain]').scrollHeight"
 
