@@ -85,4 +85,5 @@ def _wait(condition: Any) -> None:
 
 def _endings(run: str) -> int:
     """How often the run's log says that it finished."""
-    return sum("finished" in line for line in (run_dir(run) / "log.txt").read_text().splitlines())
+    log = run_dir(run) / "log.txt"
+    return sum("finished" in line for line in log.read_text().splitlines()) if log.exists() else 0

@@ -70,7 +70,7 @@ def work(
                 looked = now
                 worker.store.take_up()
             run_id = worker.take()
-            reached = now
+            reached = time.monotonic()
         except CorruptError:
             raise
         except UserError as error:
@@ -83,7 +83,7 @@ def work(
             on_start(run_id)
             ended[run_id] = worker.drive(run_id)
             on_end(run_id, ended[run_id])
-            free = time.monotonic()
+            free = reached = time.monotonic()
         elif idle is not None and now - free >= idle:
             break
         else:
