@@ -344,7 +344,7 @@ def _clear_side(known: pd.DataFrame, level: float, log: bool) -> str:
 
     def crowd(side: str) -> int:
         vertical, horizontal = side.split()
-        near = x < _WIDTH / 2 if horizontal == "left" else x > _WIDTH / 2
+        near = x < 0.3 * _WIDTH if horizontal == "left" else x > 0.7 * _WIDTH
         return int((near & ((above > -12) & (above < 34) if vertical == "top" else (above > -34) & (above < 12))).sum())
 
     return min(("bottom left", "top left", "bottom right", "top right"), key=crowd)
