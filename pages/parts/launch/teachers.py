@@ -14,6 +14,8 @@ from pages.parts.common import cached
 from pages.parts.common.text import one_line, plain
 
 KEY = "launch.teachers"
+TOP_UP = "teachers.top_up"
+"""Set where another method was chosen, which may take more teachers than are chosen."""
 EXTRA = "launch.extra"
 SOURCES = ("folder", "hub", "package", "run")
 RUNS_OFFERED = 20
@@ -30,6 +32,9 @@ def choose(task: Task, runs: pd.DataFrame, fewest: int, most: int) -> tuple[Teac
     chosen = [name for name in st.session_state.get(KEY, []) if name in specs]
     if not chosen and not st.session_state.get(EXTRA) and not (fewest == 0 and task.suite == "pocket"):
         chosen = list(specs)[: max(1, fewest)]
+    if st.session_state.pop(TOP_UP, False):
+        rest = [name for name in specs if name not in chosen]
+        chosen += rest[: max(0, fewest - len(chosen) - len(st.session_state.get(EXTRA, [])))]
     st.session_state[KEY] = chosen
     if fewest == 0:
         st.caption("This method does not listen to teachers. One named here is made and scored beside the student.")
