@@ -26,7 +26,7 @@ from kdcore.config import RunConfig, TeacherSpec
 from kdcore.engine.evaluate import is_blind_guess
 from kdcore.paths import run_dir
 from kdcore.runs import example
-from kdcore.runs.demo import LARGE, OPTIONS, STORY, demo_run
+from kdcore.runs.demo import LARGE, METHODS, STORY, demo_run
 from kdcore.runs.worker import Worker
 from kdcore.store import Store, open_store
 
@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("cache", type=Path, help="folder to train in; runs that are done there are kept")
     os.environ["KD_CACHE_DIR"] = str(parser.parse_args().cache.resolve())
     store = open_store()
+    store.mark_interrupted()
     made = {run_id: part for run, part in study() for run_id in [_train(store, run, part)]}
     if flaws := flaws_of(_scores(store, made)):
         raise SystemExit("Not recorded. " + " ".join(flaws))
@@ -53,16 +54,16 @@ def study() -> Iterator[tuple[RunConfig, str | None]]:
     True
     """
     for seed in SEEDS:
-        for method in OPTIONS:
+        for method in METHODS:
             yield demo_run(method, "pocket-sentiment", seed, name=f"example {method} seed {seed}"), None
     for seed in SEEDS:
         for method in ("fine-tune", "kd"):
             name = f"three classes {method} seed {seed}"
             yield demo_run(method, "pocket-inference", seed, name=name), "three-classes"
     for seed in SEEDS:
-        options = {"sampling": "uniform", "temperature": 2.0}
-        settings = {"name": f"several teachers skd seed {seed}", "options": options, "teachers": LADDER}
-        yield demo_run("skd", "pocket-sentiment", seed, **settings), "several-teachers"
+        name = f"several teachers skd seed {seed}"
+        yield demo_run("skd", "pocket-sentiment", seed, name=name, teachers=LADDER), "several-teachers"
+        yield demo_run("pkd", "pocket-sentiment", seed, name=f"patient layers pkd seed {seed}"), "patient-layers"
 
 
 def flaws_of(scores: pd.DataFrame) -> list[str]:

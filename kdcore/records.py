@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -52,11 +52,21 @@ class Needs:
     """Which tensors a stage reads from the students and from the teachers; nothing else is computed.
 
     rerun: "student", "teacher": whose outputs the stage runs again to differentiate them (`Outputs.rerun`).
+    by: role or teacher's name -> what is read of it, where that differs from what is read of the others.
     """
 
     student: Want = field(default_factory=dict)
     teacher: Want = field(default_factory=dict)
     rerun: tuple[Literal["student", "teacher"], ...] = ()
+    by: Mapping[str, Want] = field(default_factory=dict)
+
+    def of_student(self, role: str) -> Want:
+        """What is read of this role's model."""
+        return self.by.get(role, self.student)
+
+    def of_teacher(self, name: str) -> Want:
+        """What is read of this teacher; where it is nothing, the teacher is not asked."""
+        return self.by.get(name, self.teacher)
 
 
 @dataclass(frozen=True)
@@ -170,15 +180,20 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Term:
-    """One term of the loss: its raw value (a scalar tensor, float32) and the weight it enters the sum with."""
+    """One term of the loss: its raw value (a scalar tensor, float32) and the weight it enters the sum with.
+
+    weight: a number, or a scalar tensor without a graph where it follows from the batch; it may differ in each step.
+    """
 
     value: Tensor
-    weight: float = 1.0
+    weight: float | Tensor = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """All that a method sees of one training step. `pick_teachers` sees it without teachers and rows.
+
+    Where `accumulate` splits a batch, there is one of each part, with the same number and the same draws.
 
     teachers: for each teacher picked, what was observed of it on its rows.
     rows: for each teacher picked, int64 indices into the batch, or None for all rows.
@@ -216,6 +231,9 @@ class Step:
 
 Terms = Callable[[Step], dict[str, Term]]
 
+Part = Literal["embeddings", "pooler", "classifier"]
+"""Parts of a student. embeddings: all that comes before its first layer."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -232,6 +250,8 @@ class Stage:
         nothing of it has a graph. The first that is trained is the one that is scored.
     judge: what decides on `select` which weights are the stage's best: the task's main metric, or the stage's own
         loss, where the classifier is not trained yet and a score would say nothing.
+    frozen: parts of the trained students that keep their weights. Parameters that the method built without a gradient
+        keep theirs in every stage.
     """
 
     name: str
@@ -245,10 +265,16 @@ class Stage:
     pilot: bool = False
     students: tuple[str, ...] | None = None
     judge: Literal["score", "loss"] = "score"
+    frozen: tuple[Part, ...] = ()
 
     def trains(self, role: str) -> bool:
         """Whether this stage changes the role's weights."""
         return self.lr.get(role, 0.0) > 0 and self.runs(role)
+
+    def asks(self, teachers: Iterable[str]) -> tuple[str, ...]:
+        """Those of the run's teachers that this stage reads something of."""
+        named = tuple(teachers) if self.teachers is None else self.teachers
+        return tuple(name for name in named if self.needs.of_teacher(name))
 
     def runs(self, role: str) -> bool:
         """Whether the role's model is run in this stage ("method" always is)."""

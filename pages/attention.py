@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.analysis.layer_distances import layer_map
 from kdcore.data.splits import IDS_PER_SPLIT
@@ -12,7 +13,7 @@ from kdcore.probes import snapshots
 from kdcore.probes.attention import AttentionMaps
 from kdcore.probes.snapshots import SnapshotReader
 from kdcore.store import RunRow
-from pages.parts.attention import cached_maps, heads, sentence_input
+from pages.parts.attention import answers, cached_maps, heads, sentence_input
 from pages.parts.attention.panels import AttentionPair
 from pages.parts.common import cards, empty_store, run_header, shell, snapshot_slider
 from pages.parts.common.keys import KEPT_ROW, LOOK
@@ -36,37 +37,44 @@ def main() -> None:
         return
     row = store.get(run)
     run_header.show(store, row, everything)
+    controls = st.container(horizontal=True, vertical_alignment="bottom")
     with cards.guarded("The snapshots of this run cannot be read"):
         kept = snapshots.read(run_dir(run))
-        if kept and kept.rows and _source() == TRAINING:
+        if kept and kept.rows and _source(controls) == TRAINING:
             heads.show(_kept_row(row, kept))
             return
     with cards.guarded("The models of this run cannot be read"):
-        pair = _sentence(row)
+        pair = _sentence(row, controls)
         if pair is None:
             cards.empty("**Type a sentence** above, or take one of the samples.")
             return
         heads.show(pair)
 
 
-def _source() -> str:
+def _source(place: DeltaGenerator) -> str:
     return str(
-        st.segmented_control(
+        place.segmented_control(
             "Source",
             (SENTENCE, TRAINING),
             default=SENTENCE,
             required=True,
             key=LOOK,
             bind="query-params",
+            label_visibility="collapsed",
             help="A sentence: any, read by the models now. Through the training: dev rows of the run's snapshots",
         )
     )
 
 
-def _sentence(row: RunRow) -> AttentionPair | None:
-    """The attention of the kept student and of a teacher in a sentence; None where none is typed."""
+def _sentence(row: RunRow, place: DeltaGenerator) -> AttentionPair | None:
+    """The attention of the kept student and of a teacher in a sentence; None where none is typed.
+
+    Args:
+        place: for the boxes.
+    """
     when = cached_maps.stamp(row.id)
-    sentence, second = sentence_input.sentences(row)
+    with place:
+        sentence, second = sentence_input.sentences(row)
     if not sentence.strip():
         return None
     with st.spinner("The models read the sentence"):
@@ -76,6 +84,9 @@ def _sentence(row: RunRow) -> AttentionPair | None:
             st.info("The teachers of this run are not on this machine, so only its student is shown.")
         student = cached_maps.student_maps(row.id, when, sentence, second)
         teacher = cached_maps.teacher_maps(row.id, when, name, sentence, second) if name else None
+        said = {f"Teacher {name}": cached_maps.answer(row.id, when, name, sentence, second)} if name else {}
+        said["Student"] = cached_maps.answer(row.id, when, "", sentence, second)
+    answers.show(row, said)
     return AttentionPair(student, teacher, name or "", _layer_map(row, teacher))
 
 

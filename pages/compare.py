@@ -35,7 +35,7 @@ def main() -> None:
         help="Runs that differ in nothing but the seed are drawn as one mean with a band",
     )  # fmt: skip
     if not picked:
-        cards.empty("**Choose two or more runs** above, or tick rows on the page Runs.", "runs", "Go to Runs")
+        cards.empty("**Choose two or more runs** above, or tick rows on the page All runs.", "runs", "Go to All runs")
         return
     queue_runs.confirm()
     chosen = everything[everything["id"].isin(picked)]

@@ -38,13 +38,13 @@ def main() -> None:
             help="Their students can be compared row by row",
         )  # fmt: skip
     if not ids:
-        cards.empty("**Choose a run** above, or tick rows on the page Runs.", "runs", "Go to Runs")
+        cards.empty("**Choose a run** above, or tick rows on the page All runs.", "runs", "Go to All runs")
         return
     chosen = run_selection.one_task(run_selection.with_asked(runs, ids))
     with st.spinner("Reading the predictions"):
         known = run_selection.read_predictions(store, chosen)
     if not known:
-        cards.empty("None of these runs has predictions; they are kept when a run ends.", "runs", "Go to Runs")
+        cards.empty("None of these runs has predictions; they are kept when a run ends.", "runs", "Go to All runs")
         return
     chosen = chosen[chosen["id"].isin(known)]
     names = unique_labels({row["id"]: chip_label(row, task=False) for _, row in chosen.iterrows()})

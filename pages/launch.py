@@ -23,7 +23,7 @@ BASIC = ("epochs", "lr", "seed", "batch_size", "max_length")
 def main() -> None:
     cards.title("New run", "Choose what learns from whom, see what it will cost, start.")
     if read_only():
-        cards.empty("**Nothing can be launched here**: this dashboard shows runs only.", "runs", "Go to Runs")
+        cards.empty("**Nothing can be launched here**: this dashboard shows runs only.", "runs", "Go to All runs")
         return
     runs = the_store().runs(include_archived=True)
     draft.fill()

@@ -41,10 +41,12 @@ def main() -> None:
 
 
 def _show(store: Store, runs: pd.DataFrame, trajectory: LayerTrajectory) -> None:
-    with st.container(horizontal=True):
+    left, right = st.columns(2)
+    with left:
         teacher = one_teacher(trajectory.teachers())
         other = _second_run(store, runs, trajectory)
-    moment = snapshot_slider.slider(trajectory.moments_of(teacher))
+    with right:
+        moment = snapshot_slider.slider(trajectory.moments_of(teacher))
     views = [RunView(trajectory, teacher, moment)]
     if other is not None:
         others_teacher = teacher if teacher in other.teachers() else other.teachers()[0]

@@ -8,6 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.analysis import comparison, task_average
 from kdcore.analysis import cost_points as costs
+from kdcore.analysis.blind_guess import guess_of_all
 from kdcore.analysis.cost_axes import AXES, Axis
 from kdcore.analysis.cost_table import cost_table, metrics_of, scored_by
 from kdcore.store import Store
@@ -41,7 +42,7 @@ def main() -> None:
         ids = many_runs(runs, "Runs", "speed_runs", first[:30])
     chosen = done[done["id"].isin(ids)]
     if chosen.empty:
-        cards.empty("**Choose finished runs** above.", "runs", "Go to Runs")
+        cards.empty("**Choose finished runs** above.", "runs", "Go to All runs")
         return
     with how:
         axis = _axis()
@@ -121,7 +122,8 @@ def _show(
         seen = measured.read(table, axis, (condition, options[condition]), runs, tasks)
         with places[0]:
             choice = front.decide(store, seen, runs, table, question)
-        front.show(seen, runs, axis, choice, conditions.quality_title(runs, tasks, average))
+        guess = guess_of_all(store, runs)
+        front.show(seen, runs, axis, choice, conditions.quality_title(runs, tasks, average), guess)
         plot_words.notes(seen.points, runs, on_axis, tasks if average else ())
     else:
         cards.empty(NO_TIMES.format(axis.title))

@@ -32,8 +32,6 @@ def builder(plan: Plan, ensemble: Ensemble) -> Build:
 
 def _copy(ensemble: Ensemble, teacher: str, dropout: float | None) -> nn.Module:
     """A teacher's copy that can be trained; the teacher itself stays as it is."""
-    if teacher not in ensemble.teachers:
-        raise ValueError(f"there is no teacher {teacher!r} to copy, only {sorted(ensemble.teachers)}")
     model = ensemble.teachers[teacher].load().requires_grad_(True)
     if dropout is not None:
         for module in model.modules():

@@ -17,7 +17,7 @@ from kdcore.engine.control import Control, Stop, before_saving
 from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.evaluate import scores
 from kdcore.engine.job import Job, TrainingAnswers
-from kdcore.engine.optimizer import make_optimizer, set_rate
+from kdcore.engine.optimizer import make_optimizer, set_rate, trained_parameters
 from kdcore.engine.predict import predict
 from kdcore.engine.results import keep_probe
 from kdcore.engine.schedule import stage_steps
@@ -86,8 +86,7 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
             stage = stages[index]
             first = job.state.step - job.state.stage_step
             yield StageStarted(stage.name, index, first, steps[index], stage.pilot)
-            names = stage.teachers if stage.teachers is not None else tuple(job.ensemble.teachers)
-            for progress in job.ensemble.ready(stage.needs, names):
+            for progress in job.ensemble.ready(stage.needs, stage.asks(job.ensemble.teachers)):
                 yield progress
                 if stop := control.stop_requested():  # filling can take hours, and nothing of it is lost
                     return stop
@@ -187,16 +186,16 @@ def _batches(job: Job, start: int) -> Iterator[tuple[Batch, float, bool]]:
 def _sparse_embeddings(job: Job, stage: Stage) -> Iterator[None]:
     """Within the block the students of this stage train only the vectors of words that the training rows hold.
 
-    A method whose stream alters words trains the whole table.
+    A method whose stream alters words trains the whole table, and so do students that share one.
     """
     if job.method.alters_words:
         yield
         return
     used = torch.from_numpy(np.union1d(job.rows.input_ids, job.rows.pad_id).astype(np.int64))
     with ExitStack() as embeddings:
-        for role, student in job.students.items():
-            if stage.trains(role):
-                embeddings.enter_context(sparse_embedding(student, used))
+        for role, weight in job.word_tables().items():
+            if any(parameter is weight for parameter in trained_parameters(job, stage, role).values()):
+                embeddings.enter_context(sparse_embedding(job.students[role], used))
         yield
 
 

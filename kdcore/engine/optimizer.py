@@ -9,26 +9,27 @@ from torch import Tensor, nn
 
 from kdcore.config import TrainConfig
 from kdcore.engine.job import Job
+from kdcore.models.anatomy import anatomy
 from kdcore.records import Stage
 
 NO_DECAY = ("bias", "LayerNorm.weight", "layer_norm.weight")
 
 
 def make_optimizer(job: Job, stage: Stage) -> torch.optim.Optimizer:
-    """AdamW over the roles this stage trains; everything else is frozen.
+    """AdamW over what this stage trains; everything else is frozen.
 
     Parameters that roles share belong to the first that the stage trains.
     """
     groups: list[dict[str, Any]] = []
-    modules = job.modules()
-    for module in modules.values():
+    for module in job.modules().values():
         module.requires_grad_(False)
     taken: set[nn.Parameter] = set()
-    learners = [role for role in modules if stage.trains(role)]
+    learners = [role for role in job.modules() if stage.trains(role)]
     for role in learners:
-        modules[role].requires_grad_(True)
-        named = [(name, p) for name, p in modules[role].named_parameters() if p not in taken]
-        taken.update(parameter for _, parameter in named)
+        named = [(name, p) for name, p in trained_parameters(job, stage, role).items() if p not in taken]
+        for _, parameter in named:
+            parameter.requires_grad_(True)
+            taken.add(parameter)
         learner = learners[0] if role == "method" else role
         for decay in (True, False):
             chosen = [p for name, p in named if name.endswith(NO_DECAY) != decay]
@@ -36,10 +37,23 @@ def make_optimizer(job: Job, stage: Stage) -> torch.optim.Optimizer:
                 weight_decay = job.train.weight_decay if decay else 0.0
                 settings = {"lr": 0.0, "rate": stage.lr[role], "weight_decay": weight_decay, "learner": learner}
                 groups.append({"params": chosen, **settings})
+    if not groups:
+        raise ValueError(f"the stage {stage.name} trains nothing")
     optimizer = torch.optim.AdamW(groups, lr=job.train.lr, fused=True)
     for embedding in job.sparse_embeddings().values():
         optimizer.register_step_post_hook(embedding.decay)
     return optimizer
+
+
+def trained_parameters(job: Job, stage: Stage, role: str) -> dict[str, nn.Parameter]:
+    """Name -> parameter of all that the stage changes of this role."""
+    if not stage.trains(role):
+        return {}
+    module = job.modules()[role]
+    parts = anatomy(module) if stage.frozen and role != "method" else None
+    frozen = {p for name in stage.frozen if parts for kept in parts.part(name) for p in kept.parameters()}
+    kept = job.kept[role]
+    return {name: p for name, p in module.named_parameters() if name not in kept and p not in frozen}
 
 
 def set_rate(optimizer: torch.optim.Optimizer, stage: Stage, done: int, steps: int, train: TrainConfig) -> float:

@@ -21,7 +21,7 @@ from kdcore.engine.data_checks import about_rows, known_lengths
 from kdcore.engine.device import hardware
 from kdcore.engine.estimate import Prediction, predict
 from kdcore.engine.model_checks import check_initial_weights, check_other_depths, teacher_notes, tokenizer_notes
-from kdcore.engine.plan import Plan, check_length, check_method
+from kdcore.engine.plan import Plan, check_layers, check_length, check_method
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
 from kdcore.models.count import parameters
@@ -119,7 +119,7 @@ def _method_suits(plan: Plan) -> Iterable[Line]:
 
 
 def _device(plan: Plan) -> Iterator[Line]:
-    name, budget = hardware(plan.compute.device.type), teacher_cache.budget() / 2**30
+    name, budget = hardware(str(plan.compute.device)), teacher_cache.budget() / 2**30
     yield Line("ok", "device", f"{name}, {plan.compute.precision}; teacher outputs take up to {budget:.0f} GB")
 
 
@@ -144,6 +144,11 @@ def _stages_have_steps(plan: Plan) -> Iterable[Line]:
 
 def _initial_weights(plan: Plan) -> Iterable[Line]:
     check_initial_weights(plan)
+    return ()
+
+
+def _layers_are_there(plan: Plan) -> Iterable[Line]:
+    check_layers(plan)
     return ()
 
 
@@ -180,7 +185,7 @@ def _teacher(plan: Plan, spec: TeacherSpec) -> Iterator[Line]:
 
 CHECKS: tuple[Callable[[Plan], Iterable[Line]], ...] = (
     _rows, _row_contents, _method_suits, _device, _length, _vocabulary, _method_fits, _stages_have_steps,
-    _other_depths, _initial_weights, _teachers,
+    _layers_are_there, _other_depths, _initial_weights, _teachers,
 )  # fmt: skip
 """What the settings alone tell, in the order in which people read it."""
 
@@ -194,7 +199,7 @@ def _resources(plan: Plan, forecast: Prediction) -> Iterator[Line]:
             "free space, or move the cache with KD_CACHE_DIR",
         )  # fmt: skip
     on_gpu = plan.compute.device.type == "cuda"
-    memory = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
+    memory = torch.cuda.mem_get_info(plan.compute.device)[0] if on_gpu else psutil.virtual_memory().available
     if forecast.memory_bytes > memory:
         yield Line(
             "block", "train.batch_size",

@@ -26,7 +26,7 @@ from kdcore.engine.initial_models import builder
 from kdcore.engine.job import Job, Rows, encode_rows
 from kdcore.engine.loop import run_stages
 from kdcore.engine.model_checks import check_before_teachers, model_warnings
-from kdcore.engine.plan import Plan, check_length, check_method
+from kdcore.engine.plan import Plan, check_layers, check_length, check_method
 from kdcore.engine.run_files import remove_unfinished
 from kdcore.engine.schedule import stage_steps
 from kdcore.engine.teachers import prepare_teacher
@@ -87,6 +87,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     run = plan.config
     check_method(plan)
     check_length(plan)
+    check_layers(plan)
     check_before_teachers(plan)
     teachers: list[Teacher] = []
     for spec in run.teachers:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from kdcore.figures import palette
-from kdcore.figures.layers import MEASURES
+from kdcore.figures.layers import MEASURES, SIMILARITIES
 from kdcore.figures.template import QUIET, frame, outline, plain
 
 CHOSEN = ("#0891B2", "#22D3EE")
@@ -68,7 +68,7 @@ def profile(
         )
     )
     figure.update_xaxes(dtick=1)
-    if measure == "cka":
+    if measure in SIMILARITIES:
         figure.update_yaxes(range=[0, 1.04])
     else:
         figure.update_yaxes(rangemode="tozero")
@@ -79,7 +79,7 @@ def profile(
 def place_of(values: ArrayLike, measure: str, student: int, teacher: int) -> int:
     """How near this teacher layer is among all, seen from the student layer: 1 for the nearest. NaN counts as last."""
     line = np.asarray(values, dtype=np.float64)[:, student]
-    far = np.where(np.isnan(line), np.inf, -line if measure == "cka" else line)
+    far = np.where(np.isnan(line), np.inf, -line if measure in SIMILARITIES else line)
     return int((far < far[teacher]).sum()) + 1
 
 
@@ -128,7 +128,7 @@ def course(lines: Sequence[Line], measure: str, marked: Mapping[str, int], dark:
             annotation={"text": plain(word), "font": {"color": QUIET[dark], "size": 11}},
             annotation_position="top right" if step < last / 2 else "top left",
         )
-    if measure == "cka":
+    if measure in SIMILARITIES:
         figure.update_yaxes(range=[0, 1.04])
     else:
         figure.update_yaxes(rangemode="tozero")

@@ -14,6 +14,7 @@ from kdcore.layer_map import pairs
 
 MEASURES: dict[str, tuple[str, str]] = {
     "cka": ("Linear CKA (0 to 1)", "1: the same up to rotation and scale, 0: unrelated"),
+    "cls": ("Linear CKA of [CLS] states (0 to 1)", "1: the same up to rotation and scale, 0: unrelated"),
     "cosine": ("Cosine distance (0 to 2)", "1 - cos of the states; 0: the same direction"),
     "mse": ("Squared distance (in variances)", "over the teacher's variance; 0: the same, 1: no better than its mean"),
     "js": ("Jensen-Shannon divergence (nats)", "of the maps' means over heads; 0: the same, ln 2 = 0.69: disjoint"),
@@ -22,6 +23,9 @@ MEASURES: dict[str, tuple[str, str]] = {
 
 SHARE = "share"
 """A measure that counts: the larger, the more two layers have to do with one another."""
+
+SIMILARITIES = ("cka", "cls")
+"""Measures of which more is nearer, with 1 for the same."""
 
 _HALF = 0.13
 """Half the width of a layer's box in `map_figure`, where student and teacher stand 1 apart."""
@@ -86,7 +90,7 @@ def read_out(name: str, values: ArrayLike, dark: bool = False) -> go.Figure:
 
 def shared_top(measure: str, *values: ArrayLike) -> float:
     """End of a colour scale that holds for all of these matrices."""
-    if measure == "cka":
+    if measure in SIMILARITIES:
         return 1.0
     return max([1e-9, *(float(np.nanmax(np.asarray(matrix_, dtype=np.float64), initial=0.0)) for matrix_ in values)])
 
@@ -99,7 +103,7 @@ def nearest(values: ArrayLike, measure: str) -> list[tuple[int, int, float]]:
         column = z[:, student]
         if not np.isfinite(column).any():
             continue
-        best = int(np.nanargmax(column) if measure == "cka" else np.nanargmin(column))
+        best = int(np.nanargmax(column) if measure in SIMILARITIES else np.nanargmin(column))
         out.append((student, best, float(column[best])))
     return out
 
@@ -179,7 +183,7 @@ def _numbers(x: int, name: str, layers: int, matched: set[int], size: int, dark:
 
 
 def _scale(measure: str) -> str:
-    return palette.SEQUENTIAL if measure in ("cka", SHARE) else f"{palette.SEQUENTIAL}_r"
+    return palette.SEQUENTIAL if measure in (*SIMILARITIES, SHARE) else f"{palette.SEQUENTIAL}_r"
 
 
 def _number(value: float) -> str:

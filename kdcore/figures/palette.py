@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from plotly.colors import sample_colorscale
+
 from kdcore.methods.catalog import catalog, title_of
 
 
@@ -88,9 +90,23 @@ DIVERGING_DARK: list[tuple[float, str]] = [
 ]  # fmt: skip
 
 
+GAINED, LOST = ("#0F766E", "#2DD4BF"), ("#B45309", "#F5B041")
+"""What one model has over another and what it lacks: two hues that stay apart under colour-blind vision."""
+
+
 def diverging(dark: bool) -> list[tuple[float, str]]:
     """Blue below zero, neutral at zero, brown above; the middle is the page's own colour."""
     return DIVERGING_DARK if dark else DIVERGING_LIGHT
+
+
+def root(name: str, points: int = 33) -> list[tuple[float, str]]:
+    """A named colour scale that goes by the square root: the lowest tenth of the values has a third of the colours.
+
+    >>> root("Cividis")[0] == (0.0, "rgb(0, 34, 78)")
+    True
+    """
+    places = [(index / (points - 1)) ** 2 for index in range(points)]
+    return [(place, color) for place, color in zip(places, sample_colorscale(name, points), strict=True)]
 
 
 def teacher(dark: bool) -> Style:

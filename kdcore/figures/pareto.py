@@ -46,6 +46,7 @@ def scatter(
     better: Better = "less",
     least: float | None = None,
     bound: float | None = None,
+    guess: float | None = None,
     chosen: str = "",
     si: bool = False,
     dark: bool = False,
@@ -53,7 +54,7 @@ def scatter(
     """Points by method, the front as steps with its band, beaten points faint, teachers and rivals as stars.
 
     Points taken on a busy machine are hollow. Lines stand at `least` and `bound`, and what is outside them is grey;
-    without `least`, thin lines stand at 97 % and 99 % of the best teacher.
+    without `least`, thin lines stand at 97 % and 99 % of the best teacher. A dotted one stands at a blind `guess`.
 
     Args:
         table: see `points`; all of one condition. edges: see `band`. least, bound: quality and cost asked for, in the
@@ -87,7 +88,8 @@ def scatter(
         figure.update_xaxes(type="log", dtick="D2")
     if si:
         figure.update_xaxes(tickformat="~s")
-    _guides(figure, known, least, dark)
+    _guides(figure, known, least, log, dark)
+    _guess(figure, guess, dark)
     if bound is not None:
         figure.add_vline(x=bound, line={"color": QUIET[dark], "width": 1})
     _leaders(figure, known, log, dark)
@@ -314,12 +316,16 @@ def _band(figure: go.Figure, edges: pd.DataFrame, better: Better, dark: bool) ->
         )
 
 
-def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, dark: bool) -> None:
+def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, log: bool, dark: bool) -> None:
     teachers = known[known["kind"] == "teacher"]
     if teachers.empty:
         return
     top = float(teachers["quality"].max())
-    lines = [(0.97, "bottom left"), (0.99, "top left")] if least is None else [(least / top, "bottom left")]
+    lines = (
+        [(0.97, "bottom left"), (0.99, "top left")]
+        if least is None
+        else [(least / top, _clear_side(known, least, log))]
+    )
     for share, position in lines:
         figure.add_hline(
             y=share * top,
@@ -327,6 +333,30 @@ def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, dark: b
             annotation={"text": f"{100 * share:.3g}% of the best teacher", "font": {"color": QUIET[dark], "size": 11}},
             annotation_position=position,
         )
+
+
+def _clear_side(known: pd.DataFrame, level: float, log: bool) -> str:
+    """Where on a level line its words cover fewest points and their labels."""
+    cost = known["cost"].to_numpy(np.float64)
+    x = _pixels(np.log(cost) if log else cost, _WIDTH)
+    y = _pixels(np.append(known["quality"].to_numpy(np.float64), level), _HEIGHT)
+    above = y[:-1] - y[-1]
+
+    def crowd(side: str) -> int:
+        vertical, horizontal = side.split()
+        near = x < _WIDTH / 2 if horizontal == "left" else x > _WIDTH / 2
+        return int((near & ((above > -12) & (above < 34) if vertical == "top" else (above > -34) & (above < 12))).sum())
+
+    return min(("bottom left", "top left", "bottom right", "top right"), key=crowd)
+
+
+def _guess(figure: go.Figure, guess: float | None, dark: bool) -> None:
+    if guess is not None:
+        color = palette.FAMILIES["none"][dark]
+        figure.add_hline(
+            y=guess, line={"color": color, "width": 1, "dash": "dot"}, annotation_position="bottom right",
+            annotation={"text": "blind guess", "font": {"color": color, "size": 11}},
+        )  # fmt: skip
 
 
 def _corner(figure: go.Figure, better: Better, dark: bool) -> None:

@@ -34,6 +34,7 @@ def waterfall(
     start = plain(rungs["label"][known].iloc[0]).removeprefix("+ ") if known.any() else "the first step"
     figure = frame(f"{title}: points over {start}", "", dark=dark, height=110 + 44 * max(2, len(rungs)))
     figure.add_trace(_bars(rungs, ends, gains, scale, dark))
+    figure.add_trace(_texts(rungs, ends, gains, scale, dark))
     figure.add_vline(x=0, line={"color": QUIET[dark], "width": 1})
     for index in range(1, len(ends)):
         if np.isfinite(gains[index]):
@@ -44,7 +45,7 @@ def waterfall(
             )  # fmt: skip
     low, high = _extent(rungs, ends, gains, scale)
     span = max(MIN_POINTS, high - low)
-    floor, top = low - 0.1 * span, high + 0.45 * span
+    floor, top = low - 0.1 * span, high + 0.6 * span
     if teacher is not None:
         beyond = scale * teacher - zero
         name = f"best teacher {scale * teacher:.1f}"
@@ -75,7 +76,6 @@ def _extent(rungs: pd.DataFrame, ends: Floats, gains: Floats, scale: float) -> t
 def _bars(rungs: pd.DataFrame, ends: Floats, gains: Floats, scale: float, dark: bool) -> go.Bar:
     """Each step from where the last one ended; the first has no length. ends, gains: [rungs]."""
     edges = {edge: scale * rungs[edge].to_numpy(dtype=np.float64) for edge in ("low", "high")}
-    texts = [_text(*step) for step in zip(ends, scale * rungs["mean"], gains, edges["low"], edges["high"], strict=True)]
     return go.Bar(
         orientation="h",
         y=list(range(len(ends))),
@@ -92,14 +92,29 @@ def _bars(rungs: pd.DataFrame, ends: Floats, gains: Floats, scale: float, dark: 
         },
         width=0.55,
         name="",
-        text=texts,
-        textposition="outside",
-        cliponaxis=False,
         customdata=np.stack(
             [scale * rungs["mean"], rungs["n"], [_interval(*pair) for pair in zip(*edges.values(), strict=True)]],
             axis=1,
         ),
         hovertemplate="%{customdata[0]:.2f} (N=%{customdata[1]})%{customdata[2]}<extra></extra>",
+    )
+
+
+def _texts(rungs: pd.DataFrame, ends: Floats, gains: Floats, scale: float, dark: bool) -> go.Scatter:
+    """What each step gives, right of its bar and its whisker."""
+    low, high = (scale * rungs[edge].to_numpy(dtype=np.float64) for edge in ("low", "high"))
+    before = ends - np.nan_to_num(gains)
+    right = np.nan_to_num(np.fmax(np.fmax(ends, before), before + high))
+    return go.Scatter(
+        x=right,
+        y=list(range(len(ends))),
+        mode="text",
+        text=[f" {_text(*step)}" for step in zip(ends, scale * rungs["mean"], gains, low, high, strict=True)],
+        textposition="middle right",
+        textfont={"color": INK[dark], "size": 12},
+        cliponaxis=False,
+        hoverinfo="skip",
+        name="",
     )
 
 

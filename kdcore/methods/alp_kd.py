@@ -57,6 +57,16 @@ class ALPKD(Method):
     key = "alp-kd"
     title = "ALP-KD"
     family = "hidden"
+    formula = r"""
+    \mathcal{L} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} +
+      \beta\,\mathcal{L}_{\text{mixture}} \\
+    \mathcal{L}_{\text{mixture}} &= \sum_{j} \frac{1}{d} \left\| c^{\mathrm S}_{j} - \sum_{i} a_{ji}\,
+      c^{\mathrm T}_{i} \right\|_2^2, \qquad a_{ji} = \frac{\exp \langle c^{\mathrm S}_{j}, c^{\mathrm T}_{i}
+      \rangle}{\sum_{k} \exp \langle c^{\mathrm S}_{j}, c^{\mathrm T}_{k} \rangle} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
     papers = (
         Paper(
             key="passban2021alp",

@@ -43,6 +43,11 @@ class AnnealingKD(Method):
     key = "annealing-kd"
     title = "Annealing KD"
     family = "soft_targets"
+    formula = r"""
+    \mathcal{L}_{\text{anneal}} &= \frac{1}{C} \left\| z^{\mathrm S} - p_{i}\, z^{\mathrm T} \right\|_2^2,
+      \qquad p_{i} = \frac{i}{n}, \quad i = 1, \dots, n \\
+    \mathcal{L}_{\text{predict}} &= \mathcal{L}_{\text{hard}} = -\log \operatorname{softmax}(z^{\mathrm S})_{y}
+    """
     papers = (
         Paper(
             key="jafari2021annealing",

@@ -41,6 +41,13 @@ class WKD(Method):
     key = "wkd"
     title = "Averaged KD"
     family = "choice"
+    formula = r"""
+    \mathcal{L} &= (1-w)\,\mathcal{L}_{\text{soft}} + w\,\mathcal{L}_{\text{hard}} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\Bigl(\sum_{k=1}^{n} a_{k} \operatorname{softmax}(z^{\mathrm
+      T_k}/T) \,\Big\|\, \operatorname{softmax}(z^{\mathrm S}/T)\Bigr), \qquad a_{k} \geq 0, \quad \sum_{k}
+      a_{k} = 1 \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y}
+    """
     papers = (
         Paper(
             key="liu2019improving",

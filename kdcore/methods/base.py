@@ -37,8 +37,8 @@ class Method(nn.Module):
     and teachers are not its children. A subclass is read by people: its docstring holds the idea in one sentence, then
     a block of `loss`, one line per term, `shapes`, and `departs`: a list of `- topic: text`, the topic a setting's name
     where there is one (how it differs from the paper, and how the paper's weights convert to ours). `docs.read` takes
-    it apart for the dashboard. `catalog` reads key, title, family and papers from the text of the file: keep
-    them literals.
+    it apart for the dashboard. `catalog` reads key, title, family, formula and papers from the text of the
+    file: keep them literals.
     """
 
     key: ClassVar[str]
@@ -47,6 +47,8 @@ class Method(nn.Module):
     """Its name on the screen."""
     family: ClassVar[Family]
     """What it is about."""
+    formula: ClassVar[str] = ""
+    """Its loss for a task with labels, in the TeX of KaTeX: lines of `aligned`. Upright S and T: student, teacher."""
     papers: ClassVar[tuple[Paper, ...]]
     """Where it comes from, the first before those that change it; empty where it is nobody's."""
     needs: ClassVar[Needs]
@@ -116,7 +118,10 @@ class Method(nn.Module):
         """Called when the stage's teachers are ready, and again where a resumed run goes on inside the stage."""
 
     def after_step(self, step: Step) -> None:
-        """Called after the optimiser step."""
+        """Called after the optimiser step, with the batch's last part.
+
+        What all parts of a batch saw is collected in `terms`, where gradients are on, and used up here.
+        """
 
     def after_stage(self, stage: str, scores: Mapping[str, float]) -> None:
         """Called with the stage's best scores on `select`."""

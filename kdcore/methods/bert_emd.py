@@ -72,6 +72,23 @@ class BERTEMD(Method):
     key = "bert-emd"
     title = "BERT-EMD"
     family = "hidden"
+    formula = r"""
+    \mathcal{L} &= \beta\,\bigl(\mathcal{L}_{\text{states}} + \mathcal{L}_{\text{attention}} +
+      \mathcal{L}_{\text{embedding}}\bigr) + (1-\alpha)\,\mathcal{L}_{\text{hard}} +
+      \alpha\,\mathcal{L}_{\text{soft}} \\
+    \mathcal{L}_{\text{states}} &= \sum_{i,j} F_{ij} D_{ij}, \qquad D_{ij} = \frac{1}{n\,d} \left\| h^{\mathrm
+      S}_{i} W + b - h^{\mathrm T}_{j} \right\|_F^2 \\
+    \mathcal{L}_{\text{attention}} &= \sum_{i,j} F'_{ij} D'_{ij}, \qquad D'_{ij} = \frac{1}{A\,n^2}
+      \sum_{a=1}^{A} \left\| Z^{\mathrm S}_{i,a} - Z^{\mathrm T}_{j,a} \right\|_F^2, \qquad Z = \frac{Q
+      K^{\top}}{\sqrt{d_k}} \\
+    F &= \operatorname*{arg\,min}_{F \geq 0} \sum_{i,j} F_{ij} D_{ij} \quad \text{with} \quad \sum_{j} F_{ij} =
+      v_{i}, \quad \sum_{i} F_{ij} = w_{j} \\
+    \mathcal{L}_{\text{embedding}} &= \frac{1}{n\,d} \left\| h^{\mathrm S}_{0} W + b - h^{\mathrm T}_{0}
+      \right\|_F^2 \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
     papers = (
         Paper(
             key="li2020bertemd",

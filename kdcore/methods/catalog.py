@@ -42,7 +42,7 @@ class MethodInfo:
     """What a list needs of a method.
 
     papers: where it comes from, the first before those that change it. idea: its first sentence. module: its file in
-    this folder, without `.py`.
+    this folder, without `.py`. formula: its loss, lines of an `aligned` in TeX.
     """
 
     key: str
@@ -51,6 +51,7 @@ class MethodInfo:
     papers: tuple[Paper, ...]
     idea: str
     module: str
+    formula: str = ""
 
     @property
     def family_name(self) -> str:
@@ -100,8 +101,13 @@ def read_info(source: str, module: str) -> MethodInfo:
                 if family not in FAMILIES:
                     raise ValueError(f"{module}.py: {family!r} is none of the families {', '.join(FAMILIES)}")
                 idea = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
-                return MethodInfo(key, title, cast(Family, family), _papers(values["papers"], module), idea, module)
+                papers, formula = _papers(values["papers"], module), _formula(values.get("formula"))
+                return MethodInfo(key, title, cast(Family, family), papers, idea, module, formula)
     raise ValueError(f"{module}.py has no class with key, title, family and papers as literals")
+
+
+def _formula(node: ast.expr | None) -> str:
+    return " ".join(ast.literal_eval(node).split()) if node else ""
 
 
 def _papers(node: ast.expr, module: str) -> tuple[Paper, ...]:

@@ -90,6 +90,17 @@ class DistilBERT(Method):
     key = "distilbert"
     title = "DistilBERT loss"
     family = "hidden"
+    formula = r"""
+    \mathcal{L}_{\text{distil}} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} +
+      \lambda_{\text{cos}}\,\mathcal{L}_{\text{cosine}} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr) \\
+    \mathcal{L}_{\text{cosine}} &= \frac{1}{n} \sum_{i=1}^{n} \bigl(1 - \cos(h^{\mathrm S}_{i}, h^{\mathrm
+      T}_{i})\bigr) \\
+    \mathcal{L}_{\text{masked}} &= \lambda_{\text{voc}}\,\mathcal{L}_{\text{vocabulary}} +
+      \lambda_{\text{words}}\,\mathcal{L}_{\text{words}} + \lambda_{\text{states}}\,\mathcal{L}_{\text{states}}
+    """
     papers = (
         Paper(
             key="sanh2019distilbert",

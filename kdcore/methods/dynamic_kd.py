@@ -65,6 +65,19 @@ class DynamicKD(Method):
     key = "dynamic-kd"
     title = "Dynamic KD"
     family = "choice"
+    formula = r"""
+    \mathcal{L} &= \lambda_{\text{hard}}\,\mathcal{L}_{\text{hard}} +
+      \lambda_{\text{soft}}\,\mathcal{L}_{\text{soft}} + \lambda_{\text{hid}}\,\mathcal{L}_{\text{hidden}},
+      \qquad u = \frac{\mathrm{H}\bigl(\operatorname{softmax}(z^{\mathrm S})\bigr)}{\ln C} \\
+    \text{teachers:} \quad \mathcal{L}_{\text{soft}} &= u\, \ell(z^{\mathrm S}, z^{\mathrm T_{\text{small}}}) +
+      (1-u)\, \ell(z^{\mathrm S}, z^{\mathrm T_{\text{large}}}) \\
+    \text{rows:} \quad \mathcal{L}_{\text{soft}} &= \operatorname*{mean}_{\text{least sure rows}}
+      \ell(z^{\mathrm S}, z^{\mathrm T}) \\
+    \text{supervision:} \quad \mathcal{L}_{\text{soft}} &= (1-u)\, \ell(z^{\mathrm S}, z^{\mathrm T}) \\
+    \mathcal{L}_{\text{hidden}} &= u \sum_{j=0}^{k} \frac{1}{n\,d} \sum_{i=1}^{n} \left\| \frac{h^{\mathrm
+      S}_{j,i}}{\|h^{\mathrm S}_{j,i}\|_2} - \frac{h^{\mathrm T}_{J(j),i}}{\|h^{\mathrm T}_{J(j),i}\|_2}
+      \right\|_2^2
+    """
     papers = (
         Paper(
             key="li2021dynamic",

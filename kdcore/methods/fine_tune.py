@@ -27,6 +27,9 @@ class FineTuneAlone(Method):
     key = "fine-tune"
     title = "Fine-tuning alone"
     family = "none"
+    formula = r"""
+    \mathcal{L} &= \mathcal{L}_{\text{hard}} = -\log \operatorname{softmax}(z^{\mathrm S})_{y}
+    """
     papers = (
         Paper(
             key="devlin2019bert",

@@ -67,11 +67,14 @@ def stages_of(method: type[Method], config: MethodConfig, setup: Setup) -> list[
     for stage in built.stages():
         learner = next((role for role in depth if stage.trains(role)), next(iter(depth)))
         guide = next((role for role in depth if stage.students and stage.runs(role) and not stage.trains(role)), "")
-        if guide and not stage.needs.teacher:
-            needs = Needs(stage.needs.student, stage.needs.student)
+        read = stage.needs.of_student(learner)
+        asked = stage.asks(setup.teachers)
+        if guide and not asked:
+            needs = Needs(read, stage.needs.of_student(guide))
             infos.append(StageInfo(stage, learner, depth[learner], guide, depth[guide], needs, {}))
         else:
-            infos.append(StageInfo(stage, learner, depth[learner], "", layers, stage.needs, layer_map))
+            needs = Needs(read, stage.needs.of_teacher(asked[0]) if asked else {})
+            infos.append(StageInfo(stage, learner, depth[learner], "", layers, needs, layer_map))
     return infos
 
 
@@ -85,13 +88,19 @@ def sizes(method: Method, student: ModelSize) -> dict[str, ModelSize]:
 
     Args:
         student: the size of what the method makes of the run's student; roles of other depths share its widths.
+
+    Raises:
+        ValueError: the method asks for a copy of a teacher that is not there.
     """
     copies: dict[int, str] = {}
 
     def build(layers: int | None = None, draw: int = 0, of: str | None = None) -> Any:
-        model = thin(method.setup.teachers[of].layers if of else layers or method.setup.student.layers)
-        if of:
-            copies[id(model)] = of
+        if of is None:
+            return thin(layers or method.setup.student.layers)
+        if of not in method.setup.teachers:
+            raise ValueError(f"there is no teacher {of!r} to copy, only {sorted(method.setup.teachers)}")
+        model = thin(method.setup.teachers[of].layers)
+        copies[id(model)] = of
         return model
 
     models: Mapping[str, Any] = method.build_students(build)

@@ -35,6 +35,12 @@ class KD(Method):
     key = "kd"
     title = "KD"
     family = "soft_targets"
+    formula = r"""
+    \mathcal{L} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
     papers = (
         Paper(
             key="hinton2015distilling",

@@ -48,6 +48,18 @@ class MiniLM(Method):
     key = "minilm"
     title = "MiniLM"
     family = "relation"
+    formula = r"""
+    \mathcal{L}_{1} &= \mathcal{L}_{\text{attention}} + \lambda_{\text{val}}\,\mathcal{L}_{\text{values}},
+      \qquad \mathcal{L}_{2} = (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} \\
+    \mathcal{L}_{\text{attention}} &= \frac{1}{A\,n} \sum_{a=1}^{A} \sum_{i=1}^{n} \mathrm{KL}\bigl(A^{\mathrm
+      T}_{a,i} \,\big\|\, A^{\mathrm S}_{a,i}\bigr) \\
+    \mathcal{L}_{\text{values}} &= \frac{1}{A\,n} \sum_{a=1}^{A} \sum_{i=1}^{n} \mathrm{KL}\bigl(R^{\mathrm
+      T}_{a,i} \,\big\|\, R^{\mathrm S}_{a,i}\bigr), \qquad R_{a} = \operatorname{softmax}\!\left(\frac{V_{a}
+      V_{a}^{\top}}{\sqrt{d_k}}\right) \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
     papers = (
         Paper(
             key="wang2020minilm",

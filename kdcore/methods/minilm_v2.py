@@ -52,6 +52,17 @@ class MiniLMv2(Method):
     key = "minilm-v2"
     title = "MiniLMv2"
     family = "relation"
+    formula = r"""
+    \mathcal{L}_{1} &= \lambda_{Q}\,\mathcal{L}_{Q} + \lambda_{K}\,\mathcal{L}_{K} +
+      \lambda_{V}\,\mathcal{L}_{V}, \qquad \mathcal{L}_{2} = (1-\alpha)\,\mathcal{L}_{\text{hard}} +
+      \alpha\,\mathcal{L}_{\text{soft}} \\
+    \mathcal{L}_{X} &= \frac{1}{r\,n} \sum_{a=1}^{r} \sum_{i=1}^{n} \mathrm{KL}\bigl(R^{\mathrm T}_{X,a,i}
+      \,\big\|\, R^{\mathrm S}_{X,a,i}\bigr), \qquad X \in \{Q, K, V\} \\
+    R_{X,a} &= \operatorname{softmax}\!\left(\frac{X_{a} X_{a}^{\top}}{\sqrt{d/r}}\right) \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
     papers = (
         Paper(
             key="wang2021minilmv2",

@@ -79,6 +79,17 @@ class Mix(Method):
     key = "mix"
     title = "Your own mixture"
     family = "choice"
+    formula = r"""
+    \mathcal{L} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} +
+      \lambda_{\text{pat}}\,\mathcal{L}_{\text{patience}} + \lambda_{\text{hid}}\,\mathcal{L}_{\text{hidden}} +
+      \lambda_{\text{sco}}\,\mathcal{L}_{\text{scores}} \\
+    &\quad + \lambda_{\text{cos}}\,\mathcal{L}_{\text{cosine}} +
+      \lambda_{\text{att}}\,\mathcal{L}_{\text{attention}} + \lambda_{\text{val}}\,\mathcal{L}_{\text{values}}
+      + \lambda_{\text{rows}}\,\mathcal{L}_{\text{rows}} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
     papers = ()
     needs = Needs(
         student=want("logits", "cls", "hidden", "scores", "attention", "values"),

@@ -77,6 +77,25 @@ class MLKDBERT(Method):
     key = "mlkd"
     title = "MLKD-BERT"
     family = "relation"
+    formula = r"""
+    \mathcal{L}_{\text{representation}} &= \lambda_{\text{emb}}\,\mathcal{L}_{\text{embedding}} +
+      \lambda_{\text{att}}\,\mathcal{L}_{\text{attention}} + \lambda_{\text{hid}}\,\mathcal{L}_{\text{hidden}} \\
+    \mathcal{L}_{\text{hidden}} &= \sum_{m=0}^{M} \frac{1}{n\,d} \left\| W_{m} h^{\mathrm S}_{m} + b_{m} -
+      h^{\mathrm T}_{g(m)} \right\|_F^2, \qquad R(x) = \operatorname{softmax}\!\left(\frac{x
+      x^{\top}}{\sqrt{d}}\right) \\
+    \mathcal{L}_{\text{embedding}} &= \frac{1}{n} \sum_{i=1}^{n} \mathrm{KL}\bigl(R(e^{\mathrm T})_{i}
+      \,\big\|\, R(e^{\mathrm S})_{i}\bigr), \qquad \mathcal{L}_{\text{attention}} = \sum_{m=1}^{M}
+      \frac{1}{A\,n} \sum_{a=1}^{A} \sum_{i=1}^{n} \mathrm{KL}\bigl(R(o^{\mathrm T}_{g(m),a})_{i} \,\big\|\,
+      R(o^{\mathrm S}_{m,a})_{i}\bigr) \\
+    \mathcal{L}_{\text{prediction}} &= \lambda_{\text{sam}}\,\mathcal{L}_{\text{sample}} +
+      \lambda_{\text{con}}\,\mathcal{L}_{\text{contrast}} + \lambda_{\text{soft}}\,\mathcal{L}_{\text{soft}},
+      \qquad \mathcal{L}_{\text{sample}} = \frac{1}{B} \sum_{i=1}^{B} \mathrm{KL}\bigl(R(c^{\mathrm T})_{i}
+      \,\big\|\, R(c^{\mathrm S})_{i}\bigr) \\
+    \mathcal{L}_{\text{contrast}} &= U\, \operatorname*{mean}_{i}\, \operatorname*{mean}_{p \in P(i)} \left(
+      -\log \frac{\exp(f_{i}^{\top} f_{p} / U)}{\sum_{a \neq i} \exp(f_{i}^{\top} f_{a} / U)} \right) \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
     papers = (
         Paper(
             key="zhang2024mlkd",

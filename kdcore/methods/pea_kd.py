@@ -78,6 +78,18 @@ class PeaKD(Method):
     key = "pea-kd"
     title = "Pea-KD"
     family = "hidden"
+    formula = r"""
+    \mathcal{L}_{\text{ptp}} &= -\log \operatorname{softmax}(W p^{\mathrm S} + b)_{q}, \qquad q = q(z^{\mathrm
+      T}, y) \in \{1, 2, 3, 4\} \\
+    \mathcal{L}_{\text{distil}} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} +
+      \beta\,\mathcal{L}_{\text{patience}} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr) \\
+    \mathcal{L}_{\text{patience}} &= \frac{1}{(g-1)\,d} \sum_{i=1}^{g-1} \left\| \frac{c^{\mathrm
+      S}_{j(i)}}{\|c^{\mathrm S}_{j(i)}\|_2} - \frac{c^{\mathrm T}_{J(i)}}{\|c^{\mathrm T}_{J(i)}\|_2}
+      \right\|_2^2, \qquad j(i) = \frac{i e}{g}, \quad J(i) = \frac{i N}{g}
+    """
     papers = (
         Paper(
             key="cho2022peakd",

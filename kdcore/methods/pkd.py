@@ -57,6 +57,15 @@ class PKD(Method):
     key = "pkd"
     title = "Patient KD"
     family = "hidden"
+    formula = r"""
+    \mathcal{L} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} +
+      \beta\,\mathcal{L}_{\text{patience}} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr) \\
+    \mathcal{L}_{\text{patience}} &= \frac{1}{(k-1)\,d} \sum_{j=1}^{k-1} \left\| \frac{c^{\mathrm
+      S}_{j}}{\|c^{\mathrm S}_{j}\|_2} - \frac{c^{\mathrm T}_{J(j)}}{\|c^{\mathrm T}_{J(j)}\|_2} \right\|_2^2
+    """
     papers = (
         Paper(
             key="sun2019patient",

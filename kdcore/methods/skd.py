@@ -51,6 +51,12 @@ class SKD(Method):
     key = "skd"
     title = "Stochastic KD"
     family = "choice"
+    formula = r"""
+    \mathcal{L} &= (1-w)\,\mathcal{L}_{\text{soft}} + w\,\mathcal{L}_{\text{hard}} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T_k}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr), \qquad k \sim p \text{ at each step} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y}
+    """
     papers = (
         Paper(
             key="ding2023skdbert",

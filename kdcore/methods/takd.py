@@ -43,6 +43,11 @@ class TAKD(Method):
     key = "takd"
     title = "Teacher assistants"
     family = "soft_targets"
+    formula = r"""
+    \mathcal{L}_i &= (1-\alpha)\,\mathcal{L}_{\text{hard}}(z^{(i)}) + \alpha\, T^2\,
+      \mathrm{KL}\bigl(\operatorname{softmax}(z^{(i-1)}/T) \,\big\|\, \operatorname{softmax}(z^{(i)}/T)\bigr) \\
+    z^{(0)} &= z^{\mathrm T}, \qquad z^{(n+1)} = z^{\mathrm S}, \qquad i = 1, \dots, n+1
+    """
     papers = (
         Paper(
             key="mirzadeh2020improved",

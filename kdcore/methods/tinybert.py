@@ -95,6 +95,19 @@ class TinyBERT(Method):
     key = "tinybert"
     title = "TinyBERT"
     family = "attention"
+    formula = r"""
+    \mathcal{L}_{\text{intermediate}} &= \lambda_{\text{emb}}\,\mathcal{L}_{\text{embedding}} +
+      \lambda_{\text{hid}}\,\mathcal{L}_{\text{hidden}} + \lambda_{\text{att}}\,\mathcal{L}_{\text{attention}} \\
+    \mathcal{L}_{\text{embedding}} &= \frac{1}{n\,d} \left\| H^{\mathrm S}_{0} W + b - H^{\mathrm T}_{0}
+      \right\|_F^2 \\
+    \mathcal{L}_{\text{hidden}} &= \sum_{m=1}^{M} \frac{1}{n\,d} \left\| H^{\mathrm S}_{m} W + b - H^{\mathrm
+      T}_{g(m)} \right\|_F^2 \\
+    \mathcal{L}_{\text{attention}} &= \sum_{m=1}^{M} \frac{1}{A\,n^2} \sum_{a=1}^{A} \left\| Z^{\mathrm
+      S}_{m,a} - Z^{\mathrm T}_{g(m),a} \right\|_F^2, \qquad Z = \frac{Q K^{\top}}{\sqrt{d_k}} \\
+    \mathcal{L}_{\text{predict}} = \mathcal{L}_{\text{soft}} &= T^2\,
+      \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\, \operatorname{softmax}(z^{\mathrm
+      S}/T)\bigr)
+    """
     papers = (
         Paper(
             key="jiao2020tinybert",

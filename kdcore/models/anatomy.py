@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcore.errors import UserError
+from kdcore.records import Part
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class LayerParts:
 class Anatomy:
     """A classifier's parts.
 
-    embeddings: the module whose output is layer 0. pooler and pooler_activation: together they make `pooled`.
-    classifier: the linear that gives the logits. token_types: rows of the token type table, 0 where there is none.
+    embeddings: the module whose output is layer 0; before_layers: all modules up to there. pooler and
+    pooler_activation: together they make `pooled`. classifier: the linear that gives the logits. token_types: rows of
+    the token type table, 0 where there is none.
     """
 
     family: str
@@ -44,6 +46,7 @@ class Anatomy:
     token_types: int
     word_embeddings: nn.Embedding
     embeddings: nn.Module
+    before_layers: tuple[nn.Module, ...]
     layers: tuple[LayerParts, ...]
     pooler: nn.Module
     pooler_activation: Callable[[Tensor], Tensor]
@@ -52,6 +55,12 @@ class Anatomy:
     def state(self, layer: int) -> nn.Module:
         """The module whose output is the state of this layer; 0 is the embeddings."""
         return self.layers[layer - 1].module if layer else self.embeddings
+
+    def part(self, name: Part) -> tuple[nn.Module, ...]:
+        """The modules of a part."""
+        if name == "embeddings":
+            return self.before_layers
+        return (self.pooler,) if name == "pooler" else (self.classifier,)
 
     def split_heads(self, flat: Tensor) -> Tensor:
         """[batch, tokens, width] -> [batch, heads, tokens, head width]."""
@@ -81,6 +90,7 @@ def anatomy(model: nn.Module) -> Anatomy:
         token_types=getattr(whole.config, "type_vocab_size", 0),
         word_embeddings=base.embeddings.word_embeddings,
         embeddings=getattr(base, "embeddings_project", base.embeddings),
+        before_layers=(base.embeddings, *([base.embeddings_project] if hasattr(base, "embeddings_project") else [])),
         layers=tuple(parts_of(layer) for layer in layers),
         pooler=pooler,
         pooler_activation=activation,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 from kdcore.errors import UserError
-from kdcore.store import Capability
+
+if TYPE_CHECKING:
+    from kdcore.store import Capability
 
 
 def capability(device: str = "auto", memory: float | None = None) -> Capability:
@@ -30,3 +35,8 @@ def capability(device: str = "auto", memory: float | None = None) -> Capability:
     if device == "auto":
         can |= {"cpu": ram} | {f"cuda:{index}": size for index, size in enumerate(sizes)}
     return can
+
+
+def has_own_worker() -> bool:
+    """False where `KD_WORKER=off` leaves training to other processes: `kdcore work`, or another dashboard."""
+    return os.environ.get("KD_WORKER", "").strip().lower() not in ("off", "0", "no", "false")

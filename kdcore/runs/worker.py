@@ -20,11 +20,13 @@ from kdcore.config import RunConfig
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import Event
 from kdcore.paths import run_dir
+from kdcore.runs.capability import capability, has_own_worker
 from kdcore.runs.event_log import describe
 from kdcore.runs.failures import explain
+from kdcore.runs.memory import free_memory
 
 if TYPE_CHECKING:
-    from kdcore.store import Store
+    from kdcore.store import Capability, Store
 
 Train = Callable[[RunConfig, Path, Any], Iterator[Event]]
 """`engine.trainer.train`, or a script of events in tests."""
@@ -147,18 +149,28 @@ class Worker:
     """Drives claimed runs, one at a time, in the thread that calls it."""
 
     def __init__(
-        self, store: Store, device: str, train: Train | None = None, closing: Any = None, again: bool = False
-    ) -> None:
-        """again: a run that it leaves waits in the queue for the next worker; else a person resumes it."""
-        self.again = again
+        self, store: Store, device: str, train: Train | None = None, closing: Any = None, again: bool = False,
+        can: Capability | None = None,
+    ) -> None:  # fmt: skip
+        """again: a run that it leaves waits in the queue for the next worker; else a person resumes it.
+
+        can: what it can train; None: found out from the device when the first run waits.
+        """
+        self.again, self.can = again, can
         self.store, self.device, self.train = store, device, train or _engine
         self.name = f"{device}-{os.getpid()}-{secrets.token_hex(4)}"
         self.closing: threading.Event = closing or threading.Event()
         self.running: str | None = None
 
     def take(self, run_id: str | None = None) -> str | None:
-        """Claims the next queued run, or just this one; None where there is nothing to take."""
-        return self.store.claim(self.name, self.device, run_id)
+        """The next queued run that can be trained here, or just this one; None where there is none. It is claimed."""
+        if run_id is not None:
+            return self.store.claim(self.name, self.device, run_id)
+        if self.can is None:
+            if not self.store.waiting():
+                return None
+            self.can = capability(self.device)
+        return self.store.claim(self.name, self.device, can=self.can)
 
     def drive(self, run_id: str, on_event: Callable[[Event], None] | None = None) -> str:
         """Trains a claimed run to its end; returns the state it ended in. Failures end the run, never the worker.
@@ -291,6 +303,11 @@ class Jobs:
         """Ids of the runs that this process trains now."""
         return [worker.running for worker in self._workers.values() if worker.running]
 
+    @property
+    def can(self) -> Capability | None:
+        """What this process can train; None before anything waited, or where it trains nothing."""
+        return next((worker.can for worker in self._workers.values()), None)
+
     def shutdown(self, timeout: float = 30.0) -> None:
         """Ends the workers. A run under way is released as interrupted and can be resumed."""
         self._closing.set()
@@ -325,11 +342,6 @@ class Jobs:
             self._wake.clear()
 
 
-def has_own_worker() -> bool:
-    """False where `KD_WORKER=off` leaves training to other processes: `kdcore work`, or another dashboard."""
-    return os.environ.get("KD_WORKER", "").strip().lower() not in ("off", "0", "no", "false")
-
-
 def jobs() -> Jobs:
     """The one Jobs of this process (and store). It is kept beside `sys`'s own things, so a reload keeps its threads."""
     from kdcore.store import open_store
@@ -343,19 +355,6 @@ def jobs() -> Jobs:
             atexit.register(workers[key].shutdown, 5.0)
         result: Jobs = workers[key]
         return result
-
-
-def free_memory() -> None:
-    """Gives memory of an ended run back, to the device and to the system."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    if sys.platform.startswith("linux"):
-        import ctypes
-
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager

@@ -74,6 +74,11 @@ class Claims:
         with database.read(self.engine) as connection:
             return list(connection.execute(query).scalars())
 
+    def active(self) -> list[str]:
+        """Ids of the runs that workers hold."""
+        with database.read(self.engine) as connection:
+            return list(connection.execute(select(runs.c.id).where(runs.c.state.in_(ACTIVE))).scalars())
+
     def renew(self, run_id: str, worker: str, lease: float = LEASE_SECONDS) -> bool:
         """Lengthens the lease; False where the worker no longer holds the run."""
         held = held_by(run_id, worker)

@@ -1,4 +1,4 @@
-"""From each version of the tables to the next. A step says itself what it needs of `tables.py`, which goes on changing."""
+"""From each version of the tables to the next. A step says itself what it needs: `tables.py` goes on changing."""
 
 from __future__ import annotations
 

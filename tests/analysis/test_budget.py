@@ -35,7 +35,7 @@ def _words(
 
 def test_the_fastest_that_is_good_enough_is_named_with_its_seeds() -> None:
     words = _words(ratio=lambda *_: (4.0, False))
-    assert "fastest student with at least 90 % of teacher x (100.0) is **mid**: 92.0 ± 1.4 (2 seeds)" in words
+    assert "fastest student with at least 90% of teacher x (100.0) is **mid**: 92.0 ± 1.4 (2 seeds)" in words
     assert "2 ms a row, 4.0 times as fast as that teacher." in words
     assert "**small**: 80.0 (1 seed)" in _words(share=0.8)
     assert "Another seed may fall below" in _words(share=0.915) and "Another seed" not in words
@@ -55,17 +55,17 @@ def test_without_a_quiet_session_in_common_there_is_no_ratio(ratio: Any) -> None
 
 def test_a_cost_is_a_bound_beside_the_score() -> None:
     words = _words(bound=2.5)
-    assert "with at least 90 % of teacher x (100.0) within 2.5 ms a row is **mid**" in words and "The best" not in words
+    assert "with at least 90% of teacher x (100.0) within 2.5 ms a row is **mid**" in words and "The best" not in words
     assert "The best within that cost is **wide**: 96.0 (1 seed), 3 ms a row." in _words(bound=5.0)
     none = _words(bound=1.5)
-    assert "No student with at least 90 % of teacher x (100.0) within 1.5 ms a row is among these runs" in none
+    assert "No student with at least 90% of teacher x (100.0) within 1.5 ms a row is among these runs" in none
     assert "**mid**: 92.0 ± 1.4 (2 seeds), 2 ms a row, has the score and costs more" in none
-    assert "**small** comes nearest with 80.0 %, 1 ms a row" in none
+    assert "**small** comes nearest with 80.0%, 1 ms a row" in none
 
 
 def test_where_none_is_good_enough_the_nearest_is_named() -> None:
     words = _words(share=0.97, axis="disk")
-    assert "No student with at least 97 %" in words and "**wide** comes nearest with 96.0 %, 3 MiB." in words
+    assert "No student with at least 97%" in words and "**wide** comes nearest with 96.0%, 3 MiB." in words
     rival = [("bf16", "teacher x, bf16", 4.0, 99.0), ("int8", "teacher x, int8", 9.0, 99.0)]
     words = _words(TABLE + rival, 0.97, "disk")
     assert "Without any distillation, **teacher x, bf16** does it for less: 99.0, 4 MiB." in words

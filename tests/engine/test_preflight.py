@@ -88,7 +88,7 @@ def test_the_demo_can_start(demo):
         ({"method": "pkd", "student": world.STUDENT.model_copy(update={"width": 32})}, "student.width"),
         ({"method": "pkd", "student": world.STUDENT.model_copy(update={"layers": 1})}, "student.layers"),
         ({"method": "pkd", "options": {"layers": (1, 2, 3)}}, "options.layers"),
-        ({"method": "pkd", "options": {"layers": (7,)}}, "layer map"),
+        ({"method": "pkd", "options": {"layers": (7,)}}, "options.layers"),
         ({"method": "pkd", "teachers": ()}, "teachers"),
         ({"train": TrainConfig(max_length=256)}, "train.max_length"),
     ],

@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from plotly.colors import sample_colorscale
 
 from kdcore import layer_map
-from kdcore.figures import attention, layer_pair, layers, palette
+from kdcore.figures import attention, attention_heads, layer_pair, layers, palette
 
 
 def test_layers_stand_student_by_teacher_with_the_map_outlined() -> None:
@@ -133,10 +134,45 @@ def test_a_cell_of_the_overview_names_its_tokens_and_its_head() -> None:
 def test_one_head_names_its_tokens_and_escapes_them() -> None:
     figure = attention.head(np.eye(2), ["<b>", "[SEP]"], ["<b>", "[SEP]"], "Head", top=1.0, labels=[["x", "y"]] * 2)
     assert list(figure.layout.xaxis.ticktext) == ["&lt;b&gt;", "[SEP]"]
-    assert list(figure.data[0].customdata[0][1]) == ["&lt;b&gt; → [SEP]", "y"]
+    assert figure.data[0].customdata[0][1] == "&lt;b&gt; → [SEP]: y"
     assert figure.layout.yaxis.autorange == "reversed"
     window = attention.head(np.ones((1, 2)), ["a"], ["b", "c"], "Head", top=1.0)
-    assert [list(cell) for cell in window.data[0].customdata[0]] == [["a → b", ""], ["a → c", ""]]
+    assert list(window.data[0].customdata[0]) == ["a → b: 1.000", "a → c: 1.000"]
+
+
+def test_contrast_gives_small_values_more_of_the_colours() -> None:
+    scale = attention.head(np.eye(2), TWO, TWO, "Head", top=0.5, contrast=True).data[0].colorscale
+    places, colors = zip(*scale, strict=True)
+    assert (places[0], places[-1]) == (0, 1) and list(places) == sorted(places)
+    linear = sample_colorscale(palette.SEQUENTIAL, len(colors))
+    assert list(colors) == linear and places[16] == pytest.approx(0.25), (
+        "half of the colours for a quarter of the values"
+    )
+
+
+def test_one_number_a_head_is_written_and_ringed() -> None:
+    values = np.arange(6.0).reshape(2, 3) / 10
+    figure = attention_heads.overview(values, "Student", "distance", top=0.5, low_is_near=True, marked=(2, 3))
+    heat = figure.data[0]
+    assert np.array_equal(heat.z, values) and list(heat.x) == [1, 2, 3] and list(heat.y) == [1, 2]
+    assert heat.texttemplate and (heat.zmin, heat.zmax) == (0.0, 0.5)
+    (ring,) = figure.layout.shapes
+    assert (ring.x0 + ring.x1, ring.y0 + ring.y1) == (6, 4)
+    assert attention_heads.overview(np.zeros((12, 24)), "Teacher", "entropy", top=1.0).data[0].texttemplate is None
+
+
+def test_lines_go_from_token_to_token_as_strong_as_the_weight() -> None:
+    figure = attention_heads.lines([[0.9, 0.1], [0.01, 0.5]], ["a", "<b>"], ["c", "d"], "Head", top=1.0)
+    drawn = [trace for trace in figure.data if trace.mode == "lines"]
+    ends = {tuple(zip(trace.y[::3], trace.y[1::3], strict=True)): trace.line for trace in drawn}
+    assert set(ends) == {((0, 0),), ((0, 1),), ((1, 1),)}, "0.01 is too weak to be seen"
+    opacity = {pair: float(line.color.rpartition(",")[2].rstrip(")")) for (pair,), line in ends.items()}
+    assert opacity[0, 1] < opacity[1, 1] < opacity[0, 0] == 1
+    assert ends[(0, 1),].width < ends[(0, 0),].width
+    assert [list(trace.text) for trace in figure.data if trace.mode == "markers+text"] == [
+        ["a", "&lt;b&gt;"],
+        ["c", "d"],
+    ]
 
 
 def test_two_matrices_share_a_scale_and_may_begin_at_the_first_layer() -> None:

@@ -130,6 +130,20 @@ def test_what_is_below_the_bound_is_grey_and_the_line_stands_at_it() -> None:
     assert line.y0 == pytest.approx(81) and "90% of the best teacher" in figure.layout.annotations[0].text
 
 
+def test_the_words_of_the_bound_stand_where_no_point_is() -> None:
+    points = [("a", 1.0, 70.0), ("b", 1.2, 71.5), ("far", 9.0, 99.0)]
+    figure = pareto.scatter(_points([*points, ("teacher", 9.0, 100.0)]), "x", "y", least=71.0)
+    (words,) = [note for note in figure.layout.annotations if "best teacher" in note.text]
+    assert words.xanchor == "right", "both points near the line are at its left"
+
+
+def test_a_blind_guess_is_a_labelled_line_of_its_own() -> None:
+    known = {line.y0 for line in pareto.scatter(_points(), "x", "y").layout.shapes}
+    figure = pareto.scatter(_points(), "x", "y", guess=50.0)
+    assert {line.y0 for line in figure.layout.shapes} - known == {50.0}
+    assert "blind guess" in [note.text for note in figure.layout.annotations]
+
+
 def test_what_costs_more_than_the_bound_is_grey_too() -> None:
     figure = pareto.scatter(_points(), "x", "y", least=50.0, bound=1.5)
     assert _drawn(figure)["KD"].marker.color != palette.style("kd").color

@@ -31,10 +31,11 @@ def _rungs(**changes: object) -> pd.DataFrame:
 @pytest.mark.parametrize("dark", [False, True])
 def test_bars_begin_at_zero_and_where_the_last_run_step_ended(dark: bool) -> None:
     figure = waterfall.waterfall(_rungs(), "Accuracy (%)", teacher=0.75, dark=dark)
-    bars = figure.data[0]
-    assert (bars.base[0], bars.x[0], bars.text[0]) == (0, 0, "70.0"), "the first step is the zero, not a bar"
+    bars, words = figure.data
+    said = [text.strip() for text in words.text]
+    assert (bars.base[0], bars.x[0], said[0]) == (0, 0, "70.0"), "the first step is the zero, not a bar"
     assert bars.base[2] == pytest.approx(0) and bars.x[2] == pytest.approx(4)
-    assert bars.x[1] == 0 and bars.text[1] == "no run yet" and bars.text[2] == "+4.0 → 74.0"
+    assert bars.x[1] == 0 and said[1:] == ["no run yet", "+4.0 → 74.0"]
     assert figure.layout.yaxis.ticktext[2] == "+ &lt;kd&gt;"
     assert figure.layout.xaxis.title.text == "Accuracy (%): points over alone"
     assert bars.marker.color[2] == palette.FAMILIES["soft_targets"][dark]
@@ -43,7 +44,7 @@ def test_bars_begin_at_zero_and_where_the_last_run_step_ended(dark: bool) -> Non
     joints = [shape for shape in figure.layout.shapes if shape.y1 == 2]
     assert [joint.x0 for joint in joints] == [pytest.approx(0)]
     late = waterfall.waterfall(_rungs(mean=[np.nan, 0.7, 0.74], gain=[np.nan, np.nan, 0.04]), "x")
-    assert late.data[0].text[1] == "70.0", "the first that was run begins the stairs"
+    assert late.data[1].text[1].strip() == "70.0", "the first that was run begins the stairs"
 
 
 def test_a_loss_runs_backwards() -> None:
@@ -62,13 +63,15 @@ def test_a_step_has_the_whisker_of_its_gain_and_says_when_it_is_noise() -> None:
     ends = bars.base + bars.x
     assert list(ends[1:] + bars.error_x.array[1:]) == pytest.approx([7, 13])
     assert list(ends[1:] - bars.error_x.arrayminus[1:]) == pytest.approx([-3, 7])
-    assert bars.text[1:] == ("+2.0 → 72.0, within seed noise", "+8.0 → 80.0")
+    words = figure.data[1]
+    assert [text.strip() for text in words.text[1:]] == ["+2.0 → 72.0, within seed noise", "+8.0 → 80.0"]
+    assert list(words.x[1:]) == pytest.approx([7, 13]), "no whisker runs through them"
     assert figure.layout.xaxis.range[0] < -3 and figure.layout.xaxis.range[1] > 13
 
 
 def test_nothing_run_is_still_a_picture() -> None:
     nothing = _rungs(mean=np.nan, gain=np.nan, n=0)
-    assert waterfall.waterfall(nothing, "x").data[0].text == ("no run yet",) * 3
+    assert [text.strip() for text in waterfall.waterfall(nothing, "x").data[1].text] == ["no run yet"] * 3
 
 
 def test_a_pair_is_ringed_and_ranked() -> None:

@@ -106,3 +106,12 @@ def test_the_package_gives_nothing_that_it_does_not_name() -> None:
 
     with pytest.raises(AttributeError, match="nothing"):
         kdcore.methods.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_every_method_has_its_loss_as_a_formula(key: str) -> None:
+    formula = catalog.catalog()[key].formula
+    assert formula.startswith(r"\mathcal{L}") and formula == " ".join(METHODS[key].formula.split())
+    assert formula.count("{") == formula.count("}")
+    assert (r"^{\mathrm S}" in formula or "^{(" in formula) and (r"^{\mathrm T" in formula or key == "fine-tune")
+    assert "_{" + r"\mathrm" not in formula, "student and teacher are superscripts"

@@ -170,7 +170,7 @@ class Bench:
 
     def step(self, stage, batch: Batch, number: int = 1, change=lambda outputs: outputs) -> Step:
         students = {
-            name: change(observe(model, batch.encoding, stage.needs.student, grad=stage.trains(name)))
+            name: change(observe(model, batch.encoding, stage.needs.of_student(name), grad=stage.trains(name)))
             for name, model in self.students.items()
             if stage.runs(name)
         }
@@ -178,11 +178,12 @@ class Bench:
             batch=batch, students=students, stage=stage.name, step=number, steps=50, epoch=0.0, rng=self.rng,
             regression=self.regression,
         )  # fmt: skip
-        rows = dict(self.method.pick_teachers(bare)) if stage.needs.teacher else {}
+        asked = stage.asks(self.teachers)
+        rows = {name: rows for name, rows in self.method.pick_teachers(bare).items() if name in asked} if asked else {}
         said = {}
         for name, chosen in rows.items():
             encoding = batch.encoding if chosen is None else batch.encoding.rows(chosen)
-            said[name] = change(observe(self.teachers[name], encoding, stage.needs.teacher, grad=False))
+            said[name] = change(observe(self.teachers[name], encoding, stage.needs.of_teacher(name), grad=False))
         return replace(bare, teachers=said, rows=rows)
 
     def loss(self, stage, batch: Batch, draw: int = 0) -> torch.Tensor:
@@ -320,9 +321,9 @@ def test_rows_that_a_teacher_answers_are_compared_with_those_of_the_student(benc
         if len(full.rows) != 1:
             pytest.skip("asks none or several teachers at once, and those answer every row")
         ((name, said),) = full.teachers.items()
-        said = observe(bench.teachers[name], whole.encoding.rows(rows), stage.needs.teacher, grad=False)
+        said = observe(bench.teachers[name], whole.encoding.rows(rows), stage.needs.of_teacher(name), grad=False)
         answers = Step(**{**vars(full), "teachers": {name: said}, "rows": {name: rows}})
-        students = {role: observe(model, part(whole, rows).encoding, stage.needs.student)
+        students = {role: observe(model, part(whole, rows).encoding, stage.needs.of_student(role))
                     for role, model in bench.students.items() if stage.runs(role)}  # fmt: skip
         alone = Step(**{**vars(full), "batch": part(whole, rows), "students": students, "teachers": {name: said},
                         "rows": {name: None}})  # fmt: skip

@@ -227,3 +227,14 @@ def test_evaluating_gives_each_module_its_mode_back(tiny):
         assert not any(module.training for module in model.modules())
         raise RuntimeError
     assert model.training and not model.bert.pooler.training
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "electra-wide"])
+def test_parts_are_all_but_the_layers(tiny, family):
+    model = tiny(family)
+    parts = anatomy(model)
+    named = {name: {id(p) for module in parts.part(name) for p in module.parameters()}
+             for name in ("embeddings", "pooler", "classifier")}  # fmt: skip
+    layers = {id(p) for layer in parts.layers for p in layer.module.parameters()}
+    every = [id(p) for p in model.parameters()]
+    assert sorted([*named["embeddings"], *named["pooler"], *named["classifier"], *layers]) == sorted(every)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from kdcore.data.splits import TaskData, make_split
 from kdcore.paths import run_dir
 from kdcore.probes import examples
 from kdcore.tasks import TASKS
+from pages.parts.examples import row_table
 from tests.helpers.store_factory import add, run_config, words
 
 HOSTILE = "<script>alert(1)</script> [x](javascript:alert(1)) :red[r] $e^x$ **b** `c` ![i](http://e.org/i.png)\n# head"
@@ -79,6 +81,29 @@ def test_every_cell_lists_exactly_its_rows(store: Any, visit: Callable[..., Any]
             wanted = judged.index[(judged["reference"] == one) & (judged["student"] == other)]
             assert set(table(app)["row"]) == set(wanted) and len(wanted)
     assert not app.exception
+
+
+def test_only_a_teacher_can_have_what_a_student_lost(store: Any, visit: Callable[..., Any]) -> None:
+    runs = [add(store, run_config("kd", seed, name=f"run {seed}")) for seed in range(2)]
+    for seed, run in enumerate(runs):
+        answers(run, seed=seed)
+    app = visit("examples", runs=",".join(runs), job=runs[0])
+    assert "Lost: " in words(app) and "Teacher large right" in [metric.label for metric in app.metric]
+    app.selectbox(key="examples_other").select_index(1).run()
+    assert not app.exception and "Only the other right: " in words(app) and "Lost" not in words(app)
+    assert any(metric.label.startswith("Student run 1") for metric in app.metric)
+
+
+def test_a_probability_says_whose_it_is_and_labels_come_before(store: Any, visit: Callable[..., Any]) -> None:
+    run = add(store, run_config("kd"))
+    answers(run)
+    shown = visit("examples", runs=run).dataframe[0].proto
+    heads = {name: one.get("label") for name, one in json.loads(shown.columns).items()}
+    assert [head for head in heads.values() if head] == ["teacher", "p(gold) teacher", "student", "p(gold) student"]
+    order = list(shown.column_order)
+    assert order.index("gold") < order.index("teacher large") < order.index("teacher large: p(gold)")
+    assert [name.endswith("p(gold)") for name in order[-3:]] == [True, True, False], "the fall comes last"
+    assert shown.row_height == row_table.ROW_HEIGHT
 
 
 def test_a_link_opens_the_same_list(store: Any, visit: Callable[..., Any]) -> None:

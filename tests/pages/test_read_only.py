@@ -58,7 +58,7 @@ def test_what_counts_as_reading_writes_nothing(store: Any) -> None:
     before = _content(store)
     of_one = ("get", "metrics", "points", "quantities", "evaluated", "evaluations", "probes", "stop_requested")
     of_many = ("rows", "settings", "probes_of")
-    of_all = ("runs", "busy", "abandoned")
+    of_all = ("runs", "busy", "abandoned", "waiting")
     asked: dict[str, list[Any]] = {"find": [["x"]], **{name: [] for name in of_all}}
     asked |= {name: [run] for name in of_one} | {name: [[run]] for name in of_many}
     assert set(asked) == set(READS)

@@ -27,7 +27,7 @@ def test_the_fastest_student_is_named_with_its_seeds(store: Any, visit: Callable
     app = visit("speed", runs=",".join(made))
     assert not app.exception and "3 seeds" in _plain(app)
     app.number_input(key="sleast").set_value(100.0).run()
-    assert "No student with at least 100 %" in _plain(app)
+    assert "No student with at least 100%" in _plain(app)
     app.number_input(key="sleast").set_value(50.0).run()
     assert "**Fine-tuning alone, 2 x 32**" in _plain(app)
 

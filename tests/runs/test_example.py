@@ -13,6 +13,7 @@ from kdcore.engine.teacher_source import teacher_folder
 from kdcore.errors import CorruptError, UserError
 from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs import example
+from kdcore.runs.demo import STORY
 from kdcore.runs.export import student_folder
 from kdcore.store import Store
 from pages.parts.common.read_only import ReadOnlyProxy
@@ -38,7 +39,14 @@ def test_what_is_compared_differs_in_method_and_seed_only(store: Store) -> None:
     runs = store.runs()
     compared = runs[runs["id"].isin(example.opened(store))]
     assert compared["protocol"].nunique() == 1
-    assert dict(compared.groupby("method")["seed"].nunique()) == {"fine-tune": 3, "kd": 3, "skd": 3}
+    assert dict(compared.groupby("method")["seed"].nunique()) == {"fine-tune": 3, "kd": 3, STORY: 3}
+
+
+def test_its_method_is_ahead_on_every_seed(store: Store) -> None:
+    ids = example.open_study(store)
+    runs = store.runs()
+    scores = runs[runs["id"].isin(ids)].pivot(index="seed", columns="method", values="score")
+    assert (scores[STORY] > scores["fine-tune"] + 0.05).all()
 
 
 def test_every_run_says_who_recorded_it(store: Store) -> None:
@@ -74,6 +82,7 @@ def test_it_holds_snapshots_and_answers(store: Store) -> None:
     for run in store.runs()["id"]:
         probes = store.probes(run)
         assert {"distances", "fidelity", "latency"} <= set(probes) or store.get(run).method == "fine-tune"
+        assert "gradient_share" in set(store.metrics(run)["kind"])
 
 
 def test_a_read_only_dashboard_refuses_it(store: Store) -> None:

@@ -78,11 +78,14 @@ def test_database_that_is_away_for_a_moment_is_waited_for(store, settings, scrip
     assert work(Worker(store, "cpu", script(), closing=Closing()), idle=0) == {run: "done"}
     monkeypatch.setattr(work_module, "PATIENCE", 0.0)
     calls.clear()
+    store.add_run(settings(1))
     with pytest.raises(UserError, match="is away"):
         work(Worker(store, "cpu", script(), closing=Closing()), idle=0)
 
 
-def test_damaged_database_ends_it_at_once(store, script, monkeypatch):
+def test_damaged_database_ends_it_at_once(store, settings, script, monkeypatch):
+    store.add_run(settings())
+
     def damaged(*args, **kwargs):
         raise CorruptError("database", "cannot be read", "move it away")
 
@@ -151,7 +154,7 @@ def command(*arguments: str, **options) -> subprocess.Popen[str]:
 def test_command_trains_the_queue_and_says_so(store, settings):
     run = store.add_run(settings(name="short"))
     out, error = (child := command("--idle", "0")).communicate(timeout=120)
-    assert child.returncode == 0 and out.splitlines() == [f"{run}: short", f"{run} done:  "], error
+    assert child.returncode == 0 and out.splitlines() == [f"{run} starts: short", f"{run} done:  "], error
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, "the other end of standard input is gone"])

@@ -49,7 +49,7 @@ def confirm() -> None:
 def check_queue(runs: int) -> None:
     """Raises UserError where so many more runs would make the queue too long."""
     if len(the_store().runs(states=["queued"])) + runs > MOST_QUEUED:
-        raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Live")
+        raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Running")
 
 
 def _queue(runs: Sequence[RunConfig]) -> list[str]:

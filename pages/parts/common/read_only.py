@@ -37,6 +37,7 @@ READS = frozenset(
         "find",
         "abandoned",
         "stop_requested",
+        "waiting",
     }
 )
 """All that `Store` offers and that changes nothing. What is not listed here is refused."""

@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from kdcore.runs.capability import has_own_worker
 from kdcore.store import ACTIVE, UNFINISHED
 from pages.parts.common.cards import guarded, problem
 from pages.parts.common.keys import JOB
 from pages.parts.common.read_only import ReadOnlyProxy, read_only
 from pages.parts.common.run_picker import the_store
-from pages.parts.common.text import plain, time_left
+from pages.parts.common.text import place, plain, time_left
 
 REFRESH_SECONDS = 5.0
 """While something runs or waits; otherwise nothing is polled."""
@@ -56,7 +57,7 @@ def _queue() -> None:
         if running.empty:
             st.caption("Idle: nothing is training.")
         if waiting:
-            st.caption(f"{waiting} in the queue")
+            st.caption(f"{waiting} in the queue" + ("" if has_own_worker() else "; trained by `kdcore work`"))
 
 
 def _running(row: pd.Series) -> None:
@@ -71,4 +72,5 @@ def _running(row: pd.Series) -> None:
     if pd.isna(share) or not share:
         st.caption("Getting ready")
         return
-    st.caption(f"{share:.0%} on {plain(row['device'], 30)}{f', {left}' if left else ''}")
+    where = plain(place(row["device"], row["node"]), 50)
+    st.caption(f"{share:.0%} on {where}{f', {left}' if left else ''}")

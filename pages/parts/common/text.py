@@ -16,6 +16,7 @@ from kdcore.formatting import (
     size,
     task_title,
 )
+from kdcore.store.process import node as this_node
 from kdcore.tasks import TASKS, Task
 
 _LINK = re.compile(r"(?i)(https?:|ftp:|xmpp:|mailto:|www)(?=[/.\w])|(?<=[\w+.\-])(?=@)")
@@ -68,3 +69,8 @@ def time_left(seconds: float | None) -> str:
 
 def task_of(key: str) -> Task | None:
     return TASKS.get(key)
+
+
+def place(device: str, node: str) -> str:
+    """Where a run is trained: its device, and the computer where that is another one than this."""
+    return f"{device or '–'} of {node}" if node and node != this_node() else device or "–"

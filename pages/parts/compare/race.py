@@ -34,8 +34,9 @@ def show(store: Store, comparison: Comparison, metrics: pd.DataFrame, evaluation
     if len(ran) < 2:
         st.caption("Choose two runs that have been trained to see them race.")
         return
-    first, second = _pair(ran, comparison.baseline)
-    unit = _clock()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        first, second = _pair(ran, comparison.baseline)
+        unit = _clock()
     if first == second:
         st.caption("Choose two different runs.")
         return
@@ -73,11 +74,10 @@ def _pair(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
     labels = unique_labels({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for _, run in ran.iterrows()})
     for key, run in zip(KEYS, pair, strict=True):
         st.session_state[key] = run
-    with st.container(horizontal=True):
-        first, second = (
-            st.selectbox(label, ids, format_func=lambda run: labels.get(run, run), key=key, on_change=_remember)
-            for label, key in zip(("First", "Second"), KEYS, strict=True)
-        )
+    first, second = (
+        st.selectbox(label, ids, format_func=lambda run: labels.get(run, run), key=key, on_change=_remember)
+        for label, key in zip(("First", "Second"), KEYS, strict=True)
+    )
     return first, second
 
 

@@ -23,7 +23,7 @@ def fill(runs: pd.DataFrame) -> None:
     del st.query_params["clone"]
     try:
         if run_id not in set(runs["id"]):
-            raise UserError("clone", "the link names a run that is not in this store", "choose one on the page Runs")
+            raise UserError("clone", "the link names a run that is not in this store", "choose one under All runs")
         row = the_store().get(run_id)
         config = row.config.model_copy(update={"name": row.name if row.config.name else ""})
     except UserError as error:

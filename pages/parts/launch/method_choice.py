@@ -9,7 +9,7 @@ import streamlit as st
 from kdcore.methods import METHODS, Method
 from kdcore.methods.catalog import FAMILIES, catalog
 from kdcore.tasks import Task
-from pages.parts.launch import recipe, teachers
+from pages.parts.launch import recipe
 from pages.parts.launch.defaults import start_over
 
 ALL, FAMILY = "all", "launch.family"
@@ -73,8 +73,7 @@ def _other_recipe() -> None:
 
 
 def _other_method() -> None:
-    """A recipe is its method's own: it ends with the choice of another. Teachers that it lacks are added."""
-    st.session_state[teachers.TOP_UP] = True
+    """A recipe is its method's own: it ends with the choice of another."""
     if chosen := recipe.chosen():
         st.session_state[recipe.KEY] = recipe.DEFAULTS
         start_over(chosen.method)

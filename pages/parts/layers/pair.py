@@ -72,8 +72,13 @@ def _pair(view: RunView, student: int, teacher: int, named: bool) -> None:
                     f"{view.shape[0] - 1}.")  # fmt: skip
         return
     with st.container(horizontal=True):
-        for measure, label in (("cka", "CKA"), ("cosine", "Cosine distance"), ("mse", "Squared distance")):
-            if np.isfinite(view.matrices[measure]).any():
+        for measure, label in (
+            ("cka", "CKA"),
+            ("cls", "CKA of [CLS]"),
+            ("cosine", "Cosine distance"),
+            ("mse", "Squared distance"),
+        ):
+            if np.isfinite(view.matrices[measure][teacher, student]):
                 _metric(label, view.matrices[measure], measure, student, teacher)
     values = view.matrices["cka"]
     cards.figure(

@@ -18,6 +18,9 @@ from pages.parts.common.selection import remember
 from pages.parts.common.text import plain
 from pages.parts.learn import method_docs, method_run, method_stages
 
+FIRST = "kd"
+"""The method that is shown first: the one that the others build on."""
+
 
 def show() -> None:
     key = _choose_method()
@@ -27,6 +30,8 @@ def show() -> None:
         st.subheader(plain(method.title), anchor=False, width="content")
         st.badge(catalog()[key].family_name, icon=":material/category:")
     st.markdown(plain(about.idea, 500))
+    if lines := catalog()[key].formula:
+        method_docs.formula(lines)
     row = _choose_run(key)
     config, setup = _config_and_setup(method, row) if row else (method.Config(), introspect.example_setup(method))
     left, right = st.columns([6, 5], gap="large")
@@ -57,7 +62,7 @@ def _choose_method() -> str:
         st.warning(f"There is no method {plain(asked, 60)}. It was left out.", icon=":material/link_off:")
         del st.query_params["method"]
         asked = None
-    st.session_state["learn_method"] = asked or st.session_state.get("learn_last", next(iter(METHODS)))
+    st.session_state["learn_method"] = asked or st.session_state.get("learn_last", FIRST)
     key: str = st.selectbox(
         "Method", list(METHODS), key="learn_method", format_func=_method_label, on_change=_method_picked
     )

@@ -33,7 +33,7 @@ def show(store: Store, row: RunRow) -> None:
     lines = layer_lines(trajectory, teacher, measure, trajectory.pairs(teacher))
     if not lines:
         return
-    st.subheader("Layer distances", anchor=False)
+    st.subheader("Layer similarity" if measure == "cka" else "Layer distances", anchor=False)
     pairs = "the pairs that the method matches" if trajectory.matches_pairs(teacher) else "evenly spread pairs"
     dark = cards.dark()
     cards.figure(

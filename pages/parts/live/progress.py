@@ -5,11 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from kdcore.errors import UserError
-from kdcore.runs.worker import has_own_worker
+from kdcore.runs.capability import has_own_worker
 from kdcore.store import RunRow, Store
-from pages.parts.common.read_only import action
+from pages.parts.common.read_only import action, read_only
 from pages.parts.common.run_picker import the_store
-from pages.parts.common.text import duration, one_line, plain
+from pages.parts.common.sidebar import worker
+from pages.parts.common.text import duration, one_line, place, plain
 
 
 def show(store: Store, row: RunRow) -> None:
@@ -18,7 +19,7 @@ def show(store: Store, row: RunRow) -> None:
     speed, eta = progress.get("examples_per_second"), progress.get("eta_s")
     rows = f"{speed:.0f}" if speed else "–"
     if row.state == "queued":
-        st.info(_waiting(), icon=":material/schedule:")
+        st.info(_waiting(store, row), icon=":material/schedule:")
     elif row.active:
         st.progress(min(1.0, step / steps) if steps else 0.0, text=bar_text(row))
         numbers = (
@@ -38,10 +39,15 @@ def show(store: Store, row: RunRow) -> None:
         _stop(store, row)
 
 
-def _waiting() -> str:
-    if has_own_worker():
+def _waiting(store: Store, row: RunRow) -> str:
+    if not has_own_worker():
+        return "In the queue. This dashboard trains nothing itself: `kdcore work` does."
+    can = None if read_only() else getattr(worker(), "can", None)
+    if can is None or row.id in store.waiting(can):
         return "In the queue. It starts when a worker is free."
-    return "In the queue. This dashboard trains nothing itself: `kdcore work` does."
+    device = row.config.train.device
+    lacking = "more memory than this computer has" if device in can else f"the device {device}"
+    return f"In the queue. It waits for a worker with {lacking} (`kdcore work` on another computer)."
 
 
 def bar_text(row: RunRow) -> str:
@@ -72,7 +78,9 @@ def forecast_text(row: RunRow) -> str:
 
 def _device(row: RunRow) -> str:
     device, precision = row.facts.get("device"), row.facts.get("precision")
-    return f"{one_line(device, 20)}, {one_line(precision, 10)}" if device else "–"
+    if not device:
+        return "–"
+    return f"{one_line(place(str(device), row.node), 40)}, {one_line(precision, 10)}"
 
 
 def _time_taken(row: RunRow) -> str:

@@ -32,7 +32,7 @@ def show(store: Store, picked: pd.DataFrame) -> None:
             remember_many(ids)
             follow(ids)
             st.switch_page("pages/compare.py", query_params={"runs": ",".join(ids)})
-        if action("Clone into Launch", key="runs_clone", icon=":material/content_copy:", disabled=run is None):
+        if action("Clone into New run", key="runs_clone", icon=":material/content_copy:", disabled=run is None):
             st.switch_page("pages/launch.py", query_params={"clone": ids[0]})
         if action(
             "Resume",

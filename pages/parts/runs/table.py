@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from kdcore.figures import palette
+from kdcore.methods.catalog import title_of
+from kdcore.store.process import node as this_node
 from pages.parts.common import cards
 from pages.parts.common.text import metric_title, one_line, task_title
 
@@ -53,26 +56,7 @@ def pick(runs: pd.DataFrame) -> list[str]:
     ids = list(runs["id"])
     key = "runs_table_" + hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
     selection = [ids.index(run) for run in st.session_state.get("runs_picked", []) if run in ids]
-    view = pd.DataFrame(
-        {
-            "name": runs["name"].map(lambda name: one_line(name, 60)),
-            "state": runs["state"],
-            "task": runs["task"].map(task_title),
-            "method": runs["method"],
-            "student": runs["student"],
-            "seed": runs["seed"],
-            "score": 100 * runs["score"],
-            "gain": 100 * runs["gain"],
-            "metric": runs["metric"].map(lambda metric: metric_title(metric) if metric else ""),
-            "parameters": runs["parameters"],
-            "latency": runs["latency_ms"],
-            "time": runs["seconds"],
-            "created": runs["created"],
-            "note": runs["note"].map(lambda note: one_line(note or "", 80)),
-            "tags": runs["tags"],
-        }
-    )
-    number = st.column_config.NumberColumn
+    view = _view(runs)
     busy = runs["busy"].to_numpy()
     grey = f"color: {palette.FAMILIES['none'][cards.dark()]}"
     chosen = st.dataframe(
@@ -84,25 +68,57 @@ def pick(runs: pd.DataFrame) -> list[str]:
         selection_default={"selection": {"rows": selection}},
         placeholder="–",
         alt="All runs with state, task, method, score and cost",
-        column_config={
-            "score": number("dev score", format="%.1f", help="Student chosen by `select`, on the dev split"),
-            "gain": number(
-                "Δ fine-tuning",
-                format="%+.1f",
-                help="Points over fine-tuning alone with the same student, training and seed, where that has been run",
-            ),
-            "parameters": number("parameters", format="compact"),
-            "latency": number(
-                "latency (ms)",
-                format="%.2f",
-                help="Median for one sentence over runs of one size, as on Speed; grey: timed on a busy machine only",
-            ),
-            "time": number("training (s)", format="%.0f"),
-            "seed": number("seed", format="%d"),
-            "created": st.column_config.DatetimeColumn("created (UTC)", format="YYYY-MM-DD HH:mm"),
-        },
+        column_config=_columns(),
     )
     rows = [row for row in chosen["selection"]["rows"] if row < len(ids)]
     st.session_state["runs_picked"] = [ids[row] for row in rows]
     result: list[str] = st.session_state["runs_picked"]
     return result
+
+
+def _view(runs: pd.DataFrame) -> pd.DataFrame:
+    """What the table shows, the result beside the name."""
+    view = pd.DataFrame(
+        {
+            "name": runs["name"].map(lambda name: one_line(name, 60)),
+            "score": 100 * runs["score"],
+            "gain": 100 * runs["gain"],
+            "state": runs["state"],
+            "task": runs["task"].map(task_title),
+            "method": runs["method"].map(title_of),
+            "student": runs["student"],
+            "seed": runs["seed"],
+            "metric": runs["metric"].map(lambda metric: metric_title(metric) if metric else ""),
+            "parameters": runs["parameters"],
+            "latency": runs["latency_ms"],
+            "time": runs["seconds"],
+            "created": runs["created"],
+            "note": runs["note"].map(lambda note: one_line(note or "", 80)),
+            "tags": runs["tags"],
+        }
+    )
+    if len(set(runs["node"]) - {"", this_node()}):
+        view.insert(len(view.columns) - 3, "computer", runs["node"].map(lambda node: one_line(node, 40)))
+    return view
+
+
+def _columns() -> dict[str, Any]:
+    number = st.column_config.NumberColumn
+    return {
+        "name": st.column_config.Column(pinned=True),
+        "score": number("dev score", format="%.1f", help="Student chosen by `select`, on the dev split"),
+        "gain": number(
+            "Δ alone",
+            format="%+.1f",
+            help="Points over fine-tuning alone with the same student, training and seed, where that has been run",
+        ),
+        "parameters": number("parameters", format="compact"),
+        "latency": number(
+            "latency (ms)",
+            format="%.2f",
+            help="Median for one sentence over runs of one size, as on Speed; grey: timed on a busy machine only",
+        ),
+        "time": number("time (s)", format="%.0f", help="Of the whole run, with making and asking the teachers"),
+        "seed": number("seed", format="%d"),
+        "created": st.column_config.DatetimeColumn("created (UTC)", format="YYYY-MM-DD HH:mm"),
+    }

@@ -29,10 +29,10 @@ def answer(choice: Choice, share: float, axis: Axis) -> str:
 
 
 def _wanted(choice: Choice, share: float, axis: Axis) -> str:
-    """`with at least 90 % of teacher large (91.5) within 10 ms a row`."""
+    """`with at least 90% of teacher large (91.5) within 10 ms a row`."""
     parts = []
     if choice.teacher is not None:
-        parts.append(f"with at least {100 * share:g} % of {plain(choice.teacher['label'])} "
+        parts.append(f"with at least {100 * share:g}% of {plain(choice.teacher['label'])} "
                      f"({choice.teacher['quality']:.1f})")  # fmt: skip
     if choice.bound is not None:
         parts.append(f"{'within' if axis.better == 'less' else 'at no less than'} {axis.number(choice.bound)}")
@@ -66,7 +66,7 @@ def _none(choice: Choice, wanted: str, share: float, axis: Axis) -> str:
     if choice.good is not None:
         text += f": {_described(choice.good, axis)}, has the score and costs more"
     if nearest is not None and choice.teacher is not None:
-        reached = f"{100 * nearest['quality'] / choice.teacher['quality']:.1f} %"
+        reached = f"{100 * nearest['quality'] / choice.teacher['quality']:.1f}%"
         text += f"; **{plain(nearest['label'])}** comes nearest with {reached}, {axis.number(nearest['cost'])}"
     return f"{text}."
 

@@ -51,8 +51,10 @@ def decide(store: Store, seen: Measured, runs: pd.DataFrame, table: pd.DataFrame
     return choice
 
 
-def show(seen: Measured, runs: pd.DataFrame, axis: Axis, choice: Choice, y_title: str) -> None:
-    """The plot; the chosen student is its most visible mark."""
+def show(
+    seen: Measured, runs: pd.DataFrame, axis: Axis, choice: Choice, y_title: str, guess: float | None = None
+) -> None:
+    """The plot; the chosen student is its most visible mark. guess: score of a blind guess, a fraction."""
     points = fronts.points(seen.points, axis.better)
     drawn = _drawn(points)
     if len(drawn) < 3:
@@ -62,6 +64,7 @@ def show(seen: Measured, runs: pd.DataFrame, axis: Axis, choice: Choice, y_title
         lambda: pareto.scatter(
             points, axis.words.format(length=seen.length), y_title, edges=edges, better=axis.better,
             least=choice.least if np.isfinite(choice.least) else None, bound=choice.bound,
+            guess=None if guess is None else 100 * guess,
             chosen="" if choice.student is None else str(choice.student["label"]), si=axis.si, dark=dark,
         ),
         "speed_scatter",

@@ -21,7 +21,7 @@ HOW = (
     "student that `select` chose. **Parameters and operations** follow from the size; a multiply-add counts 2. A point "
     "is on the front where no other is at least as cheap and at least as good, and better in one of both. **Band and "
     f"share**: seeds are resampled {fronts.RESAMPLES} times with replacement, cost and score of a run together; the "
-    "band holds the middle 80 % of the fronts, the share says how often a point was on one."
+    "band holds the middle 80% of the fronts, the share says how often a point was on one."
 )
 
 
