@@ -26,15 +26,16 @@ class DynamicKD(Method):
 
     loss     hard_weight hard + soft_weight soft + hidden_weight hidden
     hard     cross-entropy with the gold label, mean over rows
-    soft     l(s, t), mean over rows; l = (s - t)^2, mean over classes (distance=mse), or T^2 KL(softmax(t / T) ||
-             softmax(s / T)) (distance=kl)
-             part=teachers, adoption=hard: each teacher's mean over the rows that it answers, summed over teachers; the
-             surest rows go to the largest teacher
-             adoption=soft: u l(s, small) + (1 - u) l(s, large), u of the batch's mean; soft-instance: u of each row
-             part=rows: the mean over the share `ratio` of the batch that the student is least sure of
-             part=supervision: (1 - u) l(s, t)
-    hidden   part=supervision: u (n(h_j) - n(g_J(j)))^2, mean over width, a row's valid tokens, then rows, sum over
-             layers j = 0..k, J(j) = j N / k; n scales a token's state to length 1
+    soft     l, mean over rows, weighed or chosen by u as the part says
+    l        (s - t)^2, mean over classes (distance=mse), or T^2 KL(softmax(t / T) || softmax(s / T)) (distance=kl)
+    teachers adoption=hard: each teacher's mean over the rows that it answers, summed over teachers; the surest rows go
+             to the largest teacher
+             adoption=soft: u for the small teacher and 1 - u for the large one, u of the batch's mean; soft-instance: u
+             of each row
+    rows     soft is the mean over the share of the batch that the student is least sure of
+    supervision weight 1 - u for soft
+    hidden   part=supervision: u (n(h_j) - n(g_k))^2, mean over width, a row's valid tokens, then rows, sum over the
+             student's layers j = 0..M, k = j N / M; n scales a token's state to length 1
     u        entropy of softmax(s) over ln of the number of classes, 0 to 1
     shapes   s, t: logits [batch, classes], at least 2 classes; u: [batch]; h, g: [batch, tokens, width], equal widths;
              y: [batch]
@@ -55,9 +56,9 @@ class DynamicKD(Method):
       - teachers: For more than two, adoption=hard cuts the rows into as many parts, the least sure to the smallest
         teacher, which is by others. Size is layers times the square of the width.
       - hidden: The embedding output and the last layer count, as in the code. Padding is left out; the code's mean
-        takes it in. Where N / k is not whole, J(j) is the nearest layer.
+        takes it in. Where N / M is not whole, k is the nearest layer.
       - rows: Rows are chosen within each part of a batch that is split. Answers that are in the cache cost nothing, so
-        that the saving of `rows` shows in the number of rows asked, not in time.
+        that the saving shows in the number of rows asked, not in time.
       - scores: A score has no entropy, so that tasks with scores are refused.
     """
 

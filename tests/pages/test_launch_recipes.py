@@ -191,3 +191,19 @@ def test_another_family_ends_the_recipe(form: Any) -> None:
     form.selectbox(key="launch.family").set_value("attention").run()
     assert form.selectbox(key="launch.method").value == "tinybert"
     assert form.selectbox(key="launch.recipe").value == "" and number(form, "train.epochs") == 3.0
+
+
+def test_a_method_of_several_teachers_gets_those_that_it_lacks(form: Any) -> None:
+    form.selectbox(key="launch.task").set_value("pocket-sentiment").run()
+    form.selectbox(key="launch.method").set_value("kd").run()
+    assert len(form.multiselect(key="launch.teachers").value) == 1
+    form.selectbox(key="launch.method").set_value("dynamic-kd").run()
+    box = form.multiselect(key="launch.teachers")
+    assert len(box.value) == 2 and box.label == "Teachers (2 to 12 teachers)"
+    box.set_value(box.value[1:]).run()
+    assert len(form.multiselect(key="launch.teachers").value) == 1, "what a person takes out stays out"
+    form.selectbox(key="launch.options.dynamic-kd.part").set_value("rows").run()
+    assert form.multiselect(key="launch.teachers").label == "Teachers (one teacher)"
+    form.selectbox(key="launch.options.dynamic-kd.part").set_value("teachers").run()
+    form.selectbox(key="launch.options.dynamic-kd.adoption").set_value("soft").run()
+    assert form.multiselect(key="launch.teachers").label == "Teachers (2 teachers)"
