@@ -75,8 +75,8 @@ class AnnealingKD(Method):
     def stages(self) -> list[Stage]:
         share, logits = self.config.anneal_share, want("logits")
         return [
-            Stage(ANNEAL, Needs(logits, logits), self.anneal, share, lr={"student": 1.0}),
-            Stage(PREDICT, Needs(logits), self.terms, 1 - share, lr={"student": 1.0}, start="best"),
+            Stage(ANNEAL, Needs(logits, logits), self.anneal, share, lr={"student": 1.0}, ends="best"),
+            Stage(PREDICT, Needs(logits), self.terms, 1 - share, lr={"student": 1.0}),
         ]
 
     def anneal(self, step: Step) -> dict[str, Term]:
