@@ -88,7 +88,7 @@ def test_the_first_stage_reads_no_label_and_the_second_asks_no_teacher(world, re
 
 def test_the_second_stage_starts_from_the_best_weights_with_the_rest_of_the_steps(world):
     first, second = world("annealing-kd", {"anneal_share": 0.6}).method.stages()
-    assert (first.share, second.share, second.start) == (0.6, pytest.approx(0.4), "best")
+    assert (first.share, second.share, first.ends) == (0.6, pytest.approx(0.4), "best")
     assert first.judge == second.judge == "score"
 
 
