@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-Stop = Literal["keep", "discard", "leave"]
+Stop = Literal["keep", "discard"]
 
 
 class Control(Protocol):
     """Asked once a step."""
 
     def stop_requested(self) -> Stop | None:
-        """'keep': finish the step and save the student. 'discard': finish the step and remove it. None: go on.
-
-        'leave': finish the step, write a checkpoint and end without an ending: another worker goes on from there.
-        """
+        """'keep': finish the step and save the student. 'discard': finish the step and remove it. None: go on."""
 
     def before_saving(self) -> None:
         """Called right before weights on disk are put in place of older ones.

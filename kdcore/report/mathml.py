@@ -17,18 +17,7 @@ _GREEK = dict(
         strict=True,
     )
 )
-_SIGNS = {
-    "cdot": "·",
-    "to": "→",
-    "neq": "≠",
-    "geq": "≥",
-    "leq": "≤",
-    "ldots": "…",
-    "sum": "∑",
-    "|": "‖",
-    "-": "−",
-    "*": "·",
-}
+_SIGNS = {"cdot": "·", "to": "→", "neq": "≠", "geq": "≥", "leq": "≤", "ldots": "…", "|": "‖", "-": "−", "*": "·"}
 _LOOKS = {"+": ' form="infix"', "(": ' stretchy="false"', ")": ' stretchy="false"'}
 _SCRIPTS = {"_": "msub", "^": "msup"}
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import gpu, memory, numerics, overhead, scaling, startup, throughput, timing_blocks, toolkits
+from bench import gpu, memory, numerics, overhead, scaling, startup, timing_blocks, toolkits
 from bench.fixtures import Subject
 from bench.reference_loop import PKD, pkd
 from bench.timing_blocks import Bench
@@ -204,13 +204,3 @@ def _both_losses(config: Any, run: Any, teacher: Any, student: Any, rows: Any) -
     engine = sum(float(term.value) * term.weight for term in method.terms(step).values())
     plain = [outputs_of(model, batch.encoding, states=True) for model in (student, teacher)]
     return float(pkd(*plain, batch.labels)), engine
-
-
-def test_throughput(monkeypatch, capsys):
-    """The farm is real, the study as small as can be."""
-    monkeypatch.delenv("KD_DATABASE_URL", raising=False)
-    throughput.main(["--workers", "2", "--runs", "2", "--steps", "4", "--rounds", "1"])
-    written = json.loads(capsys.readouterr().out)
-    (block,) = written["blocks"]
-    assert block["workers"] == 2 and block["runs"] == 2 and len(block["threads"]) == 1
-    assert written["median_runs_per_hour"] == {"2": block["runs_per_hour"]}

@@ -7,13 +7,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from kdcore.runs.capability import has_own_worker
 from kdcore.store import ACTIVE, UNFINISHED
 from pages.parts.common.cards import guarded, problem
 from pages.parts.common.keys import JOB
 from pages.parts.common.read_only import ReadOnlyProxy, read_only
 from pages.parts.common.run_picker import the_store
-from pages.parts.common.text import place, plain, time_left
+from pages.parts.common.text import duration, plain
 
 REFRESH_SECONDS = 5.0
 """While something runs or waits; otherwise nothing is polled."""
@@ -57,7 +56,7 @@ def _queue() -> None:
         if running.empty:
             st.caption("Idle: nothing is training.")
         if waiting:
-            st.caption(f"{waiting} in the queue" + ("" if has_own_worker() else "; trained by `kdcore work`"))
+            st.caption(f"{waiting} in the queue")
 
 
 def _running(row: pd.Series) -> None:
@@ -68,9 +67,5 @@ def _running(row: pd.Series) -> None:
         query_params={JOB: row["id"]},
     )
     share = row["progress"]
-    left = time_left(row["eta_s"])
-    if pd.isna(share) or not share:
-        st.caption("Getting ready")
-        return
-    where = plain(place(row["device"], row["node"]), 50)
-    st.caption(f"{share:.0%} on {where}{f', {left}' if left else ''}")
+    eta = "" if pd.isna(row["eta_s"]) else f", about {duration(row['eta_s'])} left"
+    st.caption(f"{0 if pd.isna(share) else share:.0%} on {plain(row['device'], 30)}{eta}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kdcore.analysis.layer_distances import LayerTrajectory, Matrices
-from kdcore.layer_map import LayerMap
 from pages.parts.common.snapshot_slider import moment_text
 
 
@@ -36,7 +35,7 @@ class RunView:
         return moment_text(self.moment)
 
     @property
-    def layer_map(self) -> LayerMap:
+    def layer_map(self) -> dict[int, int]:
         return self.trajectory.layer_map(self.teacher)
 
     @property
