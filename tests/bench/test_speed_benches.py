@@ -92,8 +92,8 @@ def test_scaling(here, monkeypatch, tmp_path):
     monkeypatch.setattr(scaling, "LAYERS", (1, 2))
     summary = results(scaling, tmp_path)["summary"]
     assert {"rows 20", "rows 80", "layers 2", "teachers 5, cold", "cache of logits"} < summary.keys()
-    assert summary["cache of logits"]["bytes_per_row"]["median"] == 2 * 4 + 1  # two float32, and that they are there
-    assert summary["cache of [CLS] states, 2 layers"]["bytes_per_row"]["median"] == 2 * (32 * 2 + 1)
+    assert summary["cache of logits"]["bytes_per_row"]["median"] == 2 * 4 + 8 + 1  # two float32, sum, presence
+    assert summary["cache of [CLS] states, 2 layers"]["bytes_per_row"]["median"] == 2 * (32 * 2 + 8 + 1)
 
 
 def test_memory(here, tmp_path):
