@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from kdcore.models.written_out import masked
+
 ATTENTION = "kdboard_seeded"
 """Name under which the attention with seeded dropout is known to transformers."""
 
@@ -87,10 +89,7 @@ def _attention(
     if not module.training:
         context = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling)
         return context.transpose(1, 2), None
-    scores = _products(query, key) * (scaling or query.shape[-1] ** -0.5)
-    if attention_mask is not None:
-        blocked = attention_mask.logical_not() if attention_mask.dtype == torch.bool else attention_mask < 0
-        scores = scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
+    scores = masked(_products(query, key) * (scaling or query.shape[-1] ** -0.5), attention_mask)
     attention = scores.softmax(-1).to(value.dtype)
     own = getattr(module, "dropout", None)
     if dropout and isinstance(own, SeededDropout):

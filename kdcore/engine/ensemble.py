@@ -21,7 +21,7 @@ from kdcore.events import Progress
 from kdcore.models.anatomy import anatomy
 from kdcore.models.observe import observe, rerun_of
 from kdcore.models.students import load_classifier
-from kdcore.records import Batch, ModelSize, Needs, Outputs, Want
+from kdcore.records import Batch, Encoding, ModelSize, Needs, Outputs, Want
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,14 @@ class Ensemble:
 
     def answer(self, name: str, batch: Batch, rows: Tensor | None) -> Outputs:
         """What a teacher says of these rows of the batch (None: all). Never with a graph, but where it is run again."""
+        ids = batch.ids if rows is None else batch.ids[rows.cpu()]
         encoding = batch.encoding if rows is None else batch.encoding.rows(rows)
-        outputs = self._outputs(name, batch, rows)
+        outputs = self._outputs(name, ids, encoding)
         if name in self._exact:
             return outputs.with_rerun(rerun_of(self._exact[name], encoding, self._wanted))
         return outputs
 
-    def _outputs(self, name: str, batch: Batch, rows: Tensor | None) -> Outputs:
-        ids = batch.ids if rows is None else batch.ids[rows.cpu()]
-        encoding = batch.encoding if rows is None else batch.encoding.rows(rows)
+    def _outputs(self, name: str, ids: Tensor, encoding: Encoding) -> Outputs:
         if name in self._caches and bool((ids >= 0).all()):
             return self._caches[name].read(ids, encoding, self._compute.device)
         self.live += len(ids)

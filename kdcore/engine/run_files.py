@@ -33,13 +33,18 @@ def teacher_folders(folder: Path) -> dict[str, Path]:
         ) from error
 
 
+def unfinished(folder: Path) -> list[Path]:
+    """Students, checkpoints and snapshots in a run's folder that were never completed."""
+    return sorted([*folder.glob(".student-*.writing"), *folder.rglob("*.partial")])
+
+
 def remove_unfinished(folder: Path) -> None:
     """Clears what a killed process was writing in a run's folder. A student that it had set aside comes back."""
     for old in sorted(folder.glob(".student-*.old")):
         whole = folder / old.name.split(".")[1]
         if not whole.exists():
             old.rename(whole)
-    for path in [*folder.glob(".student-*.old"), *folder.glob(".student-*.writing"), *folder.rglob("*.partial")]:
+    for path in [*folder.glob(".student-*.old"), *unfinished(folder)]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -212,6 +212,7 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
     size = size_of(job.main.config)
     mean_tokens = float(job.rows.lengths.mean())
     specs = {spec.name: spec for spec in plan.config.teachers}
+    guesses = {split: plan.blind_guess(split) for split in job.splits}
     return {
         **job.facts,
         "kdcore": __version__,
@@ -226,8 +227,8 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "partial": _partial(plan),
         "synthetic": job.task.synthetic,
         "classes": list(job.task.labels),
-        "blind_guess": {split: plan.blind_guess(split) for split in job.splits},
-        "warnings": list(_warnings(plan, teacher_scores)),
+        "blind_guess": guesses,
+        "warnings": list(_warnings(plan, teacher_scores, guesses)),
         "student": asdict(size),
         "parameters": sum(p.numel() for p in job.main.parameters()),
         "exported_parameters": parameters(size).total,
@@ -246,12 +247,12 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
     }  # fmt: skip
 
 
-def _warnings(plan: Plan, teacher_scores: dict[str, Scores]) -> Iterator[str]:
+def _warnings(plan: Plan, teacher_scores: dict[str, Scores], guesses: Scores) -> Iterator[str]:
     """What a person should know before the student learns: teachers that cannot teach."""
     task, metric = plan.data.task, plan.data.task.main_metric
     for name, by_split in teacher_scores.items():
         for split in task.splits:
-            score, guess = by_split[split][metric], plan.blind_guess(split)[metric]
+            score, guess = by_split[split][metric], guesses[split][metric]
             if is_blind_guess(metric, score, guess, len(plan.data.splits[split])):
                 measured = f"{metric_label(metric, task.labels)} {100 * score:.1f} on {split}"
                 yield (

@@ -38,11 +38,16 @@ def _attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """[batch, heads, tokens, head width] to [batch, tokens, heads, head width]."""
-    scores = query @ key.transpose(-1, -2) * (scaling or query.shape[-1] ** -0.5)
-    if attention_mask is not None:
-        blocked = attention_mask.logical_not() if attention_mask.dtype == torch.bool else attention_mask < 0
-        scores = scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
+    scores = masked(query @ key.transpose(-1, -2) * (scaling or query.shape[-1] ** -0.5), attention_mask)
     return (module.dropout(scores.softmax(-1)) @ value).transpose(1, 2), None
+
+
+def masked(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """The scores with the lowest number where transformers' mask (boolean, or negative where blocked) blocks a key."""
+    if mask is None:
+        return scores
+    blocked = mask.logical_not() if mask.dtype == torch.bool else mask < 0
+    return scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attention)

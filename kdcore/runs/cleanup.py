@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from kdcore.engine.run_files import unfinished
 from kdcore.paths import cache_dir, cache_subdir
 from kdcore.runs.recover import holds_results
 from kdcore.store import UNFINISHED, Store
@@ -110,7 +111,7 @@ def find_garbage(store: Store, unlisted: bool = False) -> Iterator[Garbage]:
 
 def _partial(folder: Path) -> Iterator[Garbage]:
     """Students and checkpoints of an ended run that were never completed. An old student stays where it is the only."""
-    for path in sorted([*folder.glob(".student-*.writing"), *folder.rglob("*.partial")]):
+    for path in unfinished(folder):
         if _old(path):
             yield Garbage(path, f"{path.name} of {folder.name}: never completed", disk_usage(path))
     for path in sorted(folder.glob(".student-*.old")):

@@ -55,12 +55,12 @@ def _rows(task: str, own: str | None, stamps: Stamps) -> Any:
 
 def _stamps(own: Any) -> Stamps:
     """When the files of an own table were written, and their sizes: what is kept is theirs only."""
-    found = []
+    stamps = []
     for name in ("path", "validation_path"):
         with suppress(OSError, ValueError, TypeError):
             stat = Path((own or {}).get(name) or "").expanduser().stat()
-            found.append((stat.st_mtime_ns, stat.st_size))
-    return (os.environ.get("KD_GLUE_DIR", ""), *found)
+            stamps.append((stat.st_mtime_ns, stat.st_size))
+    return (os.environ.get("KD_GLUE_DIR", ""), *stamps)
 
 
 def _load(task: str, own: OwnData | None) -> Any:
