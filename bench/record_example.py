@@ -1,62 +1,118 @@
 """Records the example study that comes with the program, on this machine and with this version.
 
-    python -m bench.record_example
+    python -m bench.record_example CACHE
 
-The one-minute demo's three methods with three seeds, and the runs of the lesson on patient layers: real runs on
-generated sentences, some minutes of training. The folder `kdcore/runs/example_study/` is replaced.
+The one-minute demo's runs with three seeds, and what the lessons need beside them: real runs on generated sentences,
+some minutes of training. CACHE is the cache folder that is trained in; started again after a break, runs that are done
+there are kept. The folder `kdcore/runs/example_study/` is replaced, unless the study does not show what it is there to
+show: its method ahead of fine-tuning alone on every seed, and no student at the score of a blind guess.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
+import pandas as pd
 
-from bench.dashboard import cache, machine
+from bench.dashboard import machine
 from kdcore import __version__
-from kdcore.config import RunConfig
+from kdcore.analysis.blind_guess import blind_guess_of
+from kdcore.config import RunConfig, TeacherSpec
+from kdcore.engine.evaluate import is_blind_guess
 from kdcore.paths import run_dir
 from kdcore.runs import example
-from kdcore.runs.demo import demo_runs
-from kdcore.runs.sweep import Grid, expand
+from kdcore.runs.demo import LARGE, METHODS, STORY, demo_run
 from kdcore.runs.worker import Worker
-from kdcore.store import open_store
+from kdcore.store import Store, open_store
 
-LESSON = Path(__file__).resolve().parents[1] / "pages" / "lessons" / "patient-layers.yaml"
 SEEDS = (0, 1, 2)
+DEV_ROWS = 1000
+LADDER = (LARGE, *(TeacherSpec(name=size, source="pocket", where=size) for size in ("medium", "small")))
 
 
 def main() -> None:
-    with cache():
-        store = open_store()
-        worker, made = Worker(store, "auto"), []
-        for run, lesson in _runs():
-            made.append(run_id := store.add_run(run, sweep=lesson))
-            worker.take(run_id)
-            state = worker.drive(run_id)
-            print(run_id, state, flush=True)
-            if state != "done":
-                raise SystemExit(store.get(run_id).detail)
-        facts = {"kdcore": __version__, "recorded": datetime.date.today().isoformat(), **machine()}
-        for run_id in made:
-            note = f"Recorded with KDBoard {__version__} on {facts['hardware']}, {facts['recorded']}."
-            store.annotate(run_id, note, [example.TAG])
-            shutil.rmtree(run_dir(run_id) / "student-last")  # the best by select is what pages load
-        compared = [run_id for run_id in made if store.get(run_id).sweep is None]
-        example.record(store, made, compared, facts)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("cache", type=Path, help="folder to train in; runs that are done there are kept")
+    os.environ["KD_CACHE_DIR"] = str(parser.parse_args().cache.resolve())
+    store = open_store()
+    store.mark_interrupted()
+    made = {run_id: part for run, part in study() for run_id in [_train(store, run, part)]}
+    if flaws := flaws_of(_scores(store, made)):
+        raise SystemExit("Not recorded. " + " ".join(flaws))
+    _record(store, made)
 
 
-def _runs() -> Iterator[tuple[RunConfig, str | None]]:
-    """Each run, and the sweep that it is part of."""
+def study() -> Iterator[tuple[RunConfig, str | None]]:
+    """Each run, and the part of the study that it belongs to: None for those that are compared first.
+
+    >>> len({config_hash(run) for run, _ in study()}) == len(list(study()))
+    True
+    """
     for seed in SEEDS:
-        for run in demo_runs(seed=seed):
-            yield run.model_copy(update={"name": f"example {run.method} seed {seed}"}), None
-    grid = Grid.model_validate(yaml.safe_load(LESSON.read_text())["runs"])
-    for cell in expand(grid):
-        yield cell.run.model_copy(update={"name": f"example {cell.label}"}), grid.name
+        for method in METHODS:
+            yield demo_run(method, "pocket-sentiment", seed, name=f"example {method} seed {seed}"), None
+    for seed in SEEDS:
+        for method in ("fine-tune", "kd"):
+            name = f"three classes {method} seed {seed}"
+            yield demo_run(method, "pocket-inference", seed, name=name), "three-classes"
+    for seed in SEEDS:
+        name = f"several teachers skd seed {seed}"
+        yield demo_run("skd", "pocket-sentiment", seed, name=name, teachers=LADDER), "several-teachers"
+        yield demo_run("pkd", "pocket-sentiment", seed, name=f"patient layers pkd seed {seed}"), "patient-layers"
+
+
+def flaws_of(scores: pd.DataFrame) -> list[str]:
+    """Why a study may not be shown, one sentence each; empty where it may.
+
+    Args:
+        scores: one row a run, columns part (None for the runs that are compared first), method, seed, score and guess
+            (accuracy as fractions; guess: that of a blind guess), rows (dev rows scored).
+    """
+    flaws = [
+        f"{row['method']}, seed {row['seed']}: {100 * row['score']:.1f} is no better than a blind guess."
+        for row in scores.to_dict("records")
+        if is_blind_guess("accuracy", row["score"], row["guess"], row["rows"])
+    ]
+    first = scores[scores["part"].isna()].pivot_table(index="seed", columns="method", values="score")
+    for seed, row in first.iterrows():
+        if not row.get(STORY, float("nan")) > row["fine-tune"]:
+            flaws.append(f"{STORY}, seed {seed}: not ahead of fine-tuning alone ({100 * row['fine-tune']:.1f}).")
+    return flaws
+
+
+def _train(store: Store, run: RunConfig, part: str | None) -> str:
+    """The run's id, once it is done; one that is done already is kept."""
+    run_id, state = store.ensure(run, sweep=part)
+    if state != "done":
+        worker = Worker(store, "auto")
+        worker.take(run_id)
+        worker.drive(run_id)
+    row = store.get(run_id)
+    print(run_id, row.state, flush=True)
+    if row.state != "done":
+        raise SystemExit(row.detail)
+    return run_id
+
+
+def _scores(store: Store, made: dict[str, str | None]) -> pd.DataFrame:
+    finished = store.runs().set_index("id").loc[list(made)]
+    guesses = [blind_guess_of(store.get(run_id).facts, "accuracy") for run_id in made]
+    own = pd.DataFrame({"part": pd.Series(made, dtype=object), "guess": guesses, "rows": DEV_ROWS}, index=list(made))
+    return finished[["method", "seed", "score"]].join(own)
+
+
+def _record(store: Store, made: dict[str, str | None]) -> None:
+    facts = {"kdcore": __version__, "recorded": datetime.date.today().isoformat(), **machine()}
+    for run_id in made:
+        note = f"Recorded with KDBoard {__version__} on {facts['hardware']}, {facts['recorded']}."
+        store.annotate(run_id, note, [example.TAG])
+        shutil.rmtree(run_dir(run_id) / "student-last", ignore_errors=True)  # pages load the best by select
+    example.record(store, list(made), [run_id for run_id, part in made.items() if part is None], facts)
 
 
 if __name__ == "__main__":

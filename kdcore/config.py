@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -101,10 +102,17 @@ class TrainConfig(Settings):
     log_every: int = Field(10, ge=1, description="steps between logged points")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of forward passes")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+    device: Literal["auto", "cpu", "cuda"] | str = Field("auto", description="where to train; cuda:1: the second GPU")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; empty: torch's own choice")
     teacher_cache: bool = Field(True, description="run frozen teachers once and keep what they said")
     bucket: bool = Field(True, description="put rows of like length into a batch")
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", value):
+            raise ValueError("must be 'auto', 'cpu', 'cuda', or one GPU by its index, such as 'cuda:1'")
+        return value
 
     @field_validator("evaluate_every")
     @classmethod

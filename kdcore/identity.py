@@ -119,6 +119,26 @@ _DATA = ("max_length", "max_train_rows", "select_fraction")
 _STEPS = ("epochs", "max_steps", "batch_size", "early_stop")
 
 
+def teachers(config: RunConfig) -> dict[str, str]:
+    """Name -> who teaches, as `source:where` and how it was made here; without what only this machine calls it.
+
+    >>> teachers(RunConfig(task="mrpc", method="fine-tune"))
+    {}
+    """
+    settings = ((spec.name, spec.model_dump(mode="json", exclude={"name"})) for spec in config.teachers)
+    return {name: json.dumps(values, sort_keys=True) for name, values in settings}
+
+
+def base(config: RunConfig) -> str | None:
+    """Whose tokenizer and vocabulary a student has; None where the task's own (pocket tasks), or where it is not said.
+
+    >>> base(RunConfig(task="mrpc", method="fine-tune")) is None
+    True
+    """
+    spec = _reference(config)
+    return None if spec is None or spec.source == "pocket" else _model(spec)
+
+
 def _start(config: RunConfig) -> dict[str, Any]:
     """Where the student's weights come from. The base of a run without a teacher is that of another's teacher."""
     student = config.student

@@ -1,11 +1,53 @@
-"""Which teacher layer each student layer learns from. Layers count from 1; 0 is the embedding output."""
+"""Which teacher layers each student layer learns from. Layers count from 1; 0 is the embedding output."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from kdcore.errors import UserError
+
+LayerMap = dict[int, tuple[int, ...]]
+"""Student layer -> the teacher layers that it learns from. The rules below pair one with one; `alone` joins the two."""
+
+
+def alone(pairs: Mapping[int, int]) -> LayerMap:
+    """Each student layer with its one teacher layer: alone({1: 3}) is {1: (3,)}."""
+    return {student: (teacher,) for student, teacher in pairs.items()}
+
+
+def single(layers: Mapping[int, Sequence[int]]) -> dict[int, int]:
+    """Back from `alone`. Raises ValueError where a student layer has several teacher layers."""
+    return {student: teacher for student, (teacher,) in layers.items()}
+
+
+def pairs(layers: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, int]]:
+    """Every (student layer, teacher layer) of the map, in its order."""
+    return ((student, teacher) for student, several in layers.items() for teacher in several)
+
+
+def every(student: int, teacher: int) -> LayerMap:
+    """Each student layer with all layers of the teacher."""
+    return {m: tuple(range(1, teacher + 1)) for m in range(1, student + 1)}
+
+
+def blocks(student: int, teacher: int) -> LayerMap:
+    """m -> the layers (m - 1) N / M + 1 to m N / M: consecutive blocks without a gap; blocks(2, 4) is {1: (1, 2), 2:
+    (3, 4)}.
+
+    Where N / M is not whole, blocks differ by one layer; a student deeper than its teacher repeats layers.
+    """
+    starts = [(m - 1) * teacher // student for m in range(1, student + 2)]
+    return {m: tuple(range(low + 1, max(low + 1, high) + 1)) for m, (low, high) in enumerate(pairwise(starts), start=1)}
+
+
+def drawn(student: int, teacher: int, seed: int) -> dict[int, int]:
+    """M different teacher layers, drawn with this seed, in their order."""
+    _no_deeper("random", student, teacher)
+    chosen = random.Random(seed).sample(range(1, teacher + 1), student)
+    return dict(enumerate(sorted(chosen), start=1))
 
 
 def uniform(student: int, teacher: int) -> dict[int, int]:
@@ -73,6 +115,36 @@ RULES: dict[str, Callable[[int, int], dict[int, int]]] = {
     "first": first,
 }
 """The rules that methods offer by name: (student layers, teacher layers) -> map."""
+
+
+def chosen(
+    rule: str | tuple[int, ...], student: int, teacher: int, count: int | None = None, field: str = "options.layers"
+) -> dict[int, int]:
+    """The map of a setting that is the name of a rule or a list of teacher layers, for student layers 1 to `count`.
+
+    Args:
+        student, teacher: depths. count: how many student layers are mapped, from the first; None: all.
+
+    Raises:
+        UserError: a rule that does not fit the depths, a list of another length, or a layer the teacher does not have.
+    """
+    count = student if count is None else count
+    if isinstance(rule, str):
+        try:
+            whole = RULES[rule](student, teacher)
+        except UserError as error:
+            raise UserError(field, error.problem, "choose spread, which fits any two depths") from None
+        return {m: n for m, n in whole.items() if m <= count}
+    if len(rule) != count:
+        raise UserError(
+            field,
+            f"lists {len(rule)} teacher layers, but a student of {student} layers has {count} to match",
+            f"list {count}, or choose a rule such as spread",
+        )
+    try:
+        return explicit(rule, teacher)
+    except UserError as error:
+        raise UserError(field, error.problem, error.remedy) from None
 
 
 def _no_deeper(name: str, student: int, teacher: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -52,11 +52,21 @@ class Needs:
     """Which tensors a stage reads from the students and from the teachers; nothing else is computed.
 
     rerun: "student", "teacher": whose outputs the stage runs again to differentiate them (`Outputs.rerun`).
+    by: role or teacher's name -> what is read of it, where that differs from what is read of the others.
     """
 
     student: Want = field(default_factory=dict)
     teacher: Want = field(default_factory=dict)
     rerun: tuple[Literal["student", "teacher"], ...] = ()
+    by: Mapping[str, Want] = field(default_factory=dict)
+
+    def of_student(self, role: str) -> Want:
+        """What is read of this role's model."""
+        return self.by.get(role, self.student)
+
+    def of_teacher(self, name: str) -> Want:
+        """What is read of this teacher; where it is nothing, the teacher is not asked."""
+        return self.by.get(name, self.teacher)
 
 
 @dataclass(frozen=True)
@@ -170,15 +180,20 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Term:
-    """One term of the loss: its raw value (a scalar tensor, float32) and the weight it enters the sum with."""
+    """One term of the loss: its raw value (a scalar tensor, float32) and the weight it enters the sum with.
+
+    weight: a number, or a scalar tensor without a graph where it follows from the batch; it may differ in each step.
+    """
 
     value: Tensor
-    weight: float = 1.0
+    weight: float | Tensor = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """All that a method sees of one training step. `pick_teachers` sees it without teachers and rows.
+
+    Where `accumulate` splits a batch, there is one of each part, with the same number and the same draws.
 
     teachers: for each teacher picked, what was observed of it on its rows.
     rows: for each teacher picked, int64 indices into the batch, or None for all rows.
@@ -216,6 +231,9 @@ class Step:
 
 Terms = Callable[[Step], dict[str, Term]]
 
+Part = Literal["embeddings", "pooler", "classifier"]
+"""Parts of a student. embeddings: all that comes before its first layer."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -225,13 +243,15 @@ class Stage:
         1; what a method spends beyond (`pilot=True`: trainings that only inform the real one) is priced before start.
     lr: role -> factor on the run's learning rate. Roles are the names of `build_students()` and "method" for the
         method's own modules; a role that is not named is frozen.
-    start: where the students' weights come from: "last" (go on), "best" (of the stage before, by `select`), or
-        "fresh" (the run's initial weights again).
+    start: where the students' weights come from: "last" (go on), or "fresh" (the run's initial weights again).
+    ends: with which weights its learners go on: the last, or all those of the moment when `select` was best.
     teachers: names of those this stage uses; None: all.
     students: roles that run in this stage; None: all. One that is not in `lr` is frozen: it runs in eval mode, and
         nothing of it has a graph. The first that is trained is the one that is scored.
     judge: what decides on `select` which weights are the stage's best: the task's main metric, or the stage's own
         loss, where the classifier is not trained yet and a score would say nothing.
+    frozen: parts of the trained students that keep their weights. Parameters that the method built without a gradient
+        keep theirs in every stage.
     """
 
     name: str
@@ -240,15 +260,22 @@ class Stage:
     share: float = 1.0
     lr: Mapping[str, float] = field(default_factory=lambda: {"student": 1.0, "method": 1.0})
     schedule: Literal["linear", "constant"] = "linear"
-    start: Literal["last", "best", "fresh"] = "last"
+    start: Literal["last", "fresh"] = "last"
+    ends: Literal["last", "best"] = "last"
     teachers: tuple[str, ...] | None = None
     pilot: bool = False
     students: tuple[str, ...] | None = None
     judge: Literal["score", "loss"] = "score"
+    frozen: tuple[Part, ...] = ()
 
     def trains(self, role: str) -> bool:
         """Whether this stage changes the role's weights."""
         return self.lr.get(role, 0.0) > 0 and self.runs(role)
+
+    def asks(self, teachers: Iterable[str]) -> tuple[str, ...]:
+        """Those of the run's teachers that this stage reads something of."""
+        named = tuple(teachers) if self.teachers is None else self.teachers
+        return tuple(name for name in named if self.needs.of_teacher(name))
 
     def runs(self, role: str) -> bool:
         """Whether the role's model is run in this stage ("method" always is)."""
@@ -275,9 +302,13 @@ class TeacherAnswers(Protocol):
         ...
 
 
+Family = Literal["none", "soft_targets", "hidden", "attention", "relation", "choice", "gradient", "form", "data"]
+"""What a method is about; methods of a family share a colour. `methods.catalog.FAMILIES` has them in words."""
+
+
 @dataclass(frozen=True)
 class Paper:
-    """Where a method comes from. `family` groups methods by what they match and gives them their colour."""
+    """Where a method comes from."""
 
     key: str
     title: str
@@ -285,7 +316,6 @@ class Paper:
     venue: str
     year: int
     arxiv: str
-    family: Literal["none", "soft_targets", "hidden", "attention", "relation", "multi_teacher"]
 
     @property
     def cite(self) -> str:

@@ -106,6 +106,9 @@ POCKET: dict[str, Task] = {
         _pocket("pocket-paraphrase", "Pocket paraphrase", GLUE["mrpc"], "Who did what to whom, with roles swapped."),
         _pocket("pocket-entailment", "Pocket entailment", GLUE["rte"], "Quantifiers and hypernyms."),
         _pocket("pocket-similarity", "Pocket similarity", GLUE["stsb"], "Graded overlap of two scenes."),
+        _pocket(
+            "pocket-inference", "Pocket inference", GLUE["mnli"], "Less, more, or other than was said: three ways."
+        ),
     )
 }
 

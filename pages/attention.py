@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.analysis.layer_distances import layer_map
 from kdcore.data.splits import IDS_PER_SPLIT
+from kdcore.layer_map import LayerMap
 from kdcore.paths import run_dir
 from kdcore.probes import snapshots
 from kdcore.probes.attention import AttentionMaps
 from kdcore.probes.snapshots import SnapshotReader
 from kdcore.store import RunRow
-from pages.parts.attention import cached_maps, heads, sentence_input
+from pages.parts.attention import answers, cached_maps, heads, sentence_input
 from pages.parts.attention.panels import AttentionPair
-from pages.parts.common import cards, shell, snapshot_slider
+from pages.parts.common import cards, empty_store, run_header, shell, snapshot_slider
 from pages.parts.common.keys import KEPT_ROW, LOOK
 from pages.parts.common.run_picker import one_run, the_store
 from pages.parts.common.teacher_picker import one_teacher
@@ -25,50 +25,56 @@ SENTENCE, TRAINING = "A sentence", "Through the training"
 
 
 def main() -> None:
-    cards.title("Attention", "From each token (row) to each token (column). Teacher and student see the same sentence.")
+    place = cards.title("Attention", "From each token (row) to each token (column), in the same sentence.")
     store = the_store()
-    runs = store.runs(include_archived=True)
-    runs = runs[runs["state"].isin(["done", "stopped"])]
-    runs = runs.sort_values("teachers", key=lambda names: names == "", kind="stable")
+    everything = store.runs(include_archived=True)
+    runs = everything[everything["state"].isin(["done", "stopped"])]
     if runs.empty:
-        cards.empty("**No finished run yet.** Attention needs a student that was kept.", "start", "Go to Start")
+        empty_store.show("**No finished run yet.** Attention needs a student that was kept.")
         return
-    run = one_run(runs, "Run", "attention_run", prefer=("done",))
+    run = one_run(runs, "Run", "attention_run", place=place)
     if run is None:
         return
     row = store.get(run)
-    cards.badges(row.task, row.facts.get("partial"))
+    run_header.show(store, row, everything)
+    controls = st.container(horizontal=True, vertical_alignment="bottom")
     with cards.guarded("The snapshots of this run cannot be read"):
         kept = snapshots.read(run_dir(run))
-        if kept and kept.rows and _source() == TRAINING:
+        if kept and kept.rows and _source(controls) == TRAINING:
             heads.show(_kept_row(row, kept))
             return
     with cards.guarded("The models of this run cannot be read"):
-        pair = _sentence(row)
+        pair = _sentence(row, controls)
         if pair is None:
             cards.empty("**Type a sentence** above, or take one of the samples.")
             return
         heads.show(pair)
 
 
-def _source() -> str:
+def _source(place: DeltaGenerator) -> str:
     return str(
-        st.segmented_control(
+        place.segmented_control(
             "Source",
             (SENTENCE, TRAINING),
             default=SENTENCE,
             required=True,
             key=LOOK,
             bind="query-params",
+            label_visibility="collapsed",
             help="A sentence: any, read by the models now. Through the training: dev rows of the run's snapshots",
         )
     )
 
 
-def _sentence(row: RunRow) -> AttentionPair | None:
-    """The attention of the kept student and of a teacher in a sentence; None where none is typed."""
+def _sentence(row: RunRow, place: DeltaGenerator) -> AttentionPair | None:
+    """The attention of the kept student and of a teacher in a sentence; None where none is typed.
+
+    Args:
+        place: for the boxes.
+    """
     when = cached_maps.stamp(row.id)
-    sentence, second = sentence_input.sentences(row)
+    with place:
+        sentence, second = sentence_input.sentences(row)
     if not sentence.strip():
         return None
     with st.spinner("The models read the sentence"):
@@ -78,6 +84,9 @@ def _sentence(row: RunRow) -> AttentionPair | None:
             st.info("The teachers of this run are not on this machine, so only its student is shown.")
         student = cached_maps.student_maps(row.id, when, sentence, second)
         teacher = cached_maps.teacher_maps(row.id, when, name, sentence, second) if name else None
+        said = {f"Teacher {name}": cached_maps.answer(row.id, when, name, sentence, second)} if name else {}
+        said["Student"] = cached_maps.answer(row.id, when, "", sentence, second)
+    answers.show(row, said)
     return AttentionPair(student, teacher, name or "", _layer_map(row, teacher))
 
 
@@ -98,7 +107,7 @@ def _kept_row(row: RunRow, kept: SnapshotReader) -> AttentionPair:
     return AttentionPair(kept.student(int(moment), number), teacher, name or "", _layer_map(row, teacher), note)
 
 
-def _layer_map(row: RunRow, teacher: AttentionMaps | None) -> Mapping[int, int]:
+def _layer_map(row: RunRow, teacher: AttentionMaps | None) -> LayerMap:
     return layer_map(row, len(teacher.maps)) if teacher else {}
 
 

@@ -1,43 +1,41 @@
-"""Compare: scores, verdicts, curves and settings of several runs."""
+"""Compare: which method is ahead; then scores, curves, a race, settings and the report of several runs."""
 
 from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.analysis import comparison as comparisons
-from kdcore.analysis import task_average
 from kdcore.analysis.comparison import Comparison
 from kdcore.analysis.teacher_scores import best_teacher_score
 from kdcore.store import Store
-from pages.parts.common import cards, queue_runs, shell
+from pages.parts.common import cards, empty_store, queue_runs, shell
+from pages.parts.common.keys import RACE, TAB
 from pages.parts.common.run_picker import many_runs, the_store
-from pages.parts.common.text import plain, task_title
-from pages.parts.compare import ablation, curves, race, report, scope, scores, settings, significance
+from pages.parts.compare import ablation, answer, curves, race, report, scope, scores, settings, significance, tasks
 
-MOST_SUGGESTED = 12
-"""Runs that are chosen where the address names none."""
-MOST_GROUPS = 6
-"""More groups on one plot are hard to tell apart."""
+MOST_SUGGESTED = 12  # runs that are chosen where the address names none
+MOST_GROUPS = 6  # more on one plot are hard to tell apart
+TABS = ("Scores", "Curves", "Race", "Settings", "Report")
+MEANT = {"Race": (RACE, "clock"), "Curves": ("what", "band", "x", "sm", "logy", "logx")}
+"""Tab -> parameters of its controls: a link that sets one of them and names no tab means this one."""
 
 
 def main() -> None:
     cards.title("Compare", "Runs of one protocol side by side: what differs is the method. Colour tells the family.")
+    answers = st.container()
     store = the_store()
     everything = store.runs(include_archived=True)
     if everything.empty:
-        cards.empty(
-            "**Nothing to compare yet.** The one-minute demo makes runs with and without a teacher.",
-            "start",
-            "Go to Start",
-        )
+        empty_store.show("**Nothing to compare yet.** It takes finished runs of two methods; the example has them.")
         return
     picked = many_runs(
         everything, "Runs", "compare_runs", suggestion(everything),
         help="Runs that differ in nothing but the seed are drawn as one mean with a band",
     )  # fmt: skip
     if not picked:
-        cards.empty("**Choose two or more runs** above, or tick rows on the page Runs.", "runs", "Go to Runs")
+        cards.empty("**Choose two or more runs** above, or tick rows on the page All runs.", "runs", "Go to All runs")
         return
     queue_runs.confirm()
     chosen = everything[everything["id"].isin(picked)]
@@ -46,8 +44,7 @@ def main() -> None:
     if not by_task:
         cards.empty("None of the chosen runs can be read.")
         return
-    comparison = _one_task(store, _task(list(by_task.values())), everything)
-    report.show(store, picked, str(comparison.members(comparison.baseline)["id"].iloc[0]))
+    _one_task(store, tasks.choose(list(by_task.values())), everything, answers, picked)
 
 
 def suggestion(everything: pd.DataFrame) -> list[str]:
@@ -60,43 +57,49 @@ def suggestion(everything: pd.DataFrame) -> list[str]:
     return list(done[done["protocol"] == protocol]["id"][:MOST_SUGGESTED])
 
 
-def _task(by_task: list[Comparison]) -> Comparison:
-    """The comparison of one task; of several, their average stands above the choice."""
-    tasks = {comparison.task: comparison for comparison in by_task}
-    if len(tasks) == 1:
-        return by_task[0]
-    with cards.guarded("The scores by task cannot be shown"):
-        _scores_by_task(by_task)
-    picked = st.selectbox(
-        "Task", list(tasks), key="ctask", bind="query-params", format_func=task_title,
-        help="Scores of different tasks do not share an axis",
-    )  # fmt: skip
-    return tasks.get(picked, by_task[0])
-
-
-def _scores_by_task(by_task: list[Comparison]) -> None:
-    st.subheader("Scores by task", anchor=False)
-    table, average = task_average.by_task(by_task)
-    st.dataframe(table, hide_index=True, key="compare_tasks", alt="Mean and std of each method on each task")
-    st.caption(
-        "Each task's main metric on its dev split, mean ± sample std over N seeds. **Average**: "
-        f"{plain(average)}, over the seeds that have all of them."
-    )
-    scores.download(table, "tasks")
-
-
-def _one_task(store: Store, comparison: Comparison, everything: pd.DataFrame) -> Comparison:
-    """All about one task; returns the comparison against the chosen baseline."""
+def _one_task(
+    store: Store, comparison: Comparison, everything: pd.DataFrame, answers: DeltaGenerator, picked: list[str]
+) -> None:
+    """All about one task. answers: where the answer stands, above the choice of runs."""
     ids = list(comparison.runs["id"])
-    with st.container(horizontal=True):
-        cards.badges(comparison.task, comparisons.partial_data(store, ids))
-    if len(comparison.labels) > MOST_GROUPS:
-        st.info(
-            f"{len(comparison.labels)} groups on one plot are hard to tell apart; choose fewer for a clear picture."
-        )
-    metrics = store.metrics(ids, kinds=["loss"])  # other kinds are read when their curve is asked for
+    if (groups := len(comparison.labels)) > MOST_GROUPS:
+        st.info(f"{groups} groups on one plot are hard to tell apart; choose fewer for a clear picture.")
     evaluations = store.evaluations(ids)
-    comparison = scores.baseline(comparison)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        comparison = scores.baseline(comparison)
+        cards.badges(comparison.task, comparisons.partial_data(store, ids))
+    with answers, cards.guarded("The answer cannot be given"):
+        answer.show(comparison, best_teacher_score(evaluations, comparison.metric))
+    tab = _open_tab()
+    with cards.guarded(f"{tab} cannot be shown"):
+        if tab == "Scores":
+            _scores(store, comparison, evaluations, everything)
+        elif tab == "Settings":
+            settings.show(comparison)
+        elif tab == "Report":
+            report.show(store, picked, str(comparison.members(comparison.baseline)["id"].iloc[0]))
+        else:  # other kinds of metrics are read when their curve is asked for
+            view = curves.show if tab == "Curves" else race.show
+            view(store, comparison, store.metrics(ids, kinds=["loss"]), evaluations)
+
+
+def _open_tab() -> str:
+    """The part of the page that is open, tied to `?tab=`."""
+    asked = st.query_params.get(TAB)
+    if asked not in TABS:
+        asked = next((tab for tab, names in MEANT.items() if any(name in st.query_params for name in names)), TABS[0])
+    st.session_state["compare_tab"] = asked
+    st.segmented_control(
+        "Part of this page", TABS, key="compare_tab", required=True, on_change=_write_tab, label_visibility="collapsed"
+    )
+    return asked
+
+
+def _write_tab() -> None:
+    st.query_params[TAB] = st.session_state["compare_tab"]
+
+
+def _scores(store: Store, comparison: Comparison, evaluations: pd.DataFrame, everything: pd.DataFrame) -> None:
     with cards.guarded("The final scores cannot be shown"):
         scores.show(comparison, evaluations)
         scope.show(comparison, everything)
@@ -104,13 +107,6 @@ def _one_task(store: Store, comparison: Comparison, everything: pd.DataFrame) ->
         significance.show(comparison)
     with cards.guarded("Where the gain comes from cannot be shown"):
         ablation.show(store, comparison, everything, best_teacher_score(evaluations, comparison.metric))
-    with cards.guarded("The curves cannot be shown"):
-        curves.show(store, comparison, metrics, evaluations)
-    with cards.guarded("The race cannot be shown"):
-        race.show(store, comparison, metrics, evaluations)
-    with cards.guarded("The settings cannot be compared"):
-        settings.show(comparison)
-    return comparison
 
 
 shell.show(main)

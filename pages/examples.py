@@ -11,8 +11,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.probes.examples import mean_answer
 from kdcore.store import Store
-from pages.parts.common import cards, shell
-from pages.parts.common.keys import JOB, SPLIT
+from pages.parts.common import cards, empty_store, run_header, shell
+from pages.parts.common.keys import COMPARED_WITH, JOB, SPLIT
 from pages.parts.common.run_labels import chip_label, unique_labels
 from pages.parts.common.run_picker import many_runs, one_run, the_store, unknown
 from pages.parts.common.text import plain
@@ -24,52 +24,53 @@ Known = Mapping[str, Mapping[str, Predictions]]
 
 
 def main() -> None:
-    cards.title("Examples", "Row by row of the dev split: what the student learned from its teacher and what it lost.")
+    place = cards.title("Examples", "Row by row of the dev split: what the student learned and what it lost.")
     store = the_store()
     runs = store.runs(include_archived=True)
     done = runs[runs["state"] == "done"]
     if done.empty:
-        cards.empty("**No finished run yet.** Predictions are kept when a run ends.", "start", "Go to Start")
+        empty_store.show("**No finished run yet.** Predictions are kept when a run ends.")
         return
-    ids = many_runs(
-        runs, "Runs", "examples_runs", run_selection.suggestion(done), help="Their students can be compared row by row"
-    )
+    head, (left, right) = st.container(), st.columns([2, 3])
+    with right:
+        ids = many_runs(
+            runs, "Runs", "examples_runs", run_selection.suggestion(done),
+            help="Their students can be compared row by row",
+        )  # fmt: skip
     if not ids:
-        cards.empty("**Choose a run** above, or tick rows on the page Runs.", "runs", "Go to Runs")
+        cards.empty("**Choose a run** above, or tick rows on the page All runs.", "runs", "Go to All runs")
         return
-    chosen = run_selection.one_task(runs[runs["id"].isin(ids)])
+    chosen = run_selection.one_task(run_selection.with_asked(runs, ids))
     with st.spinner("Reading the predictions"):
         known = run_selection.read_predictions(store, chosen)
     if not known:
-        cards.empty("None of these runs has predictions; they are kept when a run ends.", "runs", "Go to Runs")
+        cards.empty("None of these runs has predictions; they are kept when a run ends.", "runs", "Go to All runs")
         return
     chosen = chosen[chosen["id"].isin(known)]
     names = unique_labels({row["id"]: chip_label(row, task=False) for _, row in chosen.iterrows()})
-    left, right = st.columns(2)
-    with left:
-        run = _student(chosen)
+    run = _student(chosen, place)
+    with head:
+        run_header.show(store, store.get(run), runs)
     with cards.guarded("The predictions of this run cannot be shown"):
-        _show(store, run, names, known, right)
+        _show(store, run, names, known, left)
 
 
-def _student(runs: pd.DataFrame) -> str:
+def _student(runs: pd.DataFrame, place: DeltaGenerator) -> str:
     """The run whose student is shown, tied to `?job=`."""
     asked = st.query_params.get(JOB)
     if asked not in set(runs["id"]):
         if asked is not None and asked != st.session_state.get(JOB):  # a link's, not one that was chosen before
             unknown([asked])
         st.query_params.pop(JOB, None)
-    return cast(str, one_run(runs, "Student of", "examples_run"))
+    return cast(str, one_run(runs, "Student of", "examples_run", place=place))
 
 
-def _show(store: Store, run: str, names: Mapping[str, str], known: Known, right: DeltaGenerator) -> None:
-    """Everything below the choice of runs. right: the column for the second choice."""
+def _show(store: Store, run: str, names: Mapping[str, str], known: Known, left: DeltaGenerator) -> None:
+    """Everything below the choice of runs. left: the column for the choice of the other model."""
     row = store.get(run)
     split = _split(list(known[run]))
     own = known[run][split]
     dev = predictions.dev_rows(row.config, row.facts, split, own)
-    with st.container(horizontal=True):
-        cards.badges(row.task, row.facts.get("partial"))
     if dev.why:
         st.warning(f"The sentences cannot be shown: {plain(dev.why, 300)}.", icon=":material/description:")
     teachers = tuple(Model(f"teacher {name}", "teacher", logits) for name, logits in own.teachers.items())
@@ -79,7 +80,7 @@ def _show(store: Store, run: str, names: Mapping[str, str], known: Known, right:
         others.insert(len(teachers), Model("mean of the teachers", "teacher", mean))
     if others:
         labels = [model.name for model in others]
-        label = right.selectbox("Compared with", labels, key="examples_other", persist_state="session")
+        label = left.selectbox("Compared with", labels, key=COMPARED_WITH, bind="query-params")
         other = others[labels.index(label) if label in labels else 0]
         student = Model(f"student {names[run]}", row.method, own.student)
         view = classification.show if dev.task.labels else regression.show

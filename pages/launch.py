@@ -9,23 +9,24 @@ import streamlit as st
 from pydantic import ValidationError
 
 from kdcore.config import ProbeConfig, RunConfig, TrainConfig
-from kdcore.methods import METHODS
+from kdcore.methods import METHODS, Method
 from kdcore.settings_file import with_absolute_paths
 from pages.parts.common import cards, shell
 from pages.parts.common.read_only import read_only
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import plain
-from pages.parts.launch import clone, forms, method_choice, preview, recipe, student, task_choice, teachers
+from pages.parts.launch import clone, draft, forms, method_choice, preview, recipe, student, task_choice, teachers
 
 BASIC = ("epochs", "lr", "seed", "batch_size", "max_length")
 
 
 def main() -> None:
-    cards.title("Launch", "Choose what learns from whom, see what it will cost, start.")
+    cards.title("New run", "Choose what learns from whom, see what it will cost, start.")
     if read_only():
-        cards.empty("**Nothing can be launched here**: this dashboard shows runs only.", "runs", "Go to Runs")
+        cards.empty("**Nothing can be launched here**: this dashboard shows runs only.", "runs", "Go to All runs")
         return
     runs = the_store().runs(include_archived=True)
+    draft.fill()
     clone.fill(runs)
     form, before = st.columns([3, 2], gap="large")
     with form:
@@ -35,6 +36,7 @@ def main() -> None:
         run = _checked(settings)
         if run is not None:
             preview.show(run)
+    draft.keep()
 
 
 def _form(runs: pd.DataFrame) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
         with st.container(border=True):
             options = forms.fields(method.Config, f"launch.options.{method.key}")
     st.subheader("Teachers", anchor=False)
-    ensemble = teachers.choose(task, runs, *method.teachers)
+    ensemble = teachers.choose(task, runs, *_takes(method, options))
     st.subheader("Student", anchor=False)
     spec = student.choose()
     st.subheader("Training", anchor=False)
@@ -72,6 +74,14 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
         with about_recipe:
             recipe.explain(chosen, task, settings)
     return settings
+
+
+def _takes(method: type[Method], options: dict[str, Any]) -> tuple[int, int]:
+    """How many teachers the method takes with these settings, or with any where these cannot be read."""
+    try:
+        return method.takes(method.Config.model_validate(options))
+    except ValidationError:
+        return method.teachers
 
 
 def _training() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,7 +10,7 @@ import streamlit as st
 from kdcore.analysis.layer_distances import LayerTrajectory, read_trajectory
 from kdcore.figures.layers import describe_map
 from kdcore.store import RunRow, Store
-from pages.parts.common import cards, shell, snapshot_slider
+from pages.parts.common import cards, empty_store, run_header, shell, snapshot_slider
 from pages.parts.common.keys import BESIDE
 from pages.parts.common.run_labels import run_label, unique_labels
 from pages.parts.common.run_picker import one_run, the_store, unknown
@@ -21,19 +21,17 @@ from pages.parts.layers.run_view import RunView
 
 
 def main() -> None:
-    cards.title("Layers", "Does a student layer hold what a teacher layer holds? Outlined: the matched pairs.")
+    place = cards.title("Layers", "Does a student layer hold what a teacher layer holds? Outlined: the matched pairs.")
     store = the_store()
-    runs = store.runs(include_archived=True)
-    runs = runs[runs["state"].isin(["done", "stopped"])]
-    runs = runs.sort_values("teachers", key=lambda names: names == "", kind="stable")
+    everything = store.runs(include_archived=True)
+    runs = everything[everything["state"].isin(["done", "stopped"])]
     if runs.empty:
-        cards.empty(
-            "**No finished run yet.** Layers are compared while a run trains and when it ends.", "start", "Go to Start"
-        )
+        empty_store.show("**No finished run yet.** Layers are compared while a run trains and when it ends.")
         return
-    run = one_run(runs, "Run", "layers_run", prefer=("done",))
+    run = one_run(runs, "Run", "layers_run", place=place)
     if run is None:
         return
+    run_header.show(store, store.get(run), everything)
     with cards.guarded("The measurements of this run cannot be read"):
         trajectory = read_trajectory(store, run)
         if not trajectory.moments:
@@ -43,10 +41,12 @@ def main() -> None:
 
 
 def _show(store: Store, runs: pd.DataFrame, trajectory: LayerTrajectory) -> None:
-    with st.container(horizontal=True):
+    left, right = st.columns(2)
+    with left:
         teacher = one_teacher(trajectory.teachers())
         other = _second_run(store, runs, trajectory)
-    moment = snapshot_slider.slider(trajectory.moments_of(teacher))
+    with right:
+        moment = snapshot_slider.slider(trajectory.moments_of(teacher))
     views = [RunView(trajectory, teacher, moment)]
     if other is not None:
         others_teacher = teacher if teacher in other.teachers() else other.teachers()[0]
@@ -98,8 +98,6 @@ def _write_second_run() -> None:
 
 def _describe(views: Sequence[RunView]) -> None:
     first = views[0].trajectory
-    with st.container(horizontal=True):
-        cards.badges(first.row.task, first.row.facts.get("partial"))
     for view in views:
         st.markdown(
             f"Student of **{plain(view.name, 80)}** at **{view.moment_text}**, against teacher "

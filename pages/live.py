@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.store import ACTIVE, RunRow
-from pages.parts.common import cards, loss_equation, shell
+from pages.parts.common import cards, empty_store, loss_equation, shell
+from pages.parts.common.keys import RUNS
 from pages.parts.common.run_picker import active, one_run, the_store
-from pages.parts.live import distances, header, log, loss_curves, method_logs, progress, queue, scores
-from pages.parts.live.point_cache import cached_points
+from pages.parts.live import batch, distances, header, log, loss_curves, matrices, method_logs, progress, queue, scores
+from pages.parts.live.point_cache import CachedPoints, cached_points
 
 REFRESH_SECONDS = 1.0
 
 
 def main() -> None:
-    cards.title("Live", "One run: how far it is, what it minimises, how well it does.")
+    place = cards.title("Run", "How far it is, what it minimises, how well it does.")
     store = the_store()
     runs = store.runs(include_archived=True)
     if runs.empty:
-        cards.empty(
-            "**Nothing is running**, and nothing has run yet. Start the one-minute demo, or launch a run.",
-            "start",
-            "Go to Start",
-        )
+        empty_store.show("**Nothing is running**, and nothing has run yet. Look at the example, or train on Start.")
         return
-    run = one_run(runs, "Run", "live_run", prefer=(*reversed(ACTIVE), "queued", "done"))
+    run = one_run(runs, "Run", "live_run", _first(runs), place)
     if run is None:
         return
     row = store.get(run)
-    st.fragment(_follow, run_every=REFRESH_SECONDS if _follows(row) else None)(run, row.state)
+    st.fragment(_follow, run_every=REFRESH_SECONDS if _follows(row, place) else None)(run, row.state)
     st.divider()
     queue.show()
 
 
-def _follows(row: RunRow) -> bool:
+def _first(runs: pd.DataFrame) -> str | None:
+    """The run that trains, else the last that ended well; of a person's own choice `one_run` knows."""
+    training = runs[runs["state"].isin(ACTIVE)]
+    if len(training):
+        return str(training["id"].iloc[0])
+    if set(runs["id"]) & set(st.session_state.get(RUNS, [])):
+        return None
+    done = runs[runs["state"] == "done"].sort_values("finished", ascending=False, kind="stable")
+    return str(done["id"].iloc[0]) if len(done) else None
+
+
+def _follows(row: RunRow, place: DeltaGenerator) -> bool:
     """Only an unfinished run is polled, and only while the switch is on."""
-    container = st.container()  # kept when the switch goes, or what is below it would be drawn twice
-    return active(row) and container.toggle(
-        "Follow while it trains", value=True, key="live_follow", persist_state="session"
+    return active(row) and place.toggle(
+        "Follow", value=True, key="live_follow", persist_state="session", help="Draws the page anew while it trains"
     )
 
 
@@ -45,27 +54,38 @@ def _follow(run: str, state: str) -> None:
     store = the_store()
     row = store.get(run)
     if row.state != state:  # list box, sidebar and queue show it too
+        batch.follow(store, row)
         st.rerun()
     header.show(store, row)
+    batch.show(store, row)
     with st.container(key="live_progress"):
         progress.show(store, row)
+    header.actions(store, row)
     points = cached_points(store, row)
     if not points.quantities:
         cards.empty(_before_first_step(row))
     else:
-        st.subheader("Loss", anchor=False)
-        with cards.guarded("The loss cannot be written as an equation"):
-            loss_equation.show(points.latest())
-            if not row.broken and not row.config.probes.gradient_share_every:
-                st.caption("Gradient shares are not sampled in this run (setting *probes.gradient_share_every*).")
-        loss_curves.show(points, row)
-        with cards.guarded("What the method logs cannot be shown"):
-            method_logs.show(points, row)
-    scores.show(store, row)
-    with cards.guarded("The layer distances cannot be shown"):
+        _loss(points, row)
+        with cards.guarded("What the method reads out cannot be shown"):
+            matrices.show(store, row)
+    left, right = st.columns(2)
+    with left:
+        scores.show(store, row)
+    with right, cards.guarded("The layer distances cannot be shown"):
         distances.show(store, row)
     with cards.guarded("The log cannot be shown"):
         log.show(run)
+
+
+def _loss(points: CachedPoints, row: RunRow) -> None:
+    st.subheader("Loss", anchor=False)
+    with cards.guarded("The loss cannot be written as an equation"):
+        loss_equation.show(points.latest())
+        if not row.broken and not row.config.probes.gradient_share_every:
+            st.caption("Gradient shares are not sampled in this run (setting *probes.gradient_share_every*).")
+    loss_curves.show(points, row)
+    with cards.guarded("What the method logs cannot be shown"):
+        method_logs.show(points, row)
 
 
 def _before_first_step(row: RunRow) -> str:

@@ -1,4 +1,4 @@
-"""Speed: quality against what it costs to run, and the Pareto front."""
+"""Speed: which student is good and cheap enough; quality against cost, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -8,53 +8,58 @@ from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.analysis import comparison, task_average
 from kdcore.analysis import cost_points as costs
+from kdcore.analysis.blind_guess import guess_of_all
 from kdcore.analysis.cost_axes import AXES, Axis
-from kdcore.analysis.cost_table import cost_table
+from kdcore.analysis.cost_table import cost_table, metrics_of, scored_by
 from kdcore.store import Store
 from kdcore.tasks import TASKS
-from pages.parts.common import cards, shell
+from pages.parts.common import cards, empty_store, shell
 from pages.parts.common.keys import SPEED_AXIS, SPEED_TASK
 from pages.parts.common.run_picker import many_runs, the_store
 from pages.parts.common.text import task_title
-from pages.parts.speed import conditions, front, remeasure
+from pages.parts.speed import bounds, conditions, front, measured, plot_words, remeasure
+from pages.parts.speed.front import Question
 
 AVERAGES = {"glue": "GLUE average", "pocket": "Average of the pocket tasks"}
 NO_TIMES = (
     "None of the chosen runs has a number for **{}**: they were started without the latency probe, or imported. Time "
-    "them below, or choose another axis above."
+    "them below, or choose another cost."
 )
 
 
 def main() -> None:
-    cards.title("Speed", "What a student costs to run and what it scores, beside the same teacher, compressed.")
+    cards.title("Speed", "The student that is good and cheap enough, beside its teachers and the same ones compressed.")
     store = the_store()
     runs = store.runs(include_archived=True)
     done = runs[runs["state"] == "done"]
     if done.empty:
-        cards.empty("**No finished run yet.** Latency is measured when a run ends.", "start", "Go to Start")
+        empty_store.show("**No finished run yet.** Latency is measured when a run ends.")
         return
+    box = st.container()
     first = done[done["task"] == done["task"].iloc[0]]["id"].tolist()
-    ids = many_runs(runs, "Runs", "speed_runs", first[:30])
+    asked, how = (st.container(horizontal=True, vertical_alignment="bottom") for _ in range(2))
+    with how, st.popover("Runs", icon=":material/checklist:", key="speed_runs_open"):
+        ids = many_runs(runs, "Runs", "speed_runs", first[:30])
     chosen = done[done["id"].isin(ids)]
     if chosen.empty:
-        cards.empty("**Choose finished runs** above.", "runs", "Go to Runs")
+        cards.empty("**Choose finished runs** above.", "runs", "Go to All runs")
         return
-    left, middle, right = st.columns([3, 3, 5])
-    with left:
-        task = _task(list(dict.fromkeys(chosen["task"])))
-    with middle:
+    with how:
         axis = _axis()
-    with cards.guarded("Quality against cost cannot be shown"):
+    with asked, cards.guarded("Quality against cost cannot be shown"):
+        task = _task(list(dict.fromkeys(chosen["task"])))
         if task in AVERAGES:
             chosen, tasks = _suite(store, chosen, task)
         else:
-            chosen, tasks = _counted(comparison.compare(store, chosen[chosen["task"] == task])), (task,)
+            chosen, tasks = _one_task(store, chosen[chosen["task"] == task]), (task,)
+        question = Question(axis, bounds.share(), bounds.cost(axis))
+    with cards.guarded("Quality against cost cannot be shown"):
         if chosen.empty:
             cards.empty("None of the chosen runs can be read.")
         elif not tasks:
             cards.empty("The chosen settings have **no task in common**, so no average. Choose one task above.")
         else:
-            _show(store, chosen[chosen["task"].isin(tasks)], tasks, task in AVERAGES, axis, right)
+            _show(store, chosen[chosen["task"].isin(tasks)], tasks, task in AVERAGES, question, (box, how))
 
 
 def _task(tasks: list[str]) -> str:
@@ -77,6 +82,13 @@ def _axis() -> Axis:
     return AXES[key if key in AXES else next(iter(AXES))]
 
 
+def _one_task(store: Store, chosen: pd.DataFrame) -> pd.DataFrame:
+    """The runs that count, scored by the chosen metric."""
+    metric = conditions.metric(metrics_of(store, chosen))
+    counted = _counted(comparison.compare(store, chosen))
+    return counted if counted.empty else scored_by(store, counted, metric)
+
+
 def _suite(store: Store, chosen: pd.DataFrame, suite: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The suite's runs in groups that hold over tasks, and the tasks that every group has."""
     of_suite = chosen[[task in TASKS and TASKS[task].suite == suite for task in chosen["task"]]]
@@ -97,34 +109,26 @@ def _counted(comparisons: list[comparison.Comparison]) -> pd.DataFrame:
 
 
 def _show(
-    store: Store, runs: pd.DataFrame, tasks: tuple[str, ...], average: bool, axis: Axis, right: DeltaGenerator
-) -> None:
-    """Everything below the choices. right: the column for the conditions of the measurements."""
-    with st.container(horizontal=True):
-        cards.badges(tasks[0], comparison.partial_data(store, list(runs["id"])))
-    table = cost_table(store, runs)
-    on_axis, sizes = table[table["axis"] == axis.key], costs.student_sizes(table)
+    store: Store, runs: pd.DataFrame, tasks: tuple[str, ...], average: bool, question: Question,
+    places: tuple[DeltaGenerator, DeltaGenerator],
+) -> None:  # fmt: skip
+    """Everything below the choices. places: for the answer, and for the conditions of the measurements."""
+    table, axis = cost_table(store, runs), question.axis
+    on_axis = table[table["axis"] == axis.key]
     options = costs.conditions(on_axis, whole=not average)
     if options:
-        with right:
+        with places[1]:
             condition = conditions.choose(list(options))
-        where, tokens = options[condition]
-        if tokens is None:
-            points = costs.averaged(on_axis, where, runs, sizes, tasks)
-            length = "each task at its mean length"
-        else:
-            points, length = costs.of_task(on_axis, where, tokens, runs, sizes), f"{tokens} tokens"
-        front.show(
-            points,
-            runs,
-            axis,
-            condition,
-            axis.words.format(length=length),
-            conditions.quality_title(runs, tasks, average),
-        )
-        front.notes(points, runs, on_axis, tasks if average else ())
+        seen = measured.read(table, axis, (condition, options[condition]), runs, tasks)
+        with places[0]:
+            choice = front.decide(store, seen, runs, table, question)
+        guess = guess_of_all(store, runs)
+        front.show(seen, runs, axis, choice, conditions.quality_title(runs, tasks, average), guess)
+        plot_words.notes(seen.points, runs, on_axis, tasks if average else ())
     else:
         cards.empty(NO_TIMES.format(axis.title))
+    with st.container(horizontal=True):
+        cards.badges(tasks[0], comparison.partial_data(store, list(runs["id"])))
     st.subheader("Compression baselines", anchor=False)
     with cards.guarded("The baselines cannot be shown"):
         remeasure.show(store, runs, table)

@@ -8,11 +8,12 @@ import streamlit as st
 from kdcore.runs import example
 from kdcore.store import UNFINISHED
 from kdcore.tasks import POCKET
-from pages.parts.common import cards, shell
-from pages.parts.common.keys import JOB, RUNS
+from pages.parts.common import cards, shell, shipped_example
+from pages.parts.common.keys import JOB, PART, RUNS
 from pages.parts.common.read_only import action, read_only
 from pages.parts.common.run_labels import run_label
-from pages.parts.common.run_picker import remember, remember_many, the_store
+from pages.parts.common.run_picker import the_store
+from pages.parts.common.selection import remember, remember_many
 from pages.parts.common.sidebar import worker
 from pages.parts.common.text import hundredfold, metric_title, plain
 from pages.parts.start import diagram
@@ -21,12 +22,14 @@ LAST_RUNS = 5
 
 
 def main() -> None:
-    st.title("KDBoard", anchor=False)
-    st.markdown(
-        "#### A small student model learns from large teachers. "
-        "See what you gain with each distillation method: quality against speed."
-    )
-    st.image(diagram.idea(cards.dark()), width="stretch", alt=diagram.DESCRIPTION)
+    text, picture = st.columns([4, 5], gap="medium", vertical_alignment="center")
+    with text:
+        st.title("KDBoard", anchor=False)
+        st.markdown(
+            "#### A small student model learns from large teachers. "
+            "See what you gain with each distillation method: quality against speed."
+        )
+    picture.image(diagram.idea(cards.dark()), width="stretch", alt=diagram.DESCRIPTION)
     runs = the_store().runs()
     for cards_row in (
         ((_example, _compare, _learn),) if read_only() else ((_example, _demo, _train), (_compare, _learn))
@@ -61,16 +64,15 @@ def _example() -> None:
 
 
 def _open_example() -> None:
-    ids = example.open_study(the_store())
-    remember_many(ids)
-    remember(ids[0])
+    ids = shipped_example.open_here(the_store())
     st.switch_page("pages/compare.py", query_params={RUNS: ",".join(ids)})
 
 
 def _demo() -> None:
     st.markdown("##### One-minute demo")
     st.markdown(
-        "One small student learns in three ways: alone, from one teacher, and from three in turn. No GPU needed."
+        "One small student learns in three ways: alone, from its teacher's answers (KD), and from its layers, too "
+        "(TinyBERT). No GPU needed."
     )
     cards.badges(next(iter(POCKET)))
     if action("Start the demo", key="start_demo", icon=":material/play_arrow:"):
@@ -93,7 +95,7 @@ def _compare() -> None:
 def _learn() -> None:
     st.markdown("##### Learn")
     st.markdown("Each method as picture, equation and text; a temperature slider; three lessons with questions.")
-    st.page_link("pages/learn.py", label="Open the lessons", icon=":material/school:")
+    st.page_link("pages/learn.py", label="Open the lessons", icon=":material/school:", query_params={PART: "Lessons"})
 
 
 def _row(row: pd.Series, partial: str | None) -> None:
@@ -119,7 +121,7 @@ def _queue_demo() -> None:
     ids = [worker().submit(run) for run in demo_runs()]
     remember_many(ids)
     remember(ids[0])
-    st.switch_page("pages/live.py", query_params={JOB: ids[0]})
+    st.switch_page("pages/live.py", query_params={JOB: ids[0], RUNS: ",".join(ids)})
 
 
 shell.show(main)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from kdcore.store import Store, open_store
+from tests.helpers import databases
 
 # Tiny models gain nothing from a second thread, and several processes that each take all cores slow one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,8 +22,8 @@ SLOW = (
     "engine/test_masked_lm.py", "engine/test_protocol.py", "engine/test_remeasure.py", "engine/test_resume.py",
     "engine/test_snapshots.py", "engine/test_stages.py", "engine/test_takd.py", "engine/test_teacher_cache.py",
     "engine/test_teachers.py", "methods/test_contract.py", "report/test_report.py", "runs/test_bundle.py",
-    "runs/test_example.py", "runs/test_sweep.py", "runs/test_sweep_properties.py", "runs/test_worker.py",
-    "store/test_processes.py", "test_architecture.py", "test_documents.py",
+    "runs/test_example.py", "runs/test_farm.py", "runs/test_sweep.py", "runs/test_sweep_properties.py",
+    "runs/test_work.py", "runs/test_worker.py", "store/test_processes.py", "test_architecture.py", "test_documents.py",
 )  # fmt: skip
 """Folders and files that take more than some seconds of a core; `make test-fast` leaves them out, and tests/e2e."""
 
@@ -41,3 +45,38 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KD_CACHE_DIR", str(folder))
     monkeypatch.delenv("KD_DATABASE_URL", raising=False)
     return folder
+
+
+@pytest.fixture
+def new_database(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _addresses: Callable[[], str]
+) -> Callable[[str], None]:
+    """`new_database(name)`: from here on another computer, with a cache and an empty database of its own."""
+
+    def go(name: str) -> None:
+        monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / name))
+        if url := _addresses():
+            monkeypatch.setenv("KD_DATABASE_URL", url)
+
+    return go
+
+
+@pytest.fixture(params=databases.KINDS)
+def database(request: pytest.FixtureRequest) -> str:
+    """The kind of database that the store of this test is: each test runs on each."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def _addresses(database: str) -> Iterator[Callable[[], str]]:
+    with databases.addresses(database) as make:
+        yield make
+
+
+@pytest.fixture
+def empty_store(own_cache: Path, _addresses: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store on each kind of database; processes that a test starts find it, too."""
+    if url := _addresses():
+        monkeypatch.setenv("KD_DATABASE_URL", url)
+    return open_store()

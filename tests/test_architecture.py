@@ -4,7 +4,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -39,7 +39,7 @@ FORBIDDEN = {
 }
 """Imports that go down and are wrong all the same: methods see records, engine and probes only give results."""
 
-METHOD_SUPPORT = {"base", "catalog", "docs", "introspect", "registry", "teacher_weights"}
+METHOD_SUPPORT = {"base", "catalog", "docs", "introspect", "registry", "running_mean", "teacher_weights"}
 """Modules of `kdcore/methods` that are not a method; the only ones there that others there may import."""
 
 LONGEST_FUNCTION = 60
@@ -158,6 +158,12 @@ def functions(tree: ast.AST) -> Iterator[tuple[str, int]]:
             yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
 
 
+def method_files(root: Path, but: Collection[str]) -> list[Path]:
+    """The modules of `kdcore/methods`, also those in folders of its own, but for these."""
+    files = sorted((root / "kdcore" / "methods").rglob("*.py"))
+    return [path for path in files if path.stem not in {"__init__", *but}]
+
+
 def test_each_package_imports_from_layers_below():
     modules = {module_of(path) for path in sources()}
     broken = []
@@ -192,9 +198,7 @@ def test_files_and_functions_are_short():
 
 def test_methods_do_not_import_one_another():
     broken, modules = [], {module_of(path) for path in sources()}
-    for path in (ROOT / "kdcore" / "methods").glob("*.py"):
-        if path.stem in ("__init__", "registry"):  # these list the methods
-            continue
+    for path in method_files(ROOT, {"registry"}):  # it lists the methods
         for line, module in imports(path, modules):
             if module.startswith("kdcore.methods") and module.removeprefix("kdcore.methods.") not in METHOD_SUPPORT:
                 broken.append(f"{name_of(path)}:{line}: imports {module}")
@@ -312,6 +316,14 @@ def f():
     ]  # fmt: skip
 
 
+def test_the_checks_see_methods_in_folders(tmp_path):
+    home = tmp_path / "kdcore" / "methods"
+    (home / "family").mkdir(parents=True)
+    for name in ("__init__", "base", "kd", "family/__init__", "family/deep"):
+        (home / f"{name}.py").touch()
+    assert [path.stem for path in method_files(tmp_path, METHOD_SUPPORT)] == ["deep", "kd"]
+
+
 def test_the_check_measures_functions():
     assert list(functions(ast.parse("class A:\n    async def f(self):\n        x = 1\n        return x"))) == [("f", 3)]
 
@@ -343,16 +355,18 @@ def test_help_is_light():
 def test_every_method_is_registered_tested_and_has_a_paper():
     from kdcore.methods import METHODS
 
-    files = {path.stem for path in (ROOT / "kdcore" / "methods").glob("*.py")} - {"__init__", *METHOD_SUPPORT}
-    assert {method.__module__.rsplit(".", 1)[1] for method in METHODS.values()} == files
-    for name in files:
+    files = method_files(ROOT, METHOD_SUPPORT)
+    assert {method.__module__ for method in METHODS.values()} == {module_of(path) for path in files}
+    for name in (path.stem for path in files):
         assert (ROOT / "tests" / "methods" / f"test_{name}.py").exists(), f"tests/methods/test_{name}.py is missing"
     for key, method in METHODS.items():
-        assert method.key == key and method.paper.title and method.paper.authors and method.paper.arxiv
+        assert method.key == key
+        assert all(paper.title and paper.authors and paper.arxiv for paper in method.papers)
+        assert method.papers or "no paper" in (method.__doc__ or "").lower(), f"{key} does not say that it is nobody's"
 
 
 def test_losses_are_tested():
-    for path in (ROOT / "kdcore" / "losses").glob("*.py"):
+    for path in (ROOT / "kdcore" / "losses").rglob("*.py"):
         functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
         tests = "".join(test.read_text() for test in (ROOT / "tests" / "losses").glob("test_*.py"))
         for name in functions:

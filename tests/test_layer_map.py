@@ -103,3 +103,59 @@ def test_an_explicit_map_is_taken_as_it_is_or_refused(layers, teacher):
             layer_map.explicit(layers, teacher)
     else:
         assert list(layer_map.explicit(layers, teacher).items()) == list(enumerate(layers, start=1))
+
+
+@examples
+@given(student=depths, teacher=depths)
+def test_blocks_hold_every_layer_of_a_deeper_teacher_once_and_in_order(student, teacher):
+    blocks = layer_map.blocks(student, teacher)
+    assert list(blocks) == list(range(1, student + 1)) and all(blocks.values())
+    if student <= teacher:
+        assert [layer for block in blocks.values() for layer in block] == list(range(1, teacher + 1))
+        sizes = {len(block) for block in blocks.values()}
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_blocks_of_equal_depths_are_the_uniform_map():
+    assert layer_map.blocks(4, 4) == layer_map.alone(layer_map.uniform(4, 4))
+    assert layer_map.blocks(2, 6) == {1: (1, 2, 3), 2: (4, 5, 6)}
+    assert layer_map.blocks(3, 4) == {1: (1,), 2: (2,), 3: (3, 4)}
+    assert layer_map.blocks(4, 2) == {1: (1,), 2: (1,), 3: (2,), 4: (2,)}
+
+
+@examples
+@given(student=depths, teacher=depths, seed=st.integers(0, 2**31))
+def test_drawn_layers_follow_from_the_seed_and_rise(student, teacher, seed):
+    if student > teacher:
+        with pytest.raises(UserError, match="no deeper"):
+            layer_map.drawn(student, teacher, seed)
+        return
+    drawn = layer_map.drawn(student, teacher, seed)
+    assert drawn == layer_map.drawn(student, teacher, seed)
+    layers = list(drawn.values())
+    assert list(drawn) == list(range(1, student + 1)) and layers == sorted(set(layers))
+    assert layers[0] >= 1 and layers[-1] <= teacher
+
+
+def test_other_seeds_draw_other_layers():
+    assert len({tuple(layer_map.drawn(3, 12, seed).values()) for seed in range(20)}) > 5
+
+
+def test_pairs_and_single_undo_alone():
+    pairs = {0: 0, 1: 4, 3: 4}
+    assert layer_map.single(layer_map.alone(pairs)) == pairs
+    assert list(layer_map.pairs({1: (2, 3), 2: (3,)})) == [(1, 2), (1, 3), (2, 3)]
+    with pytest.raises(ValueError, match="unpack"):
+        layer_map.single({1: (2, 3)})
+
+
+def test_a_chosen_rule_or_list_is_refused_under_the_name_of_its_setting():
+    assert layer_map.chosen("last", 3, 6) == {1: 4, 2: 5, 3: 6}
+    assert layer_map.chosen("last", 3, 6, count=2) == {1: 4, 2: 5}
+    assert layer_map.chosen((6, 1), 3, 6, count=2) == {1: 6, 2: 1}
+    with pytest.raises(UserError, match=r"options\.depths.*not whole.*choose spread"):
+        layer_map.chosen("uniform", 3, 4, field="options.depths")
+    with pytest.raises(UserError, match=r"options\.layers.*lists 2.*has 3 to match"):
+        layer_map.chosen((1, 2), 3, 6)
+    with pytest.raises(UserError, match=r"options\.layers.*\[7\]"):
+        layer_map.chosen((1, 2, 7), 3, 6)

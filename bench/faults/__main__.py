@@ -1,6 +1,6 @@
 """What a run outlives: counts as JSON.
 
-    python -m bench.faults [kills processes damage web inputs] [--methods fine-tune kd] [--kills 4] [--runs 6]
+    python -m bench.faults [kills processes farm damage web inputs] [--methods fine-tune kd] [--kills 4] [--runs 6]
         [--damages 20] [--seed 0] [--database postgresql+psycopg://...]
 
 All campaigns by default, small (a few minutes on two cores), each in a cache folder of its own that is removed:
@@ -10,6 +10,7 @@ All campaigns by default, small (a few minutes on two cores), each in a cache fo
   points, evaluations, stuck leases, unfinished folders and the database's own check are counted.
 * processes: three worker processes on one queue, one of them killed and its run queued again; and a zombie: a worker is
   stopped right before it replaces the chosen student, another takes the run over, it wakes.
+* farm: runs in two slots; a training process is killed, then the farm itself; a second farm does what is left.
 * damage: bytes of the files of a finished run and of its checkpoint are flipped, cut or zeroed, then read.
 * web: foreign host names, origins and climbing paths at the dashboard's door.
 * inputs: bad tables and settings, before a start.
@@ -24,11 +25,12 @@ import json
 from typing import Any
 
 from bench.faults.damage import damage
+from bench.faults.farm import farm
 from bench.faults.inputs import inputs
 from bench.faults.kills import kills
 from bench.faults.processes import processes, zombie
 
-CAMPAIGNS = ("kills", "processes", "damage", "web", "inputs")
+CAMPAIGNS = ("kills", "processes", "farm", "damage", "web", "inputs")
 
 
 def main() -> None:
@@ -36,8 +38,8 @@ def main() -> None:
     parser.add_argument("campaigns", nargs="*", help=f"of {', '.join(CAMPAIGNS)}; none: all")
     parser.add_argument("--methods", nargs="+", default=["fine-tune", "kd"])
     parser.add_argument("--kills", type=int, default=4, help="of each method's runs")
-    parser.add_argument("--database", default="", help="of the kills: an address in place of a new SQLite file")
-    parser.add_argument("--runs", type=int, default=6, help="of the three processes")
+    parser.add_argument("--database", default="", help="of kills and farm: an address, not a new SQLite file")
+    parser.add_argument("--runs", type=int, default=6, help="of the three processes, and of the farm")
     parser.add_argument("--damages", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
@@ -52,6 +54,8 @@ def _counts(campaign: str, chosen: argparse.Namespace) -> dict[str, Any]:
             return {one: kills(one, chosen.kills, chosen.seed, chosen.database) for one in chosen.methods}
         case "processes":
             return {"killed worker": processes(chosen.runs), "zombie": zombie()}
+        case "farm":
+            return farm(chosen.runs, chosen.database)
         case "damage":
             return damage(chosen.damages, chosen.seed)
         case "web":

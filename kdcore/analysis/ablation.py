@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from kdcore import identity
 from kdcore.analysis.comparison import Comparison
@@ -23,6 +25,8 @@ STARTS = {
     "teacher": "weights of the fine-tuned teacher",
     "checkpoint": "weights of a checkpoint",
 }
+LEVEL = 0.95
+"""Of the intervals."""
 TEACHER_STEP = "+ the teacher's answers (KD)"
 
 Kind = Literal["start", "initialisation", "teacher", "method"]
@@ -89,10 +93,14 @@ def fits(wanted: RunConfig, config: RunConfig) -> bool:
 
 
 def table(rungs: Sequence[Rung], finished: pd.DataFrame) -> pd.DataFrame:
-    """One row per rung: label, kind, mean (a fraction, NaN where not run), n, gain over the last rung that was run, and
-    over: that rung's label.
+    """One row per rung, with what it adds and how sure that is.
 
-    The means are over the seeds that all rungs have; where they share none, over each rung's own.
+    Columns: label, kind, method, mean (a fraction, NaN where not run), n, gain over the last rung that was run, low and
+    high (its interval at `LEVEL`, NaN where there is one seed), over (that rung's label); total, total_low, total_high:
+    the same over the first rung that was run.
+
+    The means are over the seeds that all rungs have, and the intervals of their differences seed by seed; where they
+    share none, over each rung's own.
 
     Args:
         finished: `Comparison.finished`.
@@ -100,20 +108,63 @@ def table(rungs: Sequence[Rung], finished: pd.DataFrame) -> pd.DataFrame:
     runs = [finished[finished["group"] == rung.group] for rung in rungs]
     by_seed = [dict(zip(rows["seed"], rows["score"], strict=True)) for rows in runs]
     shared = set.intersection(*(set(scores) for scores in by_seed if scores)) if any(by_seed) else set()
-    rows, last, over = [], float("nan"), ""
+    rows, nothing = [], (float("nan"),) * 3
+    first: dict[float, float] = {}
+    last, over = first, ""
     for rung, scores in zip(rungs, by_seed, strict=True):
-        counted = [score for seed, score in scores.items() if seed in shared or not shared]
-        mean = sum(counted) / len(counted) if counted else float("nan")
+        counted = {seed: score for seed, score in scores.items() if seed in shared or not shared}
+        gain, low, high = difference(counted, last) if counted and last else nothing
+        total, total_low, total_high = difference(counted, first) if counted and first else nothing
         rows.append(
-            {"label": rung.label, "kind": rung.kind, "mean": mean, "n": len(counted), "gain": mean - last, "over": over}
-        )
+            {
+                "label": rung.label, "kind": rung.kind, "method": rung.config.method,
+                "mean": sum(counted.values()) / len(counted) if counted else float("nan"), "n": len(counted),
+                "gain": gain, "low": low, "high": high, "over": over,
+                "total": total, "total_low": total_low, "total_high": total_high,
+            }
+        )  # fmt: skip
         if counted:
-            last, over = mean, rung.label
+            first = first or counted
+            last, over = counted, rung.label
     return pd.DataFrame(rows)
 
 
+def difference(scores: Mapping[float, float], before: Mapping[float, float]) -> tuple[float, float, float]:
+    """Mean of scores less that of others, and its t interval at `LEVEL`: of the differences by seed where all seeds are
+    the same, else Welch's. The interval is NaN where one seed speaks for a side.
+
+    Args:
+        scores, before: seed -> score.
+    """
+    ours, theirs = np.array(list(scores.values())), np.array(list(before.values()))
+    gain = float(ours.mean() - theirs.mean())
+    if min(len(ours), len(theirs)) < 2:
+        return gain, float("nan"), float("nan")
+    if set(scores) == set(before):
+        paired = np.array([scores[seed] - before[seed] for seed in scores])
+        error, freedom = float(paired.std(ddof=1)) / len(paired) ** 0.5, float(len(paired) - 1)
+    else:
+        parts = [float(values.var(ddof=1)) / len(values) for values in (ours, theirs)]
+        error = sum(parts) ** 0.5
+        weights = sum(part**2 / (len(values) - 1) for part, values in zip(parts, (ours, theirs), strict=True))
+        freedom = sum(parts) ** 2 / weights if weights else float("inf")
+    half = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom)) if error else 0.0
+    return gain, gain - half, gain + half
+
+
+def doubt(low: float, high: float) -> str:
+    """What is to be said of a difference with this interval: `within seed noise`, `one seed`, or nothing.
+
+    >>> doubt(-0.01, 0.03), doubt(0.01, 0.03), doubt(float("nan"), float("nan"))
+    ('within seed noise', '', 'one seed')
+    """
+    if low != low:
+        return "one seed"
+    return "within seed noise" if low <= 0 <= high else ""
+
+
 def summary(rungs: pd.DataFrame) -> str:
-    """`Of +5.3 points, initialisation gives +4.4, ...`, as far as every step was run.
+    """`+5.3 points over ...: the initial weights +4.4, ...`, as far as every step was run, with its doubt.
 
     Args:
         rungs: the rows of `table`.
@@ -121,17 +172,22 @@ def summary(rungs: pd.DataFrame) -> str:
     known = rungs.dropna(subset=["mean"])
     if len(known) < 2:
         return ""
-    whole = 100 * (known["mean"].iloc[-1] - known["mean"].iloc[0])
+    last = known.iloc[-1]
     parts = []
     names = {"initialisation": "the initial weights", "teacher": "the teacher", "method": "the method"}
     for kind, steps in rungs[1:].groupby("kind", sort=False):
         if steps["mean"].notna().all() and steps["over"].iloc[0] == rungs["label"][steps.index[0] - 1]:
-            parts.append(f"{names[str(kind)]} {100 * steps['gain'].sum():+.1f}")
+            doubts = {doubt(low, high) for low, high in zip(steps["low"], steps["high"], strict=True)}
+            parts.append((names[str(kind)], 100 * steps["gain"].sum(), doubts.pop() if len(doubts) == 1 else ""))
     start = known["label"].iloc[0].removeprefix("Gold labels, ").removeprefix("+ ")
-    gain = f"{whole:+.1f} points over {start} without a teacher"
+    text = f"{100 * last['total']:+.1f} points"
+    if whole := doubt(last["total_low"], last["total_high"]):
+        text += f" ({whole})"
+    text += f" over {start} without a teacher"
     if len(parts) == 1 and len(known) == 2:
-        return f"{gain}, all of it from {parts[0].rpartition(' ')[0]}."
-    return f"{gain}: {', '.join(parts)}." if parts else f"{gain}."
+        return f"{text}, all of it from {parts[0][0]}."
+    told = (f"{name} {gain:+.1f}{f' ({why})' if why else ''}" for name, gain, why in parts)
+    return f"{text}: {', '.join(told)}." if parts else f"{text}."
 
 
 def _filled(rung: Rung, groups: Mapping[str, tuple[RunConfig, int]]) -> Rung:

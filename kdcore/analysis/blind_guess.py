@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from kdcore.engine.evaluate import is_blind_guess
+from kdcore.store import Store
 
 
 def blind_guess_of(facts: Mapping[str, Any], metric: str, split: str = "") -> float | None:
@@ -34,3 +35,16 @@ def groups_at_guess(finished: pd.DataFrame, metric: str, guess: float, rows: int
     """
     means = finished.groupby("label", sort=False)["score"].mean()
     return [str(label) for label, mean in means.items() if is_blind_guess(metric, float(mean), guess, rows)]
+
+
+def guess_of_all(store: Store, runs: pd.DataFrame) -> float | None:
+    """The blind guess that all these runs stand beside; None over several tasks or metrics, or where none measured it.
+
+    Args:
+        runs: columns id, task and metric.
+    """
+    if runs["task"].nunique() != 1 or runs["metric"].nunique() != 1:
+        return None
+    metric = str(runs["metric"].iloc[0])
+    guesses = (blind_guess_of(row.facts, metric) for row in store.rows(list(runs["id"])).values())
+    return next((guess for guess in guesses if guess is not None), None)

@@ -17,6 +17,7 @@ import pandas as pd
 from kdcore import identity
 from kdcore.analysis import groups, significance
 from kdcore.analysis.blind_guess import blind_guess_of
+from kdcore.analysis.differences import differing_topics
 from kdcore.analysis.row_scores import Contributions, contributions_of
 from kdcore.analysis.significance import Verdict
 from kdcore.config import RunConfig
@@ -26,8 +27,8 @@ from kdcore.store import Store
 
 ENVIRONMENT = ["version", "machine", "rows"]
 """Columns in which two runs of one seed must be alike to be a pair."""
-REFUSED = ("data", "size", "start", "steps", "training", "weights")
-"""Topics of `identity.protocol` in which two groups must be alike for a gap to be the method's."""
+REFUSED = ("data", "size", "start", "steps", "training", "weights", "teachers", "base")
+"""Topics of `Comparison.differs` in which two groups must be alike for a gap to be the method's."""
 
 Reader = Callable[[str, str, str], Contributions | None]
 """Run, task and metric -> what each dev row adds to the run's score."""
@@ -51,8 +52,9 @@ class Answer:
 class Comparison:
     """Runs of one task.
 
-    chosen: rows of `Store.runs` with the columns group (equal but for the seed), label (no two groups share one) and
-    counts (see `counting`). settings, facts: of each run. baseline: the group that the others are set against.
+    chosen: rows of `Store.runs` with the columns group (equal but for the seed), label (no two groups share one),
+    counts (see `counting`) and training_seconds (the loop alone). settings, facts: of each run. baseline: the group
+    that the others are set against.
     unreadable: chosen runs whose settings cannot be read.
     """
 
@@ -153,11 +155,12 @@ class Comparison:
         return rest[missing].drop_duplicates(["group", "seed"])
 
     def differs(self, first: str, second: str) -> dict[str, str]:
-        """What else than the method two groups differ in: topic of `identity.protocol` -> `epochs 1 against 2`."""
-        mine, theirs = (
-            identity.protocol(RunConfig.model_validate(self.settings_of(group))) for group in (first, second)
-        )
-        topics = {topic: _against(mine[topic], theirs[topic]) for topic in mine if mine[topic] != theirs[topic]}
+        """What else than the method two groups differ in: topic -> `epochs 1 against 2`.
+
+        Topics are those of `identity.protocol`, base and teachers where both have some, and weights under one name.
+        """
+        configs = [RunConfig.model_validate(self.settings_of(group)) for group in (first, second)]
+        topics = differing_topics(*configs)
         return topics | self._other_content(first, second)
 
     def _other_content(self, first: str, second: str) -> dict[str, str]:
@@ -179,8 +182,8 @@ class Comparison:
         """One row per group, the baseline first, then the best first.
 
         Columns: group, label, n, mean, std (sample; NaN for one seed), gap, gap_std, gap_n (to the baseline, over
-        pairs), select, select_std, last, last_std (fractions), parameters, latency_ms, seconds, seconds_std, seeds,
-        unfinished, differs (topics, comma-separated).
+        pairs), select, select_std, last, last_std (fractions), parameters, latency_ms, seconds, seconds_std, seconds_n
+        (of the training loop, over the runs that kept it), seeds, unfinished, differs (topics, comma-separated).
         """
         gaps = self.gaps()
         rows = [self._summary_row(group, label, gaps[gaps["group"] == group]) for group, label in self.labels.items()]
@@ -194,12 +197,12 @@ class Comparison:
         gap, gap_std, gap_n = groups.mean_and_std(gaps["score"])
         select, select_std, _ = groups.mean_and_std(done["select_score"])
         last, last_std, _ = groups.mean_and_std(done["last_score"])
-        seconds, seconds_std, _ = groups.mean_and_std(done["seconds"])
+        seconds, seconds_std, seconds_n = groups.mean_and_std(done["training_seconds"].dropna())
         return {
             "group": group, "label": label, "n": n, "mean": mean, "std": std, "gap": gap, "gap_std": gap_std,
             "gap_n": gap_n, "select": select, "select_std": select_std, "last": last, "last_std": last_std,
             "parameters": members["parameters"].iloc[0], "latency_ms": done["latency_ms"].median(),
-            "seconds": seconds, "seconds_std": seconds_std,
+            "seconds": seconds, "seconds_std": seconds_std, "seconds_n": seconds_n,
             "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(done["seed"].dropna())),
             "unfinished": int((members["state"] != "done").sum()),
             "differs": ", ".join(self.differs(group, self.baseline)),
@@ -214,7 +217,7 @@ class Comparison:
             return [groups.format_mean(100 * a, 100 * b, int(n), **options) for a, b, n in zip(*columns, strict=True)]
 
         gaps = spread("gap", "gap_n", sign=True)
-        times = zip(table["seconds"], table["seconds_std"], table["n"], strict=True)
+        times = zip(table["seconds"], table["seconds_std"], table["seconds_n"], strict=True)
         view = pd.DataFrame(
             {
                 "method and student": table["label"],
@@ -241,7 +244,13 @@ class Comparison:
             also = f"{names[0]} and {names[1]} also differ in {listed(topics, 5)} ({details})"
             return Answer("Not the method alone.", f"{also}, so the gap is not the method's.")
         verdict = self.verdict(first, second, read)
-        return Answer(*significance.describe(verdict, *names), verdict)
+        return Answer(*significance.describe(verdict, *names, self._scope(first, second)), verdict)
+
+    def _scope(self, first: str, second: str) -> str:
+        """What the runs of two groups share that others would have otherwise: no seed asks another teacher."""
+        asked = [RunConfig.model_validate(self.settings_of(group)).teachers for group in (first, second)]
+        count = max(len(teachers) for teachers in asked)
+        return "" if not count else "with this teacher" if count == 1 else "with these teachers"
 
     def verdict(self, first: str, second: str, read: Reader = contributions_of) -> Verdict:
         """First less second over their pairs: from dev rows where every run has the same ones, else from scores."""
@@ -282,13 +291,25 @@ def compare(
     for task, rows in runs.groupby("task", sort=False):
         grouped, settings = group_runs(store, rows, names)
         if len(grouped):
-            facts = {run: row.facts for run, row in store.rows(list(grouped["id"])).items()}
+            rows_of = store.rows(list(grouped["id"]))
+            facts = {run: row.facts for run, row in rows_of.items()}
+            seconds = [training_seconds(rows_of[run].summary) for run in grouped["id"]]
             unreadable = tuple(sorted(set(rows["id"]) - set(grouped["id"])))
-            chosen = grouped.assign(counts=counting(grouped))
+            chosen = grouped.assign(counts=counting(grouped), training_seconds=seconds)
             comparisons.append(
                 Comparison(str(task), chosen, settings, facts, baseline_of(grouped, baseline), unreadable)
             )
     return comparisons
+
+
+def training_seconds(summary: Mapping[str, Any]) -> float:
+    """What a run's training loop took, evaluations included; NaN where that was not kept.
+
+    The first run of several pays for making and asking the teachers, so its whole time says nothing of its method.
+    """
+    parts = summary.get("seconds_by_part")
+    value = parts.get("training") if isinstance(parts, Mapping) else None
+    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 def group_runs(
@@ -361,15 +382,3 @@ def partial_data(store: Store, runs: Sequence[str]) -> str:
     """On which part of the data these runs were trained; empty where all were on the whole."""
     notes = (row.facts.get("partial") for row in store.rows(runs).values())
     return "; ".join(sorted({str(note) for note in notes if note}))
-
-
-def _against(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
-    """`epochs 1 against 2, lr 0.001 against 0.01`."""
-    names = [name for name in [*first, *second] if first.get(name) != second.get(name)]
-    return listed(
-        (f"{name} {_plain(first.get(name))} against {_plain(second.get(name))}" for name in dict.fromkeys(names)), 4
-    )
-
-
-def _plain(value: Any) -> str:
-    return "none" if value is None else str(value)

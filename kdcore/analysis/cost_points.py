@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Mapping
+
 import pandas as pd
 
 from kdcore.analysis.task_average import by_seed, common_tasks
@@ -47,12 +50,62 @@ def of_task(costs: pd.DataFrame, hardware: str, tokens: int, runs: pd.DataFrame,
 def prices(here: pd.DataFrame) -> pd.DataFrame:
     """Size -> cost and busy: the median of what was taken on a quiet machine, else of what there is.
 
-    Latency depends on size and length, not on weights, so runs of one size are repeats of one measurement.
+    Latency depends on size and length, not on weights, so runs of one size are repeats of one measurement; they are
+    `steady` first.
     """
-    known = here.dropna(subset=["cost"])
+    known = steady(here.dropna(subset=["cost"]))
     calm = known.loc[~known["busy"].astype(bool), "size"]
     best = known[~known["busy"].astype(bool) | ~known["size"].isin(calm)]
     return best.groupby("size").agg(cost=("cost", "median"), busy=("busy", "any"))
+
+
+def steady(known: pd.DataFrame) -> pd.DataFrame:
+    """The readings of one axis without what the machine did from one session to the next.
+
+    The model that took a turn in most quiet sessions is the reference, and a session's costs are scaled so that the
+    reference costs in it what it does in the median of them. Without a session the cost stays.
+
+    Args:
+        known: readings of one axis, place and length, each with a cost.
+    """
+    turns = known[(known["session"] != "") & (known["kind"] != "student") & known["cost"].gt(0)]
+    turns = turns.drop_duplicates(["label", "session"])
+    quiet = turns[~turns["busy"].astype(bool)]
+    if quiet.empty:
+        return known
+    reference = quiet["label"].value_counts().index[0]
+    of_session = turns[turns["label"] == reference].set_index("session")["cost"]
+    usual = quiet.loc[quiet["label"] == reference, "cost"].median()
+    return known.assign(cost=known["cost"] * (usual / known["session"].map(of_session)).fillna(1.0))
+
+
+def speed_ratio(
+    costs: pd.DataFrame, where: str, tokens: Mapping[str, int], sizes: Collection[str], other: str
+) -> tuple[float, bool] | None:
+    """How many times what the other model costs is of what students of these sizes cost, and whether it was busy.
+
+    Only models that took turns in one session are set against each other: what a machine does from one session to
+    the next would pass for a property of the model. Per task the median over quiet sessions, else over all; over tasks
+    the geometric mean. None where some task has no common session.
+
+    Args:
+        costs: `readings` of one timed axis. tokens: task -> length of the rows. sizes: of students. other: label of a
+            teacher or of a compressed one.
+    """
+    here = costs[(costs["place"] == where) & costs["cost"].gt(0)]
+    logs, busy = [], False
+    for task, length in tokens.items():
+        of_task = here[(here["task"] == task) & (here["tokens"] == length)]
+        mine = of_task[(of_task["kind"] == "student") & of_task["size"].isin(list(sizes))]
+        theirs = of_task[(of_task["kind"] != "student") & (of_task["label"] == other)]
+        pairs = mine.merge(theirs, on=["run", "session"], suffixes=("", "_other"))
+        if pairs.empty:
+            return None
+        loud = pairs["busy"].astype(bool) | pairs["busy_other"].astype(bool)
+        busy |= bool(loud.all())
+        counted = pairs if loud.all() else pairs[~loud]
+        logs.append(math.log((counted["cost_other"] / counted["cost"]).median()))
+    return (math.exp(sum(logs) / len(logs)), busy) if logs else None
 
 
 def averaged(

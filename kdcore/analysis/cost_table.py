@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,7 @@ from kdcore.records import ModelSize
 from kdcore.store import Store
 from kdcore.tasks import TASKS
 
-COLUMNS = ("run", "task", "kind", "label", "size", "quality", "axis", "place", "tokens", "cost", "busy")
+COLUMNS = ("run", "task", "kind", "label", "size", "quality", "axis", "place", "tokens", "cost", "busy", "session")
 
 
 def cost_table(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
@@ -24,7 +24,8 @@ def cost_table(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
     kind: student, teacher, or a rival's. label: of the run's group for students, else the model's name. size: equal
     for models that cost the same, whatever their weights: a student's shape (the run's id where that is not known), the
     label of a teacher or rival. quality: ×100. place: hardware, precision and threads, where the cost depends on them;
-    tokens: the rows' length, where it does, else 0. busy: timed on a busy machine.
+    tokens: the rows' length, where it does, else 0. busy: timed on a busy machine. session: alike where models were
+    timed in turn.
 
     Args:
         runs: rows of `Store.runs` with group and label.
@@ -40,6 +41,39 @@ def cost_table(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
         facts, probes = rows_of[run["id"]].facts, measured.get(run["id"], {})
         rows += of_run(run, facts, probes, scores[run["id"]], weights_on_disk(run["id"]), split)
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def metrics_of(store: Store, runs: pd.DataFrame) -> list[str]:
+    """The metrics that every one of these runs' students has on the first dev split, the main one first.
+
+    Args:
+        runs: rows of `Store.runs` of one task.
+    """
+    scores = _student_scores(store, runs)
+    shared = set.intersection(*(set(of_run) for of_run in scores.values())) if scores else set()
+    main = next((metric for metric in runs["metric"] if isinstance(metric, str) and metric), "")
+    return sorted(shared | ({main} if main else set()), key=lambda metric: (metric != main, metric))
+
+
+def scored_by(store: Store, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The runs with this metric of the students that `select` chose as metric and score; NaN where it is not known."""
+    scores = _student_scores(store, runs)
+    return runs.assign(metric=metric, score=[scores[run].get(metric, float("nan")) for run in runs["id"]])
+
+
+def _student_scores(store: Store, runs: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Run -> metric -> score of the best student on the task's first dev split."""
+    first = {
+        run: TASKS[task].splits[0] if task in TASKS else "validation"
+        for run, task in zip(runs["id"], runs["task"], strict=True)
+    }
+    scores: dict[str, dict[str, float]] = {run: {} for run in first}
+    rows = store.evaluations(list(first))
+    rows = rows[(rows["which"] == "best") & rows["value"].notna()]
+    for run, split, metric, value in zip(rows["run"], rows["split"], rows["metric"], rows["value"], strict=True):
+        if split == first[run]:
+            scores[run][metric] = float(value)
+    return scores
 
 
 def _teacher_scores(evaluations: pd.DataFrame, wanted: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, float]]:
@@ -70,22 +104,31 @@ def of_run(
     length = row_length(mean) if isinstance(mean, int | float) else 0
     about = {"run": run["id"], "task": run["task"]}
     times = timings(probes, "latency")
-    size_values = facts.get("student")
-    values = size_values if isinstance(size_values, Mapping) else {}
-    costly = sorted(item for item in values.items() if item[0] != "pad")  # the padding token's id costs nothing
-    size = repr(costly) if costly else str(run["id"])
+    size_values, size = facts.get("student"), student_size(str(run["id"]), facts)
     student = about | {"kind": "student", "label": run["label"], "size": size, "quality": 100 * run["score"]}
     yield from _sizes(student, size_values, length, stored.get("student"), run["parameters"])
-    yield from _times(student, times, "student")
+    yield from timed(student, times, "student")
     described = facts.get("teachers")
     listed: Mapping[str, Any] = described if isinstance(described, Mapping) else {}
     for name in dict.fromkeys([*listed, *scores]):
-        model = about | _named(f"teacher {name}", "teacher", scores.get(name, float("nan")))
+        model = about | _named(teacher_label(name), "teacher", scores.get(name, float("nan")))
         teacher = listed.get(name)
         size_values = teacher.get("shape") if isinstance(teacher, Mapping) else None
         yield from _sizes(model, size_values, length, stored.get(name), None)
-        yield from _times(model, times, name)
+        yield from timed(model, times, name)
     yield from _baselines(about, str(run["metric"]), probes, times, split)
+
+
+def student_size(run: str, facts: Mapping[str, Any]) -> str:
+    """Equal for runs whose students cost the same; the run's id where it has not said its student's shape."""
+    values = facts.get("student")
+    # the padding token's id costs nothing
+    costly = sorted(item for item in values.items() if item[0] != "pad") if isinstance(values, Mapping) else []
+    return repr(costly) if costly else run
+
+
+def teacher_label(name: str) -> str:
+    return f"teacher {name}"
 
 
 def _baselines(
@@ -110,7 +153,7 @@ def _baselines(
             if model.get("kind") == "cut":
                 precisions = {str(record.get("precision"))}
             for precision in sorted(precisions):
-                yield from _times(row, [{**record, "precision": precision}], str(model.get("name")))
+                yield from timed(row, [{**record, "precision": precision}], str(model.get("name")))
 
 
 def _named(label: str, kind: str, score: float) -> dict[str, Any]:
@@ -136,22 +179,25 @@ def _size(values: Any) -> ModelSize | None:
         return None
 
 
-def _times(model: dict[str, Any], records: list[Mapping[str, Any]], name: str) -> Iterator[dict[str, Any]]:
+def timed(model: Mapping[str, Any], records: Sequence[Mapping[str, Any]], name: str) -> Iterator[dict[str, Any]]:
+    """The readings of one model among records of a probe. model: what its rows have in common, run included."""
     for record in records:
         if record.get("name") != name:
             continue
         tokens, busy = record.get("tokens") or 0, bool(record.get("busy"))
-        condition = {"place": hardware_of(record), "tokens": tokens, "busy": busy}
-        if record.get("batch") == 1:
-            yield model | _cost("latency-1", record.get("median_ms")) | condition
-        elif record.get("batch") == 32:
-            yield model | _cost("latency-32", record.get("median_ms")) | condition
-            yield model | _cost("throughput", record.get("per_second")) | condition
+        session = f"{model['run']} {record.get('session') or record.get('load_average')}"
+        condition = {"place": hardware_of(record), "tokens": tokens, "busy": busy, "session": session}
+        batch = record.get("batch")
+        if batch in (1, 32):
+            yield {**model, **_cost(f"latency-{batch}", record.get("median_ms")), **condition}
+            yield {**model, **_cost(f"latency-{batch}-p90", record.get("p90_ms")), **condition}
+        if batch == 32:
+            yield {**model, **_cost("throughput", record.get("per_second")), **condition}
 
 
 def _cost(axis: str, value: Any, tokens: Any = 0) -> dict[str, Any]:
     cost = float(value) if isinstance(value, int | float) else float("nan")
-    return {"axis": axis, "place": "", "tokens": tokens or 0, "cost": cost, "busy": False}
+    return {"axis": axis, "place": "", "tokens": tokens or 0, "cost": cost, "busy": False, "session": ""}
 
 
 def _machine(record: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdcore.errors import UserError
-from kdcore.layer_map import spread
+from kdcore.layer_map import LayerMap, pairs, spread
 from kdcore.methods import matched_layers
 from kdcore.paths import run_dir
 from kdcore.probes import snapshots
@@ -70,14 +70,21 @@ class LayerTrajectory:
         last = max(1, self.steps(teacher)[-1])
         return str(min(self.steps(teacher), key=lambda step: abs(step / last - share)))
 
-    def layer_map(self, teacher: str) -> dict[int, int]:
+    def layer_map(self, teacher: str) -> LayerMap:
         """The map that the method used with this teacher."""
         return layer_map(self.row, self.depths(teacher)[0] - 1)
 
-    def pairs(self, teacher: str) -> dict[int, int]:
-        """Student layer -> teacher layer to follow: the method's map, or an even one where it matches none."""
+    def matches_pairs(self, teacher: str) -> bool:
+        """Whether the method matches layers, and each of the student's with one of the teacher's."""
+        matched = self.layer_map(teacher)
+        return bool(matched) and all(len(several) == 1 for several in matched.values())
+
+    def pairs(self, teacher: str) -> list[tuple[int, int]]:
+        """(student layer, teacher layer) to follow: the method's pairs, or evenly spread ones where it has none."""
+        if self.matches_pairs(teacher):
+            return list(pairs(self.layer_map(teacher)))
         teacher_depth, student_depth = self.depths(teacher)
-        return self.layer_map(teacher) or spread(student_depth - 1, teacher_depth - 1)
+        return list(spread(student_depth - 1, teacher_depth - 1).items())
 
     def defined(self, teacher: str, measure: str) -> bool:
         """Whether the measure has a meaning between this teacher and the student."""
@@ -105,7 +112,7 @@ def read_trajectory(store: Store, run: str) -> LayerTrajectory:
     return LayerTrajectory(row, moments, tokens, kept)
 
 
-def layer_map(row: RunRow, layers: int) -> dict[int, int]:
+def layer_map(row: RunRow, layers: int) -> LayerMap:
     """The map that a run's method used with a teacher of so many layers.
 
     Only depths matter to it, the student's as it was asked for. Empty where nothing is matched, or where the map was

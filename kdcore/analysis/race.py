@@ -1,11 +1,13 @@
 """Two runs on one clock: what each had reached at every moment, who led, and when each was over.
 
-The clock is each run's own seconds of training. Between two of its points a run holds what was measured last.
+The clock counts training steps, or each run's own seconds of training. Between two of its points a run holds what was
+measured last.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,49 +16,53 @@ from numpy.typing import NDArray
 from kdcore.analysis.series import student_scores, with_clock
 
 Floats = NDArray[np.float64]
+Clock = Literal["step", "seconds"]
+"""What the clock counts; a column of `Store.metrics`."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """What one run logged of one quantity: seconds (ascending), steps and values, each [points]."""
+    """What one run logged of one quantity: the clock (ascending), steps and values, each [points]."""
 
-    seconds: Floats
+    clock: Floats
     steps: Floats
     values: Floats
 
     def at(self, clock: float) -> int:
         """Number of the point that holds at this time; -1 before the first."""
-        return int(np.searchsorted(self.seconds, clock, side="right")) - 1
+        return int(np.searchsorted(self.clock, clock, side="right")) - 1
 
 
 @dataclass(frozen=True)
 class Racer:
-    """One run of the race. end: seconds of its last step. scores: fractions, more is better."""
+    """One run of the race. end: the clock at its last step. scores: fractions, more is better. unit: of the clock."""
 
     name: str
     method: str
     end: float
     scores: Track
     losses: Track
+    unit: Clock = "seconds"
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What a browser needs to play the figure: the clock's last second, and which comment stands from which second."""
+    """What a browser needs to play the figure: where the clock ends, which comment stands from when, and its unit."""
 
     end: float
     comments: tuple[tuple[float, str], ...]
+    unit: Clock = "seconds"
 
 
 def moments(first: Racer, second: Racer) -> pd.DataFrame:
     """One row for each time at which something happens: a score, or an end.
 
     Returns:
-        seconds; step and score (fraction) of each, NaN before its first; lead: first's score less second's;
-        comment: who leads, as a sentence.
+        The clock, named by its unit; step and score (fraction) of each, NaN before its first; lead: first's score less
+        second's; comment: who leads, as a sentence.
     """
     racers = (first, second)
-    times = sorted({0.0, *(float(time) for racer in racers for time in (*racer.scores.seconds, racer.end))})
+    times = sorted({0.0, *(float(time) for racer in racers for time in (*racer.scores.clock, racer.end))})
     rows = []
     for time in times:
         points = [racer.scores.at(time) for racer in racers]
@@ -65,7 +71,7 @@ def moments(first: Racer, second: Racer) -> pd.DataFrame:
             for columns in ([racer.scores.steps for racer in racers], [racer.scores.values for racer in racers])
         )
         rows.append([time, *steps, *scores, scores[0] - scores[1]])
-    columns = ["seconds", "step of first", "step of second", "first", "second", "lead"]
+    columns = [first.unit, "step of first", "step of second", "first", "second", "lead"]
     table = pd.DataFrame(rows, columns=columns)
     table["comment"] = [_comment(table.iloc[row], first, second, table["lead"][: row + 1]) for row in range(len(table))]
     return table
@@ -73,7 +79,8 @@ def moments(first: Racer, second: Racer) -> pd.DataFrame:
 
 def replay(table: pd.DataFrame) -> Replay:
     """The rows of `moments` as a browser plays them."""
-    return Replay(float(table["seconds"].iloc[-1]), tuple(zip(table["seconds"], table["comment"], strict=True)))
+    unit: Clock = "step" if table.columns[0] == "step" else "seconds"
+    return Replay(float(table[unit].iloc[-1]), tuple(zip(table[unit], table["comment"], strict=True)), unit)
 
 
 def _comment(row: pd.Series, first: Racer, second: Racer, leads: pd.Series) -> str:
@@ -83,7 +90,7 @@ def _comment(row: pd.Series, first: Racer, second: Racer, leads: pd.Series) -> s
         for racer, key in ((first, "first"), (second, "second"))
         if row[key] == row[key]
     ]
-    ended = [racer for racer in (first, second) if row["seconds"] >= racer.end]
+    ended = [racer for racer in (first, second) if row[first.unit] >= racer.end]
     over = len(ended) == 2
     lead = 100 * row["lead"]
     if not known:
@@ -98,8 +105,14 @@ def _comment(row: pd.Series, first: Racer, second: Racer, leads: pd.Series) -> s
         comment = f"{ahead.name} {'is ahead at the end' if over else 'leads'} by {abs(lead):.1f}: {', '.join(known)}."
     if changes := _changes(leads) if over else 0:
         comment += f" The lead changed {'once' if changes == 1 else f'{changes} times'}."
-    ends = [f"{racer.name} ended after {racer.end:.1f} s" for racer in sorted(ended, key=lambda racer: racer.end)]
+    ends = [f"{racer.name} ended {_when(racer)}" for racer in sorted(ended, key=lambda racer: racer.end)]
+    if over and first.unit == "step" and first.end == second.end:
+        ends = [f"Both ended {_when(first)}"]
     return f"{comment} {', '.join(ends)}." if ends else comment
+
+
+def _when(racer: Racer) -> str:
+    return f"at step {racer.end:.0f}" if racer.unit == "step" else f"after {racer.end:.1f} s"
 
 
 def _changes(leads: pd.Series) -> int:
@@ -110,17 +123,23 @@ def _changes(leads: pd.Series) -> int:
 
 
 def racer(
-    run: str, method: str, name: str, evaluations: pd.DataFrame, metrics: pd.DataFrame, metric: str
+    run: str,
+    method: str,
+    name: str,
+    evaluations: pd.DataFrame,
+    metrics: pd.DataFrame,
+    metric: str,
+    unit: Clock = "seconds",
 ) -> Racer | None:
     """A run's dev scores and losses over its own clock; None where it has logged no step."""
     logged = metrics[(metrics["run"] == run) & (metrics["kind"] == "loss")]
-    if logged["seconds"].notna().sum() == 0:
+    if logged[unit].notna().sum() == 0:
         return None
     scored = student_scores(evaluations[evaluations["run"] == run], metric, False)
-    scores = with_clock(scored, metrics, "seconds")
-    return Racer(name, method, float(logged["seconds"].max()), _track(scores), _track(logged))
+    scores = with_clock(scored, metrics, unit)
+    return Racer(name, method, float(logged[unit].max()), _track(scores, unit), _track(logged, unit), unit)
 
 
-def _track(points: pd.DataFrame) -> Track:
-    points = points[points["seconds"].notna() & points["value"].notna()].sort_values("seconds", kind="stable")
-    return Track(*(points[column].to_numpy(dtype=np.float64) for column in ("seconds", "step", "value")))
+def _track(points: pd.DataFrame, unit: Clock) -> Track:
+    points = points[points[unit].notna() & points["value"].notna()].sort_values(unit, kind="stable")
+    return Track(*(points[column].to_numpy(dtype=np.float64) for column in (unit, "step", "value")))

@@ -26,8 +26,9 @@ OVER_BOTH = "paired t-test over seeds and dev rows, both random (Dorfman-Berbaum
 HOW = (
     f"Runs are paired by seed: same task, initial weights, student and data order. {OVER_BOTH}: with MS of the two-way "
     "table seeds × rows of gaps, the squared standard error is (MS_seeds + max(MS_rows − MS_rest, 0)) / (S R). So an "
-    "interval here speaks for other seeds and for other dev rows. Where a run's predictions are not kept, only its "
-    "score is known and the test is the paired t-test over seeds. Testing many pairs will find some by chance."
+    "interval here speaks for other seeds and for other dev rows; not for another teacher, which all seeds "
+    "share. Where a run's predictions are not kept, only its score is known and the test is the paired t-test over "
+    "seeds. Testing many pairs will find some by chance."
 )
 
 
@@ -84,8 +85,14 @@ def compare(first: Mapping[int, ArrayLike], second: Mapping[int, ArrayLike], lev
     return Verdict(seeds, rows, gap, gap - half, gap + half, p, test, level)
 
 
-def describe(verdict: Verdict, first: str, second: str) -> tuple[str, str]:
-    """A headline and a sentence. first, second: what the two are called."""
+def describe(verdict: Verdict, first: str, second: str, scope: str = "") -> tuple[str, str]:
+    """A headline and a sentence.
+
+    Args:
+        first, second: what the two are called. scope: what all runs share that is no part of either, such as `with this
+            teacher`.
+    """
+    within = f", {scope}" if scope else ""
     gap = f"{abs(100 * verdict.gap):.1f} points"
     if not verdict.seeds:
         return "Not enough seeds.", f"{first} and {second} share no finished seed; a verdict needs {MIN_PAIRED_SEEDS}."
@@ -93,12 +100,12 @@ def describe(verdict: Verdict, first: str, second: str) -> tuple[str, str]:
     if not verdict.enough:
         count = f"{len(verdict.seeds)} paired seed{'s' if len(verdict.seeds) > 1 else ''}"
         so_far = f"So far {ahead} is ahead by {gap}" if verdict.gap else "So far the two score the same"
-        return "Not enough seeds.", f"{count}, a verdict needs {MIN_PAIRED_SEEDS}. {so_far}."
+        return "Not enough seeds.", f"{count}, a verdict needs {MIN_PAIRED_SEEDS}. {so_far}{within}."
     ends = sorted((verdict.low, verdict.high) if verdict.gap >= 0 else (-verdict.low, -verdict.high))
     interval = f"{verdict.level:.0%} interval {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
     if verdict.real:
-        return "Yes.", f"{ahead} is better than {behind} by {gap} ({interval})."
-    return "Not shown.", f"A gap of {gap} can be chance ({interval}): no winner between {first} and {second}."
+        return "Yes.", f"{ahead} is better than {behind} by {gap} ({interval}){within}."
+    return "Not shown.", f"A gap of {gap} can be chance ({interval}){within}: no winner between {first} and {second}."
 
 
 def basis(verdict: Verdict) -> str:

@@ -26,26 +26,52 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def methods(key: Annotated[str | None, typer.Argument(help="A method: print all about it.")] = None) -> None:
-    """List the distillation methods, or explain one with its options."""
+def methods(
+    key: Annotated[str | None, typer.Argument(help="A method: print all about it.")] = None,
+    family: Annotated[str | None, typer.Option(help="Only methods of this family.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the distillation methods by family, or explain one with its options."""
+    if key is None:
+        list_methods(family, as_json)
+        return
     from inspect import getdoc
 
     from kdcore.fields import describe_all
-    from kdcore.methods import METHODS, find_method
+    from kdcore.methods import find_method
     from kdcore.runs.recipes import presets_of
 
-    if key is None:
-        rows = ((m.key, m.title, m.paper.cite, _teachers_taken(m), m.paper.family) for m in METHODS.values())
-        table("", ("method", "title", "paper", "teachers", "matches"), rows)
-        return
     method = find_method(key)
+    if as_json:
+        print_json(_method_facts(method.key))
+        return
     typer.echo(f"{method.title} ({method.key})\n\n{getdoc(method)}\n")
-    typer.echo(f"{method.paper.reference}\n")
+    typer.echo("".join(f"{paper.reference}\n" for paper in method.papers) or "no paper\n")
     fields = describe_all(method.Config)
     options = ((field.name, field.default_text, field.allowed, field.description) for field in fields)
     table("options (--option name=value)", ("name", "default", "allowed", "what it does"), options)
     if names := presets_of(key):
         typer.echo(f"recipes of the paper (distil --preset, see `presets`): {', '.join(names)}")
+
+
+def list_methods(family: str | None, as_json: bool) -> None:
+    """A table a family, or all as JSON.
+
+    Raises:
+        UserError: no such family.
+    """
+    from kdcore.methods.catalog import FAMILIES, catalog
+
+    if family is not None and family not in FAMILIES:
+        raise UserError("family", f"no family {family[:60]!r}", f"choose one of {', '.join(FAMILIES)}")
+    chosen = [info for info in catalog().values() if family in (None, info.family)]
+    if as_json:
+        print_json([_method_facts(info.key) for info in chosen])
+        return
+    for name, words in FAMILIES.items():
+        rows = [(i.key, i.title, i.cite, _teachers_taken(i.key), i.idea) for i in chosen if i.family == name]
+        if rows or name == family:
+            table(f"{name}: {words}", ("method", "title", "paper", "teachers", "idea"), rows)
 
 
 def presets(key: Annotated[str | None, typer.Argument(help="A recipe: print all about it.")] = None) -> None:
@@ -273,8 +299,25 @@ def _sentences(comparison: Comparison) -> Iterator[str]:
         yield f"{task}, {note}."
 
 
-def _teachers_taken(method: Any) -> str:
-    fewest, most = method.teachers
+def _method_facts(key: str) -> dict[str, Any]:
+    """What is known of a method, as JSON."""
+    from dataclasses import asdict
+
+    from kdcore.methods import find_method
+    from kdcore.methods.catalog import catalog
+
+    info, method = catalog()[key], find_method(key)
+    return {
+        "key": key, "title": info.title, "family": info.family, "idea": info.idea,
+        "papers": [asdict(paper) for paper in info.papers], "teachers": list(method.teachers),
+        "tasks": sorted(method.kinds), "defaults": method.Config().model_dump(mode="json"),
+    }  # fmt: skip
+
+
+def _teachers_taken(key: str) -> str:
+    from kdcore.methods import find_method
+
+    fewest, most = find_method(key).teachers
     return str(fewest) if fewest == most else f"{fewest} to {most}"
 
 

@@ -141,9 +141,9 @@ def sweep(
 
 
 def demo(
-    task: Annotated[str, typer.Option(help="A pocket task.")] = "pocket-entailment",
+    task: Annotated[str, typer.Option(help="A pocket task.")] = "pocket-sentiment",
 ) -> None:
-    """Build a pocket task's teachers, distil two methods and the baseline into a small student, print a table."""
+    """Train a pocket task's largest teacher, distil it in two ways beside the baseline, print a table."""
     from kdcore.analysis.comparison import compare
     from kdcore.runs.demo import demo_runs
     from kdcore.store import open_store
@@ -190,7 +190,7 @@ def _check(run: RunConfig, refuse: bool) -> dict[str, Any]:
         f"about {forecast.seconds:.0f} s, {forecast.memory_bytes / 2**30:.1f} GiB memory, "
         f"{forecast.disk_bytes / 2**30:.2f} GiB disk, {forecast.steps} steps ({forecast.basis})"
     )
-    return {"predicted": {"seconds": forecast.seconds, "basis": forecast.basis}}
+    return {"predicted": {"seconds": forecast.seconds, "basis": forecast.basis, "memory": forecast.memory_bytes}}
 
 
 def _train(store: Store, run_id: str) -> str:

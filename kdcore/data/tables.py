@@ -20,6 +20,9 @@ MAX_BYTES = 2 * 1024**3
 PARQUET_ROWS = 4096
 """Rows unpacked at a time, so that the limit is seen before memory runs out."""
 
+CELL_BYTES = 50
+"""What the shortest text takes in a list of Python's."""
+
 Columns = dict[str, list[Any]]
 
 
@@ -217,7 +220,7 @@ def _check_unpacked(metadata: Any, chosen: list[str], path: Path, field: str) ->
             column = row_group.column(i)
             if column.path_in_schema.split(".")[0] in chosen:
                 size += column.total_uncompressed_size
-    size = max(size, metadata.num_rows * len(chosen))
+    size = max(size, metadata.num_rows * len(chosen) * CELL_BYTES)  # a word that repeats is stored once
     if size > MAX_BYTES:
         raise _too_large(path, field, size)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-Stop = Literal["keep", "discard"]
+Stop = Literal["keep", "discard", "leave"]
 
 
 class Control(Protocol):
     """Asked once a step."""
 
     def stop_requested(self) -> Stop | None:
-        """'keep': finish the step and save the student. 'discard': finish the step and remove it. None: go on."""
+        """'keep': finish the step and save the student. 'discard': finish the step and remove it. None: go on.
+
+        'leave': finish the step, write a checkpoint and end without an ending: another worker goes on from there.
+        """
 
     def before_saving(self) -> None:
         """Called right before weights on disk are put in place of older ones.

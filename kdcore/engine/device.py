@@ -54,20 +54,32 @@ def compute_for(train: TrainConfig) -> Compute:
     Raises:
         UserError: a GPU was asked for and there is none, or bf16 where the hardware would emulate it.
     """
-    if train.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("train.device", "no CUDA device is available", "choose 'auto' or 'cpu'")
-    device = torch.device("cuda" if train.device != "cpu" and torch.cuda.is_available() else "cpu")
-    fast = has_fast_bf16(device.type)
+    device = _device(train.device)
+    fast = has_fast_bf16(str(device))
     if train.precision == "bf16" and not fast:
         raise UserError("train.precision", f"this {device.type} has no fast bf16", "choose 'auto' or 'fp32'")
     return Compute(device, "bf16" if fast and train.precision != "fp32" else "fp32")
 
 
+def _device(setting: str) -> torch.device:
+    """The device that `train.device` means here; "cuda" and "auto" are the GPU that is current in this thread."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if setting == "cpu" or (setting == "auto" and not count):
+        return torch.device("cpu")
+    if not count:
+        raise UserError("train.device", "no CUDA device is available", "choose 'auto' or 'cpu'")
+    index = setting.partition(":")[2]
+    if index and int(index) >= count:
+        there = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise UserError("train.device", f"there is no GPU {setting} here", f"choose 'auto', 'cuda', or {there}")
+    return torch.device("cuda", int(index)) if index else torch.device("cuda")
+
+
 @functools.cache
 def has_fast_bf16(device: str) -> bool:
-    """True on GPUs from Ampere on and on CPUs with AVX512-BF16 or AMX."""
-    if device == "cuda":
-        return torch.cuda.get_device_capability()[0] >= 8
+    """True on GPUs from Ampere on and on CPUs with AVX512-BF16 or AMX. device: cpu, cuda or cuda:1."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device)[0] >= 8
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -77,9 +89,9 @@ def has_fast_bf16(device: str) -> bool:
 
 @functools.cache
 def hardware(device: str) -> str:
-    """The name of the processor or GPU, for labels on figures."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
+    """The name of the processor or GPU, for labels on figures. device: cpu, cuda or cuda:1."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -96,7 +108,7 @@ def build_facts(compute: Compute) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "device": compute.device.type,
         "precision": compute.precision,
-        "hardware": hardware(compute.device.type),
+        "hardware": hardware(str(compute.device)),
         "python": platform.python_version(),
     }
 

@@ -21,7 +21,7 @@ from kdcore.events import Progress
 from kdcore.models.anatomy import anatomy
 from kdcore.models.observe import observe, rerun_of
 from kdcore.models.students import load_classifier
-from kdcore.records import Batch, Encoding, ModelSize, Needs, Outputs, Want
+from kdcore.records import Batch, Encoding, ModelSize, Needs, Outputs
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,20 @@ class Ensemble:
         self._models: dict[str, nn.Module] = {}
         self._exact: dict[str, nn.Module] = {}  # in float32, for stages that differentiate a teacher
         self._caches: dict[str, TeacherCache] = {}
-        self._wanted: Want = {}
+        self._needs = Needs()
         self._pins = ExitStack()
         self.seconds = 0.0
         self.hits = self.misses = self.live = self.damaged = 0
 
     def ready(self, needs: Needs, names: Iterable[str]) -> Generator[Progress, None, None]:
         """Before a stage: fills the cache for what it reads of these teachers, or loads the models it must run."""
-        wanted = self._wanted = needs.teacher
+        self._needs, names = needs, tuple(names)
         self._caches.clear()
-        names = tuple(names) if wanted else ()
         rerun = names if "teacher" in needs.rerun else ()
         self._exact = {name: self.teachers[name].load().to(self._compute.device) for name in rerun}
         for name in names:
             teacher = self.teachers[name]
-            tensors = teacher_cache.tensors_of(wanted, teacher.size) if self._cached else None
+            tensors = teacher_cache.tensors_of(needs.of_teacher(name), teacher.size) if self._cached else None
             if tensors is not None and self._fits(teacher, tensors):
                 yield from self._fill(teacher, tensors)
             else:
@@ -84,7 +83,7 @@ class Ensemble:
         encoding = batch.encoding if rows is None else batch.encoding.rows(rows)
         outputs = self._outputs(name, ids, encoding)
         if name in self._exact:
-            return outputs.with_rerun(rerun_of(self._exact[name], encoding, self._wanted))
+            return outputs.with_rerun(rerun_of(self._exact[name], encoding, self._needs.of_teacher(name)))
         return outputs
 
     def _outputs(self, name: str, ids: Tensor, encoding: Encoding) -> Outputs:
@@ -92,7 +91,8 @@ class Ensemble:
             return self._caches[name].read(ids, encoding, self._compute.device)
         self.live += len(ids)
         with self._compute.autocast():
-            return observe(self._model(self.teachers[name]), encoding, self._wanted, grad=False, whole=True)
+            wanted = self._needs.of_teacher(name)
+            return observe(self._model(self.teachers[name]), encoding, wanted, grad=False, whole=True)
 
     def logits(self, name: str, rows: Encoded, what: str) -> Generator[Progress, None, NDArray[np.float32]]:
         """A teacher's logits over any rows (dev splits, `select`), float32 [rows, outputs]; kept like the others."""
@@ -108,7 +108,7 @@ class Ensemble:
 
     def word_embeddings(self, name: str) -> Tensor:
         """A copy of a teacher's table of word embeddings, float32 [vocabulary, width], on the CPU."""
-        return anatomy(self._model(self.teachers[name])).word_embeddings.weight.detach().float().cpu().clone()
+        return anatomy(self._model(self.teachers[name])).word_vectors().float().cpu()
 
     @contextmanager
     def open(self) -> Iterator[Ensemble]:

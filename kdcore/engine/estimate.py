@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.plan import Plan
 from kdcore.engine.schedule import epoch_steps
 from kdcore.engine.teacher_source import needs_training, recipe_of
-from kdcore.methods.introspect import depths
+from kdcore.methods.introspect import sizes as sizes_of
 from kdcore.models.cls_only import reads_cls_alone
 from kdcore.models.count import flops, parameters
 from kdcore.models.observe import observe
@@ -77,7 +77,7 @@ def predict(plan: Plan) -> Prediction:
         UserError: the settings cannot be met.
     """
     train = plan.config.train
-    sizes = {role: replace(plan.deployed_size, layers=layers) for role, layers in depths(plan.method).items()}
+    sizes = sizes_of(plan.method, plan.deployed_size)
     pace, longest = _pace(plan)
     student, rows = plan.student_size, len(plan.training_rows)
     training = sum(
@@ -87,6 +87,10 @@ def predict(plan: Plan) -> Prediction:
     scored = _scored_rows(plan)
     training += 2 * pace.forward(next(iter(sizes.values())), scored, cls_only=True)  # the final scores
     teaching = sum(_teacher_seconds(plan, spec, rows, scored, pace) for spec in plan.config.teachers)
+    training += sum(
+        steps * _rerun_seconds(stage, sizes, plan.teacher_sizes, train.batch_size, pace)
+        for stage, steps in zip(plan.stages, plan.steps, strict=True)
+    )
     live = _live_shares(plan.stages, plan.teacher_sizes, train.teacher_cache)
     teaching += sum(
         share * plan.budget * pace.forward(plan.teacher_sizes[name], train.batch_size) for name, share in live.items()
@@ -146,12 +150,22 @@ def _stage_seconds(
 
     judged: rows of all the stage's evaluations together. rows: of a batch.
     """
+    step = 0.0
+    for role, size in sizes.items():
+        if stage.runs(role):
+            of_role = pace.step if stage.trains(role) else pace.forward
+            step += of_role(size, rows, reads_cls_alone(stage.needs.of_student(role), size.layers))
     learns = [size for role, size in sizes.items() if stage.trains(role)]
-    teaches = [size for role, size in sizes.items() if stage.runs(role) and not stage.trains(role)]
-    wanted = stage.needs.student
-    step = sum(pace.step(size, rows, reads_cls_alone(wanted, size.layers)) for size in learns)
-    step += sum(pace.forward(size, rows, reads_cls_alone(wanted, size.layers)) for size in teaches)
     return steps * step + sum(pace.forward(size, judged, cls_only=True) for size in learns[:1])
+
+
+def _rerun_seconds(
+    stage: Stage, sizes: Mapping[str, ModelSize], teachers: Mapping[str, ModelSize], rows: int, pace: Pace
+) -> float:
+    """Of a step's second passes, once each. A learner's costs four forwards: its gradient is differentiated too."""
+    learners = [size for role, size in sizes.items() if stage.trains(role) and "student" in stage.needs.rerun]
+    guides = [teachers[name] for name in stage.asks(teachers) if "teacher" in stage.needs.rerun]
+    return sum(4 * pace.forward(size, rows) for size in learners) + sum(3 * pace.forward(size, rows) for size in guides)
 
 
 def _teacher_seconds(plan: Plan, spec: TeacherSpec, rows: int, scored: int, pace: Pace) -> float:
@@ -168,35 +182,58 @@ def _live_shares(stages: list[Stage], teachers: Mapping[str, ModelSize], cached:
     """Teacher -> share of the student's steps in which it runs, since what is asked of it is not kept."""
     shares = dict.fromkeys(teachers, 0.0)
     for stage in stages:
-        for name in stage.teachers if stage.teachers is not None else teachers:
-            stored = cached and teacher_cache.tensors_of(stage.needs.teacher, teachers[name]) is not None
-            if stage.needs.teacher and not stored:
+        for name in stage.asks(teachers):
+            if not cached or teacher_cache.tensors_of(stage.needs.of_teacher(name), teachers[name]) is None:
                 shares[name] += stage.share
     return shares
 
 
 def _memory(plan: Plan, sizes: Mapping[str, ModelSize], live: list[ModelSize], longest: int) -> int:
-    """All models' weights, live teachers' too; gradients, two moments and a forward pass of the deepest; kernels.
+    """All models' weights, live teachers' too; what the stage that needs most adds for its learners; kernels.
 
     longest: row, in tokens.
     """
     train, compute = plan.config.train, plan.compute
-    deepest = max(sizes.values(), key=lambda size: size.layers)
-    weights = _weights([*sizes.values(), *live]) + 12 * parameters(deepest).total
     rows = train.batch_size // train.accumulate
-    lean = all(reads_cls_alone(stage.needs.student, deepest.layers) for stage in plan.stages)
-    layers = deepest.layers - 1 if lean else deepest.layers  # [CLS] alone leaves next to nothing of the last
-    activations = rows * longest * (layers * (16 * deepest.width + 2 * deepest.intermediate) + deepest.width) * 4
-    activations += rows * layers * deepest.heads * longest * longest * 3 * 4
+    learning = max(_learning(stage, sizes, plan.teacher_sizes, rows, longest) for stage in plan.stages)
     has_kernels = compute.device.type == "cpu" and compute.precision == "bf16"
     kernels = KERNELS * min(longest // compute.pad_to, MOST_WIDTHS) if has_kernels else 0
-    return PROCESS + weights + activations + kernels
+    return PROCESS + _weights([*sizes.values(), *live]) + learning + kernels
+
+
+def _learning(
+    stage: Stage, sizes: Mapping[str, ModelSize], teachers: Mapping[str, ModelSize], rows: int, longest: int
+) -> int:
+    """Bytes of gradient, two moments and a forward pass of all who learn at once, and of passes that are run again.
+
+    A student's second pass keeps the graph of its gradient too; a teacher's has float32 weights of its own.
+    """
+    total = 0
+    for role, size in sizes.items():
+        if stage.trains(role):
+            lean = reads_cls_alone(stage.needs.of_student(role), size.layers)
+            total += 12 * parameters(size).total + _activations(size, rows, longest, lean)
+            if "student" in stage.needs.rerun:
+                total += 3 * _activations(size, rows, longest)
+    if "teacher" in stage.needs.rerun:
+        for name in stage.asks(teachers):
+            total += _weights([teachers[name]]) + _activations(teachers[name], rows, longest)
+    return total
+
+
+def _activations(size: ModelSize, rows: int, longest: int, cls_only: bool = False) -> int:
+    """Bytes of what one forward pass keeps for the backward one."""
+    layers = size.layers - 1 if cls_only else size.layers  # [CLS] alone leaves next to nothing of the last
+    states = rows * longest * (layers * (16 * size.width + 2 * size.intermediate) + size.width) * 4
+    return states + rows * layers * size.heads * longest * longest * 3 * 4
 
 
 def _disk(plan: Plan, sizes: Mapping[str, ModelSize]) -> int:
     """Best and last student; two checkpoints while it runs, with the moments of who learns; teachers' outputs."""
     student, teachers = next(iter(sizes.values())), plan.config.teachers
-    moments = 8 * max(parameters(size).total for size in sizes.values())
+    moments = 8 * max(
+        sum(parameters(size).total for role, size in sizes.items() if stage.trains(role)) for stage in plan.stages
+    )
     stored = len(plan.training_rows) * len(teachers) * (student.width * 4 + 64)
     outputs = stored if plan.config.train.teacher_cache else 0
     return (
@@ -225,7 +262,7 @@ def _rate(width: int, heads: int, intermediate: int, rows: int, tokens: int, com
                 states = observe(model, encoding, want(hidden=(1,))).hidden[1]
             states.square().mean().backward()
             if compute.device.type == "cuda":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(compute.device)
             times.append(time.perf_counter() - start)
     return 3 * flops(size, tokens, rows) / min(times[1:])  # the first makes kernels and finds memory
 

@@ -10,22 +10,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kdcore.config import ProbeConfig
-from kdcore.data.encode import Encoded, pad, sorted_order
-from kdcore.engine.ensemble import Teacher
+from kdcore.data.encode import Encoded, pad
 from kdcore.engine.evaluate import scores
 from kdcore.engine.job import Job
 from kdcore.engine.predict import predict
 from kdcore.engine.results import keep_probe
 from kdcore.events import Evaluated, Event, Probed, Progress
 from kdcore.models.count import row_length
-from kdcore.models.observe import observe
 from kdcore.models.students import load_classifier
 from kdcore.probes import distances, fidelity, latency
-from kdcore.records import ALL_LAYERS
-
-DISTANCE_ROWS = 256
-"""Dev rows that the layer distances are taken over."""
-
 
 Scores = dict[str, dict[str, float]]
 """Split -> metric -> value."""
@@ -89,30 +82,19 @@ def _fidelity(probes: ProbeConfig, job: Job, student: Logits) -> Generator[Event
 
 
 def _distances(job: Job, student: nn.Module) -> Generator[Event, None, None]:
-    """Each student layer against each layer of the first teacher, over some dev rows; `others`: name -> the same."""
+    """Each student layer against each layer of the first teacher, over the dev rows of the snapshots; `others`: name ->
+    the same."""
     split = job.task.splits[0]
     encoded = job.splits[split]
-    rows = np.linspace(0, len(encoded) - 1, min(DISTANCE_ROWS, len(encoded))).astype(np.int64)
-    records = []
-    for teacher in job.ensemble.teachers.values():
-        distance = yield from _distance(job, teacher, student, encoded, rows)
+    rows = distances.sample(encoded.lengths)
+    encoding = pad(encoded, rows).to(job.compute.device)
+    ours, records = distances.layer_states(student, encoding), []
+    for done, teacher in enumerate(job.ensemble.teachers.values()):
+        yield Progress(f"layer distances to teacher {teacher.name}", done, len(job.ensemble.teachers))
+        theirs = distances.layer_states(teacher.load().to(job.compute.device), encoding)
+        distance = distances.compare_states(theirs, ours)
         records.append({**distance.data(), "teacher": teacher.name, "split": split, "rows": len(rows)})
     yield _probed(job, "distances", {**records[0], "others": {record["teacher"]: record for record in records[1:]}})
-
-
-def _distance(
-    job: Job, teacher: Teacher, student: nn.Module, encoded: Encoded, rows: NDArray[np.int64]
-) -> Generator[Event, None, distances.Distances]:
-    model = teacher.load().to(job.compute.device)
-    meter = distances.DistanceMeter()
-    batches = sorted_order(encoded.lengths[rows], 32)
-    student.eval()
-    for done, batch in enumerate(batches, start=1):
-        encoding = pad(encoded, rows[batch], job.compute.pad_to).to(job.compute.device)
-        states = [observe(each, encoding, {"hidden": ALL_LAYERS}, grad=False).hidden for each in (model, student)]
-        meter.update(states[0], states[1], encoding.attention_mask)
-        yield Progress(f"layer distances to teacher {teacher.name}", done, len(batches))
-    return meter.result()
 
 
 def _latency(job: Job, student: nn.Module) -> Generator[Event, None, None]:

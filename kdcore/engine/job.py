@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,7 @@ class Job:
     """All that a training needs. `splits` are scored; "select" is among them and decides.
 
     students: role -> model; the first is scored, kept and exported. fresh: makes them again with initial weights.
+    kept: role -> names of the parameters that the method built without a gradient, which no stage trains.
     facts: what bit-for-bit repetition depends on. state: where the training is; a checkpoint's, once that is read.
     """
 
@@ -68,6 +70,13 @@ class Job:
     snapshots: Snapshots | None = None
     before_saving: Callable[[], None] = lambda: None
     state: TrainingState = field(default_factory=TrainingState)
+    kept: Mapping[str, frozenset[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kept = {
+            role: frozenset(name for name, parameter in module.named_parameters() if not parameter.requires_grad)
+            for role, module in self.modules().items()
+        }
 
     @property
     def main(self) -> nn.Module:
@@ -86,6 +95,13 @@ class Job:
     def budget(self) -> int:
         """The run's student steps, all stages but pilots."""
         return student_steps(self.train, len(self.rows))
+
+    def word_tables(self) -> dict[str, torch.Tensor]:
+        """Role -> its table of word vectors, of those who have a plain one of their own."""
+        tables = {role: model.get_input_embeddings() for role, model in self.students.items()}  # type: ignore[operator]
+        weights = {role: table.weight for role, table in tables.items() if isinstance(table, nn.Embedding)}
+        owners = Counter(map(id, weights.values()))
+        return {role: weight for role, weight in weights.items() if owners[id(weight)] == 1}
 
     def sparse_embeddings(self) -> dict[str, SparseEmbedding]:
         """The tables of word embeddings that are trained in part, by role."""

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from kdcore.config import TrainConfig
 from kdcore.data.encode import collate, epoch_order
 from kdcore.engine import checkpoint
 from kdcore.engine.control import Control, Stop, before_saving
 from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.evaluate import scores
 from kdcore.engine.job import Job, TrainingAnswers
+from kdcore.engine.optimizer import make_optimizer, set_rate, trained_parameters
 from kdcore.engine.predict import predict
+from kdcore.engine.results import keep_probe
 from kdcore.engine.schedule import stage_steps
 from kdcore.engine.seeds import seed_of
 from kdcore.engine.sparse_embedding import sparse_embedding
@@ -30,7 +32,8 @@ from kdcore.models.label_names import name_labels
 from kdcore.models.students import load_classifier, save_student
 from kdcore.records import Batch, Stage
 
-NO_DECAY = ("bias", "LayerNorm.weight", "layer_norm.weight")
+BEST = "stage-best"
+"""Folder in a run's while a stage trains: the learners beside the student as they were when it was best."""
 
 
 class Stopwatch:
@@ -88,8 +91,7 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
             stage = stages[index]
             first = job.state.step - job.state.stage_step
             yield StageStarted(stage.name, index, first, steps[index], stage.pilot)
-            names = stage.teachers if stage.teachers is not None else tuple(job.ensemble.teachers)
-            for progress in job.ensemble.ready(stage.needs, names):
+            for progress in job.ensemble.ready(stage.needs, stage.asks(job.ensemble.teachers)):
                 yield progress
                 if stop := control.stop_requested():  # filling can take hours, and nothing of it is lost
                     return stop
@@ -118,7 +120,7 @@ def _run_stage(
         # One optimiser step on the next batch, at the rate that the schedule has reached.
         batch, epoch, epoch_ends = next(batches)
         clock = StepClock(done=state.stage_step, steps=steps, epoch=epoch)
-        lr = _set_rate(optimizer, stage, clock, train)
+        lr = set_rate(optimizer, stage, clock.done, clock.steps, train)
         step = state.step + 1
         share_due = bool(job.gradient_share_every) and step % job.gradient_share_every == 0
         outcome = train_step(job, stage, optimizer, batch, clock, dropout, share_due)
@@ -141,6 +143,7 @@ def _run_stage(
             due = epoch_ends if train.evaluate_every == "epoch" else state.stage_step % train.evaluate_every == 0
             if due or last:
                 yield from _evaluate(job, stage)
+                yield from _matrices(job, stage)
         state.seconds = watch.seconds
         if (due or last) and train.early_stop and state.stale >= train.early_stop and not stage.pilot:
             break
@@ -188,16 +191,16 @@ def _batches(job: Job, start: int) -> Iterator[tuple[Batch, float, bool]]:
 def _sparse_embeddings(job: Job, stage: Stage) -> Iterator[None]:
     """Within the block the students of this stage train only the vectors of words that the training rows hold.
 
-    A method whose stream alters words trains the whole table.
+    A method whose stream alters words trains the whole table, and so do students that share one.
     """
     if job.method.alters_words:
         yield
         return
     used = torch.from_numpy(np.union1d(job.rows.input_ids, job.rows.pad_id).astype(np.int64))
     with ExitStack() as embeddings:
-        for role, student in job.students.items():
-            if stage.trains(role):
-                embeddings.enter_context(sparse_embedding(student, used))
+        for role, weight in job.word_tables().items():
+            if any(parameter is weight for parameter in trained_parameters(job, stage, role).values()):
+                embeddings.enter_context(sparse_embedding(job.students[role], used))
         yield
 
 
@@ -209,17 +212,17 @@ def _begin(job: Job, stage: Stage, index: int, resumed: Path | None) -> torch.op
         if stage.start == "fresh" and index:
             for role, model in job.fresh().items():
                 job.students[role].load_state_dict(model.state_dict())
-        elif stage.start == "best" and index:
-            job.main.load_state_dict(load_classifier(job.folder / "student-best").state_dict())
-    optimizer = _optimizer(job, stage)
+    optimizer = make_optimizer(job, stage)
     if resumed is not None and state.stage_step:
         checkpoint.restore(resumed, job.unused_words(), {"stage": optimizer})
     return optimizer
 
 
 def _end(job: Job, stage: Stage) -> None:
-    """Tells the method how the stage went and marks the next one as begun."""
+    """Leaves the learners with the weights to go on with, tells the method, and marks the next stage as begun."""
     state = job.state
+    if stage.ends == "best":
+        _go_back(job, stage)
     best = math.nan if state.best is None else state.best
     metrics = {"loss": -best} if stage.judge == "loss" else {job.task.main_metric: best}
     job.method.after_stage(stage.name, metrics)
@@ -227,35 +230,21 @@ def _end(job: Job, stage: Stage) -> None:
         state.spent += state.stage_step
     state.stage, state.stage_step = state.stage + 1, 0
     _save(job, None)
+    shutil.rmtree(job.folder / BEST, ignore_errors=True)
 
 
-def _optimizer(job: Job, stage: Stage) -> torch.optim.Optimizer:
-    """AdamW over the roles this stage trains; everything else is frozen."""
-    groups: list[dict[str, Any]] = []
-    for role, module in job.modules().items():
-        rate = stage.lr.get(role, 0.0)
-        module.requires_grad_(stage.trains(role))
-        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        for decay in (True, False):
-            chosen = [p for name, p in named if name.endswith(NO_DECAY) != decay]
-            if chosen:
-                weight_decay = job.train.weight_decay if decay else 0.0
-                groups.append({"params": chosen, "lr": 0.0, "rate": rate, "weight_decay": weight_decay})
-    optimizer = torch.optim.AdamW(groups, lr=job.train.lr, fused=True)
-    for embedding in job.sparse_embeddings().values():
-        optimizer.register_step_post_hook(embedding.decay)
-    return optimizer
+def _go_back(job: Job, stage: Stage) -> None:
+    """Gives the stage's learners the weights that they had when it was best."""
+    if not stage.pilot:
+        job.main.load_state_dict(load_classifier(job.folder / "student-best").state_dict())
+    if (others := _others(job, stage)) and (kept := checkpoint.newest(job.folder / BEST)):
+        checkpoint.restore(kept, others, {})
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, stage: Stage, clock: StepClock, train: TrainConfig) -> float:
-    """Linear warm-up, then linear decay to zero or constant; returns the rate of a role with factor 1."""
-    warm = max(1, round(train.warmup * clock.steps))
-    factor = min(1.0, (clock.done + 1) / warm)
-    if stage.schedule == "linear" and clock.done >= warm:
-        factor = (clock.steps - clock.done) / max(1, clock.steps - warm)
-    for group in optimizer.param_groups:
-        group["lr"] = train.lr * factor * group["rate"]
-    return train.lr * factor
+def _others(job: Job, stage: Stage) -> dict[str, nn.Module]:
+    """The learners whose best weights `student-best` does not hold."""
+    learners = {role: model for role, model in job.students.items() if stage.trains(role)}
+    return {role: model for role, model in learners.items() if stage.pilot or model is not job.main}
 
 
 def _evaluate(job: Job, stage: Stage) -> Generator[Event, None, None]:
@@ -278,14 +267,23 @@ def _evaluate(job: Job, stage: Stage) -> Generator[Event, None, None]:
             _decide(job, stage, metrics[job.task.main_metric])
 
 
+def _matrices(job: Job, stage: Stage) -> Iterator[Event]:
+    """Keeps what the method reads out as matrices at this moment, where it reads any."""
+    if not stage.pilot and (read := job.method.matrices()):
+        data = {"step": job.state.step, "matrices": {name: matrix.tolist() for name, matrix in read.items()}}
+        yield keep_probe(job.folder, "matrices", job.state.step, data)
+
+
 def _decide(job: Job, stage: Stage, score: float) -> None:
-    """Keeps the student if it is the stage's best so far: the higher, the better."""
+    """Keeps the student if it is the stage's best so far, and who else goes on from there: the higher, the better."""
     state = job.state
     state.stale += 1
     if state.best is None or score > state.best:
         state.best, state.best_step, state.stale = score, state.step, 0
         if not stage.pilot:
             save_student(job.main, job.tokenizer, job.folder / "student-best", job.before_saving)
+        if stage.ends == "best" and (others := _others(job, stage)):
+            checkpoint.save(job.folder / BEST, state, others, {}, job.before_saving)
 
 
 def _save(job: Job, optimizer: torch.optim.Optimizer | None) -> None:

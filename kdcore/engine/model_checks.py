@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from torch import nn
+
 from kdcore.config import TeacherSpec
 from kdcore.data.notes import Note
 from kdcore.data.splits import TaskData
 from kdcore.engine.plan import Plan
+from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
 from kdcore.formatting import listed
+from kdcore.methods.introspect import thin
 from kdcore.models.compatibility import check_classifier
 from kdcore.models.config_file import read_config_file
 from kdcore.models.label_names import contradiction, label_order
@@ -41,6 +45,77 @@ def tokenizer_notes(plan: Plan) -> Iterator[Note]:
                 f"case, such as {words[0][:40]!r}",
                 'if it was trained with case, add tokenizer_config.json with {"do_lower_case": false}',
             )  # fmt: skip
+
+
+def check_initial_weights(plan: Plan) -> None:
+    """Raises UserError where the model that fills the student has another width, or too few layers."""
+    source, student, spec = plan.source_size, plan.student_size, plan.config.student
+    if source is None:
+        return
+    if source.embedding_width not in (None, source.width):
+        raise UserError(
+            "student.init",
+            f"the source's word embeddings are {source.embedding_width} wide and its layers {source.width}, a BERT "
+            "student has one width",
+            "choose init=random",
+        )
+    labels = {"width": "width", "intermediate": "feed-forward size", "vocabulary": "vocabulary"}
+    for name, label in labels.items():
+        ours, theirs = getattr(student, name), getattr(source, name)
+        if ours != theirs:
+            raise UserError(
+                f"student.{name}" if name != "vocabulary" else "student.init",
+                f"weights of {label} {theirs} cannot fill a student of {ours}",
+                f"leave the {label} empty, or choose init=random",
+            )
+    layers = spec.init_layers
+    if isinstance(layers, tuple) and not all(1 <= layer <= source.layers for layer in layers):
+        raise UserError("student.init_layers", f"the source has layers 1 to {source.layers}", "name those")
+    if layers in ("first", "last") and student.layers > source.layers:
+        raise UserError(
+            "student.layers", f"the source has only {source.layers} layers", "ask for fewer, or init=random"
+        )
+
+
+def check_other_depths(plan: Plan) -> None:
+    """Raises UserError where a model that the method builds beside the student wants more layers than fill it."""
+    method, source, spec = plan.method, plan.source_size, plan.config.student
+    if source is None or spec.init_layers not in ("first", "last"):  # skip repeats layers, and so does a list
+        return
+
+    def build(layers: int | None = None, draw: int = 0, of: str | None = None) -> nn.Module:
+        if of is None and layers and layers > source.layers:
+            raise UserError(
+                "student.init_layers",
+                f"{method.title} builds a model of {layers} layers as well, and only {source.layers} are there to fill "
+                f"it from",
+                f"choose init_layers=skip (it repeats layers), init=random, or a base of {layers} layers or more",
+            )
+        result: nn.Module = thin(layers or spec.layers)
+        return result
+
+    method.build_students(build)
+
+
+def check_before_teachers(plan: Plan) -> None:
+    """Raises UserError for what would otherwise end a run once its teachers were trained.
+
+    A queued run and a cell of a sweep start without a pre-flight.
+    """
+    _ = plan.tokenizer
+    check_other_depths(plan)
+    check_initial_weights(plan)
+    _ = plan.steps
+
+
+def model_warnings(plan: Plan) -> list[str]:
+    """What a person should know of a run's models before the student learns, a sentence each."""
+    notes = list(tokenizer_notes(plan))
+    for spec in plan.config.teachers:
+        if not needs_training(spec):
+            notes += teacher_notes(spec, plan.data)
+    warnings = [note for note in notes if note.level == "warn"]
+    return [f"teacher {note.field.removeprefix('teachers.')}: {note.text}; {note.remedy}" for note in warnings]
 
 
 def _label_notes(field: str, located: Located, data: TaskData) -> Iterator[Note]:

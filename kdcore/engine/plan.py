@@ -23,14 +23,17 @@ from kdcore.engine.teacher_source import (
     tokenizer_of,
 )
 from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap
 from kdcore.methods import Method, MethodConfig, resolve
+from kdcore.methods.introspect import depths
+from kdcore.models.observe import layers_read
 from kdcore.models.sizes import size_of, student_size
 from kdcore.models.sources import locate, read_config
 from kdcore.models.tokenizer_checks import check_same_tokenizer, check_tokenizer
 from kdcore.models.tokenizers import tokenizer_from_vocabulary
 from kdcore.models.weights import stored_names
 from kdcore.paths import user_path
-from kdcore.records import ModelSize, Setup, Stage
+from kdcore.records import ModelSize, Setup, Stage, Want
 
 
 class Plan:
@@ -133,8 +136,8 @@ class Plan:
         return self.method_class.deployed(self.options, self.student_size)
 
     @property
-    def layer_map(self) -> dict[int, int]:
-        """Student layer -> layer of the first teacher that the method matches; empty where it matches none."""
+    def layer_map(self) -> LayerMap:
+        """Student layer -> layers of the first teacher that it is matched with; empty where the method matches none."""
         teacher = next(iter(self.teacher_sizes.values()), None)
         return {} if teacher is None else self.method_class.layer_map(self.options, self.student_size, teacher)
 
@@ -267,10 +270,32 @@ def check_method(plan: Plan) -> None:
         raise UserError(
             "method", f"{method.title} has no meaning for {plan.data.task.kind}", "choose another method or task"
         )
-    fewest, most = method.teachers
+    fewest, most = method.takes(plan.options)
     if not fewest <= count <= most:
         wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-        raise UserError("teachers", f"{method.title} takes {wanted}, {count} are chosen", "change the ensemble")
+        other = "" if (fewest, most) == method.teachers else " with these options"
+        raise UserError("teachers", f"{method.title} takes {wanted}{other}, {count} are chosen", "change the ensemble")
+
+
+def check_layers(plan: Plan) -> None:
+    """Raises UserError where a stage reads layers that a model of the run does not have."""
+    roles = depths(plan.method)
+    for stage in plan.stages:
+        for role, layers in roles.items():
+            if stage.runs(role):
+                remedy = "give the student more layers, or choose other ones in the options"
+                _check_layers(plan, stage.needs.of_student(role), layers, "student.layers", role, remedy)
+        for name in stage.asks(plan.teacher_sizes):
+            remedy = "choose a teacher of more layers, or other layers in the options"
+            depth = plan.teacher_sizes[name].layers
+            _check_layers(plan, stage.needs.of_teacher(name), depth, f"teachers.{name}", f"teacher {name}", remedy)
+
+
+def _check_layers(plan: Plan, wanted: Want, depth: int, field: str, who: str, remedy: str) -> None:
+    try:
+        layers_read(wanted, depth)
+    except ValueError as error:
+        raise UserError(field, f"{plan.method.title} reads layers that {who} lacks: {error}", remedy) from error
 
 
 def check_length(plan: Plan) -> None:

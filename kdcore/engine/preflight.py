@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import psutil
 import torch
-from torch import nn
 
 from kdcore import paths
 from kdcore.config import TeacherSpec
@@ -21,11 +20,10 @@ from kdcore.engine import teacher_cache
 from kdcore.engine.data_checks import about_rows, known_lengths
 from kdcore.engine.device import hardware
 from kdcore.engine.estimate import Prediction, predict
-from kdcore.engine.model_checks import teacher_notes, tokenizer_notes
-from kdcore.engine.plan import Plan, check_length, check_method
+from kdcore.engine.model_checks import check_initial_weights, check_other_depths, teacher_notes, tokenizer_notes
+from kdcore.engine.plan import Plan, check_layers, check_length, check_method
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
-from kdcore.methods.introspect import thin
 from kdcore.models.count import parameters
 from kdcore.tasks import METRICS
 
@@ -121,7 +119,7 @@ def _method_suits(plan: Plan) -> Iterable[Line]:
 
 
 def _device(plan: Plan) -> Iterator[Line]:
-    name, budget = hardware(plan.compute.device.type), teacher_cache.budget() / 2**30
+    name, budget = hardware(str(plan.compute.device)), teacher_cache.budget() / 2**30
     yield Line("ok", "device", f"{name}, {plan.compute.precision}; teacher outputs take up to {budget:.0f} GB")
 
 
@@ -145,54 +143,17 @@ def _stages_have_steps(plan: Plan) -> Iterable[Line]:
 
 
 def _initial_weights(plan: Plan) -> Iterable[Line]:
-    """Whether the model that fills the student has its width and enough layers."""
-    source, student, spec = plan.source_size, plan.student_size, plan.config.student
-    if source is None:
-        return ()
-    if source.embedding_width not in (None, source.width):
-        raise UserError(
-            "student.init",
-            f"the source's word embeddings are {source.embedding_width} wide and its layers {source.width}, a BERT "
-            "student has one width",
-            "choose init=random",
-        )
-    labels = {"width": "width", "intermediate": "feed-forward size", "vocabulary": "vocabulary"}
-    for name, label in labels.items():
-        ours, theirs = getattr(student, name), getattr(source, name)
-        if ours != theirs:
-            raise UserError(
-                f"student.{name}" if name != "vocabulary" else "student.init",
-                f"weights of {label} {theirs} cannot fill a student of {ours}",
-                f"leave the {label} empty, or choose init=random",
-            )
-    layers = spec.init_layers
-    if isinstance(layers, tuple) and not all(1 <= layer <= source.layers for layer in layers):
-        raise UserError("student.init_layers", f"the source has layers 1 to {source.layers}", "name those")
-    if layers in ("first", "last") and student.layers > source.layers:
-        raise UserError(
-            "student.layers", f"the source has only {source.layers} layers", "ask for fewer, or init=random"
-        )
+    check_initial_weights(plan)
+    return ()
+
+
+def _layers_are_there(plan: Plan) -> Iterable[Line]:
+    check_layers(plan)
     return ()
 
 
 def _other_depths(plan: Plan) -> Iterable[Line]:
-    """Whether a model that the method builds beside the student wants more layers than fill it."""
-    method, source, spec = plan.method, plan.source_size, plan.config.student
-    if source is None or spec.init_layers not in ("first", "last"):  # skip repeats layers, and so does a list
-        return ()
-
-    def build(layers: int | None = None) -> nn.Module:
-        if layers and layers > source.layers:
-            raise UserError(
-                "student.init_layers",
-                f"{method.title} builds a model of {layers} layers as well, and only {source.layers} are there to fill "
-                f"it from",
-                f"choose init_layers=skip (it repeats layers), init=random, or a base of {layers} layers or more",
-            )
-        result: nn.Module = thin(layers or spec.layers)
-        return result
-
-    method.build_students(build)
+    check_other_depths(plan)
     return ()
 
 
@@ -224,7 +185,7 @@ def _teacher(plan: Plan, spec: TeacherSpec) -> Iterator[Line]:
 
 CHECKS: tuple[Callable[[Plan], Iterable[Line]], ...] = (
     _rows, _row_contents, _method_suits, _device, _length, _vocabulary, _method_fits, _stages_have_steps,
-    _other_depths, _initial_weights, _teachers,
+    _layers_are_there, _other_depths, _initial_weights, _teachers,
 )  # fmt: skip
 """What the settings alone tell, in the order in which people read it."""
 
@@ -238,7 +199,7 @@ def _resources(plan: Plan, forecast: Prediction) -> Iterator[Line]:
             "free space, or move the cache with KD_CACHE_DIR",
         )  # fmt: skip
     on_gpu = plan.compute.device.type == "cuda"
-    memory = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
+    memory = torch.cuda.mem_get_info(plan.compute.device)[0] if on_gpu else psutil.virtual_memory().available
     if forecast.memory_bytes > memory:
         yield Line(
             "block", "train.batch_size",

@@ -101,11 +101,11 @@ class SparseEmbedding(nn.Module):
 def sparse_embedding(model: nn.Module, used: Tensor) -> Iterator[SparseEmbedding | None]:
     """Within the block the model trains these words' vectors only; afterwards it has its plain table again.
 
-    Where every word is used nothing changes, and None is given.
+    Where every word is used, or words have no plain table, nothing changes and None is given.
     """
     encoder: Any = model
-    table: nn.Embedding = encoder.get_input_embeddings()
-    if len(used) == table.num_embeddings:
+    table = encoder.get_input_embeddings()
+    if not isinstance(table, nn.Embedding) or len(used) == table.num_embeddings:
         yield None
         return
     embedding = SparseEmbedding(table, used).train(table.training)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdcore.data.encode import Encoded, collate, sorted_order
 from kdcore.engine.job import Job
+from kdcore.engine.optimizer import clip
 from kdcore.engine.seeds import seed_of
 from kdcore.errors import UserError
 from kdcore.events import Progress, StepDone
@@ -68,17 +69,20 @@ def train_step(
 ) -> Outcome:
     """One optimiser step on `batch`, in `accumulate` parts whose losses are weighted by their rows.
 
+    Raw and weighted values are the sums over the parts, each with the weight that its part had.
+
     All that is random follows from (seed, stage, step). share_due: whether each term's gradient is measured too.
     """
     seed = seed_of(job.train.seed, "dropout", stage.name, clock.done)
     if job.compute.device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(job.compute.device):
+            torch.cuda.manual_seed(seed)
     dropout.manual_seed(seed)
     job.method.train()
     for role, student in job.students.items():
         student.train(stage.trains(role))
-    sums: dict[str, Tensor] = {}
-    weights: dict[str, float] = {}
+    raw: dict[str, Tensor] = {}
+    weighted: dict[str, Tensor] = {}
     shares: dict[str, float] = {}
     step: Step | None = None
     for part in _parts(batch, job.train.accumulate):
@@ -87,19 +91,29 @@ def train_step(
         scale = len(part) / len(batch)
         if share_due and not shares:
             shares = _gradient_shares(terms, job.learner(stage))
-        total = torch.stack([term.value.float() * term.weight for term in terms.values()]).sum() * scale
+        products = {name: _product(name, term) for name, term in terms.items()}
+        total = torch.stack(list(products.values())).sum() * scale
         total.backward()  # type: ignore[no-untyped-call]
         for name, term in terms.items():
-            value = term.value.detach().float() * scale
-            sums[name] = sums[name] + value if name in sums else value
-            weights[name] = term.weight
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(trained, job.train.clip)
+            _add(raw, name, term.value.detach().float() * scale)
+            _add(weighted, name, products[name].detach() * scale)
+    norm = clip(optimizer, job.train.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     assert step is not None
     job.method.after_step(step)
-    return Outcome(sums, {name: value * weights[name] for name, value in sums.items()}, norm, shares)
+    return Outcome(raw, weighted, norm, shares)
+
+
+def _product(name: str, term: Term) -> Tensor:
+    """Value times weight, float32. Raises ValueError where the weight has a graph: it would be trained to be 0."""
+    if isinstance(term.weight, Tensor) and term.weight.requires_grad:
+        raise ValueError(f"the weight of the term {name!r} has a graph: detach it, or let the value hold it")
+    return (term.value.float() * term.weight).float()
+
+
+def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    sums[name] = sums[name] + value if name in sums else value
 
 
 @torch.no_grad()
@@ -114,7 +128,7 @@ def stage_loss(job: Job, stage: Stage, rows: Encoded) -> Generator[Progress, Non
         unknown = Batch(torch.full_like(batch.ids, -1), batch.labels, batch.encodings)
         step = _observe(job, stage, unknown.to(job.compute.device), StepClock(done=0, steps=1, epoch=0.0))
         terms = stage.terms(step)
-        total += len(chosen) * sum(float(term.value) * term.weight for term in terms.values())
+        total += len(chosen) * sum(float(term.value) * float(term.weight) for term in terms.values())
         yield Progress("scoring select by the stage's loss", done, len(batches))
     if not math.isfinite(total):
         raise UserError("train.lr", "the student's outputs are not numbers", "lower the learning rate")
@@ -126,22 +140,22 @@ def _observe(job: Job, stage: Stage, batch: Batch, clock: StepClock) -> Step:
     rng = torch.Generator().manual_seed(seed_of(job.train.seed, "teachers", stage.name, clock.done))
     with job.compute.autocast():
         students = {
-            role: observe(model, batch.encoding, stage.needs.student, grad=stage.trains(role))
+            role: observe(model, batch.encoding, stage.needs.of_student(role), grad=stage.trains(role))
             for role, model in job.students.items()
             if stage.runs(role)
         }
     if "student" in stage.needs.rerun:
         students = {
-            role: outputs.with_rerun(rerun_of(job.students[role], batch.encoding, stage.needs.student))
+            role: outputs.with_rerun(rerun_of(job.students[role], batch.encoding, stage.needs.of_student(role)))
             for role, outputs in students.items()
         }
     step = Step(
         batch=batch, students=students, stage=stage.name, step=clock.done + 1, steps=clock.steps, epoch=clock.epoch,
         rng=rng, regression=job.task.kind == "regression",
     )  # fmt: skip
-    rows = job.method.pick_teachers(step) if stage.needs.teacher else {}
-    if stage.teachers is not None:
-        rows = {name: chosen for name, chosen in rows.items() if name in stage.teachers}
+    asked = stage.asks(job.ensemble.teachers)
+    picked = job.method.pick_teachers(step) if asked else {}
+    rows = {name: chosen for name, chosen in picked.items() if name in asked}
     answers = {name: job.ensemble.answer(name, batch, chosen) for name, chosen in rows.items()}
     return replace(step, teachers=answers, rows=rows)
 
@@ -165,6 +179,7 @@ def _gradient_shares(terms: Mapping[str, Term], student: nn.Module) -> dict[str,
             norms[name] = 0.0
             continue
         gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-        norms[name] = float(torch.stack([g.float().norm() for g in gradients if g is not None]).norm())
+        reached = [gradient.float().norm() for gradient in gradients if gradient is not None]
+        norms[name] = float(torch.stack(reached).norm()) if reached else 0.0  # others may learn from this term
     total = sum(norms.values()) or 1.0
     return {name: norm / total for name, norm in norms.items()}

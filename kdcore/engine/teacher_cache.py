@@ -15,6 +15,7 @@ import os
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -47,8 +48,7 @@ _DTYPE: dict[str, np.dtype[Any]] = {
 }
 
 
-_WRITTEN = np.uint64(1)
-"""Added to a row's sum, so that zeros on disk are not the sum of zeros."""
+_SUM = np.dtype(np.uint32)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,16 @@ class CachedTensor:
 
     def size(self, rows: Encoded) -> int:
         """Bytes on disk."""
-        return self.length(rows) * self.width * _DTYPE[self.name].itemsize + 9 * len(rows)
+        values = self.length(rows) * self.width * _DTYPE[self.name].itemsize
+        return values + len(rows) * (_SUM.itemsize + 1)
+
+    def sums(self, values: NDArray[Any], rows: Encoded, chosen: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """The CRC-32 of each chosen row's values, begun with the row's number: uint32 [chosen]."""
+        stored = values.data.cast("B") if values.size else memoryview(b"")
+        ends = rows.offsets if self.name == "hidden" else np.arange(len(rows) + 1)
+        starts, stops = ((ends[chosen + place] * self.width * values.itemsize).tolist() for place in (0, 1))
+        crcs = map(lambda row, start, stop: zlib.crc32(stored[start:stop], row), chosen.tolist(), starts, stops)
+        return np.fromiter(crcs, _SUM, len(chosen))
 
 
 def tensors_of(wanted: Want, size: ModelSize) -> list[CachedTensor] | None:
@@ -179,15 +188,14 @@ class TeacherCache:
         return out
 
     def _write(self, tensor: CachedTensor, batch: NDArray[np.int64], array: NDArray[np.float32]) -> None:
-        values, offsets, stored = self._values[tensor], self.rows.offsets, array.astype(_DTYPE[tensor.name])
+        values, offsets = self._values[tensor], self.rows.offsets
         if tensor.name == "hidden":
             for i, row in enumerate(batch):
                 start, stop = offsets[row], offsets[row + 1]
-                values[start:stop] = stored[i, : stop - start]
-                self._sums[tensor][row] = _sum(stored[i, : stop - start]).sum() + _WRITTEN
+                values[start:stop] = array[i, : stop - start]
         else:
-            values[batch] = stored
-            self._sums[tensor][batch] = _sum(stored) + _WRITTEN
+            values[batch] = array
+        self._sums[tensor][batch] = tensor.sums(values, self.rows, batch)
         self._present[tensor][batch] = 1
 
     def _flush(self) -> None:
@@ -208,26 +216,21 @@ class TeacherCache:
     def _open_sums(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
         path = (self.folder / tensor.file).with_suffix(".sums")
         unknown = not path.exists()  # of a version that kept none: what is there is taken as it is
-        sums = _mapped(path, np.dtype(np.uint64), (len(self.rows),))
-        if unknown and (present := self._present[tensor] == 1).any():
-            sums[present] = self._row_sums(tensor)[present]
+        sums = _mapped(path, _SUM, (len(self.rows),))
+        if unknown:
+            there = np.flatnonzero(self._present[tensor])
+            sums[there] = tensor.sums(self._values[tensor], self.rows, there)
         return sums
 
     def _forget_damaged(self) -> None:
         """Takes rows whose values are not those that were written for missing."""
         lost = np.zeros(len(self.rows), dtype=bool)
         for tensor, present in self._present.items():
-            there = np.array(present) == 1  # before the sums are read: another process may be filling the entry
-            if there.any():
-                wrong = there & (self._row_sums(tensor) != self._sums[tensor])
-                present[wrong] = 0
-                lost |= wrong
+            there = np.flatnonzero(present)  # before the sums are read: another process may be filling the entry
+            wrong = there[tensor.sums(self._values[tensor], self.rows, there) != self._sums[tensor][there]]
+            present[wrong] = 0
+            lost[wrong] = True
         self.damaged = int(lost.sum())
-
-    def _row_sums(self, tensor: CachedTensor) -> NDArray[np.uint64]:
-        """The checksum of each row's values as they are on disk, [rows]."""
-        sums = _sum(self._values[tensor])
-        return (np.add.reduceat(sums, self.rows.offsets[:-1]) if tensor.name == "hidden" else sums) + _WRITTEN
 
 
 def entry_folder(identity: dict[str, Any], rows: Encoded) -> Path:
@@ -329,12 +332,6 @@ def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memm
             else:
                 file.truncate(size)
     return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
-
-
-def _sum(values: NDArray[Any]) -> NDArray[np.uint64]:
-    """The sum of each vector's bits, read as whole numbers, [vectors]."""
-    words = values.view(np.uint16 if values.dtype.itemsize == 2 else np.uint32)
-    return np.asarray(words.sum(axis=1, dtype=np.uint64))
 
 
 def _digest(rows: Encoded) -> str:

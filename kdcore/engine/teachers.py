@@ -89,9 +89,9 @@ def _kept(name: str, folder: Path) -> Teacher:
     """
     try:
         facts = json.loads((folder / "teacher.json").read_text())
-        teacher = Teacher(name, folder, size_at(folder), facts["identity"], facts["words"])
+        teacher = Teacher(name, folder, size_at(folder), str(facts["identity"]), str(facts["words"]))
         changed = folder_hash(folder) != teacher.identity
-    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError) as error:
         raise _unreadable(name, folder, "cannot be read") from error
     if changed:
         raise _unreadable(name, folder, "has other weights than were kept")
@@ -99,7 +99,7 @@ def _kept(name: str, folder: Path) -> Teacher:
 
 
 def _unreadable(name: str, folder: Path, problem: str) -> CorruptError:
-    remedy = f"delete cache/teachers/{folder.name}, and it is trained again"
+    remedy = f"delete {folder}, and it is trained again"
     return CorruptError(f"teachers.{name}", f"the kept teacher {folder.name} {problem}", remedy)
 
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,19 @@ from safetensors import SafetensorError
 from torch import nn
 
 from kdcore import __version__
-from kdcore.config import RunConfig, StudentSpec
+from kdcore.config import RunConfig
 from kdcore.engine import checkpoint, final_metrics
 from kdcore.engine.control import Control, NoControl, Stop
 from kdcore.engine.device import build_facts, give_back_memory, keep_freed_memory
 from kdcore.engine.ensemble import Ensemble, Teacher
 from kdcore.engine.evaluate import is_blind_guess, scores
+from kdcore.engine.initial_models import builder
 from kdcore.engine.job import Job, Rows, encode_rows
 from kdcore.engine.loop import run_stages
-from kdcore.engine.plan import Plan, check_length, check_method
+from kdcore.engine.model_checks import check_before_teachers, model_warnings
+from kdcore.engine.plan import Plan, check_layers, check_length, check_method
 from kdcore.engine.run_files import remove_unfinished
 from kdcore.engine.schedule import stage_steps
-from kdcore.engine.seeds import seed_of
-from kdcore.engine.teacher_source import load_base
 from kdcore.engine.teachers import prepare_teacher
 from kdcore.errors import UserError
 from kdcore.events import Evaluated, Event, RunFinished, RunStarted, RunStopped
@@ -36,9 +36,8 @@ from kdcore.formatting import metric_label
 from kdcore.identity import model_contents
 from kdcore.models.count import flops, parameters
 from kdcore.models.sizes import size_of
-from kdcore.models.students import build_student, save_student
+from kdcore.models.students import save_student
 from kdcore.probes.snapshots import Snapshots
-from kdcore.records import ModelSize
 
 __all__ = ["Control", "NoControl", "train"]
 
@@ -52,7 +51,7 @@ def train(run: RunConfig, folder: Path, control: Control | None = None) -> Itera
     Yields the events of `kdcore.events`. On success the folder holds `student-best`, `student-last` (Hugging Face
     layout), `predictions/` and `probes/`; its checkpoint is gone. A stop keeps checkpoint and student.
 
-        from kdcore.config import RunConfig, StudentSpec, TeacherSpec
+        from kdcore.config import RunConfig, TeacherSpec
         teacher = TeacherSpec(name="small", source="pocket", where="small")
         student = StudentSpec(layers=2, width=32, heads=2, init="random")
         run = RunConfig(task="pocket-sentiment", method="kd", teachers=(teacher,), student=student)
@@ -88,11 +87,13 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     run = plan.config
     check_method(plan)
     check_length(plan)
+    check_layers(plan)
+    check_before_teachers(plan)
     teachers: list[Teacher] = []
     for spec in run.teachers:
         teacher = yield from prepare_teacher(spec, plan.data, run.train, plan.compute, control)
         if teacher is None:
-            yield RunStopped(0, kept=False)
+            yield from _stopped_early(control)
             return
         teachers.append(teacher)
     rows = encode_rows(plan.data, plan.tokenizer, run.train)
@@ -100,7 +101,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     with ensemble.open():
         teacher_scores, teacher_events = yield from _teacher_scores(plan, ensemble, rows, control)
         if len(teacher_scores) < len(teachers):
-            yield RunStopped(0, kept=False)
+            yield from _stopped_early(control)
             return
         job = _job(plan, folder, rows, ensemble, teacher_scores)
         facts = _facts(plan, job, teacher_scores)
@@ -134,11 +135,7 @@ def _job(plan: Plan, folder: Path, rows: Rows, ensemble: Ensemble, teacher_score
     run, task = plan.config, plan.data.task
     known = {name: by_split["select"][task.main_metric] for name, by_split in teacher_scores.items()}
     method = plan.method_class(plan.options, plan.setup(known))
-
-    def build(layers: int | None = None) -> nn.Module:
-        size, spec = _of_depth(plan.student_size, run.student, layers)
-        seed = seed_of(run.train.seed, "weights") % 2**31
-        return build_student(size, task.outputs, spec, _source(plan, ensemble), seed, run.train.dropout)
+    build = builder(plan, ensemble)
 
     def fresh() -> dict[str, nn.Module]:
         return method.build_students(build)
@@ -151,23 +148,6 @@ def _job(plan: Plan, folder: Path, rows: Rows, ensemble: Ensemble, teacher_score
     if run.probes.distances:
         job.snapshots = _snapshots(job)
     return job
-
-
-def _source(plan: Plan, ensemble: Ensemble) -> nn.Module | None:
-    """The model whose layers fill the student."""
-    if (source := plan.source) is None:
-        return None
-    if plan.config.student.init == "teacher":
-        return ensemble.teachers[source.name].load()
-    return load_base(source, plan.data)
-
-
-def _of_depth(size: ModelSize, spec: StudentSpec, layers: int | None) -> tuple[ModelSize, StudentSpec]:
-    """The student's size and settings with another number of layers. Layers listed one by one become evenly spread."""
-    if layers is None or layers == size.layers:
-        return size, spec
-    init_layers = "skip" if isinstance(spec.init_layers, tuple) else spec.init_layers
-    return replace(size, layers=layers), spec.model_copy(update={"layers": layers, "init_layers": init_layers})
 
 
 def _snapshots(job: Job) -> Snapshots | None:
@@ -228,7 +208,7 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "synthetic": job.task.synthetic,
         "classes": list(job.task.labels),
         "blind_guess": guesses,
-        "warnings": list(_warnings(plan, teacher_scores, guesses)),
+        "warnings": [*model_warnings(plan), *_warnings(plan, teacher_scores, guesses)],
         "student": asdict(size),
         "parameters": sum(p.numel() for p in job.main.parameters()),
         "exported_parameters": parameters(size).total,
@@ -289,12 +269,20 @@ def _partial(plan: Plan) -> str | None:
     return plan.data.partial
 
 
+def _stopped_early(control: Control) -> Iterator[Event]:
+    """The end of a run that was asked to stop before its student began."""
+    if control.stop_requested() != "leave":
+        yield RunStopped(0, kept=False)
+
+
 def _stopped(job: Job, stop: Stop) -> Generator[Event, None, None]:
     """What is left of a run that was asked to stop: its checkpoint and student, or nothing."""
+    if stop == "leave":  # it goes on elsewhere, from the checkpoint that the loop has written
+        return
     job.before_saving()
     step = job.state.step
     if stop == "discard":
-        for name in ("student-best", "student-last", "checkpoint", "probes"):
+        for name in ("student-best", "student-last", "stage-best", "checkpoint", "probes"):
             shutil.rmtree(job.folder / name, ignore_errors=True)
         yield RunStopped(step, kept=False)
         return

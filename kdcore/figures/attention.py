@@ -41,6 +41,7 @@ def grid(
     top: float,
     signed: bool = False,
     marked: tuple[int, int] | None = None,
+    contrast: bool = False,
     dark: bool = False,
 ) -> go.Figure:
     """Every head at a glance.
@@ -50,6 +51,7 @@ def grid(
     Args:
         maps: [layers, heads, rows, columns]. rows, columns: the tokens that look, and those that are looked at.
         top: end of the colour scale, shared by the pictures beside this one. marked: layer and head, from 1, to ring.
+        contrast: colours go by the square root of a value, so that small ones can be told apart.
     """
     values = np.asarray(maps, dtype=np.float64)
     layers, heads = values.shape[:2]
@@ -62,7 +64,7 @@ def grid(
             y=_places("layer", layers, rows),
             hoverongaps=False,
             hovertemplate="%{y}<br>→ %{x}<br>%{z:.3f}<extra></extra>",
-            **_scale(top, signed, dark),
+            **_scale(top, signed, contrast, dark),
         )
     )
     bare = {"showgrid": False, "zeroline": False, "showspikes": False}
@@ -98,17 +100,18 @@ def head(
     top: float,
     labels: ArrayLike | None = None,
     signed: bool = False,
+    contrast: bool = False,
     dark: bool = False,
 ) -> go.Figure:
     """One head: from each token (row) to each token (column). No colour bar: three of them share one scale.
 
     Args:
-        values: [rows, columns]. labels: words for each cell, shown beside its number.
+        values: [rows, columns]. labels: words for each cell, in place of its number. contrast: see `grid`.
     """
     z = np.asarray(values, dtype=np.float64)
     down, across = [plain(token) for token in rows], [plain(token) for token in columns]
-    figure = frame("to token", "", dark=dark, height=150 + 20 * max(8, len(down)), title=title)
-    texts = np.full(z.shape, "") if labels is None else np.asarray(labels)
+    figure = frame("to token", "", dark=dark, height=130 + 15 * max(10, len(down)), title=title)
+    texts = [[f"{value:.3f}" for value in row] for row in z] if labels is None else np.asarray(labels).tolist()
     figure.add_trace(
         go.Heatmap(
             z=z,
@@ -116,10 +119,10 @@ def head(
             y=list(range(len(down))),
             xgap=1 if len(across) <= FEW_TOKENS else 0,  # between many narrow cells, lines are all one sees
             ygap=1,
-            customdata=[[[f"{a} → {b}", texts[i, j]] for j, b in enumerate(across)] for i, a in enumerate(down)],
-            hovertemplate="%{customdata[0]}<br>%{z:.3f}%{customdata[1]}<extra></extra>",
+            customdata=[[f"{a} → {b}: {texts[i][j]}" for j, b in enumerate(across)] for i, a in enumerate(down)],
+            hovertemplate="%{customdata}<extra></extra>",
             showscale=False,
-            **_scale(top, signed, dark),
+            **_scale(top, signed, contrast, dark),
         )
     )
     small = {"showgrid": False, "zeroline": False, "tickfont.size": 10}
@@ -151,8 +154,9 @@ def _places(what: str, count: int, tokens: Sequence[str]) -> list[str]:
     return [name or f"between {index}" for index, name in enumerate(names[:-GAP])]
 
 
-def _scale(top: float, signed: bool, dark: bool) -> dict[str, object]:
+def _scale(top: float, signed: bool, contrast: bool, dark: bool) -> dict[str, object]:
     bar = {"thickness": 12, "outlinewidth": 0, "tickfont": {"color": INK[dark]}}
     if signed:
         return {"colorscale": palette.diverging(dark), "zmin": -top, "zmax": top, "zmid": 0, "colorbar": bar}
-    return {"colorscale": palette.SEQUENTIAL, "zmin": 0.0, "zmax": top, "colorbar": bar}
+    colors = palette.root(palette.SEQUENTIAL) if contrast else palette.SEQUENTIAL
+    return {"colorscale": colors, "zmin": 0.0, "zmax": top, "colorbar": bar}

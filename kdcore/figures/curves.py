@@ -88,10 +88,8 @@ def term_lines(
 ) -> list[Line]:
     """The lines of `terms`, drawn in this order."""
     none: NDArray[np.float64] = np.empty(0)
-    drawn = [
-        (plain(name), palette.term_color(index, dark), "solid", logged.get((kind, name), (none, none)))
-        for index, name in enumerate(term_names(logged))
-    ]
+    looks = palette.term_looks(term_names(logged), dark)
+    drawn = [(plain(name), *look, logged.get((kind, name), (none, none))) for name, look in looks.items()]
     if kind == "weighted":
         drawn.append(("sum", palette.teacher(dark).color, "dot", logged.get(("loss", "loss"), (none, none))))
     lines = []
@@ -104,7 +102,7 @@ def term_lines(
 
 
 def term_names(logged: Series) -> list[str]:
-    """The loss terms of a run in the order they were logged; colours follow this order."""
+    """The loss terms of a run in the order they were logged."""
     return list(dict.fromkeys(name for kind, name in logged if kind in ("raw", "weighted")))
 
 

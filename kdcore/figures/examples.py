@@ -9,11 +9,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from kdcore.figures import palette
-from kdcore.figures.template import INK, PAGE, QUIET, frame, outline, plain
+from kdcore.figures.template import GRID, INK, PAGE, QUIET, frame, outline, plain
 from kdcore.probes.calibration import Bin, Calibration
-from kdcore.probes.examples import OUTCOMES
 
 CHOSEN = "#E11D48"
+OUTCOME_COLORS = ((0, 1), (2, 0))
+"""Of the cells of `OUTCOMES`: places in their colour scale."""
 MOST_LABELS = 6
 """Segments of a bar that can be told apart; further labels are drawn as one."""
 
@@ -27,14 +28,15 @@ def matrix(
     reference: str,
     student: str,
     *,
-    outcomes: bool = False,
+    outcomes: Sequence[str] = (),
     chosen: tuple[int, int] | None = None,
     dark: bool = False,
 ) -> go.Figure:
     """How often reference (down) and student (across) answer what: a heat map with its numbers.
 
     Args:
-        counts: [answers, answers], headers in words. outcomes: the cells are `OUTCOMES`, and named so.
+        counts: [answers, answers], headers in words. outcomes: what the cells are called where they are `OUTCOMES`;
+            what only one of the two has right then has a colour, whatever its number.
         chosen: (row, column) of the cell to outline.
     """
     z = counts.to_numpy()
@@ -47,17 +49,17 @@ def matrix(
     )
     figure.add_trace(
         go.Heatmap(
-            z=z,
+            z=OUTCOME_COLORS if outcomes else z,
             x=list(range(len(across))),
             y=list(range(len(down))),
             text=_cell_texts(z, outcomes),
             texttemplate="%{text}" if z.size <= 200 else None,
             textfont={"size": 15},
             customdata=[[f"{row} · {column}" for column in across] for row in down],
-            hovertemplate="%{customdata}<br>%{z} rows<extra></extra>",
-            colorscale=palette.SEQUENTIAL,
+            hovertemplate=f"%{{customdata}}<br>%{{{'text' if outcomes else 'z'}}} rows<extra></extra>",
+            colorscale=_outcome_scale(dark) if outcomes else palette.SEQUENTIAL,
             zmin=0,
-            zmax=max(1, int(z.max(initial=0))),
+            zmax=2 if outcomes else max(1, int(z.max(initial=0))),
             showscale=False,
             xgap=3,
             ygap=3,
@@ -250,10 +252,15 @@ def _names_above(figure: go.Figure, models: list[str], dark: bool) -> None:
     figure.update_yaxes(showticklabels=False, range=[len(models) - 0.6, -0.7], showgrid=False, zeroline=False)
 
 
-def _cell_texts(z: np.ndarray, outcomes: bool) -> list[list[str]]:
+def _cell_texts(z: np.ndarray, outcomes: Sequence[str]) -> list[list[str]]:
     if not outcomes:
         return [[f"{count:,}" for count in row] for row in z]
-    return [[f"<b>{z[row, column]:,}</b><br>{OUTCOMES[2 * row + column]}" for column in range(2)] for row in range(2)]
+    return [[f"<b>{z[row, column]:,}</b><br>{outcomes[2 * row + column]}" for column in range(2)] for row in range(2)]
+
+
+def _outcome_scale(dark: bool) -> list[tuple[float, str]]:
+    """Of `OUTCOME_COLORS`: quiet where both are right or wrong."""
+    return [(0.0, GRID[dark]), (0.5, palette.LOST[dark]), (1.0, palette.GAINED[dark])]
 
 
 def _fewer(answers: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from kdcore.figures import palette
-from kdcore.figures.layers import MEASURES
+from kdcore.figures.layers import MEASURES, SIMILARITIES
 from kdcore.figures.template import QUIET, frame, outline, plain
 
 CHOSEN = ("#0891B2", "#22D3EE")
@@ -28,22 +28,23 @@ def ring(figure: go.Figure, student: int, teacher: int, dark: bool = False) -> g
 
 
 def profile(
-    values: ArrayLike, measure: str, student: int, teacher: int, matched: int | None = None, dark: bool = False
+    values: ArrayLike, measure: str, student: int, teacher: int, matched: Sequence[int] = (), dark: bool = False
 ) -> go.Figure:
     """One student layer against all teacher layers, the chosen one ringed.
 
     Args:
-        values: [teacher layers + 1, student layers + 1]. matched: the teacher layer that the method matches with it.
+        values: [teacher layers + 1, student layers + 1]. matched: the teacher layers that the method
+            matches with it.
     """
     line = np.asarray(values, dtype=np.float64)[:, student]
     title, _ = MEASURES.get(measure, (measure, ""))
     figure = frame("Teacher layer (0 = embeddings)", title, dark=dark, height=300)
-    if matched is not None:
+    for number, layer in enumerate(matched):
         figure.add_vline(
-            x=matched,
+            x=layer,
             line={"color": "#E11D48", "width": 2, "dash": "dot"},
-            annotation={"text": "matched by the method", "font": {"color": QUIET[dark], "size": 11}},
-            annotation_position="top right" if matched < len(line) / 2 else "top left",
+            annotation={"text": "" if number else "matched by the method", "font": {"color": QUIET[dark], "size": 11}},
+            annotation_position="top right" if layer < len(line) / 2 else "top left",
         )
     figure.add_trace(
         go.Scatter(
@@ -67,7 +68,7 @@ def profile(
         )
     )
     figure.update_xaxes(dtick=1)
-    if measure == "cka":
+    if measure in SIMILARITIES:
         figure.update_yaxes(range=[0, 1.04])
     else:
         figure.update_yaxes(rangemode="tozero")
@@ -78,7 +79,7 @@ def profile(
 def place_of(values: ArrayLike, measure: str, student: int, teacher: int) -> int:
     """How near this teacher layer is among all, seen from the student layer: 1 for the nearest. NaN counts as last."""
     line = np.asarray(values, dtype=np.float64)[:, student]
-    far = np.where(np.isnan(line), np.inf, -line if measure == "cka" else line)
+    far = np.where(np.isnan(line), np.inf, -line if measure in SIMILARITIES else line)
     return int((far < far[teacher]).sum()) + 1
 
 
@@ -127,7 +128,7 @@ def course(lines: Sequence[Line], measure: str, marked: Mapping[str, int], dark:
             annotation={"text": plain(word), "font": {"color": QUIET[dark], "size": 11}},
             annotation_position="top right" if step < last / 2 else "top left",
         )
-    if measure == "cka":
+    if measure in SIMILARITIES:
         figure.update_yaxes(range=[0, 1.04])
     else:
         figure.update_yaxes(rangemode="tozero")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
 from kdcore.figures import palette
 from kdcore.figures.template import INK, PAGE, QUIET, frame
+from kdcore.layer_map import pairs
 from kdcore.methods.docs import TENSOR_NAMES
 from kdcore.records import ALL_LAYERS, Needs, Want
 
@@ -30,7 +31,7 @@ class Match:
     kinds: tuple[str, ...]
 
 
-def matches(needs: Needs, layer_map: Mapping[int, int], student: int, teacher: int) -> list[Match]:
+def matches(needs: Needs, layer_map: Mapping[int, Sequence[int]], student: int, teacher: int) -> list[Match]:
     """Which level of the student is compared with which of the teacher, from the top down.
 
     Tensors of one kind belong together. Where both sides read several layers, the layer map pairs them, then their
@@ -38,13 +39,14 @@ def matches(needs: Needs, layer_map: Mapping[int, int], student: int, teacher: i
     the one kind that only the other reads.
 
     Args:
-        layer_map: student layer -> teacher layer. student, teacher: their depths.
+        layer_map: student layer -> teacher layers. student, teacher: their depths.
     """
+    guides = tuple(theirs for _, theirs in pairs(layer_map))
     kinds: dict[tuple[int, int], list[str]] = {}
     for ours, theirs in _pairs_of_kinds(needs):
         name = TENSOR_NAMES[ours] if ours == theirs else f"{TENSOR_NAMES[theirs]} → {TENSOR_NAMES[ours]}"
         mine = _levels(ours, needs.student, student, tuple(layer_map))
-        its = _levels(theirs, needs.teacher, teacher, tuple(layer_map.values()))
+        its = _levels(theirs, needs.teacher, teacher, guides)
         for layer, teacher_layer in _paired(mine, its, layer_map):
             kinds.setdefault((teacher_layer, layer), []).append(name)
     order = sorted(kinds, key=lambda pair: (_height(pair[0], teacher), _height(pair[1], student)), reverse=True)
@@ -53,7 +55,7 @@ def matches(needs: Needs, layer_map: Mapping[int, int], student: int, teacher: i
 
 def picture(
     needs: Needs,
-    layer_map: Mapping[int, int],
+    layer_map: Mapping[int, Sequence[int]],
     student: int,
     teacher: int,
     *,
@@ -70,7 +72,7 @@ def picture(
     """
     color = palette.FAMILIES.get(family, palette.FAMILIES["none"])[dark]
     asked = bool(needs.teacher)
-    pairs = matches(needs, layer_map, student, teacher)
+    compared = matches(needs, layer_map, student, teacher)
     levels = 2 + max(student, teacher)
     figure = frame("teacher and student", "layers from the embeddings up", dark=dark, height=96 + round(30 * levels))
     for number in range(min(teachers[1] - 1, 2) if asked else 0, 0, -1):
@@ -79,11 +81,11 @@ def picture(
         ("teacher", names[0], teacher, _TEACHER, needs.teacher),
         ("student", names[1], student, _STUDENT, needs.student),
     ):
-        touched = {getattr(pair, side) for pair in pairs}
+        touched = {getattr(pair, side) for pair in compared}
         touched |= {level for kind in wanted for level in _levels(kind, wanted, depth, ())}
         _stack(figure, depth, left, touched, color, dark, faint=not wanted)
         _title(figure, name, depth, left if side == "teacher" else left + _WIDTH, side == "teacher", dark)
-    _lines(figure, pairs, student, teacher, color, dark)
+    _lines(figure, compared, student, teacher, color, dark)
     if not asked:
         _note(figure, "no teacher is asked", (_TEACHER + _WIDTH + _STUDENT) / 2, _STEP, dark)
     elif teachers[1] > 1:
@@ -115,12 +117,14 @@ def _levels(kind: str, wanted: Want, depth: int, mapped: tuple[int, ...]) -> tup
     return tuple(sorted(set(layers or mapped)))
 
 
-def _paired(mine: tuple[int, ...], its: tuple[int, ...], layer_map: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+def _paired(
+    mine: tuple[int, ...], its: tuple[int, ...], layer_map: Mapping[int, Sequence[int]]
+) -> Iterator[tuple[int, int]]:
     """(student level, teacher level)."""
-    mapped = {at: layer_map[at] for at in mine if layer_map.get(at) in its}
-    yield from mapped.items()
-    rest = [at for at in mine if at not in mapped]
-    free = [on for on in its if on not in mapped.values()]
+    mapped = [(at, on) for at, on in pairs(layer_map) if at in mine and on in its]
+    yield from mapped
+    rest = [at for at in mine if at not in {at for at, _ in mapped}]
+    free = [on for on in its if on not in {on for _, on in mapped}]
     if len(rest) == len(free):
         yield from zip(rest, free, strict=True)
     elif len(rest) == 1 or len(free) == 1:
@@ -162,10 +166,11 @@ def _stack(figure: go.Figure, depth: int, left: float, touched: set[int], color:
         _note(figure, label, left + _WIDTH / 2, y, dark, color=ink, opacity=0.6 if faint else 1.0)
 
 
-def _lines(figure: go.Figure, pairs: list[Match], student: int, teacher: int, color: str, dark: bool) -> None:
+def _lines(figure: go.Figure, compared: list[Match], student: int, teacher: int, color: str, dark: bool) -> None:
     """One line a pair; what is compared is written once for pairs that compare the same."""
     labelled: set[tuple[str, ...]] = set()
-    for pair in pairs:
+    thin = len(compared) > student + 2
+    for pair in compared:
         start, end = _height(pair.teacher, teacher), _height(pair.student, student)
         label = ", ".join(pair.kinds)
         xs, ys = [_TEACHER + _WIDTH, _STUDENT], [start, end]
@@ -174,10 +179,10 @@ def _lines(figure: go.Figure, pairs: list[Match], student: int, teacher: int, co
                 x=xs,
                 y=ys,
                 mode="lines+markers",
-                line={"color": color, "width": 2.5},
+                line={"color": color, "width": 1 if thin else 2.5},
                 marker={
                     "color": color,
-                    "size": [8, 12],
+                    "size": [5, 8] if thin else [8, 12],
                     "symbol": ["circle", "triangle-right"],
                     "line": {"width": 0},
                 },

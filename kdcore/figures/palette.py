@@ -6,8 +6,11 @@ colour-blind vision. Teachers and the baseline without distillation are neutral,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+
+from plotly.colors import sample_colorscale
 
 from kdcore.methods.catalog import catalog, title_of
 
@@ -31,24 +34,19 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "hidden": ("#C58101", "#DDCA1D"),
     "attention": ("#005013", "#10FF94"),
     "relation": ("#EA695C", "#CA0E16"),
-    "multi_teacher": ("#721188", "#984C9F"),
+    "choice": ("#721188", "#984C9F"),
+    "gradient": ("#F318B6", "#FFB6FF"),
+    "form": ("#556D0C", "#E77931"),
+    "data": ("#9279F3", "#B686FF"),
 }
 """Family -> colour on a light page, colour on a dark page."""
-
-FAMILY_WORDS: dict[str, str] = {
-    "none": "no distillation",
-    "soft_targets": "soft targets",
-    "hidden": "hidden states",
-    "attention": "attention",
-    "relation": "relations",
-    "multi_teacher": "several teachers",
-}
 
 TEACHER = Style("teacher", "Teacher", "teacher", "#111827", "solid", "star", 3.0)
 _TEACHER_DARK = "#F9FAFB"
 _UNKNOWN = ("#6B7280", "#9CA3AF")
 
 _DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot", "dot")
+_TERM_DASHES = ("solid", "dash", "longdash", "dashdot")
 _MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "pentagon", "hexagon", "star-triangle-up")
 
 TERM_COLORS: tuple[tuple[str, str], ...] = (
@@ -59,7 +57,27 @@ TERM_COLORS: tuple[tuple[str, str], ...] = (
     ("#9D174D", "#F472B6"),
     ("#4D7C0F", "#A3E635"),
 )
-"""Colours of the loss terms of one run, in the order the method names them (light, dark). Not method colours."""
+"""Colours of things in a row that have no meaning of their own (light, dark). Not method colours."""
+
+TERM_FAMILIES: dict[str, str] = {
+    "hard": "none",
+    "words": "none",
+    "soft": "soft_targets",
+    "vocabulary": "soft_targets",
+    "ptp": "soft_targets",
+    "patience": "hidden",
+    "hidden": "hidden",
+    "embedding": "hidden",
+    "cosine": "hidden",
+    "states": "hidden",
+    "attention": "attention",
+    "queries": "relation",
+    "keys": "relation",
+    "values": "relation",
+    "sample": "relation",
+    "contrast": "relation",
+}
+"""Term of a loss -> the kind of knowledge it carries, which has one colour on every page."""
 
 SEQUENTIAL = "Cividis"
 """Attention, similarity and distance: one hue order from dark to light, readable in grey."""
@@ -72,9 +90,23 @@ DIVERGING_DARK: list[tuple[float, str]] = [
 ]  # fmt: skip
 
 
+GAINED, LOST = ("#0F766E", "#2DD4BF"), ("#B45309", "#F5B041")
+"""What one model has over another and what it lacks: two hues that stay apart under colour-blind vision."""
+
+
 def diverging(dark: bool) -> list[tuple[float, str]]:
     """Blue below zero, neutral at zero, brown above; the middle is the page's own colour."""
     return DIVERGING_DARK if dark else DIVERGING_LIGHT
+
+
+def root(name: str, points: int = 33) -> list[tuple[float, str]]:
+    """A named colour scale that goes by the square root: the lowest tenth of the values has a third of the colours.
+
+    >>> root("Cividis")[0] == (0.0, "rgb(0, 34, 78)")
+    True
+    """
+    places = [(index / (points - 1)) ** 2 for index in range(points)]
+    return [(place, color) for place, color in zip(places, sample_colorscale(name, points), strict=True)]
 
 
 def teacher(dark: bool) -> Style:
@@ -98,8 +130,27 @@ def style(method: str, dark: bool = False) -> Style:
     return Style(method, label, family, color, dash, _MARKERS[(start + rank) % len(_MARKERS)])
 
 
+def term_looks(names: Sequence[str], dark: bool = False) -> dict[str, tuple[str, str]]:
+    """Term of a run's loss -> colour and dash: the colour of what it matches, a dash of its own among terms of that.
+
+    A term that is not in `TERM_FAMILIES` has the next of the colours without a meaning.
+
+    >>> term_looks(["hard", "soft"])["soft"]
+    ('#0228FD', 'solid')
+    """
+    looks, seen = {}, dict.fromkeys(FAMILIES, 0)
+    for index, name in enumerate(names):
+        family = TERM_FAMILIES.get(name)
+        if family is None:
+            looks[name] = term_color(index, dark), "solid"
+            continue
+        looks[name] = FAMILIES[family][dark], _TERM_DASHES[seen[family] % len(_TERM_DASHES)]
+        seen[family] += 1
+    return looks
+
+
 def term_color(index: int, dark: bool = False) -> str:
-    """Colour of the n-th term of a run's loss."""
+    """The n-th of the colours without a meaning."""
     return TERM_COLORS[index % len(TERM_COLORS)][dark]
 
 

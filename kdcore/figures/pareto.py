@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -9,6 +13,12 @@ import plotly.graph_objects as go
 from kdcore.analysis.pareto import Better, Floats
 from kdcore.figures import palette
 from kdcore.figures.template import INK, QUIET, frame, plain
+
+LOOKS = ("chosen", "lit", "faint", "below")
+"""The answer, what nobody beats, what is beaten, and what is outside the bounds."""
+
+Box = tuple[float, float, float, float]
+"""Left, lower, right and upper edge, in pixels from the lower left corner."""
 
 FAINT = (0.35, 0.5)
 """Opacity of beaten points on a light and on a dark page."""
@@ -35,16 +45,20 @@ def scatter(
     edges: pd.DataFrame | None = None,
     better: Better = "less",
     least: float | None = None,
+    bound: float | None = None,
+    guess: float | None = None,
+    chosen: str = "",
     si: bool = False,
     dark: bool = False,
 ) -> go.Figure:
     """Points by method, the front as steps with its band, beaten points faint, teachers and rivals as stars.
 
-    Points taken on a busy machine are hollow. A line stands at `least`, and what is below it is grey; without
-    it, thin lines stand at 97 % and 99 % of the best teacher.
+    Points taken on a busy machine are hollow. Lines stand at `least` and `bound`, and what is outside them is grey;
+    without `least`, thin lines stand at 97 % and 99 % of the best teacher. A dotted one stands at a blind `guess`.
 
     Args:
-        table: see `points`; all of one condition. edges: see `band`. least: quality asked for, in the axis's unit.
+        table: see `points`; all of one condition. edges: see `band`. least, bound: quality and cost asked for, in the
+            axes' units. chosen: label of the point that is drawn larger than all others, with a ring.
         si: numbers as 1k, 1M.
 
     Raises:
@@ -58,14 +72,14 @@ def scatter(
     if edges is not None:
         _band(figure, edges, better, dark)
     _steps(figure, known, better, dark)
-    enough = known["quality"] >= (-np.inf if least is None else least)
-    known["look"] = np.where(~enough, "below", np.where(known["on_front"], "lit", "faint"))
+    known["look"] = _looks(known, least, bound, better, chosen)
     log = len(known) > 0 and known["cost"].min() > 0 and known["cost"].max() / known["cost"].min() > 10
     known = _placed(known, log)
+    _ring(figure, known[known["look"] == "chosen"], dark)
     for (kind, method), rows in known.groupby(["kind", "method"], sort=False):
         style = _style(str(kind), str(method), dark)
-        shown = next(look for look in ("lit", "faint", "below") if (rows["look"] == look).any())
-        for look in ("lit", "faint", "below"):
+        shown = next(look for look in LOOKS if (rows["look"] == look).any())
+        for look in LOOKS:
             part = rows[rows["look"] == look]
             if len(part):
                 number = "%{x:.3s}" if si else "%{x:.3g}"
@@ -74,9 +88,33 @@ def scatter(
         figure.update_xaxes(type="log", dtick="D2")
     if si:
         figure.update_xaxes(tickformat="~s")
-    _guides(figure, known, least, dark)
+    _guides(figure, known, least, log, dark)
+    _guess(figure, guess, dark)
+    if bound is not None:
+        figure.add_vline(x=bound, line={"color": QUIET[dark], "width": 1})
+    _leaders(figure, known, log, dark)
     _corner(figure, better, dark)
     return figure
+
+
+def _looks(known: pd.DataFrame, least: float | None, bound: float | None, better: Better, chosen: str) -> list[str]:
+    """How each point is drawn: one of `LOOKS`."""
+    cost = known["cost"] if better == "less" else -known["cost"]
+    limit = np.inf if bound is None else bound if better == "less" else -bound
+    inside = (known["quality"] >= (-np.inf if least is None else least)) & (cost <= limit)
+    looks = np.where(~inside, "below", np.where(known["on_front"], "lit", "faint"))
+    return [str(look) for look in np.where((known["label"] == chosen) & (known["kind"] == "student"), "chosen", looks)]
+
+
+def _ring(figure: go.Figure, rows: pd.DataFrame, dark: bool) -> None:
+    """A ring around the chosen point, under it."""
+    if len(rows):
+        ring = {"symbol": "circle-open", "size": 30, "color": INK[dark], "line": {"width": 2.5, "color": INK[dark]}}
+        figure.add_trace(
+            go.Scatter(
+                x=rows["cost"], y=rows["quality"], mode="markers", marker=ring, name="the answer", hoverinfo="skip",
+            )
+        )  # fmt: skip
 
 
 def _style(kind: str, method: str, dark: bool) -> palette.Style:
@@ -90,30 +128,71 @@ def _style(kind: str, method: str, dark: bool) -> palette.Style:
 
 
 def _placed(known: pd.DataFrame, log: bool) -> pd.DataFrame:
-    """text and side of the labels of lit points and teachers: where one covers no point and no label, else none.
+    """text and side of the labels: where one covers no point and no label, else none.
 
-    Judged on a plot of `_WIDTH` x `_HEIGHT` pixels, a phone's, so that what fits here fits everywhere.
+    A student's label that has no room beside its point gets `away`, pixels (right, down) to where a thin line leads;
+    teachers outside the bounds and beaten rivals have a label where there is room. Judged on a plot of `_WIDTH` x
+    `_HEIGHT` pixels, a phone's, so that what fits here fits everywhere.
     """
     if known.empty:
-        return known.assign(text="", side="")
+        return known.assign(text="", side="", away=None)
     cost = known["cost"].to_numpy(np.float64)
     x = _pixels(np.log(cost) if log else cost, _WIDTH)
     y = _pixels(known["quality"].to_numpy(np.float64), _HEIGHT)
     text = _short(known)
     taken = [(at_x - 7, at_y - 7, at_x + 7, at_y + 7) for at_x, at_y in zip(x, y, strict=True)]
     labels, sides = [""] * len(known), ["top center"] * len(known)
-    named = (known["look"] == "lit") | ((known["kind"] == "teacher") & (known["look"] == "faint"))
-    order = np.lexsort((cost, -known["quality"].to_numpy(np.float64), known["look"] != "lit"))
+    away: list[tuple[float, float] | None] = [None] * len(known)
+    student = known["kind"] == "student"
+    named = student | (known["look"] == "lit") | (known["kind"] == "teacher")
+    looks = known["look"].map(LOOKS.index)
+    order = np.lexsort((cost, -known["quality"].to_numpy(np.float64), looks))
     for index in order[named.to_numpy()[order]]:
-        for side in _SIDES:
-            box = _box(float(x[index]), float(y[index]), side, 6.2 * len(text[index]))
-            inside = box[0] >= -10 and box[2] <= _WIDTH + 10
-            others = (other for number, other in enumerate(taken) if number != index)
-            if inside and not any(_overlap(box, other) for other in others):
-                labels[index], sides[index] = text[index], side
-                taken.append(box)
-                break
-    return known.assign(text=labels, side=sides)
+        at, width = (float(x[index]), float(y[index])), 6.2 * len(text[index])
+        others = [other for number, other in enumerate(taken) if number != index]
+        side = next((side for side in _SIDES if _free(_box(*at, side, width), others)), None)
+        if side is not None:
+            labels[index], sides[index] = text[index], side
+            taken.append(_box(*at, side, width))
+        elif student.iloc[index]:
+            away[index], box = _lead(at, width, others)
+            taken.append(box)
+    return known.assign(text=labels, side=sides, away=pd.Series(away, known.index, dtype=object), full=text)
+
+
+def _free(box: Box, others: Sequence[Box]) -> bool:
+    """Whether a label is inside the plot and covers nothing."""
+    return box[0] >= -10 and box[2] <= _WIDTH + 10 and not any(_overlap(box, other) for other in others)
+
+
+def _lead(at: tuple[float, float], width: float, others: Sequence[Box]) -> tuple[tuple[float, float], Box]:
+    """Where a label goes that has no room beside its point: the nearest free place around it, else the last tried.
+
+    Returns:
+        pixels right and down of the point, and the label's box.
+    """
+    for distance, angle in itertools.product((34.0, 52.0, 70.0, 90.0, 120.0), range(0, 360, 30)):
+        right, down = distance * math.cos(math.radians(angle)), distance * math.sin(math.radians(angle))
+        center = at[0] + right, at[1] - down
+        box = center[0] - width / 2, center[1] - 8, center[0] + width / 2, center[1] + 8
+        if _free(box, others) and box[1] >= 0 and box[3] <= _HEIGHT:
+            break
+    return (right, down), box
+
+
+def _leaders(figure: go.Figure, known: pd.DataFrame, log: bool, dark: bool) -> None:
+    """The labels that stand away from their points, each with a thin line to it."""
+    for _, row in known.iterrows():
+        if row["away"] is not None:
+            figure.add_annotation(
+                x=math.log10(row["cost"]) if log else row["cost"], y=row["quality"], text=plain(row["full"]),
+                ax=row["away"][0], ay=row["away"][1], showarrow=True, arrowhead=0, arrowwidth=1,
+                arrowcolor=QUIET[dark], standoff=6, font={"size": 11, "color": _ink(row["look"], dark)},
+            )  # fmt: skip
+
+
+def _ink(look: str, dark: bool) -> str:
+    return INK[dark] if look in ("chosen", "lit") else QUIET[dark]
 
 
 def _pixels(values: Floats, extent: float) -> Floats:
@@ -123,7 +202,7 @@ def _pixels(values: Floats, extent: float) -> Floats:
     return result
 
 
-def _box(x: float, y: float, side: str, width: float) -> tuple[float, float, float, float]:
+def _box(x: float, y: float, side: str, width: float) -> Box:
     """Left, lower, right and upper edge of a label of one line beside a point."""
     height, gap = 14.0, 8.0
     vertical, horizontal = side.split()
@@ -133,7 +212,7 @@ def _box(x: float, y: float, side: str, width: float) -> tuple[float, float, flo
     return left, low, left + width, low + height
 
 
-def _overlap(box: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+def _overlap(box: Box, other: Box) -> bool:
     return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
@@ -154,25 +233,26 @@ def _points(
     figure: go.Figure, rows: pd.DataFrame, style: palette.Style, look: str, *, legend: bool, number: str, dark: bool
 ) -> None:
     color = QUIET[dark] if look == "below" else style.color
-    opacity = 1.0 if look == "lit" else FAINT[dark]
+    opacity = 1.0 if look in ("chosen", "lit") else FAINT[dark]
     hollow = {True: "-open", False: ""}
+    size = 15 if style.family == palette.TEACHER.family else 11
     figure.add_trace(
         go.Scatter(
             x=rows["cost"],
             y=rows["quality"],
             mode="markers+text" if rows["text"].any() else "markers",
-            text=[plain(text) for text in rows["text"]],
+            text=[f"<b>{plain(text)}</b>" if text and look == "chosen" else plain(text) for text in rows["text"]],
             textposition=list(rows["side"]),
             cliponaxis=False,
-            textfont={"size": 11, "color": INK[dark] if look == "lit" else QUIET[dark]},
+            textfont={"size": 13 if look == "chosen" else 11, "color": _ink(look, dark)},
             name=style.label,
             legendgroup=style.key,
             showlegend=legend,
             marker={
-                "symbol": [f"{style.marker}{hollow[bool(busy)]}" for busy in rows["busy"]],
+                "symbol": [f"{style.marker}{hollow[bool(busy) and look != 'chosen']}" for busy in rows["busy"]],
                 "color": color,
                 "opacity": opacity,
-                "size": 15 if style.family == palette.TEACHER.family else 11,
+                "size": 18 if look == "chosen" else size,
                 "line": {"width": 1.5, "color": color},
             },
             error_x=_whiskers(rows["cost_spread"], palette.faded(color, opacity)),
@@ -236,12 +316,16 @@ def _band(figure: go.Figure, edges: pd.DataFrame, better: Better, dark: bool) ->
         )
 
 
-def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, dark: bool) -> None:
+def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, log: bool, dark: bool) -> None:
     teachers = known[known["kind"] == "teacher"]
     if teachers.empty:
         return
     top = float(teachers["quality"].max())
-    lines = [(0.97, "bottom left"), (0.99, "top left")] if least is None else [(least / top, "bottom left")]
+    lines = (
+        [(0.97, "bottom left"), (0.99, "top left")]
+        if least is None
+        else [(least / top, _clear_side(known, least, log))]
+    )
     for share, position in lines:
         figure.add_hline(
             y=share * top,
@@ -249,6 +333,30 @@ def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, dark: b
             annotation={"text": f"{100 * share:.3g}% of the best teacher", "font": {"color": QUIET[dark], "size": 11}},
             annotation_position=position,
         )
+
+
+def _clear_side(known: pd.DataFrame, level: float, log: bool) -> str:
+    """Where on a level line its words cover fewest points and their labels."""
+    cost = known["cost"].to_numpy(np.float64)
+    x = _pixels(np.log(cost) if log else cost, _WIDTH)
+    y = _pixels(np.append(known["quality"].to_numpy(np.float64), level), _HEIGHT)
+    above = y[:-1] - y[-1]
+
+    def crowd(side: str) -> int:
+        vertical, horizontal = side.split()
+        near = x < 0.3 * _WIDTH if horizontal == "left" else x > 0.7 * _WIDTH
+        return int((near & ((above > -12) & (above < 34) if vertical == "top" else (above > -34) & (above < 12))).sum())
+
+    return min(("bottom left", "top left", "bottom right", "top right"), key=crowd)
+
+
+def _guess(figure: go.Figure, guess: float | None, dark: bool) -> None:
+    if guess is not None:
+        color = palette.FAMILIES["none"][dark]
+        figure.add_hline(
+            y=guess, line={"color": color, "width": 1, "dash": "dot"}, annotation_position="bottom right",
+            annotation={"text": "blind guess", "font": {"color": color, "size": 11}},
+        )  # fmt: skip
 
 
 def _corner(figure: go.Figure, better: Better, dark: bool) -> None:

@@ -1,6 +1,7 @@
 """Two runs on one clock: what each had reached at every moment, who led, and when each was over.
 
-The clock is each run's own seconds of training. Between two of its points a run holds what was measured last.
+The clock counts training steps, or each run's own seconds of training. Between two of its points a run holds what was
+measured last.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from kdcore.analysis.race import Floats, Racer, Track
+from kdcore.analysis.race import Clock, Floats, Racer, Track
 from kdcore.figures import palette
 from kdcore.figures.smoothing import thin
 from kdcore.figures.template import GRID, QUIET, frame, plain
 
 LINE, HEAD = "race line", "race head"
 """`meta` of the traces that grow with the clock, and of the marks at their ends."""
+TITLES: dict[Clock, str] = {"step": "Training step", "seconds": "Training time (s)"}
 MOST_RATIO = 20.0
 """Of the largest loss to the smallest, on a linear axis."""
 POINTS = 400
@@ -25,7 +27,7 @@ POINTS = 400
 
 def figure(first: Racer, second: Racer, y_title: str, dark: bool = False) -> go.Figure:
     """Both runs as they stood at the end of the race: scores above, losses below, one clock under both."""
-    drawn = frame("Training time (s)", y_title, dark=dark, height=470)
+    drawn = frame(TITLES[first.unit], y_title, dark=dark, height=470)
     looks = _looks(first, second, dark)
     for racer, look in zip((first, second), looks, strict=True):
         _grow(drawn, racer.scores, racer, look, 100.0, "y", "hv")
@@ -58,25 +60,26 @@ def _grow(
     drawn: go.Figure, track: Track, racer: Racer, look: palette.Style, scale: float, axis: str, shape: str
 ) -> None:
     """A line that holds its last value to the run's end, and the mark at that end."""
-    seconds, values = thin(track.seconds, scale * track.values, POINTS)
-    if len(seconds):
-        seconds, values = np.append(seconds, max(racer.end, seconds[-1])), np.append(values, values[-1])
+    clock, values = thin(track.clock, scale * track.values, POINTS)
+    if len(clock):
+        clock, values = np.append(clock, max(racer.end, clock[-1])), np.append(values, values[-1])
+    at = "step %{x:.0f}" if racer.unit == "step" else "%{x:.1f} s"
     shared = {"name": plain(racer.name), "legendgroup": racer.name, "yaxis": axis}
     drawn.add_trace(
         go.Scatter(
-            x=seconds,
+            x=clock,
             y=values,
             mode="lines",
             line={"color": look.color, "dash": look.dash, "width": look.width, "shape": shape},
             meta=LINE,
             showlegend=axis == "y",
-            hovertemplate=f"{plain(racer.name)}<br>%{{x:.1f}} s: %{{y:.3g}}<extra></extra>",
+            hovertemplate=f"{plain(racer.name)}<br>{at}: %{{y:.3g}}<extra></extra>",
             **shared,
         )
     )
     drawn.add_trace(
         go.Scatter(
-            x=seconds[-1:],
+            x=clock[-1:],
             y=values[-1:],
             mode="markers",
             marker={"color": look.color, "symbol": look.marker, "size": 11},

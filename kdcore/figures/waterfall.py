@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from kdcore.figures import palette
 from kdcore.figures.scores import level
-from kdcore.figures.template import QUIET, frame, plain
+from kdcore.figures.template import INK, QUIET, frame, plain
 
 Floats = NDArray[np.float64]
-UP, DOWN = ("#0F766E", "#2DD4BF"), ("#B45309", "#F5B041")
-"""What a step adds or takes away: two hues that stay apart under colour-blind vision; the sign stands beside them."""
 
 MIN_POINTS = 4.0
 """Least width of the scale that bars are drawn on: a tenth of a point must look like little."""
@@ -22,32 +20,38 @@ MIN_POINTS = 4.0
 def waterfall(
     rungs: pd.DataFrame, title: str, *, teacher: float | None = None, scale: float = 100.0, dark: bool = False
 ) -> go.Figure:
-    """One row per step, the first from the axis, the others from where the last run step ended.
+    """One row per step: the first is the zero of the scale, the others begin where the last run step ended.
+
+    Bars have the colour of what the step brings in; a whisker is the interval of the step's gain.
 
     Args:
-        rungs: columns label, mean (fraction, NaN where there is no run), gain (over the last step that was run), n.
-        teacher: the best teacher's score, a thin line.
+        rungs: see `ablation.table`. teacher: the best teacher's score, a thin line.
     """
-    figure = frame(title, "", dark=dark, height=110 + 44 * max(2, len(rungs)))
     means = scale * rungs["mean"].to_numpy(dtype=np.float64)
-    gains = scale * rungs["gain"].to_numpy(dtype=np.float64)
     known = np.isfinite(means)
-    low, high = (float(means[known].min()), float(means[known].max())) if known.any() else (0.0, 1.0)
-    span = max(MIN_POINTS, high - low)
-    floor, top = low - 0.25 * span, high + 0.35 * span
-    figure.add_trace(_bars(means, gains, rungs["n"].to_numpy(dtype=np.float64), floor, dark))
-    for index in range(1, len(means)):
+    zero = float(means[known][0]) if known.any() else 0.0
+    ends, gains = means - zero, scale * rungs["gain"].to_numpy(dtype=np.float64)
+    start = plain(rungs["label"][known].iloc[0]).removeprefix("+ ") if known.any() else "the first step"
+    figure = frame(f"{title}: points over {start}", "", dark=dark, height=110 + 44 * max(2, len(rungs)))
+    figure.add_trace(_bars(rungs, ends, gains, scale, dark))
+    figure.add_trace(_texts(rungs, ends, gains, scale, dark))
+    figure.add_vline(x=0, line={"color": QUIET[dark], "width": 1})
+    for index in range(1, len(ends)):
         if np.isfinite(gains[index]):
-            before = means[index] - gains[index]
+            before = ends[index] - gains[index]
             figure.add_shape(
                 type="line", x0=before, x1=before, y0=index - 1, y1=index, line={"color": QUIET[dark], "width": 1},
                 layer="below",
             )  # fmt: skip
+    low, high = _extent(rungs, ends, gains, scale)
+    span = max(MIN_POINTS, high - low)
+    floor, top = low - 0.1 * span, high + 0.6 * span
     if teacher is not None:
+        beyond = scale * teacher - zero
         name = f"best teacher {scale * teacher:.1f}"
-        level(figure, scale * teacher, name, palette.teacher(dark).color, np.array([low, high]))
-        if high < scale * teacher <= high + span:
-            top = max(top, scale * teacher + 0.1 * span)
+        level(figure, beyond, name, palette.teacher(dark).color, np.array([low, high]))
+        if high < beyond <= high + span:
+            top = max(top, beyond + 0.1 * span)
     figure.update_xaxes(range=[floor, top])
     figure.update_yaxes(
         tickvals=list(range(len(means))),
@@ -61,35 +65,74 @@ def waterfall(
     return figure
 
 
-def _bars(means: Floats, gains: Floats, seeds: Floats, floor: float, dark: bool) -> go.Bar:
-    """The first run step from `floor`, each other from where the last one ended; all [rungs]."""
-    known = np.isfinite(means)
-    first = np.arange(len(means)) == int(np.argmax(known))
-    base = np.where(first, floor, means - np.nan_to_num(gains))
-    length = np.where(first, means - floor, gains)
-    neutral = palette.FAMILIES["none"][dark]
+def _extent(rungs: pd.DataFrame, ends: Floats, gains: Floats, scale: float) -> tuple[float, float]:
+    """From the least to the largest that is drawn; zero is always in it."""
+    whiskers = [ends - gains + scale * rungs[edge].to_numpy(dtype=np.float64) for edge in ("low", "high")]
+    values = np.concatenate([ends, *whiskers, [0.0]])
+    values = values[np.isfinite(values)]
+    return float(values.min()), float(values.max())
+
+
+def _bars(rungs: pd.DataFrame, ends: Floats, gains: Floats, scale: float, dark: bool) -> go.Bar:
+    """Each step from where the last one ended; the first has no length. ends, gains: [rungs]."""
+    edges = {edge: scale * rungs[edge].to_numpy(dtype=np.float64) for edge in ("low", "high")}
     return go.Bar(
         orientation="h",
-        y=list(range(len(means))),
-        x=np.where(known, length, 0.0),
-        base=np.where(known, base, floor),
-        marker={
-            "color": [
-                neutral if is_first else (UP if gain >= 0 else DOWN)[dark]
-                for is_first, gain in zip(first, np.nan_to_num(gains), strict=True)
-            ]
+        y=list(range(len(ends))),
+        x=np.nan_to_num(gains),
+        base=np.nan_to_num(ends - np.nan_to_num(gains)),
+        marker={"color": [_color(*kind, dark) for kind in zip(rungs["kind"], rungs["method"], strict=True)]},
+        error_x={
+            "type": "data",
+            "array": edges["high"] - gains,
+            "arrayminus": gains - edges["low"],
+            "color": INK[dark],
+            "thickness": 1.5,
+            "width": 5,
         },
         width=0.55,
         name="",
-        text=[_text(*step) for step in zip(means, gains, first, strict=True)],
-        textposition="outside",
-        cliponaxis=False,
-        customdata=np.stack([means, seeds], axis=1),
-        hovertemplate="%{customdata[0]:.2f} (N=%{customdata[1]})<extra></extra>",
+        customdata=np.stack(
+            [scale * rungs["mean"], rungs["n"], [_interval(*pair) for pair in zip(*edges.values(), strict=True)]],
+            axis=1,
+        ),
+        hovertemplate="%{customdata[0]:.2f} (N=%{customdata[1]})%{customdata[2]}<extra></extra>",
     )
 
 
-def _text(mean: float, gain: float, first: bool) -> str:
-    if not np.isfinite(mean):
+def _texts(rungs: pd.DataFrame, ends: Floats, gains: Floats, scale: float, dark: bool) -> go.Scatter:
+    """What each step gives, right of its bar and its whisker."""
+    low, high = (scale * rungs[edge].to_numpy(dtype=np.float64) for edge in ("low", "high"))
+    before = ends - np.nan_to_num(gains)
+    right = np.nan_to_num(np.fmax(np.fmax(ends, before), before + high))
+    return go.Scatter(
+        x=right,
+        y=list(range(len(ends))),
+        mode="text",
+        text=[f" {_text(*step)}" for step in zip(ends, scale * rungs["mean"], gains, low, high, strict=True)],
+        textposition="middle right",
+        textfont={"color": INK[dark], "size": 12},
+        cliponaxis=False,
+        hoverinfo="skip",
+        name="",
+    )
+
+
+def _color(kind: str, method: str, dark: bool) -> str:
+    """Of what a step brings in: the teacher's answers are soft targets, a method has its own colour."""
+    if kind == "teacher":
+        return palette.FAMILIES["soft_targets"][dark]
+    return palette.style(method, dark).color if kind == "method" else palette.FAMILIES["none"][dark]
+
+
+def _text(end: float, mean: float, gain: float, low: float, high: float) -> str:
+    if not np.isfinite(end):
         return "no run yet"
-    return f"{mean:.1f}" if first or not np.isfinite(gain) else f"{gain:+.1f} → {mean:.1f}"
+    if not np.isfinite(gain):
+        return f"{mean:.1f}"
+    unsure = np.isfinite(low) and low <= 0 <= high
+    return f"{gain:+.1f} → {mean:.1f}{', within seed noise' if unsure else ''}"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"<br>gain {low:+.1f} to {high:+.1f}" if np.isfinite(low) else ""

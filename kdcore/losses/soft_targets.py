@@ -1,4 +1,4 @@
-"""Losses on logits and scores. All reduce to the mean over rows, in float32."""
+"""Losses on logits and scores, in float32. All reduce to the mean over rows, but those with `rows` in their name."""
 
 from __future__ import annotations
 
@@ -73,6 +73,25 @@ def teacher_signal(student: Tensor, teacher: Tensor, temperature: float, regress
     return soft_targets(student, teacher, temperature)
 
 
+def soft_rows(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """`soft_targets` row by row, [batch].
+
+    Args:
+        student, teacher: logits [batch, classes]. temperature: T > 0.
+    """
+    log_p, log_q = (F.log_softmax(full(logits) / temperature, dim=-1) for logits in (teacher, student))
+    return temperature**2 * F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+
+
+def logit_rows(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared difference of logits, mean over classes, row by row: [batch].
+
+    Args:
+        student, teacher: logits [batch, classes].
+    """
+    return (full(student) - full(teacher)).square().mean(-1)
+
+
 def soft_cross_entropy(student: Tensor, teacher_probabilities: Tensor, temperature: float) -> Tensor:
     """-sum_c p_c log softmax(student / T)_c, mean over rows; p: [batch, classes], rows sum to 1."""
     log_q = F.log_softmax(full(student) / temperature, dim=-1)
@@ -82,3 +101,15 @@ def soft_cross_entropy(student: Tensor, teacher_probabilities: Tensor, temperatu
 def entropy(probabilities: Tensor) -> Tensor:
     """-sum_c p_c log p_c per row, [batch]; 0 log 0 = 0."""
     return -torch.xlogy(full(probabilities), full(probabilities)).sum(-1)
+
+
+def uncertainty(logits: Tensor) -> Tensor:
+    """Entropy of softmax(logits) over the most it can be, ln classes: 0 (sure) to 1 (all classes alike), [batch].
+
+    Li et al. 2021, section 3.
+
+    Args:
+        logits: [batch, classes], at least two classes.
+    """
+    log_p = F.log_softmax(full(logits), dim=-1)
+    return -(log_p.exp() * log_p).sum(-1) / math.log(logits.shape[-1])

@@ -40,14 +40,24 @@ class WKD(Method):
 
     key = "wkd"
     title = "Averaged KD"
-    paper = Paper(
-        key="liu2019improving",
-        title="Improving Multi-Task Deep Neural Networks via Knowledge Distillation for Natural Language Understanding",
-        authors="Xiaodong Liu, Pengcheng He, Weizhu Chen, Jianfeng Gao",
-        venue="arXiv",
-        year=2019,
-        arxiv="1904.09482",
-        family="multi_teacher",
+    family = "choice"
+    formula = r"""
+    \mathcal{L} &= (1-w)\,\mathcal{L}_{\text{soft}} + w\,\mathcal{L}_{\text{hard}} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\Bigl(\sum_{k=1}^{n} a_{k} \operatorname{softmax}(z^{\mathrm
+      T_k}/T) \,\Big\|\, \operatorname{softmax}(z^{\mathrm S}/T)\Bigr), \qquad a_{k} \geq 0, \quad \sum_{k}
+      a_{k} = 1 \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y}
+    """
+    papers = (
+        Paper(
+            key="liu2019improving",
+            title="Improving Multi-Task Deep Neural Networks via Knowledge Distillation for Natural Language "
+            "Understanding",
+            authors="Xiaodong Liu, Pengcheng He, Weizhu Chen, Jianfeng Gao",
+            venue="arXiv",
+            year=2019,
+            arxiv="1904.09482",
+        ),
     )
     needs = Needs(student=want("logits"), teacher=want("logits"))
     teachers = (2, 12)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term
+from kdcore.records import Batch, Family, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term
 
 
 class Build(Protocol):
-    """Makes a model of the run's StudentSpec with its initial weights; `layers` asks for another depth."""
+    """Makes a model of the run's StudentSpec with its initial weights.
 
-    def __call__(self, layers: int | None = None) -> nn.Module: ...
+    layers: another depth. draw: other new weights, for several students of a kind; what comes from a teacher or base is
+    the same in all. of: a teacher's name; a copy of it in place of a student, to be trained or taken apart.
+    """
+
+    def __call__(self, layers: int | None = None, draw: int = 0, of: str | None = None) -> nn.Module: ...
 
 
 class MethodConfig(BaseModel):
@@ -32,22 +37,28 @@ class Method(nn.Module):
     and teachers are not its children. A subclass is read by people: its docstring holds the idea in one sentence, then
     a block of `loss`, one line per term, `shapes`, and `departs`: a list of `- topic: text`, the topic a setting's name
     where there is one (how it differs from the paper, and how the paper's weights convert to ours). `docs.read` takes
-    it apart for the dashboard. `catalog` reads key, title and paper from the text of the file: keep them literals.
+    it apart for the dashboard. `catalog` reads key, title, family, formula and papers from the text of the
+    file: keep them literals.
     """
 
     key: ClassVar[str]
     """The method's name in settings, flags and links."""
     title: ClassVar[str]
     """Its name on the screen."""
-    paper: ClassVar[Paper]
+    family: ClassVar[Family]
+    """What it is about."""
+    formula: ClassVar[str] = ""
+    """Its loss for a task with labels, in the TeX of KaTeX: lines of `aligned`. Upright S and T: student, teacher."""
+    papers: ClassVar[tuple[Paper, ...]]
+    """Where it comes from, the first before those that change it; empty where it is nobody's."""
     needs: ClassVar[Needs]
     """Which kinds of tensor it reads (shown to people; a stage's `needs` says at which layers)."""
     kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
     """Kinds of task it has a meaning for."""
     teachers: ClassVar[tuple[int, int]] = (1, 1)
-    """Fewest and most teachers it takes."""
+    """Fewest and most teachers it takes with any settings; `takes` says it for some."""
     batch_relational: ClassVar[bool] = False
-    """True where terms relate rows of a batch to one another, so that batch composition changes them."""
+    """Whether any settings relate rows of a batch to one another; `relates_rows` says it for some."""
     config: MethodConfig
 
     class Config(MethodConfig):
@@ -107,13 +118,23 @@ class Method(nn.Module):
         """Called when the stage's teachers are ready, and again where a resumed run goes on inside the stage."""
 
     def after_step(self, step: Step) -> None:
-        """Called after the optimiser step."""
+        """Called after the optimiser step, with the batch's last part.
+
+        What all parts of a batch saw is collected in `terms`, where gradients are on, and used up here.
+        """
 
     def after_stage(self, stage: str, scores: Mapping[str, float]) -> None:
         """Called with the stage's best scores on `select`."""
 
     def notes(self) -> dict[str, float]:
         """Plottable read-outs that are not losses, such as how often each teacher was drawn."""
+        return {}
+
+    def matrices(self) -> dict[str, Tensor]:
+        """Read-outs [student layers, teacher layers], such as how much each pair of layers counts; both from layer 1.
+
+        They are asked for at every evaluation and kept as the probe "matrices", so they belong into buffers.
+        """
         return {}
 
     def history(self) -> dict[str, object]:
@@ -126,8 +147,18 @@ class Method(nn.Module):
     # --- for the pages, before anything is built -------------------------------------------------------------------
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
-        """Student layer -> teacher layer that the method matches; empty where it matches none."""
+    def takes(cls, config: MethodConfig) -> tuple[int, int]:
+        """Fewest and most teachers with these settings."""
+        return cls.teachers
+
+    @classmethod
+    def relates_rows(cls, config: MethodConfig) -> bool:
+        """Whether terms relate rows of a batch to one another, so that batch composition changes them."""
+        return cls.batch_relational
+
+    @classmethod
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
+        """Student layer -> teacher layers that it is matched with; empty where the method matches none."""
         return {}
 
     @classmethod
@@ -139,6 +170,16 @@ class Method(nn.Module):
     def pilots(cls, config: MethodConfig, teachers: int) -> float:
         """Extra trainings the method runs to inform the real one (or to make its teacher), in multiples of it."""
         return 0.0
+
+
+def alpha_field(default: float) -> Any:
+    """The setting that most methods weigh teacher and gold labels by."""
+    return Field(default, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
+
+
+def temperature_field(default: float) -> Any:
+    """The setting that most methods soften logits by."""
+    return Field(default, ge=0.1, le=100, description="T: how far both distributions are flattened")
 
 
 def rows_for_teacher(step: Step, tensor: Tensor) -> Tensor:
@@ -153,6 +194,21 @@ def hard_and_soft(step: Step, alpha: float, temperature: float) -> dict[str, Ter
     hard = hard_labels(logits, step.batch.labels, step.regression)
     soft = teacher_signal(rows_for_teacher(step, logits), step.teacher.logits, temperature, step.regression)
     return {"hard": Term(hard, 1 - alpha), "soft": Term(soft, alpha)}
+
+
+def same_heads(setup: Setup, why: str, otherwise: str) -> None:
+    """Raises UserError where a teacher has another number of attention heads than the student.
+
+    Args:
+        otherwise: what to do in place of giving the student the teacher's number.
+    """
+    for name, size in setup.teachers.items():
+        if size.heads != setup.student.heads:
+            raise UserError(
+                "student.heads",
+                f"{why}, but the student's {setup.student.heads} heads differ from {size.heads} of teacher {name}",
+                f"give the student {size.heads} heads, or {otherwise}",
+            )
 
 
 def same_width(setup: Setup, why: str) -> None:

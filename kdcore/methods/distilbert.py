@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,12 +11,22 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import cosine
 from kdcore.losses.precision import full
 from kdcore.losses.vocabulary import NOT_ASKED, hidden_words, soft_words
-from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher, same_width
+from kdcore.methods.base import (
+    Method,
+    MethodConfig,
+    alpha_field,
+    hard_and_soft,
+    rows_for_teacher,
+    same_width,
+    temperature_field,
+)
 from kdcore.models import masked_lm
 from kdcore.models.masked_lm import MaskedLM, WordHead
+from kdcore.models.projections import linears
 from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
 MASKED, DISTIL = "masked", "distil"
@@ -80,20 +89,33 @@ class DistilBERT(Method):
 
     key = "distilbert"
     title = "DistilBERT loss"
-    paper = Paper(
-        key="sanh2019distilbert",
-        title="DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter",
-        authors="Victor Sanh, Lysandre Debut, Julien Chaumond, Thomas Wolf",
-        venue="NeurIPS EMC2 Workshop",
-        year=2019,
-        arxiv="1910.01108",
-        family="hidden",
+    family = "hidden"
+    formula = r"""
+    \mathcal{L}_{\text{distil}} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} +
+      \lambda_{\text{cos}}\,\mathcal{L}_{\text{cosine}} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr) \\
+    \mathcal{L}_{\text{cosine}} &= \frac{1}{n} \sum_{i=1}^{n} \bigl(1 - \cos(h^{\mathrm S}_{i}, h^{\mathrm
+      T}_{i})\bigr) \\
+    \mathcal{L}_{\text{masked}} &= \lambda_{\text{voc}}\,\mathcal{L}_{\text{vocabulary}} +
+      \lambda_{\text{words}}\,\mathcal{L}_{\text{words}} + \lambda_{\text{states}}\,\mathcal{L}_{\text{states}}
+    """
+    papers = (
+        Paper(
+            key="sanh2019distilbert",
+            title="DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter",
+            authors="Victor Sanh, Lysandre Debut, Julien Chaumond, Thomas Wolf",
+            venue="NeurIPS EMC2 Workshop",
+            year=2019,
+            arxiv="1910.01108",
+        ),
     )
     needs = Needs(student=want("logits", "hidden"), teacher=want("logits", "hidden"))
 
     class Config(MethodConfig):
-        alpha: float = Field(0.71, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(2.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        alpha: float = alpha_field(0.71)
+        temperature: float = temperature_field(2.0)
         cosine_weight: float = Field(0.14, ge=0, le=100, description="weight of the direction of last hidden states")
         masked_lm: str = Field(
             "",
@@ -118,7 +140,7 @@ class DistilBERT(Method):
         if config.cosine_weight:
             same_width(setup, "the cosine term compares hidden states directly")
         self.head: WordHead | None = None
-        self.projection: nn.Linear | None = None
+        self.projection: nn.Module | None = None
         self._model: MaskedLM | None = None
         self._steps = 0
         if config.masked_lm:
@@ -126,13 +148,13 @@ class DistilBERT(Method):
             self.head = masked_lm.read_head(self._found)
             width = self.head.dense.in_features
             if width != setup.student.width:
-                self.projection = _projection(setup.student.width, width, setup.seed)
+                (self.projection,) = linears(("words",), setup.student.width, width, setup.seed).values()
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """The last layers, unless their weight is 0."""
         assert isinstance(config, cls.Config)
-        return {student.layers: teacher.layers} if config.cosine_weight else {}
+        return {student.layers: (teacher.layers,)} if config.cosine_weight else {}
 
     def stages(self) -> list[Stage]:
         if self.head is None:
@@ -229,12 +251,3 @@ class DistilBERT(Method):
 
     def _last_teacher(self) -> int:
         return next(iter(self.setup.teachers.values())).layers
-
-
-def _projection(student: int, teacher: int, seed: int) -> nn.Linear:
-    """From the student's width to another, so that states keep their scale."""
-    linear = nn.utils.skip_init(nn.Linear, student, teacher)  # type: ignore[no-untyped-call]
-    nn.init.normal_(linear.weight, std=1 / math.sqrt(student), generator=torch.Generator().manual_seed(seed))
-    nn.init.zeros_(linear.bias)
-    result: nn.Linear = linear
-    return result

@@ -26,14 +26,19 @@ class FineTuneAlone(Method):
 
     key = "fine-tune"
     title = "Fine-tuning alone"
-    paper = Paper(
-        key="devlin2019bert",
-        title="BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
-        authors="Jacob Devlin, Ming-Wei Chang, Kenton Lee, Kristina Toutanova",
-        venue="NAACL",
-        year=2019,
-        arxiv="1810.04805",
-        family="none",
+    family = "none"
+    formula = r"""
+    \mathcal{L} &= \mathcal{L}_{\text{hard}} = -\log \operatorname{softmax}(z^{\mathrm S})_{y}
+    """
+    papers = (
+        Paper(
+            key="devlin2019bert",
+            title="BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
+            authors="Jacob Devlin, Ming-Wei Chang, Kenton Lee, Kristina Toutanova",
+            venue="NAACL",
+            year=2019,
+            arxiv="1810.04805",
+        ),
     )
     needs = Needs(student=want("logits"))
     teachers = (0, 12)

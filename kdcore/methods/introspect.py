@@ -6,10 +6,11 @@ The method is really built, over encoders of width 8, so that whatever it decide
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kdcore.config import StudentSpec
+from kdcore.layer_map import LayerMap
 from kdcore.methods.base import Method, MethodConfig
 from kdcore.models.sizes import size_of
 from kdcore.models.students import build_student
@@ -21,7 +22,8 @@ class StageInfo:
     """One stage of a method's training: who learns from whom, and what is read.
 
     learner: the role that is trained; depth: its layers as it runs. teacher: a role that was trained before and teaches
-    now, or empty for the run's own teachers. needs: what is read of the two. layer_map: learner's layer -> teacher's.
+    now, or empty for the run's own teachers. needs: what is read of the two. layer_map: learner's layer -> teacher's
+    layers.
     """
 
     stage: Stage
@@ -30,13 +32,19 @@ class StageInfo:
     teacher: str
     teacher_depth: int
     needs: Needs
-    layer_map: Mapping[int, int]
+    layer_map: LayerMap
 
 
-def example_setup(method: type[Method], student: int = 3, teacher: int = 6) -> Setup:
-    """A setup to explain the method on: these depths, one width, as few teachers as it takes (at least one)."""
+def example_setup(
+    method: type[Method], student: int = 3, teacher: int = 6, config: MethodConfig | None = None
+) -> Setup:
+    """A setup to explain the method on: these depths, one width, as few teachers as it takes (at least one).
+
+    Args:
+        config: the method's settings; None: its defaults.
+    """
     regression = "classification" not in method.kinds
-    names = [f"teacher-{number}" for number in range(1, max(1, method.teachers[0]) + 1)]
+    names = [f"teacher-{number}" for number in range(1, max(1, method.takes(config or method.Config())[0]) + 1)]
     small, large = ModelSize(student, 64, 4, 256), ModelSize(teacher, 64, 4, 256)
     return Setup(
         kind="regression" if regression else "classification", labels=1 if regression else 2, student=small,
@@ -59,19 +67,50 @@ def stages_of(method: type[Method], config: MethodConfig, setup: Setup) -> list[
     for stage in built.stages():
         learner = next((role for role in depth if stage.trains(role)), next(iter(depth)))
         guide = next((role for role in depth if stage.students and stage.runs(role) and not stage.trains(role)), "")
-        if guide and not stage.needs.teacher:
-            needs = Needs(stage.needs.student, stage.needs.student)
+        read = stage.needs.of_student(learner)
+        asked = stage.asks(setup.teachers)
+        if guide and not asked:
+            needs = Needs(read, stage.needs.of_student(guide))
             infos.append(StageInfo(stage, learner, depth[learner], guide, depth[guide], needs, {}))
         else:
-            infos.append(StageInfo(stage, learner, depth[learner], "", layers, stage.needs, layer_map))
+            needs = Needs(read, stage.needs.of_teacher(asked[0]) if asked else {})
+            infos.append(StageInfo(stage, learner, depth[learner], "", layers, needs, layer_map))
     return infos
 
 
 def depths(method: Method) -> dict[str, int]:
     """Role -> layers of the model that the method builds for it, as it runs."""
-    own = method.setup.student.layers
-    models: Mapping[str, Any] = method.build_students(lambda layers=None: thin(layers or own))
-    return {role: size_of(model.config).layers for role, model in models.items()}
+    return {role: size.layers for role, size in sizes(method, method.setup.student).items()}
+
+
+def sizes(method: Method, student: ModelSize) -> dict[str, ModelSize]:
+    """Role -> size of the model that the method builds for it, as it runs.
+
+    Args:
+        student: the size of what the method makes of the run's student; roles of other depths share its widths.
+
+    Raises:
+        ValueError: the method asks for a copy of a teacher that is not there.
+    """
+    copies: dict[int, str] = {}
+
+    def build(layers: int | None = None, draw: int = 0, of: str | None = None) -> Any:
+        if of is None:
+            return thin(layers or method.setup.student.layers)
+        if of not in method.setup.teachers:
+            raise ValueError(f"there is no teacher {of!r} to copy, only {sorted(method.setup.teachers)}")
+        model = thin(method.setup.teachers[of].layers)
+        copies[id(model)] = of
+        return model
+
+    models: Mapping[str, Any] = method.build_students(build)
+    return {
+        role: replace(
+            method.setup.teachers[copies[id(model)]] if id(model) in copies else student,
+            layers=size_of(model.config).layers,
+        )
+        for role, model in models.items()
+    }
 
 
 def thin(layers: int) -> Any:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from kdcore.losses.soft_targets import ensemble_targets, hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
+from kdcore.methods.base import Method, MethodConfig, alpha_field, rows_for_teacher, temperature_field
 from kdcore.records import Needs, Paper, Step, Term, want
 
 
@@ -35,21 +34,29 @@ class KD(Method):
 
     key = "kd"
     title = "KD"
-    paper = Paper(
-        key="hinton2015distilling",
-        title="Distilling the Knowledge in a Neural Network",
-        authors="Geoffrey Hinton, Oriol Vinyals, Jeff Dean",
-        venue="NIPS Deep Learning Workshop",
-        year=2014,
-        arxiv="1503.02531",
-        family="soft_targets",
+    family = "soft_targets"
+    formula = r"""
+    \mathcal{L} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
+    papers = (
+        Paper(
+            key="hinton2015distilling",
+            title="Distilling the Knowledge in a Neural Network",
+            authors="Geoffrey Hinton, Oriol Vinyals, Jeff Dean",
+            venue="NIPS Deep Learning Workshop",
+            year=2014,
+            arxiv="1503.02531",
+        ),
     )
     needs = Needs(student=want("logits"), teacher=want("logits"))
     teachers = (1, 12)
 
     class Config(MethodConfig):
-        alpha: float = Field(0.5, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        alpha: float = alpha_field(0.5)
+        temperature: float = temperature_field(10.0)
 
     config: Config
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap
 from kdcore.losses.relation import attention_divergence, merge_heads, token_relations
-from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher
+from kdcore.methods.base import (
+    Method,
+    MethodConfig,
+    alpha_field,
+    hard_and_soft,
+    rows_for_teacher,
+    same_heads,
+    temperature_field,
+)
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -39,14 +47,28 @@ class MiniLM(Method):
 
     key = "minilm"
     title = "MiniLM"
-    paper = Paper(
-        key="wang2020minilm",
-        title="MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers",
-        authors="Wenhui Wang, Furu Wei, Li Dong, Hangbo Bao, Nan Yang, Ming Zhou",
-        venue="NeurIPS",
-        year=2020,
-        arxiv="2002.10957",
-        family="relation",
+    family = "relation"
+    formula = r"""
+    \mathcal{L}_{1} &= \mathcal{L}_{\text{attention}} + \lambda_{\text{val}}\,\mathcal{L}_{\text{values}},
+      \qquad \mathcal{L}_{2} = (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} \\
+    \mathcal{L}_{\text{attention}} &= \frac{1}{A\,n} \sum_{a=1}^{A} \sum_{i=1}^{n} \mathrm{KL}\bigl(A^{\mathrm
+      T}_{a,i} \,\big\|\, A^{\mathrm S}_{a,i}\bigr) \\
+    \mathcal{L}_{\text{values}} &= \frac{1}{A\,n} \sum_{a=1}^{A} \sum_{i=1}^{n} \mathrm{KL}\bigl(R^{\mathrm
+      T}_{a,i} \,\big\|\, R^{\mathrm S}_{a,i}\bigr), \qquad R_{a} = \operatorname{softmax}\!\left(\frac{V_{a}
+      V_{a}^{\top}}{\sqrt{d_k}}\right) \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
+    papers = (
+        Paper(
+            key="wang2020minilm",
+            title="MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers",
+            authors="Wenhui Wang, Furu Wei, Li Dong, Hangbo Bao, Nan Yang, Ming Zhou",
+            venue="NeurIPS",
+            year=2020,
+            arxiv="2002.10957",
+        ),
     )
     needs = Needs(student=want("attention", "values", "logits"), teacher=want("attention", "values", "logits"))
 
@@ -58,20 +80,22 @@ class MiniLM(Method):
             description="share of the steps for attention and values; prediction has the rest",
         )
         value_weight: float = Field(1.0, ge=0, le=100, description="weight of the value relations; attention has 1")
-        alpha: float = Field(0.5, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        alpha: float = alpha_field(0.5)
+        temperature: float = temperature_field(10.0)
 
     config: Config
 
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self.student_layer, self.teacher_layer = setup.student.layers, next(iter(setup.teachers.values())).layers
-        _same_heads(setup)
+        same_heads(
+            setup, "MiniLM compares attention head by head", "choose MiniLMv2, which relates tokens without them"
+        )
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """The last layers."""
-        return {student.layers: teacher.layers}
+        return {student.layers: (teacher.layers,)}
 
     def stages(self) -> list[Stage]:
         share = self.config.relation_share
@@ -100,14 +124,3 @@ class MiniLM(Method):
 
     def terms(self, step: Step) -> dict[str, Term]:
         return hard_and_soft(step, self.config.alpha, self.config.temperature)
-
-
-def _same_heads(setup: Setup) -> None:
-    for name, size in setup.teachers.items():
-        if size.heads != setup.student.heads:
-            raise UserError(
-                "student.heads",
-                f"MiniLM compares attention head by head, but the student's {setup.student.heads} heads differ from "
-                f"{size.heads} of teacher {name}",
-                f"give the student {size.heads} heads, or choose MiniLMv2, which relates tokens without them",
-            )

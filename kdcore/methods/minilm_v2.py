@@ -7,8 +7,9 @@ import math
 from pydantic import Field
 
 from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap, pairs
 from kdcore.losses.relation import merge_heads, token_relations
-from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher
+from kdcore.methods.base import Method, MethodConfig, alpha_field, hard_and_soft, rows_for_teacher, temperature_field
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 BLOCK = 16
@@ -50,14 +51,27 @@ class MiniLMv2(Method):
 
     key = "minilm-v2"
     title = "MiniLMv2"
-    paper = Paper(
-        key="wang2021minilmv2",
-        title="MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained Transformers",
-        authors="Wenhui Wang, Hangbo Bao, Shaohan Huang, Li Dong, Furu Wei",
-        venue="Findings of ACL",
-        year=2021,
-        arxiv="2012.15828",
-        family="relation",
+    family = "relation"
+    formula = r"""
+    \mathcal{L}_{1} &= \lambda_{Q}\,\mathcal{L}_{Q} + \lambda_{K}\,\mathcal{L}_{K} +
+      \lambda_{V}\,\mathcal{L}_{V}, \qquad \mathcal{L}_{2} = (1-\alpha)\,\mathcal{L}_{\text{hard}} +
+      \alpha\,\mathcal{L}_{\text{soft}} \\
+    \mathcal{L}_{X} &= \frac{1}{r\,n} \sum_{a=1}^{r} \sum_{i=1}^{n} \mathrm{KL}\bigl(R^{\mathrm T}_{X,a,i}
+      \,\big\|\, R^{\mathrm S}_{X,a,i}\bigr), \qquad X \in \{Q, K, V\} \\
+    R_{X,a} &= \operatorname{softmax}\!\left(\frac{X_{a} X_{a}^{\top}}{\sqrt{d/r}}\right) \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
+    papers = (
+        Paper(
+            key="wang2021minilmv2",
+            title="MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained Transformers",
+            authors="Wenhui Wang, Hangbo Bao, Shaohan Huang, Li Dong, Furu Wei",
+            venue="Findings of ACL",
+            year=2021,
+            arxiv="2012.15828",
+        ),
     )
     needs = Needs(
         student=want("queries", "keys", "values", "logits"), teacher=want("queries", "keys", "values", "logits")
@@ -74,15 +88,15 @@ class MiniLMv2(Method):
         query_weight: float = Field(1.0, ge=0, le=100, description="weight of the relations between queries")
         key_weight: float = Field(1.0, ge=0, le=100, description="weight of the relations between keys")
         value_weight: float = Field(1.0, ge=0, le=100, description="weight of the relations between values")
-        alpha: float = Field(0.5, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        alpha: float = alpha_field(0.5)
+        temperature: float = temperature_field(10.0)
 
     config: Config
 
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         teacher = next(iter(setup.teachers.values()))
-        ((self.student_layer, self.teacher_layer),) = self.layer_map(config, setup.student, teacher).items()
+        ((self.student_layer, self.teacher_layer),) = pairs(self.layer_map(config, setup.student, teacher))
         self.heads = _relation_heads(config.relation_heads, setup.student.width, teacher.width)
         every = {"queries": config.query_weight, "keys": config.key_weight, "values": config.value_weight}
         self.weights = {name: weight for name, weight in every.items() if weight}
@@ -94,7 +108,7 @@ class MiniLMv2(Method):
             )
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """The student's last layer -> the chosen layer of the teacher.
 
         Raises:
@@ -107,7 +121,7 @@ class MiniLMv2(Method):
                 f"the teacher has layers 1 to {teacher.layers}, not {config.teacher_layer}",
                 "name one of those, or 0 for the last",
             )
-        return {student.layers: config.teacher_layer or teacher.layers}
+        return {student.layers: (config.teacher_layer or teacher.layers,)}
 
     def stages(self) -> list[Stage]:
         share = self.config.relation_share

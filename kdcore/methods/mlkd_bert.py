@@ -9,16 +9,18 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdcore import layer_map
 from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap
 from kdcore.losses.contrast import sample_similarity, supervised_contrast
 from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.relation import token_relations
 from kdcore.losses.soft_targets import teacher_signal
-from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher, temperature_field
+from kdcore.models.projections import linears
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -74,14 +76,35 @@ class MLKDBERT(Method):
 
     key = "mlkd"
     title = "MLKD-BERT"
-    paper = Paper(
-        key="zhang2024mlkd",
-        title="MLKD-BERT: Multi-level Knowledge Distillation for Pre-trained Language Models",
-        authors="Ying Zhang, Ziheng Yang, Shufan Ji",
-        venue="arXiv preprint",
-        year=2024,
-        arxiv="2407.02775",
-        family="relation",
+    family = "relation"
+    formula = r"""
+    \mathcal{L}_{\text{representation}} &= \lambda_{\text{emb}}\,\mathcal{L}_{\text{embedding}} +
+      \lambda_{\text{att}}\,\mathcal{L}_{\text{attention}} + \lambda_{\text{hid}}\,\mathcal{L}_{\text{hidden}} \\
+    \mathcal{L}_{\text{hidden}} &= \sum_{m=0}^{M} \frac{1}{n\,d} \left\| W_{m} h^{\mathrm S}_{m} + b_{m} -
+      h^{\mathrm T}_{g(m)} \right\|_F^2, \qquad R(x) = \operatorname{softmax}\!\left(\frac{x
+      x^{\top}}{\sqrt{d}}\right) \\
+    \mathcal{L}_{\text{embedding}} &= \frac{1}{n} \sum_{i=1}^{n} \mathrm{KL}\bigl(R(e^{\mathrm T})_{i}
+      \,\big\|\, R(e^{\mathrm S})_{i}\bigr), \qquad \mathcal{L}_{\text{attention}} = \sum_{m=1}^{M}
+      \frac{1}{A\,n} \sum_{a=1}^{A} \sum_{i=1}^{n} \mathrm{KL}\bigl(R(o^{\mathrm T}_{g(m),a})_{i} \,\big\|\,
+      R(o^{\mathrm S}_{m,a})_{i}\bigr) \\
+    \mathcal{L}_{\text{prediction}} &= \lambda_{\text{sam}}\,\mathcal{L}_{\text{sample}} +
+      \lambda_{\text{con}}\,\mathcal{L}_{\text{contrast}} + \lambda_{\text{soft}}\,\mathcal{L}_{\text{soft}},
+      \qquad \mathcal{L}_{\text{sample}} = \frac{1}{B} \sum_{i=1}^{B} \mathrm{KL}\bigl(R(c^{\mathrm T})_{i}
+      \,\big\|\, R(c^{\mathrm S})_{i}\bigr) \\
+    \mathcal{L}_{\text{contrast}} &= U\, \operatorname*{mean}_{i}\, \operatorname*{mean}_{p \in P(i)} \left(
+      -\log \frac{\exp(f_{i}^{\top} f_{p} / U)}{\sum_{a \neq i} \exp(f_{i}^{\top} f_{a} / U)} \right) \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
+    papers = (
+        Paper(
+            key="zhang2024mlkd",
+            title="MLKD-BERT: Multi-level Knowledge Distillation for Pre-trained Language Models",
+            authors="Ying Zhang, Ziheng Yang, Shufan Ji",
+            venue="arXiv preprint",
+            year=2024,
+            arxiv="2407.02775",
+        ),
     )
     needs = Needs(
         student=want("logits", "cls", "embeddings", "hidden", "head_outputs"),
@@ -101,7 +124,7 @@ class MLKDBERT(Method):
         soft_weight: float = Field(
             1.0, gt=0, le=1e5, description="weight of the soft targets; above 0, for they alone train the classifier"
         )
-        temperature: float = Field(1.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        temperature: float = temperature_field(1.0)
         contrast_temperature: float = Field(
             0.07, ge=0.01, le=10, description="U: the lower, the more the most similar rows count in the contrast"
         )
@@ -122,17 +145,17 @@ class MLKDBERT(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self.teacher = next(iter(setup.teachers.values()))
-        self.map = self.layer_map(config, setup.student, self.teacher)
+        self.map = layer_map.single(self.layer_map(config, setup.student, self.teacher))
         if self.map and config.attention_weight:
             self.splits = _splits(config.splits or setup.student.heads, setup.student.width, self.teacher.width)
         projected = [*self.map] if config.hidden_weight else []
         if config.contrast_weight:
             projected.append(setup.student.layers)
         names = sorted({self._projection(layer) for layer in projected})
-        self.projections = _linears(names, setup.student.width, self.teacher.width, setup.seed)
+        self.projections = linears(names, setup.student.width, self.teacher.width, setup.seed)
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """Student layers 1..M (and 0, where the embedding output is matched) -> teacher layers, in the first stage.
 
         Raises:
@@ -141,11 +164,8 @@ class MLKDBERT(Method):
         assert isinstance(config, cls.Config)
         if not config.representation_share or not (config.attention_weight or config.hidden_weight):
             return {}
-        try:
-            inner = layer_map.RULES[config.layers](student.layers, teacher.layers)
-        except UserError as error:
-            raise UserError("options.layers", error.problem, "choose spread, which fits any two depths") from None
-        return {0: 0, **inner} if config.hidden_weight and config.projection == "per-layer" else inner
+        inner = layer_map.alone(layer_map.chosen(config.layers, student.layers, teacher.layers))
+        return {0: (0,), **inner} if config.hidden_weight and config.projection == "per-layer" else inner
 
     # --- the two stages ---------------------------------------------------------------------------------------------
 
@@ -275,20 +295,6 @@ def _splits(splits: int, student: int, teacher: int) -> int:
             f"choose one of {fitting}",
         )
     return splits
-
-
-def _linears(names: list[str], student: int, teacher: int, seed: int) -> nn.ModuleDict:
-    """One linear a name, from the student's width to the teacher's: the identity where they are equal, else new weights
-    of the seed that keep the scale of states."""
-    generator = torch.Generator().manual_seed(seed)
-    linears = {name: nn.utils.skip_init(nn.Linear, student, teacher) for name in names}  # type: ignore[no-untyped-call]
-    for linear in linears.values():
-        if student == teacher:
-            nn.init.eye_(linear.weight)
-        else:
-            nn.init.normal_(linear.weight, std=student**-0.5, generator=generator)
-        nn.init.zeros_(linear.bias)
-    return nn.ModuleDict(linears)
 
 
 def _layers(mapped: Mapping[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -13,10 +13,20 @@ from torch import Tensor, nn
 
 from kdcore import layer_map
 from kdcore.fields import parse_list
+from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import patience
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import entropy, hard_labels
-from kdcore.methods.base import Build, Method, MethodConfig, hard_and_soft, rows_for_teacher, same_width
+from kdcore.methods.base import (
+    Build,
+    Method,
+    MethodConfig,
+    alpha_field,
+    hard_and_soft,
+    rows_for_teacher,
+    same_width,
+    temperature_field,
+)
 from kdcore.models.shared_layers import run_again
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
@@ -67,14 +77,28 @@ class PeaKD(Method):
 
     key = "pea-kd"
     title = "Pea-KD"
-    paper = Paper(
-        key="cho2022peakd",
-        title="Pea-KD: Parameter-efficient and Accurate Knowledge Distillation on BERT",
-        authors="Ikhyun Cho, U Kang",
-        venue="PLOS ONE",
-        year=2022,
-        arxiv="2009.14822",
-        family="hidden",
+    family = "hidden"
+    formula = r"""
+    \mathcal{L}_{\text{ptp}} &= -\log \operatorname{softmax}(W p^{\mathrm S} + b)_{q}, \qquad q = q(z^{\mathrm
+      T}, y) \in \{1, 2, 3, 4\} \\
+    \mathcal{L}_{\text{distil}} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} +
+      \beta\,\mathcal{L}_{\text{patience}} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr) \\
+    \mathcal{L}_{\text{patience}} &= \frac{1}{(g-1)\,d} \sum_{i=1}^{g-1} \left\| \frac{c^{\mathrm
+      S}_{j(i)}}{\|c^{\mathrm S}_{j(i)}\|_2} - \frac{c^{\mathrm T}_{J(i)}}{\|c^{\mathrm T}_{J(i)}\|_2}
+      \right\|_2^2, \qquad j(i) = \frac{i e}{g}, \quad J(i) = \frac{i N}{g}
+    """
+    papers = (
+        Paper(
+            key="cho2022peakd",
+            title="Pea-KD: Parameter-efficient and Accurate Knowledge Distillation on BERT",
+            authors="Ikhyun Cho, U Kang",
+            venue="PLOS ONE",
+            year=2022,
+            arxiv="2009.14822",
+        ),
     )
     needs = Needs(student=want("logits", "cls", "pooled"), teacher=want("logits", "cls"))
 
@@ -90,8 +114,8 @@ class PeaKD(Method):
         thresholds: Literal["task", "median"] | tuple[float, float] = Field(
             "task", description="t1, t2: the authors' for the task (else medians), medians, or a pair such as 0.9,0.7"
         )
-        alpha: float = Field(0.7, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        alpha: float = alpha_field(0.7)
+        temperature: float = temperature_field(10.0)
         beta: float = Field(100.0, ge=0, le=1e5, description="weight of the [CLS] states; 0: plain KD at the end")
 
         _as_list = field_validator("thresholds", mode="before")(parse_list)
@@ -101,7 +125,7 @@ class PeaKD(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self._teacher = next(iter(setup.teachers))
-        self.map = self.layer_map(config, setup.student, setup.teachers[self._teacher])
+        self.map = layer_map.single(self.layer_map(config, setup.student, setup.teachers[self._teacher]))
         if self.map:
             same_width(setup, "Pea-KD compares [CLS] states directly")
         self._thresholds = (math.nan, math.nan)
@@ -121,14 +145,14 @@ class PeaKD(Method):
         return {"student": run_again(build(), again, swap=self.config.sharing == "shuffle")}
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """Layers of the student as it runs -> teacher layers, the student's last left to the soft targets."""
         assert isinstance(config, cls.Config)
         if not config.beta:
             return {}
         depth = cls.deployed(config, student).layers
         nearest = {j: n for j, n in layer_map.spread(depth, teacher.layers).items() if j < depth}
-        return layer_map.common(depth, teacher.layers) or nearest
+        return layer_map.alone(layer_map.common(depth, teacher.layers) or nearest)
 
     # --- the two stages ---------------------------------------------------------------------------------------------
 
@@ -140,8 +164,10 @@ class PeaKD(Method):
         if not self._pretrains():
             return [Stage("distil", needs, self.terms)]
         share = self.config.ptp_share
-        ptp = Stage("ptp", Needs(want("pooled"), want("logits")), self.ptp_terms, share=share, judge="loss")
-        final = Stage("distil", needs, self.terms, share=1 - share, lr={"student": 1.0}, start="best")
+        ptp = Stage(
+            "ptp", Needs(want("pooled"), want("logits")), self.ptp_terms, share=share, judge="loss", ends="best"
+        )
+        final = Stage("distil", needs, self.terms, share=1 - share, lr={"student": 1.0})
         return [ptp, final]
 
     def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:

@@ -10,8 +10,17 @@ from torch import Tensor
 from kdcore import layer_map
 from kdcore.errors import UserError
 from kdcore.fields import parse_list
+from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import patience, token_patience
-from kdcore.methods.base import Method, MethodConfig, hard_and_soft, rows_for_teacher, same_width
+from kdcore.methods.base import (
+    Method,
+    MethodConfig,
+    alpha_field,
+    hard_and_soft,
+    rows_for_teacher,
+    same_width,
+    temperature_field,
+)
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -47,20 +56,31 @@ class PKD(Method):
 
     key = "pkd"
     title = "Patient KD"
-    paper = Paper(
-        key="sun2019patient",
-        title="Patient Knowledge Distillation for BERT Model Compression",
-        authors="Siqi Sun, Yu Cheng, Zhe Gan, Jingjing Liu",
-        venue="EMNLP-IJCNLP",
-        year=2019,
-        arxiv="1908.09355",
-        family="hidden",
+    family = "hidden"
+    formula = r"""
+    \mathcal{L} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} +
+      \beta\,\mathcal{L}_{\text{patience}} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr) \\
+    \mathcal{L}_{\text{patience}} &= \frac{1}{(k-1)\,d} \sum_{j=1}^{k-1} \left\| \frac{c^{\mathrm
+      S}_{j}}{\|c^{\mathrm S}_{j}\|_2} - \frac{c^{\mathrm T}_{J(j)}}{\|c^{\mathrm T}_{J(j)}\|_2} \right\|_2^2
+    """
+    papers = (
+        Paper(
+            key="sun2019patient",
+            title="Patient Knowledge Distillation for BERT Model Compression",
+            authors="Siqi Sun, Yu Cheng, Zhe Gan, Jingjing Liu",
+            venue="EMNLP-IJCNLP",
+            year=2019,
+            arxiv="1908.09355",
+        ),
     )
     needs = Needs(student=want("logits", "cls", "hidden"), teacher=want("logits", "cls", "hidden"))
 
     class Config(MethodConfig):
-        alpha: float = Field(0.5, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        alpha: float = alpha_field(0.5)
+        temperature: float = temperature_field(10.0)
         beta: float = Field(500.0, ge=0, le=1e5, description="weight of the states, for the mean over width")
         layers: Literal["skip", "last"] | tuple[int, ...] = Field(
             "skip", description="teacher layers for the student's: skip, last, or a list for all but its last layer"
@@ -74,12 +94,12 @@ class PKD(Method):
 
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
-        self.map = self.layer_map(config, setup.student, next(iter(setup.teachers.values())))
+        self.map = layer_map.single(self.layer_map(config, setup.student, next(iter(setup.teachers.values()))))
         if self.map:
             same_width(setup, "PKD compares states directly")
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """Student layers 1..k-1 -> teacher layers; the last is left to the soft targets. beta = 0 matches none.
 
         Raises:
@@ -94,10 +114,8 @@ class PKD(Method):
                 "PKD matches all layers but the student's last, and a student of 1 layer has no other",
                 "give the student at least 2 layers, or choose KD",
             )
-        if isinstance(config.layers, tuple):
-            return _explicit(config.layers, student.layers, teacher.layers)
-        rule = layer_map.last if config.layers == "last" else layer_map.spread
-        return {j: n for j, n in rule(student.layers, teacher.layers).items() if j < student.layers}
+        rule = "spread" if config.layers == "skip" else config.layers
+        return layer_map.alone(layer_map.chosen(rule, student.layers, teacher.layers, student.layers - 1))
 
     def stages(self) -> list[Stage]:
         if not self.map:
@@ -124,13 +142,3 @@ class PKD(Method):
         if self.config.tokens == "cls":
             return patience(ours, theirs, self.config.normalise)
         return token_patience(ours, theirs, rows_for_teacher(step, step.student.mask), self.config.normalise)
-
-
-def _explicit(layers: tuple[int, ...], student: int, teacher: int) -> dict[int, int]:
-    if len(layers) != student - 1:
-        raise UserError(
-            "options.layers",
-            f"lists {len(layers)} teacher layers, but a student of {student} layers has {student - 1} to match",
-            f"list {student - 1}, or choose skip or last",
-        )
-    return layer_map.explicit(layers, teacher)

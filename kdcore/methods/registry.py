@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdcore.errors import UserError
+from kdcore.layer_map import LayerMap
 from kdcore.methods.base import Method, MethodConfig
 from kdcore.methods.catalog import MODULES
 from kdcore.records import ModelSize
@@ -55,8 +56,8 @@ def resolve(key: str, options: dict[str, Any]) -> tuple[type[Method], MethodConf
         raise UserError(f"options.{field}", first["msg"], f"{method.title} has the options: {known}") from None
 
 
-def matched_layers(key: str, options: dict[str, Any], student: int, teacher: int) -> dict[int, int]:
-    """Student layer -> teacher layer, as the method maps a student of so many layers to a teacher; widths do not count.
+def matched_layers(key: str, options: dict[str, Any], student: int, teacher: int) -> LayerMap:
+    """Student layer -> teacher layers, for models of so many layers; widths do not count.
 
     Raises:
         UserError: as `resolve`, or the map does not fit these depths.

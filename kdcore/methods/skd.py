@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher, temperature_field
 from kdcore.methods.teacher_weights import by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
 
@@ -50,14 +50,22 @@ class SKD(Method):
 
     key = "skd"
     title = "Stochastic KD"
-    paper = Paper(
-        key="ding2023skdbert",
-        title="SKDBERT: Compressing BERT via Stochastic Knowledge Distillation",
-        authors="Zixiang Ding, Guoqing Jiang, Shuai Zhang, Lin Guo, Wei Lin",
-        venue="AAAI",
-        year=2023,
-        arxiv="2211.14466",
-        family="multi_teacher",
+    family = "choice"
+    formula = r"""
+    \mathcal{L} &= (1-w)\,\mathcal{L}_{\text{soft}} + w\,\mathcal{L}_{\text{hard}} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T_k}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr), \qquad k \sim p \text{ at each step} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y}
+    """
+    papers = (
+        Paper(
+            key="ding2023skdbert",
+            title="SKDBERT: Compressing BERT via Stochastic Knowledge Distillation",
+            authors="Zixiang Ding, Guoqing Jiang, Shuai Zhang, Lin Guo, Wei Lin",
+            venue="AAAI",
+            year=2023,
+            arxiv="2211.14466",
+        ),
     )
     needs = Needs(student=want("logits"), teacher=want("logits"))
     teachers = (1, 12)
@@ -72,7 +80,7 @@ class SKD(Method):
         spread: float = Field(
             0.05, gt=0, le=10, description="mapping=softmax: score difference that makes a teacher e times as likely"
         )
-        temperature: float = Field(1.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        temperature: float = temperature_field(1.0)
         hard_label_weight: float = Field(0.0, ge=0, le=1, description="weight of the hard labels; soft gets the rest")
 
     config: Config

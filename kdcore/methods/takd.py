@@ -7,7 +7,7 @@ from torch import nn
 
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Build, Method, MethodConfig, rows_for_teacher
+from kdcore.methods.base import Build, Method, MethodConfig, alpha_field, rows_for_teacher, temperature_field
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
 
 STUDENT, FINAL = "student", "distil"
@@ -42,21 +42,29 @@ class TAKD(Method):
 
     key = "takd"
     title = "Teacher assistants"
-    paper = Paper(
-        key="mirzadeh2020improved",
-        title="Improved Knowledge Distillation via Teacher Assistant",
-        authors="Seyed Iman Mirzadeh, Mehrdad Farajtabar, Ang Li, Nir Levine, Akihiro Matsukawa, Hassan Ghasemzadeh",
-        venue="AAAI",
-        year=2020,
-        arxiv="1902.03393",
-        family="soft_targets",
+    family = "soft_targets"
+    formula = r"""
+    \mathcal{L}_i &= (1-\alpha)\,\mathcal{L}_{\text{hard}}(z^{(i)}) + \alpha\, T^2\,
+      \mathrm{KL}\bigl(\operatorname{softmax}(z^{(i-1)}/T) \,\big\|\, \operatorname{softmax}(z^{(i)}/T)\bigr) \\
+    z^{(0)} &= z^{\mathrm T}, \qquad z^{(n+1)} = z^{\mathrm S}, \qquad i = 1, \dots, n+1
+    """
+    papers = (
+        Paper(
+            key="mirzadeh2020improved",
+            title="Improved Knowledge Distillation via Teacher Assistant",
+            authors="Seyed Iman Mirzadeh, Mehrdad Farajtabar, Ang Li, Nir Levine, Akihiro Matsukawa, "
+            "Hassan Ghasemzadeh",
+            venue="AAAI",
+            year=2020,
+            arxiv="1902.03393",
+        ),
     )
     needs = Needs(student=want("logits"), teacher=want("logits"))
 
     class Config(MethodConfig):
         assistants: int = Field(1, ge=1, le=3, description="models in between, evenly spaced in depth; each is trained")
-        alpha: float = Field(0.5, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
-        temperature: float = Field(10.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        alpha: float = alpha_field(0.5)
+        temperature: float = temperature_field(10.0)
 
     config: Config
 

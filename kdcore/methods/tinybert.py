@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdcore import layer_map
 from kdcore.errors import UserError
 from kdcore.fields import parse_list
+from kdcore.layer_map import LayerMap, pairs
 from kdcore.losses.attention import score_mse
 from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
+from kdcore.losses.relation import attention_divergence
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, rows_for_teacher
+from kdcore.methods.base import Method, MethodConfig, rows_for_teacher, same_heads, temperature_field
 from kdcore.models import masked_lm
+from kdcore.models.projections import StackedLinear
 from kdcore.models.word_neighbours import WordNeighbours
 from kdcore.models.word_proposals import WordProposals
 from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
@@ -36,10 +38,13 @@ class TinyBERT(Method):
     embedding (H_s0 W + b - H_t0)^2, mean over width, a row's valid tokens, then rows; H_0: the embedding output
     hidden   (H_sm W + b - H_tg(m))^2, the same mean, sum over the student's layers m = 1..M; W and b are learned
     attention (Z_sm - Z_tg(m))^2, mean over heads, a row's valid tokens times its valid tokens, then rows, sum over m;
-             Z = Q K^T / sqrt(head width), before mask and softmax
+             Z = Q K^T / sqrt(head width), before mask and softmax (attention_loss=scores)
+             probabilities: the same of P = softmax(Z) over the valid tokens; kl: KL(P_tg(m) || P_sm) of what each token
+             attends to, mean over heads, a row's valid tokens, then rows, sum over m
     soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2
     hard     tasks with scores only: (s - y)^2 with the gold score y, mean over rows
-    layers   g(m) = m N / M, or the nearest layer (spread); m + N - M (last, the paper's top); m (first, its bottom)
+    layers   g(m) = m N / M, or the nearest layer (spread); m + N - M (last, the paper's top); m (first, its bottom); M
+             different layers drawn with layers_seed (random); or the mean over the m-th of M consecutive blocks (mean)
     shapes   H: [batch, tokens, width], any widths; Z: [batch, heads, tokens, tokens], equal numbers of heads; s, t:
              logits [batch, classes] (scores: [batch, 1]); y: [batch]
     departs
@@ -51,6 +56,13 @@ class TinyBERT(Method):
         classifier, so each gets half.
       - learning rate: Theirs is 5e-5, then 1e-5 to 3e-5; here one rate serves both stages, and warms up in both.
       - layers: Where N / M is not whole the paper has no map; the nearest layers are ours.
+      - attention_loss: kl, and the maps random and mean, come from the second paper, a study of TinyBERT's choices. Of
+        it the abstract, the start of the introduction and a summary were read. What they are exactly is ours and
+        unverified: the direction of the KL and its means without padding. probabilities is ours too.
+      - layers_seed: A random map that rises and is drawn once for a run is ours and unverified.
+      - mean map: The target is the mean of the block's states and, for probabilities and kl, of its attention, so that
+        it is still a distribution; for scores that of the scores. Both are ours.
+      - kl: Its values are far smaller than those of scores, so that attention_weight has another meaning.
       - projection: Their code has one W and b for the embedding and all layers, also where widths are equal, which is
         our default; the paper writes one W for the embedding and one for the layers. W starts as the identity where
         widths are equal, else at random so that states keep their scale; how theirs starts is unverified.
@@ -82,31 +94,61 @@ class TinyBERT(Method):
 
     key = "tinybert"
     title = "TinyBERT"
-    paper = Paper(
-        key="jiao2020tinybert",
-        title="TinyBERT: Distilling BERT for Natural Language Understanding",
-        authors="Xiaoqi Jiao, Yichun Yin, Lifeng Shang, Xin Jiang, Xiao Chen, Linlin Li, Fang Wang, Qun Liu",
-        venue="Findings of EMNLP",
-        year=2020,
-        arxiv="1909.10351",
-        family="attention",
+    family = "attention"
+    formula = r"""
+    \mathcal{L}_{\text{intermediate}} &= \lambda_{\text{emb}}\,\mathcal{L}_{\text{embedding}} +
+      \lambda_{\text{hid}}\,\mathcal{L}_{\text{hidden}} + \lambda_{\text{att}}\,\mathcal{L}_{\text{attention}} \\
+    \mathcal{L}_{\text{embedding}} &= \frac{1}{n\,d} \left\| H^{\mathrm S}_{0} W + b - H^{\mathrm T}_{0}
+      \right\|_F^2 \\
+    \mathcal{L}_{\text{hidden}} &= \sum_{m=1}^{M} \frac{1}{n\,d} \left\| H^{\mathrm S}_{m} W + b - H^{\mathrm
+      T}_{g(m)} \right\|_F^2 \\
+    \mathcal{L}_{\text{attention}} &= \sum_{m=1}^{M} \frac{1}{A\,n^2} \sum_{a=1}^{A} \left\| Z^{\mathrm
+      S}_{m,a} - Z^{\mathrm T}_{g(m),a} \right\|_F^2, \qquad Z = \frac{Q K^{\top}}{\sqrt{d_k}} \\
+    \mathcal{L}_{\text{predict}} = \mathcal{L}_{\text{soft}} &= T^2\,
+      \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\, \operatorname{softmax}(z^{\mathrm
+      S}/T)\bigr)
+    """
+    papers = (
+        Paper(
+            key="jiao2020tinybert",
+            title="TinyBERT: Distilling BERT for Natural Language Understanding",
+            authors="Xiaoqi Jiao, Yichun Yin, Lifeng Shang, Xin Jiang, Xiao Chen, Linlin Li, Fang Wang, Qun Liu",
+            venue="Findings of EMNLP",
+            year=2020,
+            arxiv="1909.10351",
+        ),
+        Paper(
+            key="dankar2023improving",
+            title="Improving Knowledge Distillation for BERT Models: Loss Functions, Mapping Methods, and Weight "
+            "Tuning",
+            authors="Apoorv Dankar, Adeem Jassani, Kartikaeya Kumar",
+            venue="arXiv",
+            year=2023,
+            arxiv="2308.13958",
+        ),
     )
-    needs = Needs(student=want("logits", "hidden", "scores"), teacher=want("logits", "hidden", "scores"))
+    needs = Needs(
+        student=want("logits", "hidden", "scores", "attention"), teacher=want("logits", "hidden", "scores", "attention")
+    )
 
     class Config(MethodConfig):
         intermediate_share: float = Field(
             0.5, ge=0, le=0.95, description="share of the steps for states and scores; the rest trains the prediction"
         )
-        layers: Literal["spread", "uniform", "last", "first"] | tuple[int, ...] = Field(
+        layers: Literal["spread", "uniform", "last", "first", "random", "mean"] | tuple[int, ...] = Field(
             "spread", description="teacher layers for the student's: a rule (uniform asks for a whole N / M) or a list"
         )
+        layers_seed: int = Field(0, ge=0, le=2**31 - 1, description="layers=random: which layers are drawn")
         embedding_weight: float = Field(1.0, ge=0, le=1e4, description="weight of the embedding output")
         hidden_weight: float = Field(1.0, ge=0, le=1e4, description="weight of the layers' token states")
-        attention_weight: float = Field(1.0, ge=0, le=1e4, description="weight of the raw attention scores")
+        attention_weight: float = Field(1.0, ge=0, le=1e4, description="weight of the attention")
+        attention_loss: Literal["scores", "probabilities", "kl"] = Field(
+            "scores", description="what is compared of attention: raw scores, probabilities, or their divergence"
+        )
         projection: Literal["shared", "per-layer"] = Field(
             "shared", description="W, b from the student's width to the teacher's: one for all layers, or one for each"
         )
-        temperature: float = Field(1.0, ge=0.1, le=100, description="T: how far both distributions are flattened")
+        temperature: float = temperature_field(1.0)
         score_target: Literal["gold", "teacher"] = Field(
             "gold", description="tasks with scores: the predict stage learns the gold scores, or the teacher's"
         )
@@ -132,25 +174,25 @@ class TinyBERT(Method):
         super().__init__(config, setup)
         ((self._teacher, teacher),) = setup.teachers.items()
         self.map = self.layer_map(config, setup.student, teacher)
-        self._states = {m: n for m, n in self.map.items() if m == 0 or config.hidden_weight}
-        self._scores = {m: n for m, n in self.map.items() if m > 0 and config.attention_weight}
-        if self._scores:
-            _same_heads(setup.student, teacher, self._teacher)
+        self._states = {m: several for m, several in self.map.items() if m == 0 or config.hidden_weight}
+        self._attention = {m: several for m, several in self.map.items() if m > 0 and config.attention_weight}
+        if self._attention:
+            same_heads(setup, "TinyBERT compares attention head by head", "set attention_weight to 0")
         if config.augment == "word-neighbours":
             _marks_words(teacher, self._teacher)
         if config.augment == "masked-lm":
             self._found = masked_lm.find(config.masked_lm, setup.student)
-        self.projection: Projection | None = None
+        self.projection: StackedLinear | None = None
         if self._states:
             places = len(self._states) if config.projection == "per-layer" else 1
-            self.projection = Projection(places, setup.student.width, teacher.width, setup.seed)
+            self.projection = StackedLinear(places, setup.student.width, teacher.width, setup.seed)
         self._words: WordNeighbours | WordProposals | None = None
         self.register_buffer("_here", torch.empty(0), persistent=False)  # tells the device before any batch is there
         self._steps = 0
 
     @classmethod
-    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> dict[int, int]:
-        """Student layer -> teacher layer, 0 -> 0 for the embedding output; empty without an intermediate stage.
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
+        """Student layer -> teacher layers, 0 -> 0 for the embedding output; empty without an intermediate stage.
 
         Raises:
             UserError: depths that the rule does not fit, a list of the wrong length, a layer the teacher does not have.
@@ -158,9 +200,9 @@ class TinyBERT(Method):
         assert isinstance(config, cls.Config)
         if not config.intermediate_share:
             return {}
-        mapped = {0: 0} if config.embedding_weight else {}
+        mapped: LayerMap = {0: (0,)} if config.embedding_weight else {}
         if config.hidden_weight or config.attention_weight:
-            mapped |= _layers(config.layers, student.layers, teacher.layers)
+            mapped |= _layers(config, student.layers, teacher.layers)
         return mapped
 
     # --- the two stages ---------------------------------------------------------------------------------------------
@@ -171,7 +213,10 @@ class TinyBERT(Method):
         predict = Stage(PREDICT, answers, self.terms, 1 - share, lr={"student": 1.0})
         if not self.map:
             return [predict]
-        needs = Needs(_wanted(self._states, self._scores), _wanted(self._states.values(), self._scores.values()))
+        needs = Needs(
+            self._wanted(self._states, self._attention),
+            self._wanted(*((n for _, n in pairs(mapped)) for mapped in (self._states, self._attention))),
+        )
         first = Stage(INTERMEDIATE, needs, self.intermediate, share, schedule="constant", judge="loss")
         return [first, predict]
 
@@ -180,16 +225,31 @@ class TinyBERT(Method):
         terms = {}
         if self.projection is not None:
             terms = self._compare_states(self.projection, step)
-        if self._scores:
-            ours = [rows_for_teacher(step, step.student.scores[m]) for m in self._scores]
-            theirs = [step.teacher.scores[n] for n in self._scores.values()]
-            terms["attention"] = Term(score_mse(ours, theirs, step.teacher.mask), self.config.attention_weight)
+        if self._attention:
+            student, teacher = getattr(step.student, self._maps), getattr(step.teacher, self._maps)
+            ours = [rows_for_teacher(step, student[m]) for m in self._attention]
+            theirs = [_mean([teacher[n] for n in several]) for several in self._attention.values()]
+            if self.config.attention_loss == "kl":
+                both, mask = zip(ours, theirs, strict=True), step.teacher.mask
+                attention = torch.stack([attention_divergence(*pair, mask) for pair in both]).sum()
+            else:
+                attention = score_mse(ours, theirs, step.teacher.mask)
+            terms["attention"] = Term(attention, self.config.attention_weight)
         return terms
 
-    def _compare_states(self, projection: Projection, step: Step) -> dict[str, Term]:
+    @property
+    def _maps(self) -> str:
+        """The tensor that is compared of attention."""
+        return "scores" if self.config.attention_loss == "scores" else "attention"
+
+    def _wanted(self, hidden: Iterable[int], attention: Iterable[int]) -> dict[str, tuple[int, ...]]:
+        layers = {"hidden": sorted(set(hidden)), self._maps: sorted(set(attention))}
+        return want(**{name: chosen for name, chosen in layers.items() if chosen})
+
+    def _compare_states(self, projection: StackedLinear, step: Step) -> dict[str, Term]:
         """The terms of embedding output and layers, all projected and compared as one tensor."""
         ours = torch.stack([rows_for_teacher(step, step.student.hidden[m]) for m in self._states])
-        theirs = torch.stack([step.teacher.hidden[n] for n in self._states.values()])
+        theirs = torch.stack([_mean([step.teacher.hidden[n] for n in several]) for several in self._states.values()])
         apart = token_mse(projection(full(ours)), theirs, step.teacher.mask)
         embeddings = int(0 in self._states)
         terms = {
@@ -260,59 +320,21 @@ class TinyBERT(Method):
         self._steps = steps
 
 
-class Projection(nn.Module):
-    """x W + b for states of several places (embedding output, layers): one W and b for all of them, or one for each.
-
-    W is the identity where widths are equal, so that equal models have no loss; else random, and states keep their
-    scale. b is zero.
-
-    Args:
-        places: how many W and b there are. student, teacher: widths. seed: of a random W.
-    """
-
-    def __init__(self, places: int, student: int, teacher: int, seed: int) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        random = torch.randn(places, student, teacher, generator=generator) / math.sqrt(student)
-        same = torch.eye(student).repeat(places, 1, 1)
-        self.weight = nn.Parameter(same if student == teacher else random)
-        self.bias = nn.Parameter(torch.zeros(places, 1, teacher))
-
-    def forward(self, states: Tensor) -> Tensor:
-        """[places, batch, tokens, student width] -> [places, batch, tokens, teacher width]."""
-        result: Tensor = (states.flatten(1, 2) @ self.weight + self.bias).unflatten(1, states.shape[1:3])  # type: ignore[no-untyped-call]
-        return result
-
-
-def _layers(chosen: str | tuple[int, ...], student: int, teacher: int) -> dict[int, int]:
-    if isinstance(chosen, str):
-        return layer_map.RULES[chosen](student, teacher)
-    if len(chosen) != student:
-        raise UserError(
-            "options.layers",
-            f"lists {len(chosen)} teacher layers for a student of {student}",
-            f"list {student}, or choose spread, last or first",
-        )
-    if 0 in chosen:
+def _layers(config: TinyBERT.Config, student: int, teacher: int) -> LayerMap:
+    if config.layers == "mean":
+        return layer_map.blocks(student, teacher)
+    if config.layers == "random":
+        return layer_map.alone(layer_map.drawn(student, teacher, config.layers_seed))
+    if not isinstance(config.layers, str) and 0 in config.layers:
         raise UserError(
             "options.layers", "layer 0 is the embedding output, which has a term of its own", "list layers from 1"
         )
-    return layer_map.explicit(chosen, teacher)
+    return layer_map.alone(layer_map.chosen(config.layers, student, teacher))
 
 
-def _wanted(hidden: Iterable[int], scores: Iterable[int]) -> dict[str, tuple[int, ...]]:
-    layers = {"hidden": sorted(set(hidden)), "scores": sorted(set(scores))}
-    return want(**{name: chosen for name, chosen in layers.items() if chosen})
-
-
-def _same_heads(student: ModelSize, teacher: ModelSize, name: str) -> None:
-    if student.heads != teacher.heads:
-        raise UserError(
-            "student.heads",
-            f"TinyBERT compares attention head by head, but the student's {student.heads} heads differ from "
-            f"{teacher.heads} of teacher {name}",
-            f"give the student {teacher.heads} heads, or set attention_weight to 0",
-        )
+def _mean(layers: Sequence[Tensor]) -> Tensor:
+    """The mean of a block's tensors in float32; a single one as it is."""
+    return layers[0] if len(layers) == 1 else torch.stack([full(layer) for layer in layers]).mean(0)
 
 
 def _marks_words(teacher: ModelSize, name: str) -> None:

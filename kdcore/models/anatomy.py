@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcore.errors import UserError
+from kdcore.records import Part
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,19 @@ class LayerParts:
 class Anatomy:
     """A classifier's parts.
 
-    embeddings: the module whose output is layer 0. pooler and pooler_activation: together they make `pooled`.
-    classifier: the linear that gives the logits. token_types: rows of the token type table, 0 where there is none.
+    vocabulary: how many token ids it knows. word_embeddings: the module that makes vectors of them, a table or not.
+    embeddings: the module whose output is layer 0; before_layers: all modules up to there. pooler and
+    pooler_activation: together they make `pooled`. classifier: the linear that gives the logits. token_types: rows of
+    the token type table, 0 where there is none.
     """
 
     family: str
     heads: int
     token_types: int
-    word_embeddings: nn.Embedding
+    vocabulary: int
+    word_embeddings: nn.Module
     embeddings: nn.Module
+    before_layers: tuple[nn.Module, ...]
     layers: tuple[LayerParts, ...]
     pooler: nn.Module
     pooler_activation: Callable[[Tensor], Tensor]
@@ -52,6 +57,19 @@ class Anatomy:
     def state(self, layer: int) -> nn.Module:
         """The module whose output is the state of this layer; 0 is the embeddings."""
         return self.layers[layer - 1].module if layer else self.embeddings
+
+    def part(self, name: Part) -> tuple[nn.Module, ...]:
+        """The modules of a part."""
+        if name == "embeddings":
+            return self.before_layers
+        return (self.pooler,) if name == "pooler" else (self.classifier,)
+
+    @torch.no_grad()
+    def word_vectors(self) -> Tensor:
+        """The vector of every token id, a copy: [vocabulary, width of the word embeddings]."""
+        device = next(self.word_embeddings.parameters()).device
+        vectors: Tensor = self.word_embeddings(torch.arange(self.vocabulary, device=device))
+        return vectors
 
     def split_heads(self, flat: Tensor) -> Tensor:
         """[batch, tokens, width] -> [batch, heads, tokens, head width]."""
@@ -79,8 +97,10 @@ def anatomy(model: nn.Module) -> Anatomy:
         family=family,
         heads=whole.config.num_attention_heads,
         token_types=getattr(whole.config, "type_vocab_size", 0),
+        vocabulary=whole.config.vocab_size,
         word_embeddings=base.embeddings.word_embeddings,
         embeddings=getattr(base, "embeddings_project", base.embeddings),
+        before_layers=(base.embeddings, *([base.embeddings_project] if hasattr(base, "embeddings_project") else [])),
         layers=tuple(parts_of(layer) for layer in layers),
         pooler=pooler,
         pooler_activation=activation,

@@ -11,8 +11,11 @@ from typing import Any
 
 from kdcore.errors import UserError
 
-LIMIT = 16 * 2**20
+LIMIT = 4 * 2**20
 """Bytes of a header. That of BERT-large, 400 tensors, takes 50 kB; half a million names take minutes to read."""
+
+MOST_TENSORS = 20_000
+"""Tensors of one file. BERT-large has 400; a header within `LIMIT` can name so many that checks take minutes."""
 
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 """Types of weights that are read -> bytes of a number."""
@@ -35,7 +38,7 @@ def read_header(file: Path, field: str) -> dict[str, StoredTensor]:
     """Name -> type and shape of each tensor in the file.
 
     Raises:
-        UserError: the file is not safetensors, is cut short, or has a header of absurd length.
+        UserError: the file is not safetensors, is cut short, or has a header of absurd length or absurdly many tensors.
     """
     try:
         size = file.stat().st_size
@@ -47,6 +50,8 @@ def read_header(file: Path, field: str) -> dict[str, StoredTensor]:
                 raise ValueError(f"it ends after {size:,} bytes, within its header")
             content = json.loads(opened.read(length))
         content.pop("__metadata__", None)
+        if len(content) > MOST_TENSORS:
+            raise ValueError(f"it names {len(content):,} tensors, more than {MOST_TENSORS:,}")
         return {name: _tensor(entry, size - 8 - length) for name, entry in content.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error)[:200] or type(error).__name__

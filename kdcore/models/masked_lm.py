@@ -236,7 +236,7 @@ def load(located: Located, vocabulary: Sequence[str]) -> MaskedLM:
 def _table(located: Located, config: Any, encoder: nn.Module) -> Tensor:
     """The table of output words: the word embeddings, unless another is stored."""
     name = _TABLES[config.model_type]
-    embeddings = anatomy(encoder).word_embeddings.weight.detach()
+    embeddings = anatomy(encoder).word_vectors()
     table = read_weights(located.path, FIELD, (name,)).get(name, embeddings)
     if table.shape != embeddings.shape:
         raise UserError(

@@ -20,7 +20,7 @@ from kdcore.models.cls_only import cls_only, reads_cls_alone
 from kdcore.models.written_out import written_out
 from kdcore.records import ALL_LAYERS, TENSORS, Encoding, Outputs, Rerun, Want
 
-__all__ = ["Anatomy", "anatomy", "evaluating", "observe", "rerun_of"]
+__all__ = ["Anatomy", "anatomy", "evaluating", "layers_read", "observe", "rerun_of"]
 
 _FROM_ZERO = ("cls", "hidden")
 _PLAIN = ("logits", "pooled", "embeddings")
@@ -42,7 +42,7 @@ def observe(model: nn.Module, encoding: Encoding, wanted: Want, grad: bool = Tru
         UserError: the model is of no family that is known here.
     """
     parts = anatomy(model)
-    layers = {name: _layers(name, chosen, len(parts.layers)) for name, chosen in wanted.items()}
+    layers = layers_read(wanted, len(parts.layers))
     lean = not whole and reads_cls_alone(layers, len(parts.layers))
     with torch.set_grad_enabled(grad and torch.is_grad_enabled()), cls_only(parts) if lean else nullcontext():
         return _run(model, parts, encoding, layers)
@@ -55,7 +55,7 @@ def rerun_of(model: nn.Module, encoding: Encoding, wanted: Want) -> Rerun:
         wanted: what is observed beside the logits, the word embeddings and layer 0.
     """
     parts = anatomy(model)
-    layers = {name: _layers(name, chosen, len(parts.layers)) for name, chosen in wanted.items()}
+    layers = layers_read(wanted, len(parts.layers))
     layers |= {"logits": (), "embeddings": (), "hidden": tuple({0, *layers.get("hidden", ())})}
     frozen = not any(parameter.requires_grad for parameter in model.parameters())
 
@@ -186,6 +186,15 @@ def _attention(scores: Tensor, mask: Tensor) -> Tensor:
     with torch.autocast(scores.device.type, enabled=False):
         padding = (mask == 0)[:, None, None, :]
         return scores.masked_fill(padding, torch.finfo(scores.dtype).min).softmax(-1)
+
+
+def layers_read(wanted: Want, depth: int) -> dict[str, tuple[int, ...]]:
+    """Tensor -> the layers at which a model of this depth is read; none for tensors that have none.
+
+    Raises:
+        ValueError: an unknown tensor, or a layer that such a model does not have.
+    """
+    return {name: _layers(name, chosen, depth) for name, chosen in wanted.items()}
 
 
 def _layers(name: str, chosen: tuple[int, ...], depth: int) -> tuple[int, ...]:

@@ -44,6 +44,14 @@ def check_tokenizer(tokenizer: Any, vocabulary: int, field: str, name: str) -> N
             f"the tokenizer of {name} has no {' and no '.join(missing)}",
             "add tokenizer_config.json and special_tokens_map.json, or save the tokenizer again",
         )
+    ids = tokenizer("a")["input_ids"]
+    if ids[:1] != [tokenizer.cls_token_id] or ids[-1:] != [tokenizer.sep_token_id]:
+        raise UserError(
+            field,
+            f"the tokenizer of {name} does not put {tokenizer.cls_token} before a sentence and {tokenizer.sep_token} "
+            "after it, and the classifier reads the first token",
+            "add the post_processor to tokenizer.json, or use the tokenizer that the model was trained with",
+        )
 
 
 def check_same_tokenizer(first: Any, second: Any, field: str, name: str, first_name: str) -> None:

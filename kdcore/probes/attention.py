@@ -100,6 +100,21 @@ def nearest_heads(divergences: NDArray[np.float64]) -> list[HeadMatch]:
     return matches
 
 
+def head_entropies(maps: Maps) -> NDArray[np.float64]:
+    """How widely each head looks: the entropy of its rows, mean over the tokens that attend, in nats.
+
+    0: every token looks at one other; ln(tokens): at all alike.
+
+    Args:
+        maps: [layers, heads, tokens, tokens].
+
+    Returns:
+        [layers, heads].
+    """
+    result: NDArray[np.float64] = _entropy(_probabilities(maps)).mean(-1)
+    return result
+
+
 def layer_divergences(teacher: Maps, student: Maps, kind: Kind = "js") -> NDArray[np.float64]:
     """Each teacher layer against each student layer, on maps averaged over heads (so head counts may differ), in nats.
 

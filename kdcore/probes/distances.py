@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kdcore.models.observe import evaluating, observe
+from kdcore.records import ALL_LAYERS, Encoding
 
 States = Mapping[int, Tensor] | Sequence[Tensor]
 """Layer -> [batch, tokens, width], as `Outputs.hidden` gives it, or a list from layer 0."""
+
+SAMPLE_ROWS = 64
+"""Dev rows that the layers of a run are compared on, through the training and at its end."""
+SAMPLE_TOKENS = 1024
+"""Tokens of these rows that are compared at most, evenly taken; the teachers' states of them stay in memory."""
 
 _CHUNK = 512
 """Tokens per kernel matrix: 2 MB each in float64."""
@@ -23,19 +33,69 @@ class Distances:
 
     mse: mean squared distance over the teacher's variance (1: no better than the teacher's mean state); NaN where
         widths differ. cosine: mean of 1 - cos; NaN where widths differ. cka: linear CKA, 1 where equal up to rotation
-        and scale, about 0 where unrelated (the unbiased estimate may fall a little below).
+        and scale, about 0 where unrelated (the unbiased estimate may fall a little below). cls: linear CKA of the
+        rows' [CLS] states alone; NaN where they are the same in all rows, as at the embeddings, and from a meter.
     tokens: how many tokens were seen.
     """
 
     mse: Tensor
     cosine: Tensor
     cka: Tensor
+    cls: Tensor
     tokens: int
 
     def data(self) -> dict[str, Any]:
         """As plain JSON values, None for NaN."""
-        matrices = {"mse": self.mse, "cosine": self.cosine, "cka": self.cka}
+        matrices = {"mse": self.mse, "cosine": self.cosine, "cka": self.cka, "cls": self.cls}
         return {name: _rows(matrix) for name, matrix in matrices.items()} | {"tokens": self.tokens}
+
+
+@dataclass(frozen=True)
+class LayerStates:
+    """A model's states in the sample, layer by layer from 0. tokens: [1, tokens, width]; cls: [1, rows, width]."""
+
+    tokens: list[Tensor]
+    cls: list[Tensor]
+
+
+def sample(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the dev rows that layers are compared on: `SAMPLE_ROWS` drawn by a fixed seed, or all.
+
+    Args:
+        lengths: tokens of each row.
+    """
+    return np.random.default_rng(0).permutation(len(lengths))[:SAMPLE_ROWS]
+
+
+def layer_states(model: nn.Module, encoding: Encoding) -> LayerStates:
+    """What a model makes of the sample; every n-th of its tokens, padding left out, and each row's first.
+
+    Args:
+        encoding: the rows of `sample`, in its order.
+    """
+    with evaluating(model):
+        hidden = observe(model, encoding, {"hidden": ALL_LAYERS}, grad=False).hidden
+    real = encoding.attention_mask.bool()
+    every = math.ceil(int(real.sum()) / SAMPLE_TOKENS)
+    states = [hidden[layer] for layer in sorted(hidden)]
+    return LayerStates([state[real][None, ::every] for state in states], [state[None, :, 0] for state in states])
+
+
+def compare_states(teacher: LayerStates, student: LayerStates) -> Distances:
+    """The distances between two models in one sample: the same estimate wherever a run's layers are compared."""
+    over_tokens, over_rows = DistanceMeter(), DistanceMeter()
+    for meter, theirs, ours in ((over_tokens, teacher.tokens, student.tokens), (over_rows, teacher.cls, student.cls)):
+        meter.update(theirs, ours, torch.ones(ours[0].shape[:2], device=ours[0].device))
+    cls = over_rows.result().cka
+    cls[[_constant(state) for state in teacher.cls], :] = math.nan
+    cls[:, [_constant(state) for state in student.cls]] = math.nan
+    return replace(over_tokens.result(), cls=cls)
+
+
+def sample_tokens(lengths: NDArray[np.int64]) -> int:
+    """How many tokens `layer_states` gives of rows of these lengths."""
+    total = int(lengths.sum())
+    return math.ceil(total / math.ceil(total / SAMPLE_TOKENS)) if total else 0
 
 
 def layer_distances(teacher_hidden: States, student_hidden: States, mask: Tensor) -> Distances:
@@ -91,9 +151,8 @@ class DistanceMeter:
         if "both" in sums:
             scale = (sums["teacher"][:, None] * sums["student"][None, :]).clamp(min=0).sqrt()
             cka = torch.where(scale > 0, sums["both"] / scale, math.nan)
-        return Distances(
-            mse, (sums["cosine"] / self._tokens).clamp(min=0), cka if "both" in sums else undefined, self._tokens
-        )
+        cosine = (sums["cosine"] / self._tokens).clamp(min=0)
+        return Distances(mse, cosine, cka if "both" in sums else undefined, undefined, self._tokens)
 
     def _pairwise(self, teacher: list[Tensor], student: list[Tensor]) -> None:
         self._add("norm", torch.stack([t.square().sum() for t in teacher]))
@@ -120,6 +179,12 @@ def _tokens_of(states: States, mask: Tensor) -> list[Tensor]:
     if not layers or any(state.shape[:2] != mask.shape for state in layers):
         raise ValueError("teacher and student need the states of the same tokens as the mask, one layer at least")
     return [state.detach()[mask.bool()].double() for state in layers]
+
+
+def _constant(states: Tensor) -> bool:
+    """Whether all rows [1, rows, width] have the same state, but for rounding."""
+    spread = (states - states.mean(1, keepdim=True)).norm()
+    return bool(spread <= 1e-5 * states.norm())
 
 
 def _matrix(teacher: list[Tensor], student: list[Tensor], distance: Any) -> Tensor:

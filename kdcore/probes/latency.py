@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,7 @@ class Latency:
 
     tokens: length of every row, without padding. p10_ms, p90_ms: a tenth of the passes were faster, a tenth slower.
     busy: other work held cores that the measurement needed, or a training ran beside it: not to be trusted.
+    session: alike for models that took turns, so that the ratio of their times is one of the models.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Latency:
     threads: int
     load_average: float
     busy: bool
+    session: str = ""
 
     def data(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -89,6 +92,7 @@ def measure(
             raise ValueError(f"{tokens} tokens are more than the {usable_positions(model.config)} {name} can read")
     of_model = {name: precision if isinstance(precision, str) else precision[name] for name in models}
     foreign, load, accompanied = _foreign_cores(), os.getloadavg()[0], beside()
+    session = uuid.uuid4().hex[:8]
     cases = {(name, batch): _inputs(model, batch, tokens) for name, model in models.items() for batch in batch_sizes}
     times: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
     with ExitStack() as stack:
@@ -104,7 +108,10 @@ def measure(
     spare = (os.cpu_count() or 1) - torch.get_num_threads() + _SPARE
     busy = accompanied or beside() or max(foreign, _foreign_cores()) > spare
     return [
-        _record(name, batch, tokens, times[name, batch], _device(models[name]), of_model[name], load, busy)
+        replace(
+            _record(name, batch, tokens, times[name, batch], _device(models[name]), of_model[name], load, busy),
+            session=session,
+        )
         for name, batch in cases
     ]
 
@@ -149,7 +156,7 @@ def _rotated(cases: list[tuple[str, int]], turn: int) -> list[tuple[str, int]]:
 
 def _inputs(model: nn.Module, batch: int, tokens: int) -> dict[str, Tensor]:
     parts = anatomy(model)
-    rows = parts.word_embeddings.num_embeddings
+    rows = parts.vocabulary
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(min(5, rows - 1), rows, (batch, tokens), generator=generator).to(_device(model))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -29,7 +29,7 @@ from kdcore.errors import CorruptError
 from kdcore.events import Probed
 from kdcore.models.observe import evaluating, observe
 from kdcore.probes.attention import AttentionMaps, Maps
-from kdcore.probes.distances import DistanceMeter
+from kdcore.probes.distances import LayerStates, compare_states, layer_states, sample, sample_tokens
 from kdcore.records import ALL_LAYERS, Encoding, ModelSize
 
 FOLDER = "snapshots"
@@ -39,12 +39,10 @@ ROWS = 4
 """Dev rows whose attention is kept."""
 TOKENS = 16
 """Length of the rows that are preferred: long enough to show something, short enough to read."""
-DISTANCE_TOKENS = 512
-"""Tokens, of other dev rows, that the layers are compared on; the teachers' states of them stay in memory."""
 MAX_BYTES = 20 * 2**20
 """What all snapshots of a run may take on disk: fewer rows, then fewer moments, where the models are large."""
 
-MEASURES = ("cka", "cosine", "mse")
+MEASURES = ("cka", "cosine", "mse", "cls")
 _HEADERS = 16 * 2**10
 """Room for a file's header and the list of rows."""
 
@@ -124,8 +122,8 @@ class Snapshots:
         self._moments = frozenset(moments(stages, self._plan.moments))
         self._last_stage = max(stages)
         self._load = {name: load for name, (_, load) in teachers.items()}
-        self._compared = _some_tokens(rows.lengths) if teachers else np.empty(0, np.int64)
-        self._teachers: dict[str, list[Tensor]] | None = None
+        self._compared = sample(rows.lengths) if teachers else np.empty(0, np.int64)
+        self._teachers: dict[str, LayerStates] | None = None
 
     def begin(self, step: int | None) -> None:
         """Before training: forgets moments after `step`, where the training goes on; all, where it starts anew."""
@@ -151,22 +149,20 @@ class Snapshots:
         if self._teachers is None:
             self._teachers = self._observe_teachers()
         tensors = self._attention(model)
-        ours = self._states(model) if self._teachers else []
+        ours = layer_states(model, self._encoding(self._compared)) if self._teachers else LayerStates([], [])
         for name, theirs in self._teachers.items():
-            meter = DistanceMeter()
-            meter.update(theirs, ours, torch.ones(ours[0].shape[:2], device=self._device))
-            distances = meter.result()
+            distances = compare_states(theirs, ours)
             tensors |= {f"{measure}.{name}": _float32(getattr(distances, measure)) for measure in MEASURES}
         _write(_file(self.folder, step), tensors, {"seconds": f"{time.perf_counter() - started:.4f}"})
         return Probed(FOLDER, step, cost(self.folder))
 
-    def _observe_teachers(self) -> dict[str, list[Tensor]]:
+    def _observe_teachers(self) -> dict[str, LayerStates]:
         """The teachers' states, and, on disk, the rows and where the teachers attend in them. One teacher at a time."""
-        states: dict[str, list[Tensor]] = {}
+        states: dict[str, LayerStates] = {}
         attention: dict[str, NDArray[Any]] = {}
         for name, load in self._load.items():
             model = load().to(self._device)
-            states[name] = self._states(model)
+            states[name] = layer_states(model, self._encoding(self._compared))
             attention |= {f"{name}.{key}": maps for key, maps in self._attention(model).items()}
         _write(self.folder / "teachers.safetensors", attention, {})
         (self.folder / "rows.json").write_text(json.dumps(self._facts()))
@@ -181,7 +177,7 @@ class Snapshots:
                 for row in self._plan.rows
             ],
             "teachers": list(self._load),
-            "compared_tokens": int(self._rows.lengths[self._compared].sum()),
+            "compared_tokens": sample_tokens(self._rows.lengths[self._compared]),
         }
 
     def _attention(self, model: nn.Module) -> dict[str, NDArray[Any]]:
@@ -195,14 +191,6 @@ class Snapshots:
             maps = torch.stack([layers[layer][0, :, :tokens, :tokens] for layer in sorted(layers)])
             attention[str(number)] = maps.half().cpu().numpy()
         return attention
-
-    def _states(self, model: nn.Module) -> list[Tensor]:
-        """Every layer's states of the compared rows, padding left out: [1, tokens, width]."""
-        encoding = self._encoding(self._compared)
-        with evaluating(model):
-            hidden = observe(model, encoding, {"hidden": ALL_LAYERS}, grad=False).hidden
-        real = encoding.attention_mask.bool()
-        return [hidden[layer][real][None] for layer in sorted(hidden)]
 
     def _encoding(self, rows: NDArray[np.int64]) -> Encoding:
         return pad(self._rows, rows).to(self._device)
@@ -233,9 +221,16 @@ class SnapshotReader:
         return self._maps(self.folder / "teachers.safetensors", f"{name}.{row}", row)
 
     def distances(self, step: int) -> dict[str, dict[str, Maps]]:
-        """Teacher -> measure -> [teacher layers + 1, student layers + 1], as in `distances.Distances`."""
-        tensors = _read(_file(self.folder, step), [f"{m}.{name}" for name in self.teachers for m in MEASURES])
-        return {name: {m: tensors[f"{m}.{name}"] for m in MEASURES} for name in self.teachers}
+        """Teacher -> measure -> [teacher layers + 1, student layers + 1], as in `distances.Distances`.
+
+        Measures that were not taken yet when the run trained are left out.
+        """
+        keys = {(name, measure): f"{measure}.{name}" for name in self.teachers for measure in MEASURES}
+        tensors = _read(_file(self.folder, step), list(keys.values()), missing=tuple(f"cls.{n}" for n in self.teachers))
+        return {
+            name: {measure: tensors[keys[name, measure]] for measure in MEASURES if keys[name, measure] in tensors}
+            for name in self.teachers
+        }
 
     def _maps(self, file: Path, key: str, row: int) -> AttentionMaps:
         return AttentionMaps(list(self.rows[row]), _read(file, [key])[key].astype(np.float32))
@@ -288,12 +283,6 @@ def _file(folder: Path, step: int) -> Path:
     return folder / f"{step:08d}.safetensors"
 
 
-def _some_tokens(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows drawn by a fixed seed, as many as have `DISTANCE_TOKENS` tokens together, at least one."""
-    order = np.random.default_rng(0).permutation(len(lengths))
-    return order[: max(1, int(np.searchsorted(np.cumsum(lengths[order]), DISTANCE_TOKENS, side="right")))]
-
-
 def _float32(matrix: Tensor) -> NDArray[np.float32]:
     return matrix.float().cpu().numpy()
 
@@ -306,10 +295,12 @@ def _write(file: Path, tensors: Mapping[str, NDArray[Any]], about: dict[str, str
     partial.replace(file)
 
 
-def _read(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+def _read(file: Path, names: Sequence[str], missing: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """The tensors of a file by name. missing: those that it may lack."""
     try:
         with safe_open(file, framework="np") as tensors:
-            return {name: tensors.get_tensor(name) for name in names}
+            absent = set(missing) - set(tensors.keys())
+            return {name: tensors.get_tensor(name) for name in names if name not in absent}
     except (OSError, SafetensorError) as error:
         raise _corrupt(file, error) from error
 

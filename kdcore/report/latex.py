@@ -120,7 +120,8 @@ def _named(word: str, names: Collection[str]) -> str | None:
     base, _, below = word.partition("_")
     if (len(base) > 1 and base not in _FUNCTIONS | _GREEK) or (len(below) > 3 and not below.startswith("{")):
         return None
-    head = rf"\mathrm{{{base}}}" if base in _FUNCTIONS else rf"\{base}" if base in _GREEK else base
+    known = base in _GREEK or (base == "sum" and below)
+    head = rf"\{base}" if known else rf"\mathrm{{{base}}}" if base in _FUNCTIONS else base
     return f"{head}_{{{below.strip('{}').replace('!=', _SIGNS['!='])}}}" if below else head
 
 

@@ -17,7 +17,18 @@ _GREEK = dict(
         strict=True,
     )
 )
-_SIGNS = {"cdot": "·", "to": "→", "neq": "≠", "geq": "≥", "leq": "≤", "ldots": "…", "|": "‖", "-": "−", "*": "·"}
+_SIGNS = {
+    "cdot": "·",
+    "to": "→",
+    "neq": "≠",
+    "geq": "≥",
+    "leq": "≤",
+    "ldots": "…",
+    "sum": "∑",
+    "|": "‖",
+    "-": "−",
+    "*": "·",
+}
 _LOOKS = {"+": ' form="infix"', "(": ' stretchy="false"', ")": ' stretchy="false"'}
 _SCRIPTS = {"_": "msub", "^": "msup"}
 

@@ -124,6 +124,7 @@ def _task(report: TaskReport) -> Iterator[str]:
         ("Is the difference real?", sections.verdicts),
         ("Curves", sections.curves),
         ("Layers: student against teacher", sections.layers),
+        ("Layers: what the method reads out", sections.read_outs),
         ("Speed", sections.speed),
         ("Settings that differ", sections.settings),
     ):
@@ -163,7 +164,8 @@ def _explained(runs: pd.DataFrame) -> Iterator[str]:
         yield listing([*about.terms.items(), *about.more.items()], names)
         yield prose("", "Where this differs from the paper.")
         yield bullets((departure.topic, departure.text) for departure in about.departs)
-        yield paragraph(f"{method.paper.reference}.", "quiet")
+        for paper in method.papers:
+            yield paragraph(f"{paper.reference}.", "quiet")
 
 
 def _again(store: Store, runs: pd.DataFrame, ids: Sequence[str], baseline: str | None) -> Iterator[str]:

@@ -24,6 +24,7 @@ from kdcore.figures import pareto
 from kdcore.figures import scores as score_figures
 from kdcore.formatting import amount, duration, listed, metric_title, task_title
 from kdcore.identity import essential
+from kdcore.layer_map import LayerMap
 from kdcore.methods import matched_layers
 from kdcore.report.parts import escape, figure, listing, paragraph, table
 from kdcore.tasks import TASKS
@@ -194,6 +195,26 @@ def layers(report: TaskReport) -> Iterator[str]:
         )
 
 
+def read_outs(report: TaskReport) -> Iterator[str]:
+    """What the methods read out for each pair of layers: one run per group, the first that has any."""
+    for label, members in report.members.items():
+        read = report.store.probes_of(list(members["id"]))
+        run = next((run for run in members["id"] if read.get(run, {}).get("matrices", {}).get("matrices")), None)
+        if run is None:
+            continue
+        probe = read[run]["matrices"]
+        for name, values in probe["matrices"].items():
+            matrix = np.asarray(values, dtype=np.float64).round(3)
+            numbers = pd.DataFrame(matrix, columns=[f"teacher {layer + 1}" for layer in range(matrix.shape[1])])
+            numbers.insert(0, "layer", [f"student {layer + 1}" for layer in range(len(matrix))])
+            draw = partial(layer_figures.read_out, name, values)
+            yield figure(
+                lambda dark, draw=draw: draw(dark=dark),  # type: ignore[misc]
+                f"{label}, run {run}, {name.replace('_', ' ')} at step {probe['step']}.",
+                numbers,
+            )
+
+
 def speed(report: TaskReport) -> Iterator[str]:
     """Quality against latency; size, training time and measured latency of each group, and of the teachers."""
     yield from _front(report)
@@ -203,7 +224,7 @@ def speed(report: TaskReport) -> Iterator[str]:
             {
                 "method and student": label,
                 "parameters": amount(members["parameters"].iloc[0]),
-                "training": duration(members["seconds"].median()),
+                "training": duration(members["training_seconds"].median()),
             }
         )
         for run in members["id"]:
@@ -285,7 +306,7 @@ def _numbers(lines: Sequence[Curve], scale: float) -> pd.DataFrame:
     return rows
 
 
-def _layer_map(row: RunRow, depth: int) -> dict[int, int]:
+def _layer_map(row: RunRow, depth: int) -> LayerMap:
     """The layers that the method matched; only depths matter to it."""
     if not row.config.teachers:
         return {}

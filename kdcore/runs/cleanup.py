@@ -95,6 +95,10 @@ def find_garbage(store: Store, unlisted: bool = False) -> Iterator[Garbage]:
     for folder in sorted(cache_subdir("runs").iterdir()):
         if folder.is_symlink() or not folder.is_dir():
             continue
+        if folder.name.startswith(".import-"):
+            if _old(folder):
+                yield Garbage(folder, f"runs/{folder.name}: an import that was killed", disk_usage(folder))
+            continue
         if folder.name not in states:
             if _old(folder) and (unlisted or not holds_results(folder)):
                 yield Garbage(folder, f"runs/{folder.name}: no such run is listed", disk_usage(folder))
@@ -103,6 +107,9 @@ def find_garbage(store: Store, unlisted: bool = False) -> Iterator[Garbage]:
             yield from _partial(folder)
         if states[folder.name] == "done" and (folder / "checkpoint").is_dir():
             yield Garbage(folder / "checkpoint", f"checkpoint of {folder.name}", disk_usage(folder / "checkpoint"))
+    for path in sorted(cache_subdir("teachers").glob("*.work/.student-*.writing")):
+        if _old(path):
+            yield Garbage(path, f"{path.name} of {path.parent.name}: never completed", disk_usage(path))
     for pin in sorted(cache_subdir("outputs").glob("*/pin-*")):
         pid = pin.name.split("-")[1]
         if _old(pin) and not (pid.isdigit() and psutil.pid_exists(int(pid))):

@@ -28,7 +28,7 @@ TAG = "example"
 def about() -> dict[str, Any]:
     """What recorded the study (`kdcore`, `hardware`, `cores`, `recorded`: the date) and what is in it.
 
-    compared: ids of the runs that share a protocol. teachers: name -> folder below `teachers/`.
+    compared: ids of the runs that share a protocol. teachers: task -> name -> folder below `teachers/`.
     """
     facts: dict[str, Any] = json.loads((FOLDER / "about.json").read_text())
     return facts
@@ -56,11 +56,12 @@ def open_study(store: Store) -> list[str]:
     """
     study = about()
     ids = import_runs(store, FOLDER / "runs.zip")
-    homes = {name: cache_subdir("teachers") / folder for name, folder in study["teachers"].items()}
-    for home in homes.values():
-        _copy_once(FOLDER / "teachers" / home.name, home)
     for run in ids.values():
-        folders = {spec.name: str(homes[spec.name]) for spec in store.get(run).config.teachers}
+        config, folders = store.get(run).config, {}
+        for spec in config.teachers:
+            home = cache_subdir("teachers") / study["teachers"][config.task][spec.name]
+            _copy_once(FOLDER / "teachers" / home.name, home)
+            folders[spec.name] = str(home)
         (run_dir(run) / "teachers.json").write_text(json.dumps(folders))
     return [ids[run] for run in study["compared"]]
 
@@ -83,8 +84,10 @@ def record(store: Store, runs: Sequence[str], compared: Sequence[str], facts: di
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     export_runs(store, runs, FOLDER / "runs.zip")
-    homes = {name: home for run in runs for name, home in teacher_folders(run_dir(run)).items()}
-    for home in homes.values():
-        shutil.copytree(home, FOLDER / "teachers" / home.name)
-    contents = {**facts, "compared": list(compared), "teachers": {name: home.name for name, home in homes.items()}}
+    homes: dict[str, dict[str, str]] = {}
+    for run in runs:
+        for name, home in teacher_folders(run_dir(run)).items():
+            homes.setdefault(store.get(run).task, {})[name] = home.name
+            shutil.copytree(home, FOLDER / "teachers" / home.name, dirs_exist_ok=True)
+    contents = {**facts, "compared": list(compared), "teachers": homes}
     (FOLDER / "about.json").write_text(json.dumps(contents, indent=1) + "\n")

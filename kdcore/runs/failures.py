@@ -11,6 +11,8 @@ from kdcore.errors import UserError
 _NO_MEMORY = ("allocate memory", "could not create a primitive", "could not create a memory object")
 """What torch and oneDNN say where memory ran out."""
 
+_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
 
 def explain(error: Exception) -> said.RunFailed:
     """An error as the words that a person sees: one sentence, what to do, and the last lines of the traceback."""
@@ -24,7 +26,7 @@ def explain(error: Exception) -> said.RunFailed:
         return said.RunFailed(f"out of memory ({words[:200]})", remedy, detail)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return said.RunFailed("the disk is full", "free some space (kdcore cache gc) and resume", detail)
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+    if isinstance(error, OSError) and error.errno in _WRONG_PLACE:
         remedy = "make it a folder or file that this user may write, and resume"
         return said.RunFailed(f"{error.filename}: {error.strerror}", remedy, detail)
     return said.RunFailed(words[:500], "the detail and the run's log say where; resume after mending the cause", detail)

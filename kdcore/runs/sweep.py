@@ -163,9 +163,10 @@ def _teachers(grid: Grid, task: TaskEntry, method: MethodEntry, index: int) -> t
     """Those named; else as many of the list, from its front, as the method takes."""
     there = {teacher.name: teacher for teacher in task.teachers or grid.teachers}
     if method.teachers is None:
-        from kdcore.methods import find_method
+        from kdcore.methods import resolve
 
-        return tuple(there.values())[: find_method(method.method).teachers[1]]
+        chosen, options = resolve(method.method, method.options)
+        return tuple(there.values())[: chosen.takes(options)[1]]
     unknown = [name for name in method.teachers if name not in there]
     if unknown:
         known = ", ".join(there) or "none"

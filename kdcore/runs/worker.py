@@ -20,11 +20,13 @@ from kdcore.config import RunConfig
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import Event
 from kdcore.paths import run_dir
+from kdcore.runs.capability import capability, has_own_worker
 from kdcore.runs.event_log import describe
 from kdcore.runs.failures import explain
+from kdcore.runs.memory import free_memory
 
 if TYPE_CHECKING:
-    from kdcore.store import Store
+    from kdcore.store import Capability, Store
 
 Train = Callable[[RunConfig, Path, Any], Iterator[Event]]
 """`engine.trainer.train`, or a script of events in tests."""
@@ -33,6 +35,8 @@ FLUSH_SECONDS = 0.5
 """Events are written, and the stop request is read, at most twice a second."""
 RENEW_SECONDS = 10.0
 IDLE_SECONDS = 1.0
+LEAVE_SECONDS = 20.0
+"""How long a training may take to its next checkpoint when the program closes; then it is left where it is."""
 LOOK_SECONDS = 30.0
 _TURNING_POINTS = (events.RunStarted, events.StageStarted, events.RunFinished, events.RunStopped, events.RunFailed)
 _ENDINGS = (events.RunFinished, events.RunStopped, events.RunFailed)
@@ -55,22 +59,32 @@ class LeasedRun:
         self._lock = threading.Lock()
         self._flushed = self._renewed = self._looked = time.monotonic()
         self._asked = 0.0
+        self._closed: float | None = None
         self._stop: Literal["keep", "discard"] | None = None
 
-    def stop_requested(self) -> Literal["keep", "discard"] | None:
+    def stop_requested(self) -> Literal["keep", "discard", "leave"] | None:
         """What was asked for, from any process. The engine calls this each step, so it looks at most twice a second.
 
         Raises:
-            StopNow: the program is closing, or the lease is lost.
+            StopNow: the lease is lost, or the program has been closing for too long.
         """
-        if self.lost or self.closing.is_set():
-            raise StopNow
+        self.check()
         now = time.monotonic()
+        if self._stop is None and self.closing.is_set():
+            return "leave"
         if self._stop is None and now - self._asked >= FLUSH_SECONDS:
             self._asked = now
             with contextlib.suppress(UserError):  # a busy database delays the stop, it does not end the run
                 self._stop = cast(Any, self.store.stop_requested(self.run_id))
         return self._stop
+
+    def check(self) -> None:
+        """Raises StopNow where the training has to be left at once, checkpoint or not."""
+        now = time.monotonic()
+        if self.closing.is_set() and self._closed is None:
+            self._closed = now
+        if self.lost or (self._closed is not None and now - self._closed >= LEAVE_SECONDS):
+            raise StopNow
 
     def say(self, event: Event) -> None:
         """Takes an event; turning points are written at once."""
@@ -134,15 +148,29 @@ class LeasedRun:
 class Worker:
     """Drives claimed runs, one at a time, in the thread that calls it."""
 
-    def __init__(self, store: Store, device: str, train: Train | None = None, closing: Any = None) -> None:
+    def __init__(
+        self, store: Store, device: str, train: Train | None = None, closing: Any = None, again: bool = False,
+        can: Capability | None = None,
+    ) -> None:  # fmt: skip
+        """again: a run that it leaves waits in the queue for the next worker; else a person resumes it.
+
+        can: what it can train; None: found out from the device when the first run waits.
+        """
+        self.again, self.can = again, can
         self.store, self.device, self.train = store, device, train or _engine
         self.name = f"{device}-{os.getpid()}-{secrets.token_hex(4)}"
         self.closing: threading.Event = closing or threading.Event()
         self.running: str | None = None
 
     def take(self, run_id: str | None = None) -> str | None:
-        """Claims the next queued run, or just this one; None where there is nothing to take."""
-        return self.store.claim(self.name, self.device, run_id)
+        """The next queued run that can be trained here, or just this one; None where there is none. It is claimed."""
+        if run_id is not None:
+            return self.store.claim(self.name, self.device, run_id)
+        if self.can is None:
+            if not self.store.waiting():
+                return None
+            self.can = capability(self.device)
+        return self.store.claim(self.name, self.device, can=self.can)
 
     def drive(self, run_id: str, on_event: Callable[[Event], None] | None = None) -> str:
         """Trains a claimed run to its end; returns the state it ended in. Failures end the run, never the worker.
@@ -161,7 +189,7 @@ class Worker:
         except (StopNow, KeyboardInterrupt) as left:
             with contextlib.suppress(UserError):
                 held.flush()
-                self.store.release(run_id, self.name)
+                self.store.release(run_id, self.name, again=self.again)
             if isinstance(left, KeyboardInterrupt):
                 raise
         finally:
@@ -191,8 +219,9 @@ class Worker:
                     on_event(event)
                 if isinstance(event, _ENDINGS):
                     return
-                if held.lost or self.closing.is_set():
-                    raise StopNow
+                held.check()
+            if self.closing.is_set():
+                raise StopNow
             raise RuntimeError("training ended without a result")
         except Exception as error:
             failed = explain(error)
@@ -274,6 +303,11 @@ class Jobs:
         """Ids of the runs that this process trains now."""
         return [worker.running for worker in self._workers.values() if worker.running]
 
+    @property
+    def can(self) -> Capability | None:
+        """What this process can train; None before anything waited, or where it trains nothing."""
+        return next((worker.can for worker in self._workers.values()), None)
+
     def shutdown(self, timeout: float = 30.0) -> None:
         """Ends the workers. A run under way is released as interrupted and can be resumed."""
         self._closing.set()
@@ -317,23 +351,10 @@ def jobs() -> Jobs:
     key = (os.getpid(), store.engine.url.render_as_string())
     with lock:
         if key not in workers:
-            workers[key] = Jobs(store)
+            workers[key] = Jobs(store, devices=("auto",) if has_own_worker() else ())
             atexit.register(workers[key].shutdown, 5.0)
         result: Jobs = workers[key]
         return result
-
-
-def free_memory() -> None:
-    """Gives memory of an ended run back, to the device and to the system."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    if sys.platform.startswith("linux"):
-        import ctypes
-
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager

@@ -6,15 +6,18 @@ import os
 import threading
 
 from kdcore.store import database
+from kdcore.store.claims import ATTEMPTS, LEASE_SECONDS, Capability
 from kdcore.store.run_row import ACTIVE, RESUMABLE, STATES, UNFINISHED, RunRow
-from kdcore.store.store import LEASE_SECONDS, LeaseLostError, Store
+from kdcore.store.store import LeaseLostError, Store
 
 __all__ = [
     "ACTIVE",
+    "ATTEMPTS",
     "LEASE_SECONDS",
     "RESUMABLE",
     "STATES",
     "UNFINISHED",
+    "Capability",
     "LeaseLostError",
     "RunRow",
     "Store",

@@ -65,6 +65,7 @@ def _take(batch: Batch, event: Event, run: int, batch_size: int | None) -> None:
                 batch.changes["latency_ms"] = latency
         case events.Checkpointed():
             batch.progress["checkpoint"] = event.step
+            batch.changes["attempts"] = 0
         case events.RunFinished():
             _finish(batch, "done", event.summary)
         case events.RunStopped():

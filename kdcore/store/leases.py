@@ -28,7 +28,8 @@ def holder(row: Any) -> str:
     if not row.pid:
         return f"worker {row.worker}" if row.worker else "a worker"
     host = str(row.host or "")
-    return f"process {row.pid} on {'this computer' if host == this_process().host else f'another host ({host[:8]})'}"
+    away = f"{row.node or 'another host'} ({host[:8]})"
+    return f"process {row.pid} on {'this computer' if host == this_process().host else away}"
 
 
 def abandoned(rows: Iterable[Any], now: float, patience: float) -> dict[str, str]:

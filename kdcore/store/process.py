@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,11 @@ class Process:
 def this_process() -> Process:
     """The process that asks."""
     return Process(_host(), os.getpid(), _start_time(os.getpid()) or "")
+
+
+def node() -> str:
+    """The computer's name, as its network knows it: what tells people where a run is trained."""
+    return platform.node()[:200]
 
 
 def is_alive(process: Process) -> bool | None:

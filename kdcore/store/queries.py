@@ -20,8 +20,8 @@ _PROGRESS = ("step", "steps", "eta_s")
 RUN_COLUMNS = (
     "id", "name", "state", "task", "method", "options", "student", "teachers", "init", "seed", "metric", "score",
     "select_score", "last_score", "seconds", "latency_ms", "parameters", "step", "steps", "progress", "what", "eta_s",
-    "created",
-    "started", "finished", "device", "position", "reason", "remedy", "note", "tags", "archived", "parent", "sweep",
+    "created", "started", "finished", "device", "node", "position", "reason", "remedy", "note", "tags", "archived",
+    "parent", "sweep",
     "protocol", "group", "version", "machine", "rows", "models", "config_hash", "worker", "lease_until",
 )  # fmt: skip
 METRIC_COLUMNS = ("run", "stage", "step", "epoch", "seconds", "kind", "name", "value")

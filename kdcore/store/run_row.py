@@ -54,6 +54,7 @@ class RunRow:
     started: float | None
     finished: float | None
     device: str
+    node: str
     position: int
     reason: str
     remedy: str
@@ -91,7 +92,7 @@ def run_row(row: Any) -> RunRow:
     config, broken = read_config(row.config)
     return RunRow(
         id=row.id, name=row.name or row.id, state=row.state, task=task_key(row.task, row.config), method=row.method,
-        created=row.created, started=row.started, finished=row.finished, device=row.device or "",
+        created=row.created, started=row.started, finished=row.finished, device=row.device or "", node=row.node or "",
         position=row.position, reason=row.reason or broken, remedy=row.remedy or (LOST["remedy"] if broken else ""),
         detail=row.detail or "", note=row.note or "", tags=tag_list(row.tags), archived=bool(row.archived),
         parent=row.parent, sweep=row.sweep, facts=_dict(row.facts), summary=_dict(row.summary),

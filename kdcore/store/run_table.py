@@ -19,6 +19,11 @@ from kdcore.store.run_row import ACTIVE, slug
 from kdcore.store.storable import storable_text
 from kdcore.store.tables import runs
 
+NO_LEASE = {"worker": None, "host": None, "pid": None, "process_started": None, "lease_until": None}
+"""Columns of a run that no worker holds."""
+AGAIN = {"state": "queued", "finished": None, "stop": None, "lost": False, "reason": "", "remedy": "", "detail": ""}
+"""Columns of a run that waits once more."""
+
 
 def add_row(
     connection: Connection,
@@ -35,6 +40,7 @@ def add_row(
         "student": student_label(run), "init": init_label(run), "seed": run.train.seed,
         "teachers": ", ".join(teacher.name for teacher in run.teachers), "created": time.time(),
         "position": next_position(), "parent": parent, "sweep": sweep, "tags": [], "facts": dict(facts or {}),
+        "train_device": run.train.device, "memory": _predicted_memory(facts),
     }  # fmt: skip
     stem = f"{slug(run.method, 24)}-{slug(run.task, 24)}"
     for attempt in range(20):
@@ -46,6 +52,13 @@ def add_row(
         except IntegrityError:
             continue
     raise UserError("run", "no free id was found", "try again")
+
+
+def _predicted_memory(facts: Mapping[str, Any] | None) -> float | None:
+    """Bytes that the run will take, where they were predicted."""
+    predicted = (facts or {}).get("predicted")
+    memory = predicted.get("memory") if isinstance(predicted, Mapping) else None
+    return float(memory) if isinstance(memory, (int, float)) else None
 
 
 def find_settings(connection: Connection, hashes: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -65,6 +78,12 @@ def held_by(run_id: str, worker: str) -> Any:
 def next_position() -> Any:
     """The place behind the last in the queue, as SQL."""
     return select(func.coalesce(func.max(runs.c.position), 0) + 1).scalar_subquery()
+
+
+def first_position() -> Any:
+    """The place before the first in the queue, as SQL."""
+    waiting = select(func.coalesce(func.min(runs.c.position), 1) - 1).where(runs.c.state == "queued")
+    return waiting.scalar_subquery()
 
 
 def find_row(connection: Connection, run_id: str) -> Any:

@@ -16,8 +16,8 @@ from kdcore.identity import config_hash
 from kdcore.paths import cache_subdir, checked_id
 from kdcore.settings_file import with_absolute_paths
 from kdcore.store import database, event_writer, queries
-from kdcore.store.leases import abandoned, check_may_be_queued, clock
-from kdcore.store.process import this_process
+from kdcore.store.claims import Claims
+from kdcore.store.leases import check_may_be_queued
 from kdcore.store.run_row import (
     ACTIVE,
     MOVES,
@@ -28,25 +28,27 @@ from kdcore.store.run_row import (
     read_config,
     run_row,
 )
-from kdcore.store.run_table import add_row, find_row, find_settings, held_by, merged_json, next_position
+from kdcore.store.run_table import (
+    AGAIN,
+    NO_LEASE,
+    add_row,
+    find_row,
+    find_settings,
+    merged_json,
+    next_position,
+)
 from kdcore.store.storable import storable, storable_text
 from kdcore.store.tables import Settings, evaluations, metrics, probes, runs, upsert
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEASE_SECONDS = 60.0
-"""How long a worker's word holds. Renewed by a timer every few seconds, so only a dead worker lets it run out."""
-
-_NO_LEASE = {"worker": None, "host": None, "pid": None, "process_started": None, "lease_until": None}
-_AGAIN = {"state": "queued", "finished": None, "stop": None, "reason": "", "remedy": "", "detail": ""}
-
 
 class LeaseLostError(RuntimeError):
     """The run belongs to another worker, or to none, by now: whoever sees this stops and writes no more."""
 
 
-class Store:
+class Store(Claims):
     """Runs, their numbers and their queue. Made by `open_store`."""
 
     def __init__(self, engine: Engine) -> None:
@@ -64,7 +66,7 @@ class Store:
     ) -> str:
         """Puts a run at the end of the queue; returns its id, such as "pkd-mrpc-3f9a2c".
 
-        facts: what is known before it starts (`predicted`: seconds, basis); those of the run are added.
+        facts: what is known before it starts (`predicted`: seconds, basis, bytes of memory); the run adds its own.
         """
         run = with_absolute_paths(run)
         with database.write(self.engine) as connection:
@@ -82,7 +84,7 @@ class Store:
                 return add_row(connection, run, None, sweep), "queued"
             run_id, state = next(iter(known.values()))
             if state in RESUMABLE:
-                again = _AGAIN | {"position": next_position()}
+                again = AGAIN | {"position": next_position(), "attempts": 0}
                 connection.execute(runs.update().where(runs.c.id == run_id).values(again))
                 state = "queued"
             return run_id, state
@@ -169,9 +171,11 @@ class Store:
             query = select(probes.c.name, probes.c.data).where(probes.c.run == number).order_by(probes.c.step)
             return {name: data for name, data in connection.execute(query) if isinstance(data, dict)}
 
-    def probes_of(self, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Id -> `probes`, in one query; runs without any are left out."""
+    def probes_of(self, run_ids: Sequence[str], names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """Id -> `probes`, in one query; runs without any are left out. names: only these probes."""
         query = select(runs.c.id, probes.c.name, probes.c.data).join(runs, runs.c.number == probes.c.run)
+        if names:
+            query = query.where(probes.c.name.in_(names))
         by_run: dict[str, dict[str, Any]] = {}
         with database.read(self.engine) as connection:
             for row in connection.execute(query.where(runs.c.id.in_(run_ids)).order_by(probes.c.step)):
@@ -204,66 +208,11 @@ class Store:
                 stages = changes.get("facts", row.facts if isinstance(row.facts, dict) else {}).get("stages", [])
                 changes |= event_writer.score_columns(row.task, connection.execute(of_run).all(), stages)
             if changes.get("state", row.state) not in UNFINISHED:
-                changes |= _NO_LEASE | {"stop": None}
+                changes |= NO_LEASE | {"stop": None}
             if changes:
                 connection.execute(runs.update().where(runs.c.number == row.number).values(storable(changes)))
 
     # --- the queue -----------------------------------------------------------------------------------------------
-
-    def claim(self, worker: str, device: str, run_id: str | None = None, lease: float = LEASE_SECONDS) -> str | None:
-        """Takes the first queued run (or just `run_id`, if it is queued) for this worker; None where there is none."""
-        holder = this_process()
-        query = select(runs).where(runs.c.state == "queued").order_by(runs.c.position, runs.c.number)
-        if run_id is not None:
-            query = query.where(runs.c.id == run_id)
-        with database.read(self.engine) as connection:  # an idle worker asks each second and takes no write lock
-            if connection.execute(query.limit(1)).first() is None:
-                return None
-        with database.write(self.engine) as connection:
-            row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
-            if row is None:
-                return None
-            now = clock(connection)
-            changes = {
-                "state": "starting", "device": device, "worker": worker, "host": holder.host, "pid": holder.pid,
-                "process_started": holder.started, "lease_until": now + lease, "started": row.started or now,
-                "finished": None, "stop": None, "reason": "", "remedy": "", "detail": "",
-            }  # fmt: skip
-            connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
-            result: str | None = row.id
-            return result
-
-    def renew(self, run_id: str, worker: str, lease: float = LEASE_SECONDS) -> bool:
-        """Lengthens the lease; False where the worker no longer holds the run."""
-        held = held_by(run_id, worker)
-        with database.write(self.engine) as connection:
-            until = clock(connection) + lease
-            return connection.execute(runs.update().where(held).values(lease_until=until)).rowcount == 1
-
-    def release(self, run_id: str, worker: str, reason: str = "the program was closed") -> bool:
-        """Gives back a run that has not ended: it is interrupted and can be resumed."""
-        ended = _NO_LEASE | {"stop": None, "state": "interrupted", "reason": reason, "finished": time.time()}
-        return self._change_held(run_id, worker, ended | {"remedy": "resume it"})
-
-    def mark_interrupted(self) -> list[str]:
-        """Marks runs whose lease ran out or whose process is surely gone; returns their ids.
-
-        A process that is seen to live gets twice the time: a laptop that wakes up finds all leases expired.
-        """
-        with database.write(self.engine) as connection:
-            held = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE)).with_for_update()).all()
-            dead = abandoned(held, clock(connection), LEASE_SECONDS)
-            for run_id, why in dead.items():
-                changes = _NO_LEASE | {"stop": None, "state": "interrupted", "finished": time.time()}
-                changes |= {"reason": why, "remedy": "resume it"}
-                connection.execute(runs.update().where(runs.c.id == run_id).values(changes))
-        return list(dead)
-
-    def abandoned(self) -> dict[str, str]:
-        """Id -> reason of the runs that `mark_interrupted` would mark; changes nothing."""
-        with database.read(self.engine) as connection:
-            held = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE))).all()
-            return abandoned(held, clock(connection), LEASE_SECONDS) if held else {}
 
     def set_state(self, run_id: str, state: str, reason: str = "", remedy: str = "", detail: str = "") -> None:
         """Moves a run to a state that may follow its present one (`run_row.MOVES`).
@@ -276,7 +225,7 @@ class Store:
             "detail": storable_text(detail),
         }  # fmt: skip
         if state not in ACTIVE:
-            changes |= _NO_LEASE | {"stop": None}
+            changes |= NO_LEASE | {"stop": None}
         if state not in UNFINISHED:
             changes["finished"] = time.time()
         self._move_state(run_id, state, changes)
@@ -311,7 +260,7 @@ class Store:
         with database.write(self.engine) as connection:
             row = find_row(connection, run_id)
             check_may_be_queued(row)
-            change = _AGAIN | {"position": next_position()}
+            change = AGAIN | {"position": next_position(), "attempts": 0}
             connection.execute(runs.update().where(runs.c.number == row.number).values(change))
 
     def move(self, run_id: str, places: int) -> None:
@@ -362,10 +311,6 @@ class Store:
             number = find_row(connection, run_id).number
             if changes:
                 connection.execute(runs.update().where(runs.c.number == number).values(changes))
-
-    def _change_held(self, run_id: str, worker: str, changes: dict[str, Any]) -> bool:
-        with database.write(self.engine) as connection:
-            return connection.execute(runs.update().where(held_by(run_id, worker)).values(changes)).rowcount == 1
 
     def _move_state(self, run_id: str, state: str, changes: dict[str, Any]) -> None:
         with database.write(self.engine) as connection:

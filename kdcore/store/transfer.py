@@ -32,7 +32,8 @@ def _number(value: Any) -> Any:
 
 Finite = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
 Measured = Annotated[Finite | None, BeforeValidator(_number)]
-Score = Annotated[float | None, Field(ge=-1.001, le=1.001), BeforeValidator(_number)]
+SCORE_LIMIT = 1.001
+Score = Annotated[float | None, Field(ge=-SCORE_LIMIT, le=SCORE_LIMIT), BeforeValidator(_number)]
 """Every metric of a task lies between -1 and 1; one far outside would take the scale of every figure it is in."""
 
 Int = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
@@ -172,11 +173,20 @@ def from_parquet(content: bytes, table: str) -> list[dict[str, Any]]:
         if source.schema_arrow.names != list(columns):
             raise ValueError(f"columns {source.schema_arrow.names[:12]}")
         batches = source.iter_batches(batch_size=50_000)
-        return [row for batch in batches for row in _rows(batch, columns)]
+        rows = [row for batch in batches for row in _rows(batch, columns)]
+        if table == "evaluations" and (wrong := next(filter(_out_of_range, rows), None)):
+            raise ValueError(f"{wrong['metric']} {wrong['value']:.3g} lies outside -1 to 1")
+        return rows
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
         raise CorruptError(
             "file", f"the table {table} cannot be read ({str(error)[:200]})", "export it again"
         ) from error
+
+
+def _out_of_range(evaluation: Mapping[str, Any]) -> bool:
+    """Whether a score is one that no metric gives. A stage's own loss has no bounds."""
+    value = _number(evaluation["value"])
+    return evaluation["metric"] != "loss" and value is not None and not -SCORE_LIMIT <= value <= SCORE_LIMIT
 
 
 def _rows(batch: Any, columns: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from kdcore.analysis import ablation
 from kdcore.analysis.comparison import Comparison, compare
@@ -96,20 +97,36 @@ def test_gains_are_over_shared_seeds_and_the_last_step_that_was_run() -> None:
     rows = ablation.table(rungs, finished)
     assert _mean(rows, "alone") == 0.5 and math.isnan(_mean(rows, "+ kd")) and _mean(rows, "+ pkd") == 0.8
     assert rows["gain"].iloc[2] == pytest.approx(0.3) and rows["over"].iloc[2] == "alone"
-    assert ablation.summary(rows) == "+30.0 points over alone without a teacher."
+    assert np.isnan(rows["low"].iloc[2]), "one seed has no interval"
+    assert ablation.summary(rows) == "+30.0 points (one seed) over alone without a teacher."
 
 
-def test_the_summary_names_each_part() -> None:
-    rows = pd.DataFrame(
-        [
-            ("Gold labels, random initial weights", "start", 0.70, 3, np.nan, ""),
-            ("+ base", "initialisation", 0.74, 3, 0.04, "Gold labels, random initial weights"),
-            ("+ kd", "teacher", 0.75, 3, 0.01, "+ base"),
-            ("+ pkd", "method", 0.748, 3, -0.002, "+ kd"),
-        ],
-        columns=["label", "kind", "mean", "n", "gain", "over"],
+def test_an_interval_is_that_of_the_paired_t_test() -> None:
+    before, after = {0: 0.50, 1: 0.60, 2: 0.55}, {0: 0.53, 1: 0.64, 2: 0.57}
+    gain, low, high = ablation.difference(after, before)
+    wanted = stats.ttest_rel(list(after.values()), list(before.values())).confidence_interval(0.95)
+    assert gain == pytest.approx(0.03) and (low, high) == pytest.approx((wanted.low, wanted.high))
+    other = {7: 0.53, 8: 0.64}
+    gain, low, high = ablation.difference(other, before)
+    wanted = stats.ttest_ind(list(other.values()), list(before.values()), equal_var=False).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((wanted.low, wanted.high)) and low < gain < high
+    assert ablation.difference({0: 0.5, 1: 0.6}, {0: 0.4, 1: 0.5})[1:] == pytest.approx((0.1, 0.1))
+
+
+def test_the_summary_names_each_part_and_its_doubt() -> None:
+    top = _glue("pkd", "base")
+    rungs = [
+        ablation.Rung("start", "Gold labels, random initial weights", top, "a"),
+        ablation.Rung("initialisation", "+ base", top, "b"),
+        ablation.Rung("teacher", "+ kd", top, "k"),
+        ablation.Rung("method", "+ pkd", top, "p"),
+    ]
+    scores = {"a": (0.50, 0.51, 0.49), "b": (0.60, 0.612, 0.588), "k": (0.61, 0.60, 0.62), "p": (0.70, 0.70, 0.70)}
+    finished = pd.DataFrame(
+        [(group, seed, score) for group, of_seed in scores.items() for seed, score in enumerate(of_seed)],
+        columns=["group", "seed", "score"],
     )
-    assert ablation.summary(rows) == (
-        "+4.8 points over random initial weights without a teacher: the initial weights +4.0, the teacher +1.0, "
-        "the method -0.2."
+    assert ablation.summary(ablation.table(rungs, finished)) == (
+        "+20.0 points over random initial weights without a teacher: the initial weights +10.0, the teacher +1.0 "
+        "(within seed noise), the method +9.0."
     )

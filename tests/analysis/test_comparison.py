@@ -22,7 +22,7 @@ from kdcore.runs import example
 from kdcore.runs.demo import demo_runs
 from kdcore.store import Store
 from tests.analysis.conftest import HERE
-from tests.helpers.store_factory import run_config
+from tests.helpers.store_factory import TEACHER, run_config
 
 ELSEWHERE = HERE | {"hardware": "Xeon (64 cores)"}
 NEWER = HERE | {"kdcore": "0.3.0"}
@@ -146,6 +146,57 @@ def test_what_else_differs_is_said_and_no_verdict_given(store: Store, finish: Fi
     ((label, answer),) = comparison.answers()
     assert list(comparison.also_differs()[label]) == [topic] == comparison.table()["also differs in"].tolist()[1:]
     assert answer.verdict is None and answer.headline == "Not the method alone." and topic in answer.sentence
+
+
+SMALL = {"name": "small", "source": "pocket", "where": "small"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ([TEACHER], [SMALL], "large against small"),
+        ([TEACHER], [TEACHER, SMALL], "large against large, small"),
+        ([TEACHER], [TEACHER | {"name": "big"}], None),
+        ([TEACHER], [TEACHER | {"where": "small"}], "large ("),
+    ],
+)
+def test_other_teachers_are_not_the_method(
+    store: Store, finish: Finish, first: Any, second: Any, words: str | None
+) -> None:
+    for seed in range(6):
+        finish(run_config("kd", seed, teachers=first), 0.5 + 0.001 * seed)
+        finish(run_config("skd", seed, teachers=second), 0.9)
+    ((_, answer),) = one(store).answers()
+    if words is None:
+        assert answer.headline == "Yes.", "what a machine calls a teacher does not matter"
+    else:
+        assert answer.verdict is None and "teachers: " in answer.sentence and words in answer.sentence
+
+
+def test_a_teacher_that_training_alone_names_teaches_nothing(store: Store, finish: Finish) -> None:
+    """It gives its vocabulary; that the other asks more teachers is what the other's method is."""
+    for seed in range(6):
+        finish(run_config("fine-tune", seed, teachers=[TEACHER]), 0.5 + 0.001 * seed)
+        finish(run_config("skd", seed, teachers=[TEACHER, SMALL]), 0.9)
+    ((_, answer),) = one(store).answers()
+    assert answer.headline == "Yes."
+
+
+def test_another_base_is_not_the_method(store: Store, finish: Finish) -> None:
+    teacher = {"name": "big", "source": "package", "where": "minilm", "fine_tune": {}}
+    for seed in range(6):
+        finish(run_config("fine-tune", seed, base=teacher | {"where": "bert-tiny"}), 0.5)
+        finish(run_config("kd", seed, teachers=[teacher]), 0.9)
+    ((_, answer),) = one(store).answers()
+    assert answer.verdict is None and "package:minilm against package:bert-tiny" in answer.sentence
+
+
+def test_a_verdict_names_what_all_seeds_share(store: Store, finish: Finish) -> None:
+    for seed in range(6):
+        finish(run_config("fine-tune", seed), 0.5 + 0.001 * seed)
+        finish(run_config("skd", seed, teachers=[TEACHER, SMALL]), 0.9)
+    ((_, answer),) = one(store).answers()
+    assert answer.sentence.endswith("with these teachers.")
 
 
 def test_equal_protocols_say_nothing_of_it(store: Store, finish: Finish) -> None:
@@ -296,8 +347,9 @@ def test_six_paired_seeds_that_agree_make_a_winner_with_its_test_named(store: St
         finish(run_config("kd", seed), 0.52 + 0.012 * seed)
     ((_, answer),) = one(store).answers()
     assert answer.headline == "Yes."
-    assert "KD, 2 x 32 is better than Fine-tuning alone, 2 x 32 by 2.5 points (95% interval +2.1 to +2.9)." in (
-        answer.sentence
+    assert answer.sentence == (
+        "KD, 2 x 32 is better than Fine-tuning alone, 2 x 32 by 2.5 points (95% interval +2.1 to +2.9), with this "
+        "teacher."
     )
     assert answer.basis == "seeds 0, 1, 2, 3, 4, 5; scores only; paired t-test over seeds; p < 0.001"
 

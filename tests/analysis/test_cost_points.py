@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdcore.analysis import cost_points, cost_table, pareto
-from kdcore.analysis.cost_axes import AXES
+from kdcore.analysis import cost_points, cost_table
 from kdcore.models.count import flops, parameters
 from kdcore.records import ModelSize
 from kdcore.runs.remeasure import best_teacher
-from pages.parts.speed import budget_answer
 
 SHAPE = {"layers": 2, "width": 16, "heads": 2, "intermediate": 32, "vocabulary": 30, "positions": 32, "labels": 2}
 LARGE = SHAPE | {"layers": 4}
@@ -50,6 +48,13 @@ def test_sizes_follow_from_the_shape_and_files() -> None:
     assert found.set_index("label").loc["teacher large", "quality"].tolist() == [90.0] * 3
 
 
+def test_the_ninth_decile_is_an_axis_of_its_own() -> None:
+    found = _of_run(_run(), {}, {"latency": {"records": [_record("student", p90_ms=2.5)]}})
+    assert found.set_index("axis").loc["latency-1-p90", "cost"] == 2.5
+    sessions = [_record("student", session="x"), _record("student", threads=2, session="y")]
+    assert _of_run(_run(), {}, {"latency": {"records": sessions}})["session"].nunique() == 3  # of parameters: none
+
+
 def test_a_run_that_says_nothing_has_its_parameters_alone() -> None:
     found = _of_run(_run())
     assert found["axis"].tolist() == ["parameters"] and found["cost"].tolist() == [99]
@@ -67,6 +72,7 @@ def test_times_keep_their_conditions_apart() -> None:
     timed = found[found["axis"].isin(["latency-1", "latency-32", "throughput"])]
     assert timed["axis"].tolist() == ["latency-1", "latency-32", "throughput", "latency-1"]
     assert timed["cost"].tolist() == [2, 8, 4000, 2]
+    assert timed["session"].nunique() == 1
     assert timed["place"].tolist() == ["CPU, bf16, 1 thread"] * 3 + ["CPU, fp32, 1 thread"]
 
 
@@ -95,7 +101,8 @@ def test_a_rival_stands_beside_the_models_that_it_was_timed_with() -> None:
 def _times(*rows: tuple[str, str, float, bool], place: str = "p", task: str = "mrpc", tokens: int = 20) -> pd.DataFrame:
     """run, size, cost, busy of students."""
     table = pd.DataFrame(rows, columns=["run", "size", "cost", "busy"])
-    return table.assign(task=task, kind="student", label="x", quality=0.0, axis="latency-1", place=place, tokens=tokens)
+    about = {"task": task, "kind": "student", "label": "x", "quality": 0.0, "axis": "latency-1"}
+    return table.assign(place=place, tokens=tokens, session="", **about)
 
 
 def test_runs_of_one_size_share_the_median_of_quiet_times() -> None:
@@ -118,6 +125,50 @@ def test_a_run_without_a_time_has_that_of_its_size_and_else_none() -> None:
     assert set(seen["condition"]) == {"p, 20 tokens"} and not seen["busy"].any()
 
 
+def _turns(*rows: tuple[str, str, str, float, bool]) -> pd.DataFrame:
+    """session, kind, size, cost, busy; a run a session."""
+    table = pd.DataFrame(rows, columns=["session", "kind", "size", "cost", "busy"])
+    return table.assign(run=table["session"], label=table["size"], task="mrpc", place="p", tokens=20)
+
+
+SESSIONS = _turns(
+    ("a", "student", "s", 1.0, False), ("a", "teacher", "t", 3.0, False),
+    ("b", "student", "s", 2.0, False), ("b", "teacher", "t", 8.0, False),
+    ("c", "student", "s", 3.0, False), ("c", "teacher", "t", 15.0, False),
+    ("d", "student", "s", 9.0, True), ("d", "teacher", "t", 9.0, True),
+    ("e", "student", "other", 0.1, False), ("f", "cut", "x", 5.0, False),
+)  # fmt: skip
+
+
+def test_a_ratio_is_of_models_that_took_turns_in_a_quiet_session() -> None:
+    ratio = cost_points.speed_ratio(SESSIONS, "p", {"mrpc": 20}, {"s"}, "t")
+    assert ratio == (pytest.approx(4.0), False), "3, 4 and 5 times; not the medians' 8 over 1.5, nor the busy 1"
+    busy = cost_points.speed_ratio(SESSIONS[SESSIONS["busy"]], "p", {"mrpc": 20}, {"s"}, "t")
+    assert busy == (pytest.approx(1.0), True)
+    for sizes, other, place, tokens in (({"other"}, "t", "p", 20), ({"s"}, "x", "p", 20), ({"s"}, "t", "q", 20),
+                                        ({"s"}, "t", "p", 40)):  # fmt: skip
+        assert cost_points.speed_ratio(SESSIONS, place, {"mrpc": tokens}, sizes, other) is None
+
+
+def test_a_ratio_over_tasks_is_the_geometric_mean_and_needs_each() -> None:
+    second = SESSIONS[SESSIONS["session"] == "a"].assign(task="rte", session="g")
+    both = pd.concat([SESSIONS, second.assign(cost=[1.0, 9.0])])
+    ratio = cost_points.speed_ratio(both, "p", {"mrpc": 20, "rte": 20}, {"s"}, "t")
+    assert ratio is not None and ratio[0] == pytest.approx((4 * 9) ** 0.5)
+    assert cost_points.speed_ratio(both, "p", {"mrpc": 20, "cola": 20}, {"s"}, "t") is None
+
+
+def test_a_slow_session_is_taken_out_of_the_costs() -> None:
+    slow = _turns(
+        ("a", "student", "small", 2.0, False), ("a", "teacher", "t", 8.0, False),
+        ("b", "student", "small", 2.0, False), ("b", "teacher", "t", 8.0, False),
+        ("c", "student", "large", 1.5, False), ("c", "teacher", "t", 4.0, False),
+        ("d", "student", "alone", 7.0, False),
+    )  # fmt: skip
+    cost = cost_points.prices(slow)["cost"]
+    assert cost.to_dict() == {"small": 2.0, "large": 3.0, "alone": 7.0, "t": 8.0}
+
+
 def test_other_places_and_lengths_are_never_mixed_in() -> None:
     times = pd.concat([_times(("a", "s", 1.0, False)), _times(("b", "s", 50.0, False), place="q"),
                        _times(("b", "s", 70.0, False), tokens=40)])  # fmt: skip
@@ -133,7 +184,7 @@ def test_an_average_is_within_seeds_over_tasks_at_each_ones_length() -> None:
                        _times(("c", "s", 3.0, False), ("d", "s", 3.0, True), task="rte", tokens=60)])  # fmt: skip
     teachers = [
         {"run": run, "task": task, "kind": "teacher", "label": "teacher x", "size": "teacher x", "quality": quality,
-         "axis": "latency-1", "place": "p", "tokens": tokens, "cost": 10.0, "busy": False}
+         "axis": "latency-1", "place": "p", "tokens": tokens, "cost": 10.0, "busy": False, "session": ""}
         for run, task, quality, tokens in (("a", "mrpc", 90.0, 20), ("c", "rte", 70.0, 60))
     ]  # fmt: skip
     alone = [teachers[0] | {"label": "teacher y", "size": "teacher y"}]
@@ -145,62 +196,6 @@ def test_an_average_is_within_seeds_over_tasks_at_each_ones_length() -> None:
     assert students["quality"].tolist() == pytest.approx([70, 70]) and students["cost"].tolist() == [2, 2]
     assert seen[seen["kind"] == "teacher"][["label", "quality", "cost"]].values.tolist() == [["teacher x", 80, 10]]
     assert not seen["busy"].any()
-
-
-def _points(rows: list[tuple[str, str, float, float]]) -> pd.DataFrame:
-    seen = pd.DataFrame(rows, columns=["kind", "label", "cost", "quality"])
-    return pareto.points(seen.assign(key=seen["label"], method="kd", condition="", busy=False))
-
-
-TABLE = [
-    ("student", "small", 1.0, 80.0), ("student", "mid", 2.0, 91.0), ("student", "mid", 2.0, 93.0),
-    ("teacher", "teacher x", 8.0, 100.0),
-]  # fmt: skip
-
-
-def test_the_answer_names_the_fastest_that_is_left_with_its_seeds() -> None:
-    axis = AXES["latency-1"]
-    words = budget_answer.answer(_points(TABLE), 0.9, axis).replace("\\", "")
-    assert "fastest student with at least 90 % of teacher x (100.0) is **mid**: 92.0 ± 1.4 (2 seeds)" in words
-    assert "2 ms a row, 4.0 times as fast" in words
-    assert "**small**: 80.0 (1 seed)" in budget_answer.answer(_points(TABLE), 0.8, axis).replace("\\", "")
-
-
-def test_where_none_is_left_the_nearest_is_named() -> None:
-    words = budget_answer.answer(_points(TABLE), 0.95, AXES["disk"]).replace("\\", "")
-    assert "No student reaches 95 % of teacher x (100.0); **mid** comes nearest with 92.0%." in words
-    rival = [("bf16", "teacher x, bf16", 4.0, 99.0), ("int8", "teacher x, int8", 9.0, 99.0)]
-    words = budget_answer.answer(_points(TABLE + rival), 0.95, AXES["disk"]).replace("\\", "")
-    assert "No student reaches" in words and "**teacher x, bf16** does it for less: 99.0, 4 MiB." in words
-    assert "No student was measured" in budget_answer.answer(_points(TABLE[3:]), 0.9, AXES["disk"])
-
-
-def test_an_undistilled_rival_that_does_as_well_for_less_is_told() -> None:
-    rival = [("int8", "teacher x, int8", 1.5, 99.0), ("cut", "teacher x, cut", 0.5, 40.0)]
-    words = budget_answer.answer(_points(TABLE + rival), 0.9, AXES["latency-1"]).replace("\\", "")
-    assert "Without any distillation, **teacher x, int8** does it for less: 99.0, 1.5 ms a row." in words
-    assert "Without" not in budget_answer.answer(_points(TABLE + rival), 0.8, AXES["latency-1"])
-
-
-def test_more_is_better_for_throughput_and_smaller_for_size() -> None:
-    fast = [("student", "a", 500.0, 95.0), ("student", "b", 900.0, 94.0), ("teacher", "t", 100.0, 100.0)]
-    words = budget_answer.answer(_points(fast), 0.9, AXES["throughput"]).replace("\\", "")
-    assert "**b**" in words and "900 rows a second, 9.0 times as fast" in words
-    words = budget_answer.answer(_points(TABLE), 0.9, AXES["parameters"])
-    assert "smallest" in words and "25% of that teacher's" in words
-
-
-def test_ties_in_cost_go_to_the_better_student() -> None:
-    table = _points([("student", "a", 1.0, 92.0), ("student", "b", 1.0, 95.0), ("student", "c", np.nan, 99.0)])
-    best = budget_answer.cheapest_student(table, 90.0, "less")
-    assert best is not None and best["label"] == "b"
-    assert budget_answer.cheapest_student(table, 96.0, "less") is None
-
-
-def test_hostile_names_are_no_markup() -> None:
-    rows = [("student", "**b** [x](y)", 1.0, 95.0), ("teacher", ":red[t]", 2.0, 100.0)]
-    words = budget_answer.answer(_points(rows), 0.9, AXES["latency-1"])
-    assert "[x](y)" not in words and ":red[t]" not in words
 
 
 def test_the_best_teacher_is_that_of_the_dev_split() -> None:

@@ -22,5 +22,5 @@ def test_the_race_has_scores_and_losses_on_one_clock(store: Any) -> None:
     runner = race.racer(run, "kd", "KD", store.evaluations(run), store.metrics(run, ["loss"]), "accuracy")
     assert runner is not None and runner.end == pytest.approx(0.6)
     assert runner.scores.steps.tolist() == [20, 40, 60] and len(runner.losses.values) == 60
-    assert runner.scores.seconds.tolist() == pytest.approx([0.2, 0.4, 0.6])
+    assert runner.scores.clock.tolist() == pytest.approx([0.2, 0.4, 0.6])
     assert race.racer(run, "kd", "KD", store.evaluations(run), store.metrics([]), "accuracy") is None

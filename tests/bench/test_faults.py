@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from bench.faults import damage, workers
+from bench.faults import damage, farm, workers
 
 
 def test_damage_changes_the_file() -> None:
@@ -21,3 +21,12 @@ def test_runs_of_the_campaigns_are_valid(method: str) -> None:
     from kdcore.engine.preflight import check
 
     assert not check(Plan(workers.settings(method))).blocks
+
+
+def test_each_run_of_a_farm_is_done_once_whoever_is_killed() -> None:
+    """A worker, then the farm are killed; the real trainer, small."""
+    counts = farm.farm(2, methods=("fine-tune",))
+    assert counts["workers_killed"] == 1 and counts["resumed"] >= 1
+    assert counts["done"] == counts["endings"] == counts["runs"] == 2 and counts["farm_ended_with"] == 0
+    assert counts["students_equal"] == counts["students"] == 4 and counts["points_that_differ"] == 0
+    assert counts["processes_left"] == counts["leases_left"] == counts["folders_left"] == 0

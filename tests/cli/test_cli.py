@@ -131,8 +131,25 @@ def test_methods_lists_all_and_explains_one():
     code, out, _ = kd("methods")
     assert code == 0 and all(key in out for key in METHODS)
     code, out, _ = kd("methods", "pkd")
-    assert code == 0 and "temperature" in out and METHODS["pkd"].paper.title in out and "departs" in out
+    assert code == 0 and "temperature" in out and METHODS["pkd"].papers[0].title in out and "departs" in out
     assert "nope" in refused("methods", "nope")
+
+
+def test_methods_of_one_family_and_as_json():
+    from kdcore.methods.catalog import catalog
+
+    code, out, _ = kd("methods", "--family", "relation", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert [one["key"] for one in told] == [key for key, info in catalog().items() if info.family == "relation"]
+    minilm = next(one for one in told if one["key"] == "minilm")
+    assert minilm["papers"][0]["arxiv"] == "2002.10957" and minilm["teachers"] == [1, 1]
+    assert minilm["idea"] == catalog()["minilm"].idea and minilm["defaults"]["value_weight"] == 1.0
+    code, out, _ = kd("methods", "--family", "relation")
+    assert code == 0 and "minilm-v2" in out and "tinybert" not in out
+    assert "soft_targets" in refused("methods", "--family", "nope")
+    code, out, _ = kd("methods", "pkd", "--json")
+    assert code == 0 and json.loads(out)["family"] == "hidden"
 
 
 def test_tasks_lists_all_with_their_state():

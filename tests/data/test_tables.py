@@ -237,3 +237,15 @@ def test_a_small_parquet_file_of_gigabytes_is_refused(tmp_path: Path, monkeypatc
     monkeypatch.setattr(tables, "MAX_BYTES", 8 * 1024**2)
     with pytest.raises(UserError, match="unpacked"):
         load(path)
+
+
+def test_a_parquet_file_of_one_word_in_millions_of_rows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stored once, the word takes as much memory as there are rows."""
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"text": ["film"] * 100_000, "label": ["a"] * 100_000}), path)
+    assert path.stat().st_size < 10_000
+    monkeypatch.setattr(tables, "MAX_BYTES", 5 * 1024**2)
+    with pytest.raises(UserError, match="unpacked"):
+        read_table(path, "own.path", ["text", "label"])

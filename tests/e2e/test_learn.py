@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kdcore.methods.catalog import catalog
 from kdcore.store import open_store
 from tests.helpers.store_factory import add, run_config
 
@@ -126,3 +127,13 @@ def test_nothing_scrolls_sideways(open_page: Callable[..., Any], runs: dict[str,
         )
         assert sizes[0] <= sizes[1] and sizes[2] <= sizes[3], (path, sizes)
         assert page.get_by_test_id("stException").count() == 0, path
+
+
+@pytest.mark.parametrize("key", catalog())
+def test_the_formula_of_every_method_is_set(key: str, open_page: Callable[..., Any], runs: dict[str, str]) -> None:
+    page = open_page(f"learn?method={key}", width=1920)
+    formula = page.locator(".st-key-learn_formula")
+    _expect(formula.locator(".katex-display")).to_be_visible()
+    assert formula.locator(".katex-error").count() == 0 and "\\" not in formula.inner_text()
+    wide = formula.evaluate("found => found.scrollWidth - found.clientWidth")
+    assert wide <= 0, f"{wide} px do not fit a lecture hall's screen"

@@ -64,7 +64,7 @@ def test_rivals_are_measured_on_a_click_and_stand_in_the_plot(
     button, stop = (page.get_by_role("button", name=name) for name in ("Measure the baselines", "Stop measuring"))
     insist(button.click, stop)
     _expect(stop).to_have_count(0, timeout=4000 * PATIENCE)  # a process of its own starts, and five models take turns
-    page.goto(f"{page.url.split('?')[0]}?runs={run}&saxis=parameters")
+    page.goto(f"{page.url.split('?')[0]}?runs={run}&saxis=Parameters")
     legend = page.locator(".kd-plot-figure .legendtext")
     _expect(legend.filter(has_text="Teacher, bf16 weights")).to_be_visible()
     _expect(legend.filter(has_text="Teacher, cut")).to_be_visible()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -15,8 +16,10 @@ from kdcore.engine.estimate import predict
 from kdcore.engine.plan import Plan
 from kdcore.errors import UserError
 from kdcore.events import RunFinished, RunStarted, StepDone
+from kdcore.methods import METHODS
+from kdcore.methods.kd import KD
 from kdcore.models.count import flops, parameters
-from kdcore.records import ModelSize
+from kdcore.records import ModelSize, Needs, want
 from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import run
 
@@ -198,3 +201,59 @@ def test_the_rate_is_timed_on_a_layer_that_is_really_run(monkeypatch):
     rate = estimate._rate.__wrapped__(16, 2, 32, 4, 10, where)
     assert rate == 3 * flops(ModelSize(1, 16, 2, 32, vocabulary=100, positions=10, labels=1), 10, 4)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+# --- several learners, and passes that are run again ------------------------------------------------------------------
+
+
+class Peers(KD):
+    """Four students that learn at once."""
+
+    rerun: ClassVar[tuple[str, ...]] = ()
+    roles = ("student", "second", "third", "fourth")
+
+    def build_students(self, build):
+        return {role: build(draw=number) for number, role in enumerate(self.roles)}
+
+    def stages(self):
+        needs = Needs(student=want("logits"), teacher=want("logits"), rerun=self.rerun)
+        return [replace(stage, needs=needs, lr=dict.fromkeys(self.roles, 1.0)) for stage in super().stages()]
+
+
+def test_all_who_learn_at_once_take_memory(one_teacher, monkeypatch):
+    """Each needs 16 bytes a parameter and its pass; a checkpoint holds weights and two moments of each, twice."""
+    setting = run("kd", one_teacher, precision="fp32")
+    alone = predict(Plan(setting))
+    monkeypatch.setitem(METHODS, "kd", Peers)
+    four = predict(Plan(setting))
+    count = parameters(replace(world.SIZE, labels=2)).total
+    passes = estimate._activations(world.SIZE, 16, longest(setting), cls_only=True)
+    assert four.memory_bytes - alone.memory_bytes == 3 * (16 * count + passes)
+    assert four.disk_bytes - alone.disk_bytes == 3 * 2 * 12 * count
+
+
+def longest(setting: RunConfig) -> int:
+    return estimate._pace(Plan(setting))[1]
+
+
+def test_assistants_learn_one_after_the_other(priced):
+    """Only the deepest has gradient and moments at a time; the weights of all are there."""
+    one, two = (priced("takd", {"assistants": count}) for count in (1, 2))
+    five, six, four = (parameters(replace(world.SIZE, layers=n)).total for n in (5, 6, 4))
+    more = 4 * (six + four - five) + 12 * (six - five)
+    tokens = longest(run("fine-tune"))
+    passes = [estimate._activations(replace(world.SIZE, layers=n), ROWS, tokens, cls_only=True) for n in (6, 5)]
+    assert two.memory_bytes - one.memory_bytes == more + passes[0] - passes[1]
+
+
+def test_passes_that_are_run_again_are_priced(priced, monkeypatch):
+    monkeypatch.setitem(METHODS, "kd", Peers)
+    monkeypatch.setattr(Peers, "roles", ("student",))
+    plain = priced("kd")
+    tokens, student, teacher = int(plain.basis.split()[-4]), *(replace(world.SIZE, layers=n) for n in (1, 9))
+    for rerun, size, forwards in (("student", student, 4), ("teacher", teacher, 3)):
+        monkeypatch.setattr(Peers, "rerun", (rerun,))
+        again = priced("kd")
+        more = work(size, forwards * ROWS * STEPS, tokens, cls_only=False)
+        assert again.seconds - plain.seconds == pytest.approx(more, rel=1e-6)
+        assert again.memory_bytes > plain.memory_bytes

@@ -65,7 +65,7 @@ def test_a_loss_that_is_no_number_names_the_rate_and_the_term(trained, tmp_path,
 
 def test_a_rate_far_too_high_ends_in_words(trained, monkeypatch):
     """Adam bounds its steps, so the rate is raised past its limit; weights overflow between two logged points."""
-    rate = loop._set_rate
+    rate = loop.set_rate
 
     def huge(optimizer, *rest):
         rate(optimizer, *rest)
@@ -73,7 +73,7 @@ def test_a_rate_far_too_high_ends_in_words(trained, monkeypatch):
             group["lr"] = 1e38
         return 1e38
 
-    monkeypatch.setattr(loop, "_set_rate", huge)
+    monkeypatch.setattr(loop, "set_rate", huge)
     for log_every in (1, 100):
         with pytest.raises(UserError) as said:
             trained(run("fine-tune", log_every=log_every))

@@ -30,7 +30,7 @@ ROWS = np.arange(12)
 
 @pytest.fixture(params=list(METHODS))
 def key(request) -> str:
-    if METHODS[request.param].batch_relational:
+    if METHODS[request.param].relates_rows(METHODS[request.param].Config()):
         pytest.skip("its terms relate the rows of a batch to one another, and it says so")
     return request.param
 
@@ -44,9 +44,10 @@ def bench(request, key, shelf, tmp_path):
 class Bench:
     def __init__(self, key: str, shelf: Path, folder: Path, cached: bool) -> None:
         task = world.data_of()
-        count = min(METHODS[key].teachers[1], 2)
+        fewest, most = METHODS[key].takes(METHODS[key].Config())
+        count = max(fewest, min(most, 2))
         teachers = []
-        for i in range(max(count, METHODS[key].teachers[0])):
+        for i in range(count):
             home = shelf / f"invariance-{i}"
             if not home.exists():
                 save_student(world.model(layers=4, seed=20 + i), world.tokenizer(), home)

@@ -55,7 +55,7 @@ def test_a_training_resolves_once(trained, one_teacher, calls):
 @pytest.mark.parametrize("key", METHODS)
 def test_the_plan_is_what_is_trained(trained, shelf, key):
     """Sizes, steps and the model that runs, as the run's own facts say them."""
-    fewest, most = METHODS[key].teachers
+    fewest, most = METHODS[key].takes(METHODS[key].Config())
     deep = [world.teacher(shelf, f"deep-{i}", layers=4, seed=30 + i) for i in range(min(most, max(fewest, 1)))]
     setting = run(key, deep, max_steps=8, evaluate_every=8)
     draft = Plan(setting)

@@ -88,7 +88,7 @@ def test_the_demo_can_start(demo):
         ({"method": "pkd", "student": world.STUDENT.model_copy(update={"width": 32})}, "student.width"),
         ({"method": "pkd", "student": world.STUDENT.model_copy(update={"layers": 1})}, "student.layers"),
         ({"method": "pkd", "options": {"layers": (1, 2, 3)}}, "options.layers"),
-        ({"method": "pkd", "options": {"layers": (7,)}}, "layer map"),
+        ({"method": "pkd", "options": {"layers": (7,)}}, "options.layers"),
         ({"method": "pkd", "teachers": ()}, "teachers"),
         ({"train": TrainConfig(max_length=256)}, "train.max_length"),
     ],
@@ -244,6 +244,15 @@ def test_a_tokenizer_without_special_tokens_is_blocked(shelf):
     (Path(spec.where) / "tokenizer.json").write_text(json.dumps(content))
     line = blocked(run("kd", [spec]))
     assert line.field == "teachers.plain" and "[CLS]" in line.text
+
+
+def test_a_tokenizer_that_names_special_tokens_and_adds_none_is_blocked(shelf):
+    spec = folder_of(shelf, "unframed")
+    file = Path(spec.where) / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": None}))
+    edit(spec, "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    line = blocked(run("kd", [spec]))
+    assert line.field == "teachers.unframed" and "does not put [CLS] before" in line.text
 
 
 def test_teachers_that_differ_in_case_are_blocked(shelf, one_teacher):

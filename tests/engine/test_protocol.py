@@ -391,6 +391,15 @@ def test_a_discard_leaves_nothing_to_go_on_from(trained, one_teacher):
     assert {path.name for path in done.folder.iterdir()} == {"config.json", "content.json", "teachers.json"}
 
 
+def test_a_run_that_is_left_has_a_checkpoint_of_that_step_and_no_ending(one_teacher, trained):
+    setting = run("kd", one_teacher, checkpoint_every=1000)
+    whole, left = trained(setting), trained(setting, control=StopAt(7, "leave"))
+    assert isinstance(left.events[-1], Checkpointed) and left.events[-1].step == 7
+    assert not (left.folder / "student-last").exists()
+    on = trained(setting, left.folder)
+    assert on.of(RunStarted)[0].facts["resumed_at"] == 7 and same(on.weights(), whole.weights())
+
+
 def test_closing_the_generator_aborts_and_a_new_one_goes_on(one_teacher, tmp_path, trained):
     setting, folder = run("kd", one_teacher), tmp_path / "closed"
     whole = trained(setting)

@@ -17,7 +17,7 @@ from kdcore.engine.checkpoint import TrainingState
 from kdcore.engine.device import has_fast_bf16
 from kdcore.engine.run_files import remove_unfinished
 from kdcore.errors import CorruptError
-from kdcore.events import Evaluated, RunFinished, RunStarted, StepDone
+from kdcore.events import Evaluated, Probed, RunFinished, RunStarted, StepDone
 from tests.helpers import kill_process
 from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import StopAt, run, same
@@ -39,6 +39,12 @@ CASES = {
     "tinybert, augmented": (run("tinybert", options={"augment": "word-neighbours", "augment_words": 3}), 1),
     "minilm-v2": (run("minilm-v2"), 1),
     "mlkd": (run("mlkd"), 1),
+    "annealing-kd": (run("annealing-kd"), 1),
+    "alp-kd, in parts": (run("alp-kd", accumulate=2), 1),
+    "bert-emd, in parts": (run("bert-emd", options={"beta": 1.0}, accumulate=2), 1),
+    "dynamic-kd": (run("dynamic-kd"), 2),
+    "dynamic-kd, drawn rows": (run("dynamic-kd", options={"part": "rows", "selection": "random"}), 1),
+    "mix": (run("mix", options={"patience_weight": 100.0, "choice": "rank"}), 3),
 }
 
 
@@ -71,6 +77,23 @@ def test_the_events_told_again_are_the_same(trained, one_teacher, halted):
     assert told == expected
     ends = [[e.scores for e in done.of(Evaluated) if e.stage == "end"] for done in (on, whole)]
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("key", ["alp-kd", "bert-emd"])
+def test_what_a_method_reads_out_is_the_same_after_a_resume(trained, one_teacher, halted, key):
+    setting = run(key, one_teacher, options={"beta": 1.0}, evaluate_every=4)
+    whole = trained(setting)
+    on = trained(setting, halted(setting, 7).folder)
+    told, expected = ({e.step: e.data for e in done.of(Probed) if e.name == "matrices"} for done in (on, whole))
+    assert list(expected)[:2] == [4, 8] and next(iter(told)) == 8
+    assert told == {step: data for step, data in expected.items() if step > 7}
+    assert told[8]["step"] == 8 and told[8] != expected[4]
+    for matrix in told[8]["matrices"].values():
+        assert len(matrix) == 2 and {len(row) for row in matrix} == {2}
+    kept = json.loads((on.folder / "probes" / "matrices.json").read_text())
+    assert kept == list(expected.values())[-1]
+    notes = [{e.step: e.notes for e in done.of(StepDone) if e.step > 7} for done in (on, whole)]
+    assert notes[0] == notes[1]
 
 
 @pytest.mark.parametrize("saves", [1, 2, 3])
@@ -132,7 +155,15 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def other_number(path: Path) -> None:
+    changed = path.read_text().replace('"step": 7', '"step": 5').replace('"weight_decay": 0.01', '"weight_decay": 0.0')
+    path.write_text(changed)
+
+
 DAMAGES = [
+    ("place.json", other_number),
+    ("optimizer-stage.json", other_number),
+    ("sums.json", other_json),
     ("module-student.safetensors", flip),
     ("optimizer-stage.safetensors", flip),
     ("sums.json", truncate),

@@ -7,13 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from kdcore.config import ProbeConfig
 from kdcore.engine import final_metrics, results
 from kdcore.engine.checkpoint import newest
 from kdcore.events import Evaluated, Probed, StageStarted, StepDone
 from kdcore.models.observe import observe
-from kdcore.probes import snapshots
+from kdcore.probes import distances, snapshots
 from kdcore.probes.attention import head_divergences
 from kdcore.probes.distances import layer_distances
 from kdcore.records import ALL_LAYERS, Encoding
@@ -124,13 +125,34 @@ def test_the_distances_are_those_of_the_rows_that_are_compared(trained, one_teac
     data = world.data_of()
     rows = data.splits["validation"].texts[0]
     coded = world.tokenizer()(list(rows), padding=True, return_tensors="pt")
-    assert int(coded["attention_mask"].sum()) == found.compared_tokens <= snapshots.DISTANCE_TOKENS
+    assert int(coded["attention_mask"].sum()) == found.compared_tokens <= distances.SAMPLE_TOKENS
     encoding = Encoding(coded["input_ids"], coded["attention_mask"], torch.zeros_like(coded["input_ids"]))
     ((teacher, _),) = results.teachers(done.folder).values()
     states = [observe(m, encoding, {"hidden": ALL_LAYERS}, grad=False).hidden for m in (teacher, model_of(done))]
     expected = layer_distances(states[0], states[1], encoding.attention_mask)
-    for measure, matrix in found.distances(found.steps[-1])["t0"].items():
+    seen = found.distances(found.steps[-1])["t0"]
+    assert np.isnan(seen["cls"][0]).all() and np.isfinite(seen["cls"][1:, 1:]).all(), "[CLS] is alike in all embeddings"
+    for measure, matrix in ((name, matrix) for name, matrix in seen.items() if name != "cls"):
         np.testing.assert_allclose(matrix, getattr(expected, measure), rtol=1e-3, atol=1e-4)
+
+
+def test_the_last_moment_and_the_end_agree_where_the_weights_do(trained, one_teacher, monkeypatch):
+    monkeypatch.undo()
+    done = trained(watched("kd", one_teacher, evaluate_every=10**6))
+    assert same(done.weights("last"), done.weights("best"))
+    (final,) = [event.data for event in done.of(Probed) if event.name == "distances"]
+    found = kept(done)
+    for measure, matrix in found.distances(found.steps[-1])["t0"].items():
+        np.testing.assert_allclose(matrix, np.array(final[measure], dtype=float), rtol=1e-6)
+    assert final["tokens"] == found.compared_tokens
+
+
+def test_a_moment_without_the_measure_of_cls_alone_is_read(trained, one_teacher):
+    found = kept(trained(watched("kd", one_teacher, max_steps=3)))
+    file = found.folder / f"{found.steps[-1]:08d}.safetensors"
+    tensors = {name: tensor for name, tensor in load_file(file).items() if not name.startswith("cls.")}
+    save_file(tensors, file)
+    assert set(found.distances(found.steps[-1])["t0"]) == {"cka", "cosine", "mse"}
 
 
 def test_a_student_that_is_its_teacher_is_at_no_distance_anywhere(trained, one_teacher):

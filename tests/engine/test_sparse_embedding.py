@@ -121,6 +121,12 @@ def test_nothing_changes_where_every_word_is_used(reader):
         assert words is None and reader.table is table
 
 
+def test_nothing_changes_where_words_have_no_plain_table(reader):
+    reader.table = factors = nn.Sequential(nn.Embedding(WORDS, 2), nn.Linear(2, WIDTH)).double()
+    with sparse_embedding(reader, USED) as words:
+        assert words is None and reader.table is factors
+
+
 def test_a_run_is_the_same_with_the_whole_table(trained, one_teacher, monkeypatch):
     """Best, last and scores of a run with evaluations, snapshots and a stop in between, in float32."""
     setting = run("kd", one_teacher, evaluate_every=4, precision="fp32")

@@ -1,14 +1,21 @@
-"""Stages in the engine: judged by their own loss, begun from the best weights, with models of another depth."""
+"""Stages in the engine: judged by their own loss, ended with the best weights, with models of another depth."""
+
+import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
-from kdcore.engine import preflight
+from kdcore.engine import loop, preflight
 from kdcore.engine.plan import Plan
 from kdcore.engine.trainer import train
 from kdcore.errors import UserError
 from kdcore.events import Evaluated, RunFinished, RunStarted, RunStopped, StepDone
+from kdcore.losses.soft_targets import hard_labels
+from kdcore.methods import METHODS
+from kdcore.methods.kd import KD
 from kdcore.models.students import load_classifier
+from kdcore.records import Term
 from tests.helpers import tiny_task as small
 
 
@@ -89,3 +96,90 @@ def test_stopped_inside_the_first_stage_and_resumed_it_ends_the_same(tmp_path):
     list(train(run, halted))
     assert small.same(small.weights(whole / "student-last"), small.weights(halted / "student-last"))
     assert small.same(small.weights(whole / "student-best"), small.weights(halted / "student-best"))
+
+
+# --- all learners go on from the best -------------------------------------------------------------------------------
+
+
+class Pair(KD):
+    """KD and a second student of one layer, in two stages; both go on from the best of the first."""
+
+    pilot = False
+
+    def build_students(self, build):
+        return {"student": build(), "other": build(layers=1)}
+
+    def stages(self):
+        (whole,) = super().stages()
+        both = replace(whole, terms=self.both, lr={"student": 1.0, "other": 1.0})
+        share = 1.0 if self.pilot else 0.5
+        return [
+            replace(both, name="first", ends="best", pilot=self.pilot, share=share),
+            replace(both, name="second", share=1.0 if self.pilot else 0.5),
+        ]
+
+    def both(self, step):
+        hard = hard_labels(step.students["other"].logits, step.batch.labels, False)
+        return {**self.terms(step), "other": Term(hard)}
+
+
+class Moments:
+    """Weights of both roles at each evaluation of the first stage, and at the start of the second."""
+
+    def __init__(self, monkeypatch):
+        self.evaluated, self.second = [], None
+        decide, begin = loop._decide, loop._begin
+
+        def watched_decide(job, stage, score):
+            self.evaluated.append(states(job))
+            decide(job, stage, score)
+
+        def watched_begin(job, stage, index, *rest):
+            self.second = states(job) if index == 1 and self.second is None else self.second
+            return begin(job, stage, index, *rest)
+
+        monkeypatch.setattr(loop, "_decide", watched_decide)
+        monkeypatch.setattr(loop, "_begin", watched_begin)
+
+
+def states(job):
+    return {role: copy.deepcopy(model.state_dict()) for role, model in job.students.items()}
+
+
+def first_is_best(monkeypatch):
+    """Each score on `select` is worse than the one before."""
+    falling, real = iter(range(1000, 0, -1)), loop.scores
+    monkeypatch.setattr(loop, "scores", lambda *a: {"accuracy": next(falling)} if len(a[2]) == 10 else real(*a))
+
+
+@pytest.fixture(params=[False, True], ids=["of the run", "pilot"])
+def pair(request, monkeypatch):
+    monkeypatch.setitem(METHODS, "kd", Pair)
+    monkeypatch.setattr(Pair, "pilot", request.param)
+    monkeypatch.setattr(KD, "pilots", classmethod(lambda cls, config, teachers: float(request.param)))
+
+
+def test_every_learner_goes_on_from_the_stages_best(tmp_path, pair, monkeypatch):
+    first_is_best(monkeypatch)
+    moments = Moments(monkeypatch)
+    trained(tmp_path, "kd", evaluate_every=2)
+    for role, state in moments.second.items():
+        assert small.same(state, moments.evaluated[0][role]), role
+        assert not small.same(state, moments.evaluated[1][role]), role
+    assert not (tmp_path / "run" / "stage-best").exists()
+
+
+@pytest.mark.parametrize("halt", [3, 5, 8])
+def test_stopped_after_the_best_every_learner_still_goes_on_from_it(tmp_path, pair, monkeypatch, halt):
+    first_is_best(monkeypatch)
+    whole = Moments(monkeypatch)
+    trained(tmp_path, "kd", evaluate_every=2)
+    first_is_best(monkeypatch)
+    halted = Moments(monkeypatch)
+    run, stop = small.run("kd", small.teachers(tmp_path, 1), {}, evaluate_every=2), small.StopAt(halt)
+    for event in train(run, tmp_path / "halted", stop):
+        stop.see(event)
+    list(train(run, tmp_path / "halted"))
+    assert all(small.same(halted.second[role], state) for role, state in whole.second.items())
+    one, two = (small.weights(tmp_path / folder / "student-last") for folder in ("run", "halted"))
+    assert small.same(one, two)

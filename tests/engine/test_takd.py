@@ -233,7 +233,7 @@ def test_a_source_with_too_few_layers_for_an_assistant_is_said_before_start(shel
 def test_what_is_said_before_start_would_stop_the_run(shelf, deep, trained):
     two = world.teacher(shelf, "two-layers", layers=2, seed=7)
     shallow = ONE_LAYER.model_copy(update={"init": "checkpoint", "checkpoint": two.where})
-    with pytest.raises(UserError, match=r"student\.layers.*3 layers"):
+    with pytest.raises(UserError, match=r"student\.init_layers.*3 layers"):
         trained(run("takd", deep, {"assistants": 2}, student=shallow))
     done = trained(run("takd", deep, {"assistants": 2}, student=shallow.model_copy(update={"init_layers": "skip"})))
     assert done.of(RunFinished)

@@ -146,27 +146,24 @@ def test_a_row_reads_as_there_only_after_its_values_are_written(cache, model):
     kept = cache()
     order = []
 
-    class Spy:
+    class Spy(np.memmap):
         """Notes when it is written to."""
-
-        def __init__(self, array, word: str) -> None:
-            self.array, self.word = array, word
 
         def __setitem__(self, place, value) -> None:
             order.append(self.word)
-            self.array[place] = value
+            super().__setitem__(place, value)
 
-        def __getattr__(self, name: str):
-            return getattr(self.array, name)
-
-        def __eq__(self, other):
-            return self.array == other
+    def spy(array, word: str) -> Spy:
+        spied = array.view(Spy)
+        spied.word = word
+        return spied
 
     tensor = kept.tensors[-1]
-    kept._values[tensor] = Spy(kept._values[tensor], "values")
-    kept._present[tensor] = Spy(kept._present[tensor], "present")
+    kept._values[tensor] = spy(kept._values[tensor], "values")
+    kept._sums[tensor] = spy(kept._sums[tensor], "sums")
+    kept._present[tensor] = spy(kept._present[tensor], "present")
     drain(kept.fill(model, CPU, "filling"))
-    assert order and order == ["values", "present"] * (len(order) // 2)
+    assert order and order == ["values", "sums", "present"] * (len(order) // 3)
 
 
 def cut(path: Path) -> None:
@@ -214,6 +211,34 @@ def test_zeros_in_place_of_values_are_noticed(cache, model, rows):
     for name in ("logits.values", "logits.sums"):
         (kept.folder / name).write_bytes(bytes((kept.folder / name).stat().st_size))
     assert cache().missing().all()
+
+
+@pytest.mark.parametrize("tensor", ["logits", "cls-1", "hidden-2"])
+def test_damage_that_leaves_the_sum_of_the_numbers_is_noticed(cache, rows, model, tensor):
+    kept = cache()
+    drain(kept.fill(model, CPU, "filling"))
+    before = files(kept.folder)
+    start, stop = (rows.offsets[7:9] if tensor.startswith("hidden") else np.array([7, 8])).tolist()
+    values = np.frombuffer(before[f"{tensor}.values"], np.uint8).copy()
+    vector = len(values) // (rows.offsets[-1] if tensor.startswith("hidden") else len(rows))
+    row = values[start * vector : stop * vector].view(np.uint32)
+    row[:] = row[::-1].copy()
+    assert values.tobytes() != before[f"{tensor}.values"]
+    (kept.folder / f"{tensor}.values").write_bytes(values.tobytes())
+    again = cache()
+    assert np.flatnonzero(again.missing()).tolist() == [7]
+    drain(again.fill(model, CPU, "filling"))
+    assert files(kept.folder) == before
+
+
+def test_rows_that_changed_places_with_their_sums_are_noticed(cache, model):
+    kept = cache("places", want("logits"))
+    drain(kept.fill(model, CPU, "filling"))
+    for suffix, kind in ((".values", np.float32), (".sums", np.uint32)):
+        array = np.fromfile(kept.folder / f"logits{suffix}", kind).reshape(100, -1)
+        array[[3, 8]] = array[[8, 3]]
+        array.tofile(kept.folder / f"logits{suffix}")
+    assert np.flatnonzero(cache("places", want("logits")).missing()).tolist() == [3, 8]
 
 
 def test_an_entry_without_checksums_is_taken_as_it_is(cache, model, rows):

@@ -206,18 +206,26 @@ def prepare_and_count(settings: str, report: Path) -> None:
 
 
 class Stop:
-    def __init__(self, after: int) -> None:
-        self.left = after
+    def __init__(self, after: int, how: str = "keep") -> None:
+        self.left, self.how = after, how
 
     def stop_requested(self):
         self.left -= 1
-        return "keep" if self.left < 0 else None
+        return self.how if self.left < 0 else None
 
 
 def test_a_stop_while_a_teacher_trains_is_heard_and_nothing_is_lost(trained, base, tmp_path):
     setting = run("kd", [base], max_steps=2)
     done = trained(setting, tmp_path / "stopped", Stop(4))
     assert isinstance(done.events[-1], RunStopped) and not done.events[-1].kept and not done.of(RunStarted)
+    _, said = prepare(base)
+    assert said[0].done > 4
+
+
+def test_a_run_that_is_left_while_its_teacher_trains_has_no_ending(trained, base, tmp_path):
+    setting = run("kd", [base], max_steps=2)
+    left = trained(setting, tmp_path / "left", Stop(4, "leave"))
+    assert isinstance(left.events[-1], Progress) and "training teacher" in left.events[-1].what
     _, said = prepare(base)
     assert said[0].done > 4
 
@@ -236,15 +244,20 @@ def test_a_folder_without_its_facts_is_made_anew(base):
     assert said and again == first
 
 
-@pytest.mark.parametrize("damage", ["facts", "config", "weights", "bit"])
-def test_a_kept_teacher_that_does_not_read_is_named(trained, base, damage):
+FACTS = {"a list": "[]", "an object without facts": "{}", "nothing": "null", "a number": "7", "deep": "[" * 20_000}
+"""What teacher.json can be after an accident."""
+
+
+@pytest.mark.parametrize("damage", ["config", "weights", "bit", *FACTS])
+def test_a_kept_teacher_that_does_not_read_is_named(base, damage):
     teacher, _ = prepare(base)
-    names = {"facts": "teacher.json", "config": "config.json"}
-    file = teacher.folder / names.get(damage, "model.safetensors")
+    names = {"config": "config.json", "weights": "model.safetensors", "bit": "model.safetensors"}
+    file = teacher.folder / names.get(damage, "teacher.json")
     content = file.read_bytes()
-    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage == "bit" else b"{")
-    with pytest.raises(CorruptError, match=teacher.folder.name):
-        trained(run("kd", [base], max_steps=1))
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage == "bit" else FACTS.get(damage, "{").encode())
+    with pytest.raises(CorruptError, match=teacher.folder.name) as said:
+        prepare(base)
+    assert said.value.field == f"teachers.{base.name}" and str(teacher.folder) in said.value.remedy
 
 
 # --- refused with the field's name ----------------------------------------------------------------------------------

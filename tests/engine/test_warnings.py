@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from kdcore.analysis.blind_guess import blind_guess_of, groups_at_guess
+from kdcore.config import FineTune, StudentSpec, TeacherSpec
+from kdcore.engine import teachers
 from kdcore.engine.evaluate import blind_guess, is_blind_guess
+from kdcore.errors import UserError
 from kdcore.events import RunStarted
+from kdcore.models.students import save_student
 from kdcore.runs.event_log import describe
 from kdcore.tasks import TASKS
 from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import run
 
 
-def started(trained, teachers, **changes):
-    return next(event for event in trained(run("kd", teachers, **changes)).events if isinstance(event, RunStarted))
+def started(trained, specs, **changes):
+    return next(event for event in trained(run("kd", specs, **changes)).events if isinstance(event, RunStarted))
 
 
 def test_a_blind_guess_stands_beside_every_split(trained, one_teacher):
@@ -34,6 +41,40 @@ def test_an_untrained_teacher_is_told_before_the_student_learns(trained, shelf):
     (warning,) = event.facts["warnings"]
     assert warning.startswith("teacher blank has accuracy") and "blind guess" in warning
     assert f"warning: {warning}" in describe(event).splitlines()
+
+
+def test_what_preflight_warns_of_models_is_told_by_a_run_too(trained, shelf):
+    """A queued run and a cell of a sweep start without a pre-flight."""
+    teacher = world.teacher(shelf, "other-classes")
+    config = Path(teacher.where) / "config.json"
+    names = {"id2label": {"0": "ham", "1": "spam"}, "label2id": {"ham": 0, "spam": 1}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | names))
+    first, *_ = started(trained, [teacher]).facts["warnings"]
+    assert first.startswith("teacher other-classes: it names its classes ham, spam, the task's are")
+    assert "make sure that they mean the same" in first
+
+
+@pytest.mark.parametrize(
+    ("student", "field"),
+    [({"width": 24, "heads": 2, "init": "base"}, "student.width"), ({"layers": 5, "init": "base"}, "student.layers")],
+)
+def test_weights_that_cannot_fill_the_student_end_a_run_before_its_teacher_is_trained(
+    trained, shelf, monkeypatch, student, field
+):
+    base = world.teacher(shelf, "base-to-tune").model_copy(update={"fine_tune": FineTune(epochs=1)})
+    monkeypatch.setattr(teachers, "_train", lambda *args: pytest.fail("the teacher was trained first"))
+    with pytest.raises(UserError) as said:
+        trained(run("kd", [base], student=StudentSpec(**{"layers": 1, **student})))
+    assert said.value.field == field
+
+
+def test_a_word_beyond_the_embeddings_ends_a_run_before_its_teacher_is_trained(trained, shelf, monkeypatch):
+    save_student(world.model(), world.tokenizer_from_vocabulary((*world.VOCABULARY, "beyond")), shelf / "too-long")
+    base = TeacherSpec(name="long", source="folder", where=str(shelf / "too-long"), fine_tune=FineTune(epochs=1))
+    monkeypatch.setattr(teachers, "_train", lambda *args: pytest.fail("the teacher was trained first"))
+    with pytest.raises(UserError, match="'beyond'") as said:
+        trained(run("kd", [base]))
+    assert said.value.field == "teachers.long"
 
 
 def test_a_teacher_that_learned_is_not_told(trained, one_teacher):

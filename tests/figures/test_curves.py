@@ -34,7 +34,7 @@ def test_terms_have_units_their_own_colours_and_the_sum() -> None:
     figure = curves.terms(_metrics(), "weighted")
     assert [trace.name for trace in figure.data] == ["hard", "soft", "sum"]
     assert figure.layout.xaxis.title.text == "Training step"
-    assert figure.data[0].line.color == palette.term_color(0)
+    assert figure.data[0].line.color == palette.FAMILIES["none"][0]
     assert list(figure.data[2].y) == pytest.approx([1.5, 0.75, 0.5])
     assert curves.terms(_metrics(), "raw", x="seconds").layout.xaxis.title.text == "Time since start (s)"
 

@@ -8,7 +8,7 @@ import pytest
 
 from kdcore.figures import examples, palette
 from kdcore.probes import calibration
-from kdcore.probes.examples import compare_scores
+from kdcore.probes.examples import OUTCOMES, compare_scores
 
 
 def test_a_matrix_shows_its_counts_and_outlines_the_chosen_cell() -> None:
@@ -26,11 +26,14 @@ def test_a_matrix_shows_its_counts_and_outlines_the_chosen_cell() -> None:
 
 def test_cells_of_right_and_wrong_are_named() -> None:
     sides = ["right", "wrong"]
-    figure = examples.matrix(pd.DataFrame([[4, 3], [2, 1]], index=sides, columns=sides), "t", "s", outcomes=True)
+    figure = examples.matrix(pd.DataFrame([[4, 3], [2, 1]], index=sides, columns=sides), "t", "s", outcomes=OUTCOMES)
     assert [list(row) for row in figure.data[0].text] == [
         ["<b>4</b><br>both right", "<b>3</b><br>lost"],
         ["<b>2</b><br>gained", "<b>1</b><br>both wrong"],
     ]
+    heat = figure.data[0]
+    quiet = {heat.z[0][0], heat.z[1][1]}
+    assert len(quiet) == 1 and len({*quiet, heat.z[0][1], heat.z[1][0]}) == 3, "no number makes agreement stand out"
     assert not figure.layout.shapes
 
 

@@ -6,14 +6,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from plotly.colors import sample_colorscale
 
 from kdcore import layer_map
-from kdcore.figures import attention, layer_pair, layers, palette
+from kdcore.figures import attention, attention_heads, layer_pair, layers, palette
 
 
 def test_layers_stand_student_by_teacher_with_the_map_outlined() -> None:
     values = np.arange(15.0).reshape(5, 3) / 15  # [teacher 4 + 1, student 2 + 1]
-    figure = layers.matrix(values, "cka", {1: 2, 2: 4})
+    figure = layers.matrix(values, "cka", {1: (2,), 2: (4,)})
     heat = figure.data[0]
     assert np.array_equal(np.asarray(heat.z), values.T)
     assert (heat.zmin, heat.zmax) == (0.0, 1.0)
@@ -37,7 +38,9 @@ def test_the_nearest_layer_is_high_for_cka_and_low_for_distances() -> None:
 
 
 def test_the_map_in_words() -> None:
-    assert layers.describe_map({2: 6, 1: 3}) == "Student layer ← teacher layer: 1 ← 3, 2 ← 6."
+    assert layers.describe_map({2: (6,), 1: (3,)}) == "Student layer ← teacher layer: 1 ← 3, 2 ← 6."
+    assert layers.describe_map({1: (1, 2), 2: (4, 6)}) == "Student layer ← teacher layer: 1 ← 1–2, 2 ← 4 + 6."
+    assert layers.describe_map(layer_map.every(3, 12)) == "Student layer ← teacher layer: 1–3 ← 1–12."
     assert "no layers" in layers.describe_map({})
 
 
@@ -57,7 +60,7 @@ def lines(figure) -> list[tuple[float, ...]]:
 
 @pytest.mark.parametrize(("student", "teacher"), [(2, 4), (3, 12), (6, 12), (6, 24), (4, 4)])
 def test_an_even_map_has_level_lines_from_the_student_left_to_the_teacher_right(student: int, teacher: int) -> None:
-    figure = layers.map_figure(student, teacher, layer_map.uniform(student, teacher))
+    figure = layers.map_figure(student, teacher, layer_map.alone(layer_map.uniform(student, teacher)))
     assert len(lines(figure)) == student and all(ours == pytest.approx(theirs) for ours, theirs in lines(figure))
     both = stacks(figure)
     assert set(both["Student"].x) == {0} and set(both["Teacher"].x) == {1}
@@ -65,7 +68,7 @@ def test_an_even_map_has_level_lines_from_the_student_left_to_the_teacher_right(
 
 
 def test_the_map_is_drawn_as_it_is_with_matched_layers_marked_without_colour() -> None:
-    figure = layers.map_figure(3, 6, {2: 5, 1: 5, 0: 0})
+    figure = layers.map_figure(3, 6, {2: (5,), 1: (5,), 0: (0,)})
     assert lines(figure) == [(0, 0), (1 / 3, 5 / 6), (2 / 3, 5 / 6)]
     both = stacks(figure)
     assert both["Student"].text == ("<b>0</b>", "<b>1</b>", "<b>2</b>", "3")
@@ -79,7 +82,7 @@ def test_the_map_is_drawn_as_it_is_with_matched_layers_marked_without_colour() -
 def test_any_depth_fits_and_is_legible_in_both_themes(dark: bool) -> None:
     heights = []
     for student, teacher in ((1, 1), (2, 4), (6, 12), (12, 24), (4, 3), (48, 48)):
-        figure = layers.map_figure(student, teacher, layer_map.spread(student, teacher), dark)
+        figure = layers.map_figure(student, teacher, layer_map.alone(layer_map.spread(student, teacher)), dark)
         heights.append(figure.layout.height)
         low, high = figure.layout.yaxis.range
         pixels = (figure.layout.height - 16) / (high - low)
@@ -131,17 +134,52 @@ def test_a_cell_of_the_overview_names_its_tokens_and_its_head() -> None:
 def test_one_head_names_its_tokens_and_escapes_them() -> None:
     figure = attention.head(np.eye(2), ["<b>", "[SEP]"], ["<b>", "[SEP]"], "Head", top=1.0, labels=[["x", "y"]] * 2)
     assert list(figure.layout.xaxis.ticktext) == ["&lt;b&gt;", "[SEP]"]
-    assert list(figure.data[0].customdata[0][1]) == ["&lt;b&gt; → [SEP]", "y"]
+    assert figure.data[0].customdata[0][1] == "&lt;b&gt; → [SEP]: y"
     assert figure.layout.yaxis.autorange == "reversed"
     window = attention.head(np.ones((1, 2)), ["a"], ["b", "c"], "Head", top=1.0)
-    assert [list(cell) for cell in window.data[0].customdata[0]] == [["a → b", ""], ["a → c", ""]]
+    assert list(window.data[0].customdata[0]) == ["a → b: 1.000", "a → c: 1.000"]
+
+
+def test_contrast_gives_small_values_more_of_the_colours() -> None:
+    scale = attention.head(np.eye(2), TWO, TWO, "Head", top=0.5, contrast=True).data[0].colorscale
+    places, colors = zip(*scale, strict=True)
+    assert (places[0], places[-1]) == (0, 1) and list(places) == sorted(places)
+    linear = sample_colorscale(palette.SEQUENTIAL, len(colors))
+    assert list(colors) == linear and places[16] == pytest.approx(0.25), (
+        "half of the colours for a quarter of the values"
+    )
+
+
+def test_one_number_a_head_is_written_and_ringed() -> None:
+    values = np.arange(6.0).reshape(2, 3) / 10
+    figure = attention_heads.overview(values, "Student", "distance", top=0.5, low_is_near=True, marked=(2, 3))
+    heat = figure.data[0]
+    assert np.array_equal(heat.z, values) and list(heat.x) == [1, 2, 3] and list(heat.y) == [1, 2]
+    assert heat.texttemplate and (heat.zmin, heat.zmax) == (0.0, 0.5)
+    (ring,) = figure.layout.shapes
+    assert (ring.x0 + ring.x1, ring.y0 + ring.y1) == (6, 4)
+    assert attention_heads.overview(np.zeros((12, 24)), "Teacher", "entropy", top=1.0).data[0].texttemplate is None
+
+
+def test_lines_go_from_token_to_token_as_strong_as_the_weight() -> None:
+    figure = attention_heads.lines([[0.9, 0.1], [0.01, 0.5]], ["a", "<b>"], ["c", "d"], "Head", top=1.0)
+    drawn = [trace for trace in figure.data if trace.mode == "lines"]
+    ends = {tuple(zip(trace.y[::3], trace.y[1::3], strict=True)): trace.line for trace in drawn}
+    assert set(ends) == {((0, 0),), ((0, 1),), ((1, 1),)}, "0.01 is too weak to be seen"
+    opacity = {pair: float(line.color.rpartition(",")[2].rstrip(")")) for (pair,), line in ends.items()}
+    assert opacity[0, 1] < opacity[1, 1] < opacity[0, 0] == 1
+    assert ends[(0, 1),].width < ends[(0, 0),].width
+    assert [list(trace.text) for trace in figure.data if trace.mode == "markers+text"] == [
+        ["a", "&lt;b&gt;"],
+        ["c", "d"],
+    ]
 
 
 def test_two_matrices_share_a_scale_and_may_begin_at_the_first_layer() -> None:
     one, other = [[0.5, None], [2.0, 1.0]], [[0.5, 3.0], [0.1, 0.2]]
     top = layers.shared_top("mse", one, other)
     assert top == 3.0 and layers.shared_top("cka", one) == 1.0 and layers.shared_top("mse", [[None]]) > 0
-    figure = layers.matrix(one, "mse", {1: 2}, first=1, top=top, title="a run")
+    figure = layers.matrix(one, "mse", {1: (2,)}, first=1, top=top, title="a run")
     heat = figure.data[0]
     assert (heat.zmin, heat.zmax) == (0.0, 3.0) and list(heat.x) == list(heat.y) == [1, 2]
     assert figure.layout.xaxis.title.text == "Teacher layer" and figure.layout.title.text == "a run"
@@ -168,3 +206,14 @@ def test_uniform_attention_is_noticed() -> None:
     assert attention.uniform(np.full((1, 1, 4, 4), 0.25))
     assert not attention.uniform(np.eye(4)[None, None])
     assert not attention.uniform(np.ones((1, 1, 1, 1))), "a single token has nowhere else to look"
+
+
+def test_a_read_out_has_student_layers_up_and_teacher_layers_across_from_one() -> None:
+    figure = layers.read_out("flow_of_states", [[0.2, 0.3, 0.0], [0.0, 0.1, 0.4]])
+    heat = figure.data[0]
+    assert [list(row) for row in heat.z] == [[0.2, 0.3, 0.0], [0.0, 0.1, 0.4]]
+    assert list(heat.x) == [1, 2, 3] and list(heat.y) == [1, 2]
+    assert (heat.zmin, heat.zmax) == (0.0, 0.4)
+    assert "Flow of states" in figure.layout.title.text
+    dark_end = heat.colorscale[0][1]
+    assert dark_end == layers.matrix([[0.5]], "cka").data[0].colorscale[0][1], "more is brighter, as with CKA"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kdcore.figures import palette, template
-from kdcore.methods import METHODS
+from kdcore.methods import METHODS, docs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,12 +39,30 @@ def test_every_colour_stands_out_from_its_page(dark: bool) -> None:
 def test_colour_is_the_familys_and_methods_of_a_family_differ_in_dash_and_marker() -> None:
     looks = {key: palette.style(key) for key in METHODS}
     for key, look in looks.items():
-        assert look.color == palette.FAMILIES[METHODS[key].paper.family][0]
+        assert look.color == palette.FAMILIES[METHODS[key].family][0]
     families: dict[str, list[palette.Style]] = {}
     for key, look in looks.items():
-        families.setdefault(METHODS[key].paper.family, []).append(look)
+        families.setdefault(METHODS[key].family, []).append(look)
     for members in families.values():
         assert len({(look.dash, look.marker) for look in members}) == len(members)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_term_has_the_colour_of_what_it_matches_whatever_its_place(dark: bool) -> None:
+    for family, terms in {
+        "none": ["hard"], "soft_targets": ["soft"], "hidden": ["patience", "hidden", "embedding"],
+        "attention": ["attention"], "relation": ["values", "sample"],
+    }.items():  # fmt: skip
+        for name in terms:
+            for names in ([name], ["hard", "soft", "unheard of", name]):
+                assert palette.term_looks(names, dark)[name][0] == palette.FAMILIES[family][dark]
+
+
+def test_terms_of_one_run_never_look_alike() -> None:
+    for key, method in METHODS.items():
+        looks = palette.term_looks(list(docs.read(method).terms))
+        assert len(set(looks.values())) == len(looks), key
+    assert len(set(palette.term_looks(["a", "b", "c"]).values())) == 3
 
 
 def test_an_unknown_method_is_neutral_and_keeps_its_name() -> None:

@@ -125,9 +125,51 @@ def test_the_front_goes_on_to_the_dearest_point() -> None:
 def test_what_is_below_the_bound_is_grey_and_the_line_stands_at_it() -> None:
     figure = pareto.scatter(_points(), "x", "y", least=81.0)
     assert _drawn(figure)["KD"].marker.color != palette.style("kd").color
-    assert not any(_drawn(figure)["KD"].text)
+    assert _drawn(figure)["KD"].marker.opacity < 1
     (line,) = figure.layout.shapes
     assert line.y0 == pytest.approx(81) and "90% of the best teacher" in figure.layout.annotations[0].text
+
+
+def test_the_words_of_the_bound_stand_where_no_point_is() -> None:
+    points = [("a", 1.0, 70.0), ("b", 1.2, 71.5), ("far", 9.0, 99.0)]
+    figure = pareto.scatter(_points([*points, ("teacher", 9.0, 100.0)]), "x", "y", least=71.0)
+    (words,) = [note for note in figure.layout.annotations if "best teacher" in note.text]
+    assert words.xanchor == "right", "both points near the line are at its left"
+
+
+def test_a_blind_guess_is_a_labelled_line_of_its_own() -> None:
+    known = {line.y0 for line in pareto.scatter(_points(), "x", "y").layout.shapes}
+    figure = pareto.scatter(_points(), "x", "y", guess=50.0)
+    assert {line.y0 for line in figure.layout.shapes} - known == {50.0}
+    assert "blind guess" in [note.text for note in figure.layout.annotations]
+
+
+def test_what_costs_more_than_the_bound_is_grey_too() -> None:
+    figure = pareto.scatter(_points(), "x", "y", least=50.0, bound=1.5)
+    assert _drawn(figure)["KD"].marker.color != palette.style("kd").color
+    assert _drawn(figure)["Fine-tuning alone"].marker.color == palette.style("fine-tune").color
+    assert [line.x0 for line in figure.layout.shapes if line.x0 == line.x1] == [1.5]
+    fast = pareto.scatter(_points(better="more"), "x", "y", better="more", bound=1.5)
+    assert _drawn(fast)["KD"].marker.color == palette.style("kd").color
+
+
+def test_the_answer_is_the_most_visible_mark_also_where_it_is_beaten() -> None:
+    by_name = _drawn(pareto.scatter(_points(busy=True), "x", "y", chosen="slow and bad"))
+    ring, mark = by_name["the answer"], by_name["Patient KD"]
+    assert (ring.x, ring.y) == ((3.0,), (60.0,)) and mark.marker.opacity == 1.0
+    assert mark.marker.symbol == (palette.style("pkd").marker,), "filled, though timed on a busy machine"
+    assert mark.marker.size > max(by_name[name].marker.size for name in ("KD", "Teacher"))
+    assert mark.text == ("<b>slow and bad</b>",)
+    assert "the answer" not in _drawn(pareto.scatter(_points(), "x", "y", chosen="teacher large"))
+
+
+def test_every_student_has_its_label_beside_it_or_at_the_end_of_a_line() -> None:
+    crowd = [(f"a rather long name {number}", 1.0 + 0.001 * number, 70.0 + 0.01 * number) for number in range(9)]
+    crowd.append(("far away", 9.0, 99.0))
+    figure = pareto.scatter(fronts.points(_seen(crowd)), "x", "y")
+    beside = {text for trace in figure.data for text in trace.text or () if text}
+    led = {note.text for note in figure.layout.annotations if note.showarrow}
+    assert beside | led == {label for label, _, _ in crowd} and led
 
 
 def test_a_rival_is_a_star_of_its_own_in_the_teachers_colour() -> None:

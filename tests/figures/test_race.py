@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,22 @@ QUICK = Racer("Quick", "fine-tune", 6.0, _track((2.0, 10, 0.70), (6.0, 30, 0.80)
 def test_between_two_points_the_last_one_holds() -> None:
     track = SLOW.scores
     assert [track.at(clock) for clock in (0.0, 3.9, 4.0, 9.9, 10.0, 99.0)] == [-1, -1, 0, 0, 1, 1]
+
+
+def test_by_step_both_have_seen_as_much() -> None:
+    """The same race: at step 10 Quick leads, at step 20 Slow has ended, at step 30 Quick has."""
+    slow = replace(SLOW, end=20.0, scores=_track((10.0, 10, 0.60), (20.0, 20, 0.90)), unit="step")
+    quick = replace(QUICK, end=30.0, scores=_track((10.0, 10, 0.70), (30.0, 30, 0.80)), unit="step")
+    table = clock.moments(slow, quick)
+    assert table["step"].tolist() == [0.0, 10.0, 20.0, 30.0]
+    assert table["lead"].tolist() == pytest.approx([np.nan, -0.1, 0.2, 0.1], nan_ok=True)
+    assert table["comment"].iloc[-1].endswith("Slow ended at step 20, Quick ended at step 30.")
+    replay = clock.replay(table)
+    assert (replay.end, replay.unit) == (30.0, "step")
+    both = clock.moments(replace(slow, end=30.0), quick)["comment"].iloc[-1]
+    assert both.endswith("Both ended at step 30.")
+    drawn = race.figure(slow, quick, "Accuracy (%)")
+    assert drawn.layout.xaxis.title.text == "Training step" and "step %{x:.0f}" in drawn.data[0].hovertemplate
 
 
 def test_who_leads_at_every_moment() -> None:

@@ -8,48 +8,70 @@ import pytest
 
 from kdcore.analysis import groups
 from kdcore.analysis.series import Series, series
-from kdcore.figures import attention, layer_pair, layers, method_logs, waterfall
+from kdcore.figures import attention, layer_pair, layers, method_logs, palette, waterfall
 from kdcore.figures.template import summary
 
 
-def _rungs() -> pd.DataFrame:
+def _rungs(**changes: object) -> pd.DataFrame:
+    nothing = [np.nan] * 3
     return pd.DataFrame(
         {
             "label": ["alone", "+ base", "+ <kd>"],
+            "kind": ["start", "initialisation", "teacher"],
+            "method": ["fine-tune", "fine-tune", "kd"],
             "mean": [0.70, np.nan, 0.74],
             "gain": [np.nan, np.nan, 0.04],
             "n": [3, 0, 3],
+            "low": nothing,
+            "high": nothing,
         }
-    )
+    ).assign(**changes)
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_bars_begin_where_the_last_run_step_ended(dark: bool) -> None:
+def test_bars_begin_at_zero_and_where_the_last_run_step_ended(dark: bool) -> None:
     figure = waterfall.waterfall(_rungs(), "Accuracy (%)", teacher=0.75, dark=dark)
-    bars = figure.data[0]
-    floor = figure.layout.xaxis.range[0]
-    assert floor < 70 and bars.base[0] == pytest.approx(floor) and bars.base[0] + bars.x[0] == pytest.approx(70)
-    assert bars.base[2] == pytest.approx(70) and bars.x[2] == pytest.approx(4)
-    assert bars.x[1] == 0 and bars.text[1] == "no run yet" and bars.text[2] == "+4.0 → 74.0"
+    bars, words = figure.data
+    said = [text.strip() for text in words.text]
+    assert (bars.base[0], bars.x[0], said[0]) == (0, 0, "70.0"), "the first step is the zero, not a bar"
+    assert bars.base[2] == pytest.approx(0) and bars.x[2] == pytest.approx(4)
+    assert bars.x[1] == 0 and said[1:] == ["no run yet", "+4.0 → 74.0"]
     assert figure.layout.yaxis.ticktext[2] == "+ &lt;kd&gt;"
-    assert bars.marker.color[2] == waterfall.UP[dark]
-    assert figure.layout.xaxis.range[1] > 75, "a teacher near by is in the picture"
+    assert figure.layout.xaxis.title.text == "Accuracy (%): points over alone"
+    assert bars.marker.color[2] == palette.FAMILIES["soft_targets"][dark]
+    low, high = figure.layout.xaxis.range
+    assert low < 0 and high > 5, "zero and a teacher near by are in the picture"
     joints = [shape for shape in figure.layout.shapes if shape.y1 == 2]
-    assert [joint.x0 for joint in joints] == [pytest.approx(70)]
-    late = waterfall.waterfall(_rungs().assign(mean=[np.nan, 0.7, 0.74], gain=[np.nan, np.nan, 0.04]), "x")
-    assert len(late.layout.shapes) == 1 and late.data[0].text[1] == "70.0", "the first that was run begins the stairs"
+    assert [joint.x0 for joint in joints] == [pytest.approx(0)]
+    late = waterfall.waterfall(_rungs(mean=[np.nan, 0.7, 0.74], gain=[np.nan, np.nan, 0.04]), "x")
+    assert late.data[1].text[1].strip() == "70.0", "the first that was run begins the stairs"
 
 
-def test_a_loss_runs_backwards_in_another_colour() -> None:
-    rungs = _rungs().assign(mean=[0.70, 0.72, 0.71], gain=[np.nan, 0.02, -0.01], n=3)
+def test_a_loss_runs_backwards() -> None:
+    rungs = _rungs(mean=[0.70, 0.72, 0.71], gain=[np.nan, 0.02, -0.01], n=3, kind=["start", "teacher", "method"],
+                   method=["fine-tune", "kd", "pkd"])  # fmt: skip
     bars = waterfall.waterfall(rungs, "Accuracy (%)", teacher=0.99).data[0]
-    assert bars.x[2] == pytest.approx(-1) and bars.base[2] == pytest.approx(72)
-    assert bars.marker.color[2] == waterfall.DOWN[0]
+    assert bars.x[2] == pytest.approx(-1) and bars.base[2] == pytest.approx(2)
+    assert bars.marker.color[2] == palette.style("pkd").color
+
+
+def test_a_step_has_the_whisker_of_its_gain_and_says_when_it_is_noise() -> None:
+    rungs = _rungs(mean=[0.70, 0.72, 0.80], gain=[np.nan, 0.02, 0.08], low=[np.nan, -0.03, 0.05],
+                   high=[np.nan, 0.07, 0.11])  # fmt: skip
+    figure = waterfall.waterfall(rungs, "Accuracy (%)")
+    bars = figure.data[0]
+    ends = bars.base + bars.x
+    assert list(ends[1:] + bars.error_x.array[1:]) == pytest.approx([7, 13])
+    assert list(ends[1:] - bars.error_x.arrayminus[1:]) == pytest.approx([-3, 7])
+    words = figure.data[1]
+    assert [text.strip() for text in words.text[1:]] == ["+2.0 → 72.0, within seed noise", "+8.0 → 80.0"]
+    assert list(words.x[1:]) == pytest.approx([7, 13]), "no whisker runs through them"
+    assert figure.layout.xaxis.range[0] < -3 and figure.layout.xaxis.range[1] > 13
 
 
 def test_nothing_run_is_still_a_picture() -> None:
-    nothing = _rungs().assign(mean=np.nan, gain=np.nan, n=0)
-    assert waterfall.waterfall(nothing, "x").data[0].text == ("no run yet",) * 3
+    nothing = _rungs(mean=np.nan, gain=np.nan, n=0)
+    assert [text.strip() for text in waterfall.waterfall(nothing, "x").data[1].text] == ["no run yet"] * 3
 
 
 def test_a_pair_is_ringed_and_ranked() -> None:
@@ -64,7 +86,7 @@ def test_a_pair_is_ringed_and_ranked() -> None:
 
 def test_a_profile_shows_one_student_layer_and_the_chosen_pair() -> None:
     values = np.arange(6, dtype=float).reshape(3, 2) / 10
-    figure = layer_pair.profile(values, "cka", student=1, teacher=2, matched=0)
+    figure = layer_pair.profile(values, "cka", student=1, teacher=2, matched=(0,))
     line, chosen = figure.data
     assert list(line.y) == [0.1, 0.3, 0.5] and (chosen.x[0], chosen.y[0]) == (2, 0.5)
     assert figure.layout.shapes[0].x0 == 0 and "matched" in figure.layout.annotations[0].text
@@ -121,4 +143,7 @@ def test_teachers_differ_by_name_and_then_by_their_settings() -> None:
 
 
 def test_the_summary_names_rows_where_nothing_else_is_named() -> None:
-    assert summary(waterfall.waterfall(_rungs(), "Accuracy (%)")) == "Figure: Accuracy (%); alone, + base, + <kd>"
+    assert (
+        summary(waterfall.waterfall(_rungs(), "Accuracy (%)"))
+        == "Figure: Accuracy (%): points over alone; alone, + base, + <kd>"
+    )

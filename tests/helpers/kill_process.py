@@ -29,7 +29,7 @@ _processes.set_forkserver_preload(
 
 def in_a_process(task: Any, *args: Any, patience: float = 300) -> int:
     """Runs `task(*args)` in a child with the same cache; returns its exit code, -9 where it was killed."""
-    child = _processes.Process(target=_live, args=(os.environ["KD_CACHE_DIR"], task, args))
+    child = _processes.Process(target=_live, args=(_store(), task, args))
     child.start()
     child.join(patience)
     if child.exitcode is None:
@@ -41,13 +41,18 @@ def in_a_process(task: Any, *args: Any, patience: float = 300) -> int:
 
 def start(task: Any, *args: Any) -> Any:
     """The same, without waiting."""
-    child = _processes.Process(target=_live, args=(os.environ["KD_CACHE_DIR"], task, args))
+    child = _processes.Process(target=_live, args=(_store(), task, args))
     child.start()
     return child
 
 
-def _live(cache: str, task: Any, args: tuple[Any, ...]) -> None:
-    os.environ["KD_CACHE_DIR"] = cache
+def _store() -> dict[str, str]:
+    """Where this process keeps its runs: the server forked long ago, with another environment."""
+    return {name: os.environ[name] for name in ("KD_CACHE_DIR", "KD_DATABASE_URL") if name in os.environ}
+
+
+def _live(store: dict[str, str], task: Any, args: tuple[Any, ...]) -> None:
+    os.environ.update(store)
     torch.set_num_threads(1)
     tiny_task.inhabit()
     task(*args)

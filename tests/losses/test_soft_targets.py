@@ -12,9 +12,12 @@ from kdcore.losses.soft_targets import (
     ensemble_targets,
     entropy,
     hard_labels,
+    logit_rows,
     soft_cross_entropy,
+    soft_rows,
     soft_targets,
     teacher_signal,
+    uncertainty,
 )
 
 
@@ -209,3 +212,26 @@ def test_extreme_logits_stay_finite():
 def test_full_precision_keeps_float64():
     assert full(torch.zeros(1, dtype=torch.float64)).dtype == torch.float64
     assert full(torch.zeros(1, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+def test_rows_of_soft_targets_are_each_rows_own_loss():
+    student, teacher = logits(seed=1), logits(seed=2)
+    alone = [slow_kl(student[row : row + 1], [teacher[row : row + 1]], 4.0) for row in range(len(student))]
+    assert soft_rows(student, teacher, 4.0).tolist() == pytest.approx(alone, rel=1e-10)
+    assert soft_rows(student, teacher, 4.0).mean().item() == pytest.approx(soft_targets(student, teacher, 4.0).item())
+    assert gradcheck(lambda s: soft_rows(s, teacher, 4.0), student.requires_grad_())
+
+
+def test_rows_of_logits_by_hand():
+    student, teacher = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 4.0], [3.0, 0.0]])
+    assert logit_rows(student, teacher).tolist() == [2.5, 4.5]
+    assert gradcheck(lambda s: logit_rows(s, logits(seed=2)), logits(seed=1).requires_grad_())
+
+
+def test_uncertainty_lies_between_none_and_one():
+    assert uncertainty(torch.zeros(1, 5)).item() == pytest.approx(1.0)
+    assert uncertainty(torch.tensor([[900.0, 0.0, 0.0]], dtype=torch.bfloat16)).item() == pytest.approx(0.0)
+    for row, found in zip(logits(), uncertainty(logits()), strict=True):
+        p = softmax(row.tolist())
+        assert found.item() == pytest.approx(-sum(pc * math.log(pc) for pc in p) / math.log(3), rel=1e-10)
+    assert gradcheck(uncertainty, logits().requires_grad_())

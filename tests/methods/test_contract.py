@@ -10,6 +10,7 @@ from torch import nn
 
 from kdcore.config import StudentSpec
 from kdcore.errors import UndeclaredTensorError, UserError
+from kdcore.layer_map import pairs
 from kdcore.methods import METHODS, resolve
 from kdcore.models.observe import observe
 from kdcore.models.sizes import size_of
@@ -25,9 +26,32 @@ MASKED_LM = "folder:masked-lm"
 """A folder beside every test here (see `masked_lm_at_hand`)."""
 
 VARIANTS: dict[str, list[dict[str, object]]] = {
+    "alp-kd": [
+        {"view": "buckets", "scale": "sqrt-width"},
+        {"view": "overlapping", "tokens": "all", "detach": True},
+        {"beta": 0.0},
+    ],
+    "annealing-kd": [{"temperatures": 1}],
+    "bert-emd": [
+        {"alpha": 0.5, "beta": 1.0, "masses": "softmax", "mass_temperature": 5.0},
+        {"beta": 1.0, "masses": "equal", "joint_masses": False},
+        {"beta": 0.0},
+    ],
+    "dynamic-kd": [
+        {"adoption": "soft", "distance": "kl"},
+        {"adoption": "soft-instance", "detach": False},
+        {"part": "rows", "ratio": 0.4},
+        {"part": "rows", "selection": "none"},
+        {"part": "supervision", "reverse": True},
+    ],
     "kd": [{"alpha": 1.0}],
     "distilbert": [{"cosine_weight": 0.0}, {"masked_lm": MASKED_LM}],
     "minilm": [{"value_weight": 0.0}],
+    "mix": [
+        {"patience_weight": 100.0, "scores_weight": 0.5, "cosine_weight": 1.0, "choice": "rank", "layers": "last"},
+        {"hidden_weight": 0.0, "attention_weight": 1.0, "values_weight": 2.0, "rows_weight": 1.0},
+        {"hidden_weight": 0.0},
+    ],
     "minilm-v2": [{"relation_heads": 4, "teacher_layer": 2}, {"query_weight": 0.0, "key_weight": 2.0}],
     "mlkd": [
         {"projection": "shared", "embedding_norm": False, "contrast_scaled": False, "splits": 4, "layers": "last"},
@@ -49,6 +73,8 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"attention_weight": 0.0, "embedding_weight": 0.0},
         {"embedding_weight": 0.0, "hidden_weight": 0.0, "attention_weight": 2.0},
         {"intermediate_share": 0.0},
+        {"attention_loss": "kl", "layers": "mean"},
+        {"attention_loss": "probabilities", "layers": "random", "layers_seed": 3},
         {"augment": "word-neighbours"},
         {"augment": "masked-lm", "masked_lm": MASKED_LM},
     ],
@@ -57,6 +83,8 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
 """Settings beside the defaults that change what a method computes."""
 
 NOT_ZERO_AT_EQUALITY: dict[str, set[str]] = {
+    "alp-kd": {"mixture"},  # a mixture of several layers is none of them
+    "annealing-kd": {"logits"},  # of a part of the teacher's logits, at first
     "distilbert": {"vocabulary", "words", "states"},  # of a masked language model, which is not the teacher
     "mlkd": {"contrast"},  # equal vectors have the others of the batch to be told from
     "pea-kd": {"ptp", "soft", "patience"},  # its student is never its teacher: it runs layers twice, or learns labels
@@ -69,9 +97,9 @@ DEEPER_TEACHER = {"takd"}
 
 def cases() -> Iterator[object]:
     for key, method in METHODS.items():
-        fewest, most = method.teachers
-        counts = sorted({fewest, min(most, 2)})
         for options in [{}, *VARIANTS.get(key, [])]:
+            fewest, most = method.takes(resolve(key, options)[1])
+            counts = sorted({fewest, max(fewest, min(most, 2))})
             for kind in sorted(method.kinds):
                 for count in counts:
                     name = f"{key}-{kind}-{count}-" + ",".join(f"{k}={v}" for k, v in options.items())
@@ -142,7 +170,7 @@ class Bench:
 
     def step(self, stage, batch: Batch, number: int = 1, change=lambda outputs: outputs) -> Step:
         students = {
-            name: change(observe(model, batch.encoding, stage.needs.student, grad=stage.trains(name)))
+            name: change(observe(model, batch.encoding, stage.needs.of_student(name), grad=stage.trains(name)))
             for name, model in self.students.items()
             if stage.runs(name)
         }
@@ -150,11 +178,12 @@ class Bench:
             batch=batch, students=students, stage=stage.name, step=number, steps=50, epoch=0.0, rng=self.rng,
             regression=self.regression,
         )  # fmt: skip
-        rows = dict(self.method.pick_teachers(bare)) if stage.needs.teacher else {}
+        asked = stage.asks(self.teachers)
+        rows = {name: rows for name, rows in self.method.pick_teachers(bare).items() if name in asked} if asked else {}
         said = {}
         for name, chosen in rows.items():
             encoding = batch.encoding if chosen is None else batch.encoding.rows(chosen)
-            said[name] = change(observe(self.teachers[name], encoding, stage.needs.teacher, grad=False))
+            said[name] = change(observe(self.teachers[name], encoding, stage.needs.of_teacher(name), grad=False))
         return replace(bare, teachers=said, rows=rows)
 
     def loss(self, stage, batch: Batch, draw: int = 0) -> torch.Tensor:
@@ -276,7 +305,7 @@ def test_padding_does_not_matter(bench):
 
 def test_batch_composition_does_not_matter(bench):
     """The loss of a batch is the mean over its rows of each row's own loss."""
-    if bench.method.batch_relational:
+    if bench.method.relates_rows(bench.config):
         pytest.skip("its terms relate the rows of a batch to one another, and it says so")
     whole = bench.batch()
     for stage in bench.ready():
@@ -292,11 +321,12 @@ def test_rows_that_a_teacher_answers_are_compared_with_those_of_the_student(benc
         if len(full.rows) != 1:
             pytest.skip("asks none or several teachers at once, and those answer every row")
         ((name, said),) = full.teachers.items()
-        said = observe(bench.teachers[name], whole.encoding.rows(rows), stage.needs.teacher, grad=False)
+        said = observe(bench.teachers[name], whole.encoding.rows(rows), stage.needs.of_teacher(name), grad=False)
         answers = Step(**{**vars(full), "teachers": {name: said}, "rows": {name: rows}})
-        students = {role: observe(model, part(whole, rows).encoding, stage.needs.student)
+        students = {role: observe(model, part(whole, rows).encoding, stage.needs.of_student(role))
                     for role, model in bench.students.items() if stage.runs(role)}  # fmt: skip
-        alone = Step(**{**vars(full), "batch": part(whole, rows), "students": students, "teachers": {name: said}})
+        alone = Step(**{**vars(full), "batch": part(whole, rows), "students": students, "teachers": {name: said},
+                        "rows": {name: None}})  # fmt: skip
         got, expected = stage.terms(answers), stage.terms(alone)
         for term in got.keys() - {"hard"}:
             torch.testing.assert_close(got[term].value, expected[term].value, rtol=1e-5, atol=1e-6)
@@ -410,7 +440,8 @@ def method_needs_teacher(bench: Bench) -> bool:
 def test_layer_map_names_layers_that_exist(bench):
     mapped = bench.method.layer_map(bench.config, STUDENT, TEACHER)
     deployed = bench.method.deployed(bench.config, STUDENT)
-    assert all(0 <= m <= deployed.layers and 0 <= n <= TEACHER.layers for m, n in mapped.items())
+    assert all(mapped.values())
+    assert all(0 <= m <= deployed.layers and 0 <= n <= TEACHER.layers for m, n in pairs(mapped))
 
 
 def test_notes_are_numbers_and_history_is_json(bench):
@@ -462,18 +493,24 @@ def test_words_for_people(method):
     assert method.title and METHODS[method.key] is method
 
 
-def test_paper(method):
-    paper = method.paper
-    assert all((paper.key, paper.title, paper.authors, paper.venue)) and 2012 <= paper.year <= 2026
-    assert len({other.paper.key for other in METHODS.values()}) == len(METHODS)
-    prefix, number = paper.arxiv.split(".")
-    assert len(prefix) == 4 and len(number) in (4, 5) and (prefix + number).isdigit()
+def test_papers(method):
+    keys = [paper.key for other in METHODS.values() for paper in other.papers]
+    assert len(set(keys)) == len(keys)
+    for paper in method.papers:
+        assert all((paper.key, paper.title, paper.authors, paper.venue)) and 2012 <= paper.year <= 2026
+        prefix, number = paper.arxiv.split(".")
+        assert len(prefix) == 4 and len(number) in (4, 5) and (prefix + number).isdigit()
 
 
 def test_counts_of_teachers(method):
     fewest, most = method.teachers
     assert 0 <= fewest <= most <= 12
     assert (fewest == 0) == (not method.needs.teacher)
+    for options in [{}, *VARIANTS.get(method.key, [])]:
+        config = resolve(method.key, options)[1]
+        least, greatest = method.takes(config)
+        assert fewest <= least <= greatest <= most
+        assert method.batch_relational or not method.relates_rows(config)
 
 
 def test_the_deployed_model_has_the_size_that_was_announced(bench):

@@ -104,7 +104,7 @@ def test_widths_that_differ_are_refused_unless_states_are_not_compared(world, sh
 
 def test_layer_map_joins_the_last_layers(shape):
     method, config = resolve("distilbert", {})
-    assert method.layer_map(config, shape(3), shape(12)) == {3: 12}
+    assert method.layer_map(config, shape(3), shape(12)) == {3: (12,)}
     assert method.layer_map(resolve("distilbert", {"cosine_weight": 0})[1], shape(3), shape(12)) == {}
 
 

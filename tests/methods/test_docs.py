@@ -123,7 +123,7 @@ def test_departures_are_short_and_name_settings_that_exist(key: str) -> None:
 @pytest.mark.parametrize("key", METHODS)
 def test_every_logged_term_has_a_line(key: str) -> None:
     kind = min(METHODS[key].kinds)
-    bench = Bench((key, {}, kind, max(1, METHODS[key].teachers[0])))
+    bench = Bench((key, {}, kind, max(1, METHODS[key].takes(METHODS[key].Config())[0])))
     said = docs.read(METHODS[key])
     for stage in bench.ready():
         named = {name.split("/")[0] for name in stage.terms(bench.step(stage, bench.batch()))}

@@ -84,7 +84,7 @@ def test_two_stages_read_the_last_layers_and_then_the_logits(world, shape):
     assert (first.name, first.share, first.judge) == ("relations", 0.2, "loss")
     assert (second.name, second.share, second.judge, second.start) == ("predict", 0.8, "score", "last")
     method, config = resolve("minilm", {})
-    assert method.layer_map(config, shape(3), shape(6)) == {3: 6}
+    assert method.layer_map(config, shape(3), shape(6)) == {3: (6,)}
     assert METHODS["minilm"].teachers == (1, 1)
 
 

@@ -108,7 +108,7 @@ def test_two_stages_read_one_layer_and_then_the_logits(world, shape):
     assert (second.name, second.share, second.judge, second.start) == ("predict", 0.5, "score", "last")
     for layer, expected in ((0, 6), (2, 2)):
         method, config = resolve("minilm-v2", {"teacher_layer": layer})
-        assert method.layer_map(config, shape(3), shape(6)) == {3: expected}
+        assert method.layer_map(config, shape(3), shape(6)) == {3: (expected,)}
     assert METHODS["minilm-v2"].teachers == (1, 1)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kdcore.errors import UserError
+from kdcore.layer_map import single
 from kdcore.methods import METHODS, resolve
 from kdcore.models.count import parameters
 from kdcore.models.sizes import PRESETS
@@ -97,7 +98,7 @@ def test_the_representation_stage_equals_the_equations(world, shape, projection)
             linear.bias.copy_(torch.arange(12) / 7)
     expected = expected_representation(step, layers, 4, project)
     assert values(made, step) == pytest.approx(expected, rel=1e-10)
-    assert made.method.layer_map(made.method.config, shape(3), shape(6)) == layers
+    assert single(made.method.layer_map(made.method.config, shape(3), shape(6))) == layers
     total = sum(term.value * term.weight for term in made.stage("representation").terms(step).values())
     assert total.item() == pytest.approx(sum(expected.values()), rel=1e-10)
 

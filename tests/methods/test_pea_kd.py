@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from kdcore.errors import UserError
+from kdcore.layer_map import single
 from kdcore.methods import resolve
 from kdcore.methods.pea_kd import LABELS, PeaKD, median_thresholds, ptp_labels, repeated
 from kdcore.records import ModelSize, Outputs, Setup
@@ -39,7 +40,7 @@ def config(**options) -> PeaKD.Config:
 def test_the_authors_table_of_depths_and_layers(sharing, layers, depth, pairs):
     chosen = config(sharing=sharing)
     assert PeaKD.deployed(chosen, size(layers)).layers == depth
-    assert PeaKD.layer_map(chosen, size(layers), size(12)) == pairs
+    assert single(PeaKD.layer_map(chosen, size(layers), size(12))) == pairs
 
 
 def test_layers_that_run_again():
@@ -50,7 +51,7 @@ def test_layers_that_run_again():
 
 
 def test_depths_without_a_common_divisor_take_the_nearest_layers():
-    assert PeaKD.layer_map(config(sharing="none"), size(5), size(6)) == {1: 1, 2: 2, 3: 4, 4: 5}
+    assert single(PeaKD.layer_map(config(sharing="none"), size(5), size(6))) == {1: 1, 2: 2, 3: 4, 4: 5}
 
 
 def test_widths_must_be_equal_unless_the_patience_term_is_off():
@@ -216,7 +217,7 @@ def test_everything_off_is_plain_fine_tuning(world):
 
 def test_the_encoder_goes_on_and_the_four_way_head_does_not(world):
     ptp, final = world("pea-kd").method.stages()
-    assert (ptp.judge, final.start) == ("loss", "best")
+    assert (ptp.judge, ptp.ends) == ("loss", "best")
     assert ptp.trains("student") and ptp.trains("method")
     assert final.trains("student") and not final.trains("method")
     assert "logits" not in ptp.needs.student, "the task's classifier is new when the final stage begins"

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from kdcore.errors import UserError
+from kdcore.layer_map import single
 from kdcore.methods import METHODS, resolve
 
 
 def layer_map(shape, student, teacher, layers):
     method, config = resolve("pkd", {"layers": layers})
-    return method.layer_map(config, shape(student), shape(teacher))
+    return single(method.layer_map(config, shape(student), shape(teacher)))
 
 
 @pytest.mark.parametrize(

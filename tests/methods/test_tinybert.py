@@ -1,5 +1,6 @@
 """TinyBERT: the card's invariants. Of 8, no row is added here: altered batches stand in the place of originals."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -7,6 +8,9 @@ import pytest
 import torch
 
 from kdcore.errors import UserError
+from kdcore.layer_map import single
+from kdcore.losses.attention import score_mse
+from kdcore.losses.hidden import token_mse
 from kdcore.methods import METHODS, resolve
 from kdcore.models.count import parameters
 from kdcore.models.word_neighbours import STOP_WORDS
@@ -19,7 +23,7 @@ STATES = ("embedding", "hidden")
 
 def layer_map(shape, student: int, teacher: int, layers: object = "spread", **options: object) -> dict[int, int]:
     method, config = resolve("tinybert", {"layers": layers, **options})
-    return method.layer_map(config, shape(student), shape(teacher))
+    return single(method.layer_map(config, shape(student), shape(teacher)))
 
 
 def changed(said: Outputs, **tensors: object) -> Outputs:
@@ -70,9 +74,9 @@ def test_layer_map_holds_what_has_a_weight(shape):
 
 
 def test_impossible_maps_are_refused(shape):
-    with pytest.raises(UserError, match=r"not whole.*'spread'"):
+    with pytest.raises(UserError, match=r"options\.layers.*not whole.*choose spread"):
         layer_map(shape, 3, 4, "uniform")
-    with pytest.raises(UserError, match=r"options\.layers.*lists 3.*student of 2"):
+    with pytest.raises(UserError, match=r"options\.layers.*lists 3.*student of 2 layers"):
         layer_map(shape, 2, 6, (1, 2, 3))
     with pytest.raises(UserError, match=r"\[9\]"):
         layer_map(shape, 2, 6, (2, 9))
@@ -529,3 +533,112 @@ def test_a_masked_language_model_must_be_named_and_fit(world, proposing, tmp_pat
     with pytest.raises(UserError, match=r"options\.masked_lm.*differs from the student's"):
         made.method.before_stage("intermediate", Answers())
     assert world("tinybert", {"masked_lm": "folder:/nowhere"})  # not asked for, not looked for
+
+
+# --- other losses of attention, other maps ----------------------------------------------------------------------------
+
+
+def attention(made, step) -> torch.Tensor:
+    return made.stage("intermediate").terms(step)["attention"].value
+
+
+def test_defaults_compute_what_they_did_bit_for_bit(world):
+    """The terms as they were before attention_loss and the maps of several layers: one stack, raw scores."""
+    made = world("tinybert")
+    made.method.double()
+    step = made.step("intermediate")
+    student, teacher, mask = step.student, step.teacher, step.teacher.mask
+    ours = torch.stack([student.hidden[m] for m in (0, 1, 2, 3)])
+    theirs = torch.stack([teacher.hidden[n] for n in (0, 2, 4, 6)])
+    apart = token_mse(made.method.projection(ours), theirs, mask)
+    scores = score_mse([student.scores[m] for m in (1, 2, 3)], [teacher.scores[n] for n in (2, 4, 6)], mask)
+    terms = made.stage("intermediate").terms(step)
+    assert torch.equal(terms["embedding"].value, apart[:1].sum()) and torch.equal(
+        terms["hidden"].value, apart[1:].sum()
+    )
+    assert torch.equal(terms["attention"].value, scores)
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "kl"])
+@pytest.mark.parametrize("layers", ["spread", "mean"])
+def test_attention_of_probabilities_equals_the_equation(world, kind, layers):
+    made = world("tinybert", {"attention_loss": kind, "layers": layers, "hidden_weight": 0.0, "embedding_weight": 0.0})
+    step = made.step("intermediate")
+    targets = {1: (2,), 2: (4,), 3: (6,)} if layers == "spread" else {1: (1, 2), 2: (3, 4), 3: (5, 6)}
+    total = 0.0
+    for row, length in enumerate(step.student.mask.sum(-1).tolist()):
+        for m, several in targets.items():
+            for head in range(2):
+                for i in range(length):
+                    for j in range(length):
+                        p = sum(step.teacher.attention[n][row, head, i, j].item() for n in several) / len(several)
+                        q = step.student.attention[m][row, head, i, j].item()
+                        each = (p - q) ** 2 / length if kind == "probabilities" else p * math.log(p / q)
+                        total += each / (6 * 2 * length)
+    assert attention(made, step).item() == pytest.approx(total, rel=1e-10)
+
+
+def test_states_of_a_mean_map_equal_the_equation(world):
+    made = world("tinybert", {"layers": "mean", "attention_weight": 0.0})
+    made.method.double()
+    step = made.step("intermediate")
+    assert step.teacher.hidden.keys() == {0, 1, 2, 3, 4, 5, 6}
+    total = 0.0
+    for row, length in enumerate(step.student.mask.sum(-1).tolist()):
+        for m, several in {1: (1, 2), 2: (3, 4), 3: (5, 6)}.items():
+            for at in range(length):
+                target = sum(step.teacher.hidden[n][row, at] for n in several) / 2
+                total += (step.student.hidden[m][row, at].detach() - target).square().mean().item() / length / 6
+    assert values(made, step)["hidden"] == pytest.approx(total, rel=1e-10)
+
+
+def test_a_mean_of_attention_is_still_a_distribution(world):
+    made = world("tinybert", {"layers": "mean", "attention_loss": "kl"})
+    step = made.step("intermediate")
+    mixed = (step.teacher.attention[1] + step.teacher.attention[2]) / 2
+    torch.testing.assert_close(mixed.sum(-1), torch.ones_like(mixed.sum(-1)))
+
+
+def test_only_the_divergence_ignores_a_constant_on_all_scores_of_a_token(world):
+    """softmax(Z + c) = softmax(Z), while the squared difference of scores sees c."""
+    found = {}
+    for kind in ("scores", "kl"):
+        case = Bench(("tinybert", {"attention_loss": kind}, "classification", 1))
+        stage = next(iter(case.ready()))
+        before = stage.terms(case.step(stage, case.batch()))["attention"].value.item()
+        with torch.no_grad():
+            # a constant on each query's scores: keys moved along one direction, the same for all tokens
+            for layer in case.students["student"].bert.encoder.layer:
+                layer.attention.self.key.bias.add_(1.0)
+        found[kind] = (before, stage.terms(case.step(stage, case.batch()))["attention"].value.item())
+    assert found["scores"][1] != pytest.approx(found["scores"][0], rel=1e-2)
+    # the first layer's attention is as it was, and so is what follows from it
+    assert found["kl"][1] == pytest.approx(found["kl"][0], rel=1e-4)
+
+
+def test_equal_depths_have_one_map_whatever_its_rule(shape):
+    for depth in (2, 5):
+        expected = {0: (0,), **{m: (m,) for m in range(1, depth + 1)}}
+        for layers in ("mean", "random", "uniform", "spread"):
+            method, config = resolve("tinybert", {"layers": layers, "layers_seed": depth})
+            assert method.layer_map(config, shape(depth), shape(depth)) == expected
+
+
+def test_a_random_map_follows_from_its_seed(shape):
+    maps = [layer_map(shape, 3, 12, "random", layers_seed=seed) for seed in range(12)]
+    assert maps[0] == layer_map(shape, 3, 12, "random", layers_seed=0)
+    assert len({tuple(each.values()) for each in maps}) > 6
+    with pytest.raises(UserError, match="no deeper"):
+        layer_map(shape, 8, 6, "random")
+
+
+def test_weights_scale_their_terms_and_leave_out_what_weighs_nothing(world):
+    options = {"attention_loss": "kl", "layers": "mean", "embedding_weight": 0.5, "hidden_weight": 2.0}
+    one = world("tinybert", {**options, "attention_weight": 1.5})
+    threefold = world("tinybert", {**options, "embedding_weight": 1.5, "hidden_weight": 6.0, "attention_weight": 4.5})
+    step = one.step("intermediate")
+    for made in (one, threefold):
+        made.method.double()
+    assert loss(threefold, step) == pytest.approx(3 * loss(one, step), rel=1e-12)
+    without = world("tinybert", {**options, "hidden_weight": 0.0, "embedding_weight": 0.0})
+    assert not list(without.method.parameters()) and set(without.stage("intermediate").needs.student) == {"attention"}

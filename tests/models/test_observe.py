@@ -8,6 +8,7 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from kdcore.errors import UndeclaredTensorError, UserError
 from kdcore.models.anatomy import anatomy
@@ -227,3 +228,37 @@ def test_evaluating_gives_each_module_its_mode_back(tiny):
         assert not any(module.training for module in model.modules())
         raise RuntimeError
     assert model.training and not model.bert.pooler.training
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "electra-wide"])
+def test_parts_are_all_but_the_layers(tiny, family):
+    model = tiny(family)
+    parts = anatomy(model)
+    named = {name: {id(p) for module in parts.part(name) for p in module.parameters()}
+             for name in ("embeddings", "pooler", "classifier")}  # fmt: skip
+    layers = {id(p) for layer in parts.layers for p in layer.module.parameters()}
+    every = [id(p) for p in model.parameters()]
+    assert sorted([*named["embeddings"], *named["pooler"], *named["classifier"], *layers]) == sorted(every)
+
+
+class Factors(nn.Module):
+    """Word vectors as a narrow table and a matrix that widens it."""
+
+    def __init__(self, words: int, width: int) -> None:
+        super().__init__()
+        self.table, self.matrix = nn.Embedding(words, 3), nn.Parameter(torch.arange(3.0 * width).view(3, width))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.table(ids) @ self.matrix
+
+
+def test_word_vectors_of_a_table_and_of_factors(tiny, encoding):
+    model = tiny("bert")
+    assert torch.equal(anatomy(model).word_vectors(), model.bert.embeddings.word_embeddings.weight)
+    factors = Factors(model.config.vocab_size, 16)
+    model.set_input_embeddings(factors)
+    vectors = anatomy(model).word_vectors()
+    torch.testing.assert_close(vectors, factors.table.weight.detach() @ factors.matrix.detach())
+    assert not vectors.requires_grad
+    seen = observe(model.eval(), encoding, want("logits", "embeddings"))
+    torch.testing.assert_close(seen.embeddings, vectors[encoding.input_ids])

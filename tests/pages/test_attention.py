@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdcore.figures import attention, layers
+from kdcore.figures import attention, attention_heads, layers
 from kdcore.paths import run_dir
 from kdcore.probes.attention import head_divergences, nearest_heads
 from tests.helpers import model_factory as at
@@ -32,10 +32,20 @@ class Drawn:
         self.grids: dict[str, Any] = {}
         self.heads: dict[str, Any] = {}
         self.layers: list[Any] = []
+        self.numbers: dict[str, Any] = {}
+        self.lines: list[Any] = []
+        numbers, lines = attention_heads.overview, attention_heads.lines
+        monkeypatch.setattr(attention_heads, "overview", lambda values, title, *a, **k: self._number(
+            title, numbers(values, title, *a, **k), k))  # fmt: skip
+        monkeypatch.setattr(attention_heads, "lines", lambda *a, **k: self.lines.append(a) or lines(*a, **k))
         for kept, name in ((self.grids, "grid"), (self.heads, "head")):
             monkeypatch.setattr(attention, name, self._watch(kept, getattr(attention, name)))
         real = layers.matrix
         monkeypatch.setattr(layers, "matrix", lambda *a, **k: self.layers.append((a, k)) or real(*a, **k))
+
+    def _number(self, title: str, figure: Any, more: Any) -> Any:
+        self.numbers[title] = figure, more
+        return figure
 
     @staticmethod
     def _watch(kept: dict[str, Any], draw: Any) -> Any:
@@ -60,12 +70,20 @@ def run(store: Any) -> str:
     return made
 
 
+def opened(app: Any) -> Any:
+    """The page with what is closed at first."""
+    for key in ("attention_all_maps", "attention_nearest"):
+        app.session_state[key] = True
+    return app.run()
+
+
 def z_of(drawn: tuple[Any, ...]) -> np.ndarray:
     return np.asarray(drawn[0].data[0].z, dtype=float)
 
 
 def test_the_number_under_the_cursor_is_the_models_own(run: str, visit: Callable[..., Any], drawn: Drawn) -> None:
-    app = visit("attention", job=run, s=SENTENCE, layer="2", head="1", thead="3.2")
+    opened(visit("attention", job=run, s=SENTENCE, layer="2", head="1", thead="3.2"))
+    app = visit("attention", job=run, s=SENTENCE, layer="2", head="1", thead="3.2", view="difference")
     assert not app.exception and not app.error
     ours, theirs = at.attentions(at.model(2, 1), TOKENS), at.attentions(at.model(4, 2), TOKENS)
     for title, expected in (
@@ -78,8 +96,8 @@ def test_the_number_under_the_cursor_is_the_models_own(run: str, visit: Callable
         np.testing.assert_allclose(z_of(drawn.heads[title]), expected, atol=1e-5)
         place = (2, 4)
         said = figure.data[0].customdata[place[0]][place[1]]
-        assert said[0] == "film → very"
-        assert f"teacher {theirs[2, 1][place]:.3f}, student {ours[1, 0][place]:.3f}" in said[1]
+        t, s = theirs[2, 1][place], ours[1, 0][place]
+        assert said == f"film → very: teacher {t:.3f}, student {s:.3f}, difference {t - s:+.3f}"
     grid = z_of(drawn.grids["Student"])
     for row, column in ((0, 0), (3, 9), (10, 2), (14, 14)):
         layer, head = attention.tile_at(row, column, len(TOKENS), len(TOKENS))
@@ -89,18 +107,54 @@ def test_the_number_under_the_cursor_is_the_models_own(run: str, visit: Callable
 
 
 def test_all_three_share_one_scale(run: str, visit: Callable[..., Any], drawn: Drawn) -> None:
-    visit("attention", job=run, s=SENTENCE)
+    opened(visit("attention", job=run, s=SENTENCE, stretch="false"))
+    visit("attention", job=run, s=SENTENCE, stretch="false", view="difference")
     tops = {(figure.data[0].zmin, figure.data[0].zmax) for figure, *_ in (*drawn.grids.values(), *drawn.heads.values())}
     assert tops == {(0.0, 1.0), (-1.0, 1.0)}
-    app = visit("attention", job=run, s=SENTENCE, stretch="true")
+    app = opened(visit("attention", job=run, s=SENTENCE, thead="3.2"))
     ours, theirs = at.attentions(at.model(2, 1), TOKENS), at.attentions(at.model(4, 2), TOKENS)
-    top = max(ours.max(), theirs.max())
+    top, near = max(ours.max(), theirs.max()), max(ours[0, 0].max(), theirs[2, 1].max())
     assert [more["top"] for *_, more in drawn.grids.values()] == [pytest.approx(top)] * 3
-    assert f"One scale: 0 to {top:.2f}, differences ±{top:.2f}" in words(app)
+    assert drawn.heads["Student 1.1"][3]["top"] == drawn.heads["Teacher large 3.2"][3]["top"] == pytest.approx(near)
+    assert f"0 to {near:.2f} (the largest value of either model), colours by the square root" in words(app)
+
+
+def test_each_head_has_a_number_and_a_click_opens_it(run: str, visit: Callable[..., Any], drawn: Drawn) -> None:
+    ours, theirs = at.attentions(at.model(2, 1), TOKENS), at.attentions(at.model(4, 2), TOKENS)
+    divergences = head_divergences(theirs, ours)
+    visit("attention", job=run, s=SENTENCE, layer="2", head="1", thead="3.2")
+    for title, values, head in (
+        ("Teacher large", divergences.min((2, 3)), (3, 2)), ("Student", divergences.min((0, 1)), (2, 1)),
+    ):  # fmt: skip
+        figure, more = drawn.numbers[title]
+        np.testing.assert_allclose(np.asarray(figure.data[0].z, float), values, atol=1e-5)
+        assert more["marked"] == head
+    visit("attention", job=run, s=SENTENCE, number="entropy")
+    expected = -(theirs * np.log(np.maximum(theirs, 1e-12))).sum(-1).mean(-1)
+    np.testing.assert_allclose(np.asarray(drawn.numbers["Teacher large"][0].data[0].z, float), expected, atol=1e-4)
+
+
+def test_both_answers_to_the_sentence_are_said(run: str, visit: Callable[..., Any]) -> None:
+    from kdcore.probes.examples import probabilities
+    from kdcore.probes.predict_text import predict_logits
+
+    said = words(visit("attention", job=run, s=SENTENCE)).replace("\\", "")
+    for name, model in (("Teacher large", at.model(4, 2)), ("Student", at.model(2, 1))):
+        shares = probabilities(predict_logits(model, at.tokenizer(), SENTENCE))
+        label = ("negative", "positive")[int(shares.argmax())]
+        assert f"{name}: **{label}** ({shares.max():.1%})" in said
+
+
+def test_lines_and_maps_are_views(run: str, visit: Callable[..., Any], drawn: Drawn) -> None:
+    for view, maps, lines in (("map and lines", 2, 2), ("map", 2, 0), ("lines", 0, 2), ("difference", 1, 0)):
+        drawn.heads.clear()
+        drawn.lines.clear()
+        app = visit("attention", job=run, s=SENTENCE, view=view)
+        assert not app.exception and (len(drawn.heads), len(drawn.lines)) == (maps, lines)
 
 
 def test_each_student_head_is_matched_and_marked(run: str, visit: Callable[..., Any], drawn: Drawn) -> None:
-    app = visit("attention", job=run, s=SENTENCE, layer="2", head="2")
+    app = opened(visit("attention", job=run, s=SENTENCE, layer="2", head="2"))
     ours, theirs = at.attentions(at.model(2, 1), TOKENS), at.attentions(at.model(4, 2), TOKENS)
     divergences = head_divergences(theirs, ours)
     matches = nearest_heads(divergences)
@@ -115,14 +169,14 @@ def test_each_student_head_is_matched_and_marked(run: str, visit: Callable[..., 
     assert drawn.grids["Student"][3]["marked"] == (2, 2)
     assert f"divergence **{last.divergence:.4f}** nats" in words(app) and "the nearest of all" in words(app)
     (values, measure, matched, _), more = drawn.layers[-1]
-    assert measure == "js" and values.shape == (4, 2) and matched == {1: 2} and more["first"] == 1
+    assert measure == "js" and values.shape == (4, 2) and matched == {1: (2,)} and more["first"] == 1
 
 
 def test_a_student_equal_to_its_teacher_differs_nowhere(store: Any, visit: Callable[..., Any], drawn: Drawn) -> None:
     run = add(store, run_config("kd"))
     at.leave(run, at.model(2, 5), {"large": at.model(2, 5)})
     for more in ({"s": SENTENCE}, {"look": "Through the training", "moment": "60"}):
-        app = visit("attention", job=run, **more)
+        app = opened(visit("attention", job=run, **more))
         assert not app.exception and not app.error
         table = app.dataframe[0].value
         assert table["student head"].tolist() == table["teacher head"].tolist()
@@ -181,9 +235,9 @@ def test_scrubbing_shows_each_moment(run: str, visit: Callable[..., Any], drawn:
 def test_moments_are_seen_where_the_models_are_not(run: str, visit: Callable[..., Any], drawn: Drawn) -> None:
     """A run from a bundle brings no teacher; what was kept of it does."""
     (run_dir(run) / "teachers.json").unlink()
-    app = visit("attention", job=run, s=SENTENCE)
+    app = opened(visit("attention", job=run, s=SENTENCE))
     assert "not on this machine" in words(app) and set(drawn.grids) == {"Student"}
-    app = visit("attention", job=run, look="Through the training")
+    app = opened(visit("attention", job=run, look="Through the training"))
     assert not app.exception and "Teacher large" in drawn.grids
 
 
@@ -191,7 +245,7 @@ def test_a_student_alone_is_seen_in_full(store: Any, visit: Callable[..., Any], 
     run = add(store, run_config("fine-tune"))
     at.leave(run, at.model(2, 1), {})
     for more in ({"s": SENTENCE}, {"look": "Through the training"}):
-        app = visit("attention", job=run, head="2", **more)
+        app = opened(visit("attention", job=run, head="2", **more))
         assert not app.exception and not app.error
         assert set(drawn.grids) == {"Student"} and set(drawn.heads) == {"Student 1.2"}
         assert "differences" not in words(app)
@@ -210,7 +264,7 @@ def test_samples_and_dev_rows_fill_the_box(run: str, visit: Callable[..., Any]) 
 def test_a_task_of_pairs_has_two_boxes(store: Any, visit: Callable[..., Any], drawn: Drawn) -> None:
     run = add(store, run_config("kd", task="pocket-paraphrase"))
     at.leave(run, at.model(2, 1), {"large": at.model(4, 2)}, moments=False)
-    app = visit("attention", job=run, s="the film", s2="good plots")
+    app = opened(visit("attention", job=run, s="the film", s2="good plots"))
     assert not app.exception and not app.error
     assert drawn.heads["Student 1.1"][1] == ["[CLS]", "the", "film", "[SEP]", "good", "plot", "##s", "[SEP]"]
     assert not app.select_slider
@@ -219,7 +273,7 @@ def test_a_task_of_pairs_has_two_boxes(store: Any, visit: Callable[..., Any], dr
 def test_several_teachers_are_chosen_from(store: Any, visit: Callable[..., Any], drawn: Drawn) -> None:
     run = add(store, run_config("skd"))
     at.leave(run, at.model(2, 1), {"small": at.model(2, 2), "medium": at.model(3, 3)})
-    app = visit("attention", job=run, s=SENTENCE, teacher="medium", look="Through the training")
+    app = opened(visit("attention", job=run, s=SENTENCE, teacher="medium", look="Through the training"))
     assert not app.exception and app.selectbox(key="teacher").value == "medium"
     assert set(drawn.grids) == {"Teacher medium", "Student", "Teacher head − student head"}
 

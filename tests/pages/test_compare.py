@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from kdcore.analysis.significance import compare, describe
+from kdcore.events import Evaluated, RunFinished, RunStarted
 from pages.parts.common import queue_runs
 from pages.parts.common.plot import Click, read_click
 from pages.parts.compare import race, significance
@@ -153,6 +154,57 @@ def test_the_table_shows_paired_differences(store: Any, visit: Callable[..., Any
     assert table.loc["Fine-tuning alone, 2 x 32", "Δ to baseline"] == "baseline"
 
 
+def test_training_time_is_the_loop_alone(store: Any, visit: Callable[..., Any]) -> None:
+    run = store.add_run(run_config("kd"))
+    store.claim("test", "cpu", run)
+    parts = {"total": 50.0, "teachers": 40.0, "training": 8.0, "readings": 2.0}
+    scored = Evaluated("distil", 1, "validation", "best", {"accuracy": 0.7}, 100)
+    store.record(run, [RunStarted({}), scored, RunFinished({"seconds": 50.0, "seconds_by_part": parts})])
+    older = add(store, run_config("fine-tune"))
+    table = visit("compare", runs=f"{run},{older}").dataframe[0].value.set_index("method and student")
+    assert table.loc["KD, 2 x 32", "training (s)"] == "8 (N=1)"
+    assert table.loc["Fine-tuning alone, 2 x 32", "training (s)"] == "–", "its parts were not kept"
+
+
+# --- the answer, and the parts of the page -------------------------------------------------------------------------
+
+
+def test_the_answer_comes_first(store: Any, visit: Callable[..., Any]) -> None:
+    made = [
+        add(store, run_config(method, seed), score=score)
+        for method, score in (("fine-tune", 0.70), ("kd", 0.75), ("pkd", 0.72))
+        for seed in range(2)
+    ]
+    app = visit("compare", runs=",".join(made))
+    first = next(one.value for one in app.main.markdown if "ahead" in one.value).replace("\\", "")
+    assert "**KD, 2 x 32 is ahead of Fine-tuning alone, 2 x 32 by 5.0 points (2 paired seeds).**" in first
+    assert "takes 6 paired seeds" in first
+
+
+@pytest.mark.parametrize(
+    ("tab", "key"),
+    [("Scores", "verdict_first"), ("Curves", "what"), ("Race", "race_first")],
+)
+def test_the_open_part_is_in_the_address(tab: str, key: str, store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config(method)) for method in ("fine-tune", "kd")]
+    app = visit("compare", runs=",".join(made), tab=tab)
+    keys = {"verdict_first", "what", "race_first"} & {box.key for box in app.selectbox}
+    assert not app.exception and keys == {key}
+    app.segmented_control(key="compare_tab").set_value("Settings").run()
+    assert app.query_params["tab"] == "Settings" and not app.exception
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "tab"), [("race", "a,b", "Race"), ("sm", "0.5", "Curves"), ("x", "epoch", "Curves")]
+)
+def test_a_link_of_before_opens_the_part_it_is_about(
+    name: str, value: str, tab: str, store: Any, visit: Callable[..., Any]
+) -> None:
+    made = [add(store, run_config(method)) for method in ("fine-tune", "kd")]
+    app = visit("compare", runs=",".join(made), **{name: value})
+    assert app.segmented_control(key="compare_tab").value == tab
+
+
 # --- where the gain comes from -------------------------------------------------------------------------------------
 
 
@@ -171,14 +223,14 @@ def test_a_missing_step_is_one_click_away(store: Any, visit: Callable[..., Any])
 
 def test_two_runs_race_and_the_outcome_is_said(store: Any, visit: Callable[..., Any]) -> None:
     made = [add(store, run_config(method, seed)) for method in ("fine-tune", "kd") for seed in range(2)]
-    app = visit("compare", runs=",".join(made))
+    app = visit("compare", runs=",".join(made), tab="Race")
     assert not app.exception and not app.error
     first, second = (app.selectbox(key=key) for key in ("race_first", "race_second"))
     seeds = {run: int(seed) for run, seed in zip(store.runs()["id"], store.runs()["seed"], strict=True)}
     assert first.value in made[2:] and second.value in made[:2] and seeds[first.value] == seeds[second.value]
     app.selectbox(key="race_second").set_value(first.value).run()
     assert not app.exception and "Choose two different runs" in words(app)
-    assert "Choose two runs that have been trained" in words(visit("compare", runs=made[0]))
+    assert "Choose two runs that have been trained" in words(visit("compare", runs=made[0], tab="Race"))
 
 
 def test_the_race_is_kept_in_the_address(store: Any, visit: Callable[..., Any]) -> None:
@@ -202,11 +254,9 @@ def test_the_questions_pair_is_kept_in_the_address(store: Any, visit: Callable[.
 
 
 def test_clocks_of_different_machines_are_not_compared(store: Any, visit: Callable[..., Any]) -> None:
-    from kdcore.events import RunStarted
-
     made = [add(store, run_config("fine-tune")), add(store, run_config("kd"), end="running")]
     store.record(made[1], [RunStarted({"device": "cuda", "threads": 1, "precision": "fp32"})])
-    said = words(visit("compare", runs=",".join(made)))
+    said = words(visit("compare", runs=",".join(made), tab="Race", clock="Training time (s)"))
     assert "Timings are not comparable" in said and "device cuda and cpu" in said
 
 
@@ -220,7 +270,7 @@ def test_the_report_is_put_together_only_when_asked_for(
 
     made = [add(store, run_config(method)) for method in ("fine-tune", "kd")]
     monkeypatch.setattr(report, "html", never)
-    app = visit("compare", runs=",".join(made))
+    app = visit("compare", runs=",".join(made), tab="Report")
     assert not app.exception and not app.error
     assert "Report (HTML)" in [button.label for button in app.get("download_button")]
 
@@ -236,7 +286,7 @@ def test_axes_smoothing_and_band_are_kept_in_the_address(store: Any, visit: Call
 
 def test_numbers_name_the_command_that_draws_them_again(store: Any, visit: Callable[..., Any]) -> None:
     runs = [add(store, run_config(method)) for method in ("kd", "fine-tune")]
-    app = visit("compare", runs=",".join(runs))
+    app = visit("compare", runs=",".join(runs), tab="Curves")
     app.session_state["compare_curves-numbers"] = True
     app.run()
     assert f"python -m kdcore report {' '.join(runs)} -o report.html" in [code.value for code in app.code]

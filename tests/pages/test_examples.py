@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from kdcore.data.splits import TaskData, make_split
 from kdcore.paths import run_dir
 from kdcore.probes import examples
 from kdcore.tasks import TASKS
+from pages.parts.examples import row_table
 from tests.helpers.store_factory import add, run_config, words
 
 HOSTILE = "<script>alert(1)</script> [x](javascript:alert(1)) :red[r] $e^x$ **b** `c` ![i](http://e.org/i.png)\n# head"
@@ -81,6 +83,29 @@ def test_every_cell_lists_exactly_its_rows(store: Any, visit: Callable[..., Any]
     assert not app.exception
 
 
+def test_only_a_teacher_can_have_what_a_student_lost(store: Any, visit: Callable[..., Any]) -> None:
+    runs = [add(store, run_config("kd", seed, name=f"run {seed}")) for seed in range(2)]
+    for seed, run in enumerate(runs):
+        answers(run, seed=seed)
+    app = visit("examples", runs=",".join(runs), job=runs[0])
+    assert "Lost: " in words(app) and "Teacher large right" in [metric.label for metric in app.metric]
+    app.selectbox(key="examples_other").select_index(1).run()
+    assert not app.exception and "Only the other right: " in words(app) and "Lost" not in words(app)
+    assert any(metric.label.startswith("Student run 1") for metric in app.metric)
+
+
+def test_a_probability_says_whose_it_is_and_labels_come_before(store: Any, visit: Callable[..., Any]) -> None:
+    run = add(store, run_config("kd"))
+    answers(run)
+    shown = visit("examples", runs=run).dataframe[0].proto
+    heads = {name: one.get("label") for name, one in json.loads(shown.columns).items()}
+    assert [head for head in heads.values() if head] == ["teacher", "p(gold) teacher", "student", "p(gold) student"]
+    order = list(shown.column_order)
+    assert order.index("gold") < order.index("teacher large") < order.index("teacher large: p(gold)")
+    assert [name.endswith("p(gold)") for name in order[-3:]] == [True, True, False], "the fall comes last"
+    assert shown.row_height == row_table.ROW_HEIGHT
+
+
 def test_a_link_opens_the_same_list(store: Any, visit: Callable[..., Any]) -> None:
     runs = [add(store, run_config("kd", seed)) for seed in range(2)]
     for seed, run in enumerate(runs):
@@ -113,7 +138,7 @@ def test_runs_of_one_name_are_told_apart(store: Any, visit: Callable[..., Any]) 
     app = visit("examples", runs=f"{runs[0]},{runs[2]}", job=runs[2])
     assert app.multiselect(key="examples_runs").value == [runs[0], runs[2]]
     assert app.selectbox(key="examples_run").value == runs[2]
-    assert runs[0][-6:] in app.selectbox(key="examples_other").options[1]
+    assert runs[0][-6:] in app.selectbox(key="with").options[1]
 
 
 def test_sentences_are_never_read_as_markup(store: Any, visit: Callable[..., Any]) -> None:
@@ -139,7 +164,7 @@ def test_the_whole_ensemble_is_heard(store: Any, visit: Callable[..., Any]) -> N
         expected = examples.of_class(said[name], gold)[shown["row"]]
         assert np.allclose(column, expected, atol=1e-4)
     assert (shown["disagreement"] >= 0).all()
-    app.selectbox(key="examples_other").set_value("mean of the teachers").run()
+    app.selectbox(key="with").set_value("mean of the teachers").run()
     assert not app.exception and "mean of the teachers" in table(app).columns
 
 
@@ -150,7 +175,7 @@ def test_two_students_are_set_side_by_side(store: Any, visit: Callable[..., Any]
     assert not said.exception and "no teacher" in words(said) and "Choose a second run" in words(said)
     answers(other, names=(), seed=1)
     app = visit("examples", runs=f"{alone},{other}", job=alone)
-    assert not app.exception and app.selectbox(key="examples_other").options == ["student fine-tune seed 1"]
+    assert not app.exception and app.selectbox(key="with").options == ["student fine-tune seed 1"]
 
 
 def test_a_choice_that_another_run_does_not_have_falls_back(store: Any, visit: Callable[..., Any]) -> None:
@@ -162,11 +187,11 @@ def test_a_choice_that_another_run_does_not_have_falls_back(store: Any, visit: C
     app = visit("examples", runs=f"{several},{one},{other}", job=several, matrix="Label by label")
     app.selectbox(key="etask").set_value("pocket-sentiment").run()
     app.selectbox(key="examples_run").set_value(several).run()
-    app.selectbox(key="examples_other").set_value("mean of the teachers").run()
+    app.selectbox(key="with").set_value("mean of the teachers").run()
     app.selectbox(key="osays").set_value("positive").run()
     app.selectbox(key="examples_run").set_value(one).run()
     assert not app.exception and not app.error
-    assert app.selectbox(key="examples_other").value == "teacher large"
+    assert app.selectbox(key="with").value == "teacher large"
     app.selectbox(key="etask").set_value("pocket-paraphrase").run()
     assert not app.exception and not app.error
     assert app.selectbox(key="osays").value in ("not_equivalent", "equivalent")

@@ -165,3 +165,45 @@ def test_a_clone_brings_its_probes_and_no_recipe(store: Any, visit: Callable[...
     run = add(store, run_config("pkd", probes={"gradient_share_every": 30, "distances": False}), end="queued")
     app = choose(visit("launch", clone=run), "")
     assert number(app, "probes.gradient_share_every") == 30 and not app.toggle(key="launch.probes.distances").value
+
+
+def options(form: Any, key: str) -> list[str]:
+    """The labels of a list box."""
+    return list(form.selectbox(key=key).options)
+
+
+def test_a_family_narrows_the_methods_and_chooses_its_first(form: Any) -> None:
+    everything = options(form, "launch.method")
+    assert len(everything) > 10 and options(form, "launch.family")[0] == "All"
+    form.selectbox(key="launch.family").set_value("relation").run()
+    assert form.selectbox(key="launch.method").value == "minilm"
+    narrow = options(form, "launch.method")
+    assert len(narrow) == 3 and narrow[0] == "MiniLM · Wang et al. 2020"
+    form.selectbox(key="launch.family").set_value("all").run()
+    assert form.selectbox(key="launch.method").value == "minilm" and options(form, "launch.method") == everything
+    assert not form.exception
+
+
+def test_another_family_ends_the_recipe(form: Any) -> None:
+    choose(form, "pkd")
+    form.selectbox(key="launch.family").set_value("hidden").run()
+    assert form.selectbox(key="launch.recipe").value == "pkd", "its method is of this family"
+    form.selectbox(key="launch.family").set_value("attention").run()
+    assert form.selectbox(key="launch.method").value == "tinybert"
+    assert form.selectbox(key="launch.recipe").value == "" and number(form, "train.epochs") == 3.0
+
+
+def test_a_method_of_several_teachers_gets_those_that_it_lacks(form: Any) -> None:
+    form.selectbox(key="launch.task").set_value("pocket-sentiment").run()
+    form.selectbox(key="launch.method").set_value("kd").run()
+    assert len(form.multiselect(key="launch.teachers").value) == 1
+    form.selectbox(key="launch.method").set_value("dynamic-kd").run()
+    box = form.multiselect(key="launch.teachers")
+    assert len(box.value) == 2 and box.label == "Teachers (2 to 12 teachers)"
+    box.set_value(box.value[1:]).run()
+    assert len(form.multiselect(key="launch.teachers").value) == 1, "what a person takes out stays out"
+    form.selectbox(key="launch.options.dynamic-kd.part").set_value("rows").run()
+    assert form.multiselect(key="launch.teachers").label == "Teachers (one teacher)"
+    form.selectbox(key="launch.options.dynamic-kd.part").set_value("teachers").run()
+    form.selectbox(key="launch.options.dynamic-kd.adoption").set_value("soft").run()
+    assert form.multiselect(key="launch.teachers").label == "Teachers (2 teachers)"

@@ -48,7 +48,7 @@ def test_every_cell_is_what_was_measured_at_that_moment(
     store: Any, visit: Callable[..., Any], drawn: dict[str, list[Any]]
 ) -> None:
     run = made(store)
-    for measure, tab in (("cka", "CKA"), ("cosine", "Direction"), ("mse", "Distance")):
+    for measure, tab in (("cka", "CKA"), ("cls", "CKA of [CLS]"), ("cosine", "Direction"), ("mse", "Distance")):
         app = visit("layers", job=run, measure=tab)
         assert not app.exception and not app.error
         assert app.select_slider(key="moment").value == "kept student", "the probe at the end comes last"
@@ -56,9 +56,14 @@ def test_every_cell_is_what_was_measured_at_that_moment(
             app.select_slider(key="moment").set_value(str(step)).run()
             expected = kept(run).distances(step)["large"][measure]
             figure, given, _ = drawn["matrix"][-1]
-            assert np.array_equal(np.asarray(figure.data[0].z, dtype=float), expected.T.astype(float))
-            assert given[2] == {1: 2}, "the method's map is outlined"
+            assert np.array_equal(np.asarray(figure.data[0].z, dtype=float), expected.T.astype(float), equal_nan=True)
+            assert given[2] == {1: (2,)}, "the method's map is outlined"
             assert f"at **step {step}**" in words(app)
+
+
+def test_a_run_of_before_says_that_cls_was_not_compared_alone(store: Any, visit: Callable[..., Any]) -> None:
+    app = visit("layers", job=add(store, run_config("pkd")), measure="CKA of [CLS]")
+    assert not app.exception and not app.error and "trained before" in words(app)
 
 
 def test_one_scale_for_all_moments_and_both_runs(
@@ -75,7 +80,7 @@ def test_one_scale_for_all_moments_and_both_runs(
         assert np.array_equal(np.asarray(figure.data[0].z), kept(run).distances(20)["large"]["mse"].T)
     said = words(app)
     assert "reads the teacher's answers alone" in said and said.count("at **step 20**") == 2
-    assert [metric.label for metric in app.metric] == ["CKA", "Cosine distance", "Squared distance"] * 2
+    assert [metric.label for metric in app.metric] == ["CKA", "CKA of [CLS]", "Cosine distance", "Squared distance"] * 2
 
 
 def test_pairs_are_followed_through_the_training(
@@ -168,7 +173,8 @@ def test_live_shows_the_matched_pairs_as_they_move(
     monkeypatch.setattr(LayerTrajectory, "defined", lambda *asked: asked[2] == measure and defined(*asked))
     app = visit("live", job=run)
     assert not app.exception and not app.error
-    assert "Layer distances" in [one.value for one in app.subheader]
+    title = {"mse": "Layer distances", "cka": "Layer similarity"}[measure]
+    assert title in [one.value for one in app.subheader], "a large value is far in one and near in the other"
     figure, (lines, drawn_as, _, _), _ = drawn["course"][-1]
     assert drawn_as == measure and [line.name for line in lines] == ["1 ↔ 2"], "the method's map"
     expected = [kept(run).distances(step)["large"][measure][2, 1] for step in at.STEPS]

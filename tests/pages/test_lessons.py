@@ -13,6 +13,7 @@ import pytest
 from kdcore.methods import METHODS
 from pages.parts.common import keys
 from pages.parts.learn import lessons as lesson_files
+from pages.parts.learn.handout import handout
 from pages.parts.learn.lessons import Lesson, lessons
 from tests.helpers.store_factory import add, fill, run_config, words
 
@@ -100,7 +101,7 @@ def test_a_step_stands_on_top_of_its_page_with_links_to_the_next(store: Any, vis
     assert step.text in words(app) and step.question in words(app) and step.answer in words(app)
     links = _links(app)
     page, query = links["Next"]
-    assert page == "compare" and query["step"] == ["5"] and query["what"] == ["Accuracy (%), dev split"]
+    assert page == "compare" and query["step"] == ["5"] and query["tab"] == ["Scores"]
     assert query["runs"] == [",".join([*alone[::-1], *taught[::-1]])]
     page, query = links["Previous"]
     assert page == "learn" and query["T"] == ["5.0"] and query["job"] == [taught[1]]
@@ -130,6 +131,29 @@ def test_a_link_that_was_handed_out_finds_the_runs_that_are_here(
     app = visit("compare", lesson="soft-targets", step="5", **elsewhere)
     assert app.multiselect(key="compare_runs").value == [alone, taught]
     assert not app.exception and "not in this store" not in words(app)
+
+
+def test_a_guess_is_kept_and_shown_at_the_end(store: Any, visit: Callable[..., Any]) -> None:
+    fill(store, seeds=1)
+    guess = lessons()["soft-targets"].poll.choices[1]
+    app = visit("learn", lesson="soft-targets", step="1", part="Methods", method="kd")
+    app.button_group(key="poll_soft-targets").select(guess).run()
+    assert app.session_state["guess_soft-targets"] == guess
+    app.query_params["step"] = "5"
+    app.run()
+    assert f"Your guess was:** {guess}" in words(app) and lessons()["soft-targets"].summary[0] in words(app)
+    assert {"Lesson 2", "Compare these runs", "Launch your own"} <= set(_links(app)) and not app.exception
+
+
+def test_a_handout_holds_questions_and_scores_and_asks_nothing_of_the_network(store: Any) -> None:
+    fill(store, seeds=1)
+    runs = store.runs(include_archived=True)
+    for lesson in lessons().values():
+        page = handout(lesson, lesson_files.runs_of(lesson, runs), runs)
+        of_kd = runs[(runs["method"] == "kd") & runs["score"].notna()]  # one more waits
+        assert f"<td>{100 * of_kd['score'].iloc[0]:.1f}</td>" in page
+        assert page.count("class=room") == len(lesson.steps) and "<td>KD</td>" in page
+        assert not re.search(r"https?://|<script|src=", page) and "**" not in page
 
 
 def test_a_missing_run_is_named_and_queued_by_one_click(store: Any, visit: Callable[..., Any]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from kdcore.events import Event, Probed, Progress
+from kdcore.analysis.cost_axes import AXES
+from kdcore.events import Evaluated, Event, Probed, Progress
 from kdcore.runs import remeasure
 from pages.parts.speed.remeasure import remeasurer
 from tests.helpers.store_factory import TEACHER, add, fill, run_config, words
@@ -25,13 +26,13 @@ def test_the_fastest_student_is_named_with_its_seeds(store: Any, visit: Callable
     made = fill(store, seeds=3)
     app = visit("speed", runs=",".join(made))
     assert not app.exception and "3 seeds" in _plain(app)
-    app.slider(key="sleast").set_value(100.0).run()
-    assert "No student reaches 100 %" in _plain(app)
-    app.slider(key="sleast").set_value(50.0).run()
+    app.number_input(key="sleast").set_value(100.0).run()
+    assert "No student with at least 100%" in _plain(app)
+    app.number_input(key="sleast").set_value(50.0).run()
     assert "**Fine-tuning alone, 2 x 32**" in _plain(app)
 
 
-@pytest.mark.parametrize("axis", ["latency-1", "latency-32", "throughput", "parameters", "flops", "disk"])
+@pytest.mark.parametrize("axis", sorted(AXES))
 def test_every_axis_is_drawn_or_says_why_not(axis: str, store: Any, visit: Callable[..., Any]) -> None:
     fill(store, seeds=1)
     app = visit("speed")
@@ -58,18 +59,49 @@ def test_runs_of_other_hardware_are_a_choice_and_never_mixed(store: Any, visit: 
         moved = [record | {"hardware": "Other GPU"} for record in records]
         store.record(run, [Probed("latency", 60, {"records": moved})])
     app = visit("speed", runs=",".join(made))
-    assert len(app.selectbox(key="speed_setting").options) == 2
+    assert len(app.selectbox(key="son").options) == 2
     assert "Measured under other conditions, so not drawn here: Patient KD" in _plain(app)
-    app.selectbox(key="speed_setting").set_value("Other GPU, fp32, 1 thread, 32 tokens").run()
+    app.selectbox(key="son").set_value("Other GPU, fp32, 1 thread, 32 tokens").run()
     assert "not drawn here: KD" in _plain(app)
 
 
-def test_a_busy_machine_is_said(store: Any, visit: Callable[..., Any]) -> None:
-    run = add(store, run_config("kd"))
+def _loud(store: Any, run: str) -> None:
+    """As if other work had held the cores while this run's models were timed."""
     busy = [record | {"busy": True} for record in store.probes(run)["latency"]["records"]]
     store.record(run, [Probed("latency", 60, {"records": busy})])
-    app = visit("speed", runs=run)
-    assert "Other work used the machine" in _plain(app) and "hollow" in _plain(app)
+
+
+def test_a_busy_machine_decides_nothing_and_offers_to_time_again(
+    store: Any, visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = add(store, run_config("kd"))
+    _loud(store, run)
+    app = visit("speed", runs=run, sleast="50")
+    assert "Cannot be said, time again" in _plain(app) and "hollow" in _plain(app)
+    assert "no longer on this disk, so they cannot be timed here" in _plain(app)
+    _kept(tmp_path, run)
+    assert visit("speed", runs=run, sleast="50").button(key="speed_again_here").label == "Time again"
+
+
+def test_the_whole_question_is_in_the_address(store: Any, visit: Callable[..., Any]) -> None:
+    made = fill(store, seeds=2)
+    query = {"runs": ",".join(made), "saxis": "Latency, batch 32, p90", "sleast": "80", "smost-latency-32-p90": "25"}
+    app = visit("speed", **query)
+    assert "within 25 ms a batch of 32 (p90) is **Fine-tuning alone, 2 x 32**" in _plain(app)
+    assert {key: app.query_params[key] for key in query} == query
+    (link,) = [str(code.value) for code in app.code if "saxis=Latency,+batch+32,+p90" in str(code.value)]
+    assert "smost-latency-32-p90=25" in link and made[0] in link
+
+
+def test_another_metric_of_the_task_is_a_choice(store: Any, visit: Callable[..., Any]) -> None:
+    run = add(store, run_config("kd", task="mrpc"))
+    scores = {"student": ("best", 0.4), "teacher": ("teacher:large", 0.5)}
+    for which, value in scores.values():
+        store.record(run, [Evaluated("distil", 60, "validation", which, {"f1": value}, 1000)])
+    app = visit("speed", runs=run, sleast="50")
+    assert "of teacher large (93.0)" in _plain(app)
+    app.selectbox(key="smetric").set_value("f1").run()
+    assert "of teacher large (50.0) is **KD, 2 x 32**: 40.0" in _plain(app)
 
 
 def test_tasks_have_an_average_that_names_them(store: Any, visit: Callable[..., Any]) -> None:

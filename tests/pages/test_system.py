@@ -103,3 +103,38 @@ def _entry(name: str) -> Path:
     folder.mkdir()
     (folder / "logits.values").write_bytes(b"x" * 4096)
     return folder
+
+
+def test_the_computer_that_trains_is_named_where_it_is_another(store: Any, visit: Callable[..., Any]) -> None:
+    far, here = add(store, run_config("kd", 0), end="running"), add(store, run_config("kd", 1), end="running")
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE runs SET node = 'gpu-3' WHERE id = '{far}'")
+    app = visit("system")
+    assert shown(app, "run").set_index("run")["device"].to_dict() == {"kd seed 0": "cpu of gpu-3", "kd seed 1": "cpu"}
+    assert "on cpu of gpu-3" in words(app).replace("\\", "")
+    live = visit("live", job=far)
+    assert "cpu of gpu-3, fp32" in [str(metric.value) for metric in live.metric]
+    assert [list(frame.value.get("computer", [])) for frame in visit("runs").dataframe if "state" in frame.value] == [
+        [store.get(here).node, "gpu-3"]
+    ]
+
+
+@pytest.mark.parametrize(("value", "said"), [("off", "kdcore work"), ("", "when a worker is free")])
+def test_a_dashboard_without_a_worker_says_who_trains(
+    store: Any, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, value: str, said: str
+) -> None:
+    monkeypatch.setenv("KD_WORKER", value)
+    run = add(store, run_config("kd", 0), end="queued")
+    live = visit("live", job=run)
+    assert said in words(live).replace("\\", "") and not live.exception
+
+
+def test_a_run_for_another_device_says_so(store: Any, visit: Callable[..., Any], monkeypatch: Any) -> None:
+    from kdcore.runs.worker import jobs
+
+    monkeypatch.setattr(jobs(), "can", {"auto": 1e9, "cpu": 1e9}, raising=False)
+    train = {"epochs": 1, "device": "cuda:1"}
+    gpu = store.add_run(run_config("kd", 0, train=train))
+    large = store.add_run(run_config("kd", 1), facts={"predicted": {"memory": 2e9}})
+    assert "a worker with the device cuda:1" in words(visit("live", job=gpu)).replace("\\", "")
+    assert "a worker with more memory" in words(visit("live", job=large)).replace("\\", "")

@@ -15,6 +15,7 @@ from kdcore.probes.attention import (
     attention_maps,
     best_heads,
     head_divergences,
+    head_entropies,
     layer_divergences,
     renormalised,
     word_positions,
@@ -132,3 +133,9 @@ def test_hidden_tokens_leave_rows_that_sum_to_less_or_are_made_whole():
 def test_other_tokens_are_refused():
     with pytest.raises(ValueError, match="different tokens"):
         head_divergences(some_maps(0, 1, 1, 5), some_maps(0, 1, 1, 6))
+
+
+def test_entropy_is_none_where_one_token_is_looked_at_and_most_where_all_are():
+    maps = np.stack([np.stack([np.eye(4), np.full((4, 4), 0.25), np.tile([0.5, 0.5, 0.0, 0.0], (4, 1))])])
+    found = head_entropies(maps.astype(np.float32))
+    np.testing.assert_allclose(found, [[0.0, np.log(4), np.log(2)]], atol=1e-5)

@@ -6,11 +6,14 @@ import itertools
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from kdcore.models.observe import observe
 from kdcore.probes import distances
 from kdcore.probes.distances import DistanceMeter, layer_distances
+from kdcore.records import ALL_LAYERS, Encoding
 
 
 def states(seed, layers, width, rows=4, tokens=6):
@@ -148,3 +151,47 @@ def test_misuse():
         layer_distances(states(0, 1, 5), states(0, 1, 5, tokens=5), a_mask()[:, :5])
     with pytest.raises(ValueError, match="no tokens"):
         DistanceMeter().result()
+
+
+def _model(layers=2, width=8):
+    from kdcore.models.sizes import bert_config
+    from kdcore.models.weights import build_classifier
+    from kdcore.records import ModelSize
+
+    size = ModelSize(layers, width, 2, 16, 30, 16, 2)
+    return build_classifier(bert_config(size, 2, None), {}, layers)[0]
+
+
+def _rows(count):
+    ids = torch.randint(5, 30, (count, 6), generator=torch.Generator().manual_seed(0))
+    ids[:, 0] = 2
+    mask = (torch.arange(6)[None] < torch.tensor([6, 5, 4])[torch.arange(count) % 3][:, None]).long()
+    return Encoding(ids, mask, torch.zeros_like(ids))
+
+
+def test_cls_alone_is_the_cka_of_the_first_tokens(monkeypatch):
+    rows, (teacher, student) = _rows(12), (_model(3), _model(2))
+    hidden = [observe(m.eval(), rows, {"hidden": ALL_LAYERS}, grad=False).hidden for m in (teacher, student)]
+    seen = [distances.layer_states(model, rows) for model in (teacher, student)]
+    found = distances.compare_states(*seen)
+    first = [{layer: state[None, :, 0] for layer, state in states.items() if layer} for states in hidden]
+    expected = layer_distances(*first, torch.ones(1, 12)).cka
+    torch.testing.assert_close(found.cls[1:, 1:], expected)
+    assert found.cls.shape == (4, 3) and found.cls[0].isnan().all() and found.cls[:, 0].isnan().all()
+    whole = layer_distances(*hidden, rows.attention_mask)
+    torch.testing.assert_close(found.mse, whole.mse, rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(distances, "SAMPLE_TOKENS", 25)
+    some = distances.compare_states(*(distances.layer_states(model, rows) for model in (teacher, student)))
+    assert some.tokens == distances.sample_tokens(rows.attention_mask.sum(1).numpy()) == 20, "every third of 60"
+    torch.testing.assert_close(some.cls, found.cls, equal_nan=True)
+
+
+def test_the_sample_is_the_same_every_time_and_bounded():
+    lengths = np.arange(1, 301)
+    assert distances.sample(lengths).tolist() == distances.sample(lengths).tolist()
+    assert len(set(distances.sample(lengths))) == distances.SAMPLE_ROWS and sorted(distances.sample(lengths[:3])) == [
+        0,
+        1,
+        2,
+    ]
+    assert distances.sample_tokens(np.array([1024])) == 1024 and distances.sample_tokens(np.array([1025])) == 513

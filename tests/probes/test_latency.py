@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from kdcore.models.sizes import bert_config
 from kdcore.models.weights import build_classifier
@@ -112,3 +113,9 @@ def test_new_records_replace_those_of_the_same_model_and_condition(models):
     teacher = new[0].data() | {"name": "large"}
     assert latency.merged([same, other, teacher], new) == [new[0].data(), other, teacher]
     assert latency.merged([], new) == [new[0].data()]
+
+
+def test_a_model_whose_words_have_no_plain_table_is_timed_too(models):
+    models["student"].set_input_embeddings(nn.Sequential(nn.Embedding(30, 2), nn.Linear(2, 16)))
+    found = measure(models, batch_sizes=(1,), tokens=8, repeats=2, warmup=1)
+    assert [record.name for record in found] == ["teacher", "student"]

@@ -14,7 +14,7 @@ from kdcore.report import latex
         ("(1 - alpha) hard + alpha soft", r"(1-\alpha)\,\text{hard}+\alpha\,\text{soft}"),
         ("value_weight values", r"\text{value weight} \cdot \text{values}"),
         ("T^2 KL(softmax(t / T) || p)", r"T^{2}\,\mathrm{KL}(\mathrm{softmax}(t/T)\,\|\,p)"),
-        ("sum_{a != i} x_ij", r"\mathrm{sum}_{a \neq  i}\,x_{ij}"),
+        ("sum_{a != i} x_ij", r"\sum_{a \neq  i}\,x_{ij}"),
         ("a_k >= 0", r"a_{k}\geq 0"),
         ("2k", r"2\,k"),
         ("f(x)", "f(x)"),

@@ -7,14 +7,12 @@ import pytest
 
 from kdcore.config import RunConfig, TrainConfig
 from kdcore.events import Evaluated, Event, RunFinished, RunStarted, RunStopped, StageStarted, StepDone
-from kdcore.store import Store, open_store
+from kdcore.store import Store
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.delenv("KD_DATABASE_URL", raising=False)
-    return open_store()
+def store(empty_store: Store) -> Store:
+    return empty_store
 
 
 @pytest.fixture
@@ -40,7 +38,9 @@ def script() -> Callable[..., Any]:
             yield StageStarted("distil", 0, 1, steps)
             for number in range(1, steps + 1):
                 time.sleep(pause)
-                if (stop := control.stop_requested()) is not None:
+                if (stop := control.stop_requested()) == "leave":
+                    return
+                if stop is not None:
                     yield RunStopped(number, kept=stop == "keep")
                     return
                 if fail is not None and number == 2:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from sqlalchemy import text
 
 from kdcore.data import load
 from kdcore.errors import CorruptError, UserError
@@ -53,11 +54,11 @@ def finished(store, settings):
 
 
 @pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
-    """From here on another machine: a cache of its own."""
+def elsewhere(new_database):
+    """From here on another machine: a cache and a database of its own."""
 
     def go():
-        monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / "elsewhere"))
+        new_database("elsewhere")
         return open_store()
 
     return go
@@ -108,7 +109,7 @@ def test_taken_id_gives_a_new_one_and_references_follow(store, finished, elsewhe
     teacher = {"name": "t", "source": "run", "where": first}
     second = finished(1, teachers=(teacher,))
     with store.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE runs SET parent = ? WHERE id = ?", (first, second))
+        connection.execute(text("UPDATE runs SET parent = :parent WHERE id = :run"), {"parent": first, "run": second})
     bundle.export_runs(store, [first, second], tmp_path / "b.zip")
     other = elsewhere()
     run_dir(first).mkdir(parents=True)  # a folder of that name, of no run
@@ -127,7 +128,7 @@ def test_id_of_a_different_run_is_not_overwritten(store, finished, elsewhere, se
     other = elsewhere()
     mine = other.add_run(settings(5))
     with other.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE runs SET id = ? WHERE id = ?", (run, mine))
+        connection.execute(text("UPDATE runs SET id = :run WHERE id = :mine"), {"run": run, "mine": mine})
     new = bundle.import_runs(other, tmp_path / "b.zip")[run]
     assert new != run and other.get(run).config.train.seed == 5 and other.get(new).config.train.seed == 0
 
@@ -310,6 +311,24 @@ GOOD = {"stage": ["s"], "step": [1], "kind": ["raw"], "name": ["a"], "epoch": [0
 ])  # fmt: skip
 def test_damaged_members_are_refused_and_leave_nothing(tampered, replace):
     refused(*tampered(replace)[:2])
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "taken"),
+    [
+        ("accuracy", 1e308, False), ("accuracy", -1.5, False), ("accuracy", 1.0, True), ("pearson", -1.0, True),
+        ("accuracy", float("nan"), True), ("loss", 40.0, True),
+    ],
+)  # fmt: skip
+def test_scores_that_no_metric_gives_are_refused(tampered, metric, value, taken):
+    """One of them would take the scale of every figure that it is in."""
+    row = {"stage": ["s"], "step": [1], "split": ["validation"], "which": ["teacher:t"], "metric": [metric],
+           "value": [value], "rows": [10]}  # fmt: skip
+    other, path, run = tampered({"runs/RUN/evaluations.parquet": table(**row)})
+    if taken:
+        assert bundle.import_runs(other, path) == {run: run} and len(other.evaluations([run])) == 1
+    else:
+        assert "outside -1 to 1" in refused(other, path).problem
 
 
 @pytest.mark.parametrize("change", [

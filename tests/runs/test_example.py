@@ -14,14 +14,14 @@ from kdcore.errors import CorruptError, UserError
 from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs import example
 from kdcore.runs.export import student_folder
-from kdcore.store import Store, open_store
+from kdcore.store import Store
 from pages.parts.common.read_only import ReadOnlyProxy
 from pages.parts.learn.lessons import lessons, runs_of
 
 
 @pytest.fixture
-def store() -> Store:
-    return open_store()
+def store(empty_store: Store) -> Store:
+    return empty_store
 
 
 def test_it_opens_once(store: Store) -> None:

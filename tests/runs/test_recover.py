@@ -13,6 +13,7 @@ from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs.cleanup import find_garbage
 from kdcore.runs.recover import recover
 from kdcore.store import open_store
+from tests.helpers.databases import on_sqlite
 
 
 def kd(*arguments):
@@ -26,7 +27,7 @@ def make_old(path: Path) -> None:
 
 
 @pytest.fixture
-def moved(store, settings, monkeypatch, tmp_path):
+def moved(store, settings, database, new_database, monkeypatch, tmp_path):
     """A new, empty database beside the folders of a finished and an interrupted run, and one without results."""
     done, halted, empty = (store.add_run(settings(seed, name=f"run {seed}")) for seed in range(3))
     for run, parts in ((done, ("student-best", "student-last", "predictions")), (halted, ("checkpoint",)), (empty, ())):
@@ -39,7 +40,9 @@ def moved(store, settings, monkeypatch, tmp_path):
     np.savez(run_dir(done) / "predictions" / "validation.student.npz", **answers)
     for run in (done, halted, empty):
         make_old(run_dir(run))
-    monkeypatch.setenv("KD_DATABASE_URL", f"sqlite:///{tmp_path / 'new.db'}")
+    new_database("cache")
+    if database == "sqlite":
+        monkeypatch.setenv("KD_DATABASE_URL", f"sqlite:///{tmp_path / 'new.db'}")
     return open_store(), done, halted, empty
 
 
@@ -72,6 +75,7 @@ def test_folder_with_damaged_settings_is_named_and_left(moved):
     assert run_dir(done).exists()
 
 
+@on_sqlite
 def test_damaged_database_leads_to_the_recovery(store):
     with pytest.raises(Exception, match="runs --recover"), store.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE probes")
@@ -104,6 +108,18 @@ def test_what_killed_processes_left_is_swept(store, settings):
     assert not any(path.exists() for path in (*left, pins[0]))
     assert all(path.exists() for path in (*kept, pins[1]))
     assert list(find_garbage(store)) == []
+
+
+def test_what_killed_imports_and_teacher_trainings_left_is_swept(store):
+    old, new = cache_subdir("runs") / ".import-0a", cache_subdir("runs") / ".import-0b"
+    work = cache_subdir("teachers") / "task-teacher-0123.work"
+    half, kept = work / ".student-best.12345678.writing", work / "checkpoint"
+    for folder in (old / "student-best", new / "student-best", half, kept):
+        folder.mkdir(parents=True)
+    for folder in (old, half, kept):
+        make_old(folder)
+    assert kd("cache", "gc")[0] == 0
+    assert not old.exists() and not half.exists() and new.exists() and kept.exists()
 
 
 @pytest.mark.parametrize("size", ["inf", "nan"])

@@ -293,7 +293,8 @@ def test_what_kdcore_logs_in_the_training_thread_lands_in_the_runs_log(store, se
     assert "the cache is cold" in log and "elsewhere" not in log
 
 
-def test_training_generator_is_closed_when_the_worker_leaves(store, settings, script):
+def test_training_generator_is_closed_when_the_worker_leaves(store, settings, monkeypatch):
+    monkeypatch.setattr(jobs_module, "LEAVE_SECONDS", 0.0)
     closed = []
 
     def train(run, folder, control):
@@ -309,6 +310,51 @@ def test_training_generator_is_closed_when_the_worker_leaves(store, settings, sc
     worker.take(run)
     assert worker.drive(run, lambda event: worker.closing.set()) == "interrupted"
     assert closed == [1]
+
+
+def test_closing_worker_lets_the_training_write_its_checkpoint(store, settings):
+    written = []
+
+    def train(run, folder, control):
+        yield RunStarted({})
+        while control.stop_requested() != "leave":
+            yield Progress("forever", 0, 1)
+        yield Progress("saving", 0, 1)
+        written.append(1)
+
+    run = store.add_run(settings())
+    worker = Worker(store, "cpu", train)
+    worker.take(run)
+    assert worker.drive(run, lambda event: worker.closing.set()) == "interrupted"
+    assert written == [1] and store.get(run).reason == "the program was closed"
+
+
+def test_stop_that_was_asked_for_goes_before_the_end_of_the_program(store, settings, script):
+    run = store.add_run(settings())
+    worker = Worker(store, "cpu", script(steps=9, pause=0.2))
+    worker.take(run)
+    store.request_stop(run)
+
+    def close(event):
+        if isinstance(event, StepDone) and event.step == 4:
+            worker.closing.set()
+
+    assert worker.drive(run, close) == "stopped"
+
+
+@pytest.mark.parametrize(("value", "threads"), [("off", 0), ("0", 0), ("", 1), ("on", 1)])
+def test_process_without_a_worker_only_queues(store, settings, monkeypatch, value, threads):
+    monkeypatch.setenv("KD_WORKER", value)
+    jobs = jobs_module.jobs()
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("kdboard-")}
+    monkeypatch.setattr(jobs, "_train", lambda *_: iter([RunFinished({})]))
+    try:
+        run = jobs.submit(settings())
+        started = {thread for thread in threading.enumerate() if thread.name.startswith("kdboard-")} - before
+        assert len(started) == threads
+        assert threads or (store.get(run).state == "queued" and jobs.running == [])
+    finally:
+        jobs.shutdown()
 
 
 def test_one_jobs_per_process_even_after_a_reload(store):

@@ -135,6 +135,14 @@ def test_rights_and_memory_are_named():
     assert "out of memory" in explain(RuntimeError("could not create a primitive")).reason
 
 
+def test_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "outputs").write_text("")
+    with pytest.raises(OSError) as said:
+        (tmp_path / "outputs").mkdir()
+    failed = explain(said.value)
+    assert str(tmp_path / "outputs") in failed.reason and "folder" in failed.remedy
+
+
 def test_dead_run_of_another_process_is_seen_while_this_one_trains(store, settings, monkeypatch):
     monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.0)
     dead, mine = store.add_run(settings(0)), store.add_run(settings(1))

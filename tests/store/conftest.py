@@ -1,19 +1,16 @@
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kdcore.config import RunConfig, TrainConfig
 from kdcore.events import Evaluated, StepDone
-from kdcore.store import Store, open_store
+from kdcore.store import Store
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.delenv("KD_DATABASE_URL", raising=False)
-    return open_store()
+def store(empty_store: Store) -> Store:
+    return empty_store
 
 
 @pytest.fixture

@@ -1,9 +1,5 @@
-"""Addresses, folders and values at the edge of what a database takes.
+"""Addresses, folders and values at the edge of what a database takes."""
 
-PostgreSQL is tried where KD_TEST_POSTGRESQL names a server.
-"""
-
-import os
 import sqlite3
 
 import pytest
@@ -12,16 +8,6 @@ from kdcore.errors import CorruptError, UserError
 from kdcore.events import RunFailed, RunStarted
 from kdcore.store import database, open_store
 from kdcore.store.database_errors import no_driver
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_store(request, store):
-    if request.param == "sqlite":
-        return store
-    url = os.environ.get("KD_TEST_POSTGRESQL")
-    if not url:
-        pytest.skip("KD_TEST_POSTGRESQL names no PostgreSQL server")
-    return open_store(url)
 
 
 @pytest.mark.parametrize("name", ["a?b", "we%20ird", "100%", "x#y", "with space", "a&b=c", "é"])
@@ -54,8 +40,7 @@ def test_absent_driver_is_named_with_its_package():
     assert "pip install" in error.remedy and "psycopg[binary]" in error.remedy
 
 
-def test_text_with_nul_and_half_characters_and_large_numbers_are_stored(any_store, settings, step):
-    store = any_store
+def test_text_with_nul_and_half_characters_and_large_numbers_are_stored(store, settings, step):
     run = store.add_run(settings(name="a\0b"))
     store.rename(run, "x\0y\ud83d")
     store.annotate(run, note="n\0te", tags=["t\0g"])
@@ -67,21 +52,20 @@ def test_text_with_nul_and_half_characters_and_large_numbers_are_stored(any_stor
     store.delete(run)
 
 
-def test_run_of_a_name_that_cannot_be_encoded_is_unknown(any_store):
+def test_run_of_a_name_that_cannot_be_encoded_is_unknown(store):
     for name in ("a\udcff", "a\0"):
         with pytest.raises(UserError, match="no run"):
-            any_store.get(name)
+            store.get(name)
 
 
-def test_missing_table_and_right_are_explained(any_store, settings):
-    store = any_store
+def test_missing_table_and_right_are_explained(store, settings):
     with pytest.raises(UserError) as caught, database.read(store.engine) as connection:
         connection.exec_driver_sql("SELECT * FROM not_there")
     assert isinstance(caught.value, CorruptError) or "may read" in caught.value.remedy
 
 
-def test_value_that_no_column_takes_is_explained(any_store, settings, step):
-    run = any_store.add_run(settings())
+def test_value_that_no_column_takes_is_explained(store, settings, step):
+    run = store.add_run(settings())
     with pytest.raises(UserError, match="value"):
-        any_store.record(run, [step(2**70)])
-    any_store.delete(run)
+        store.record(run, [step(2**70)])
+    store.delete(run)

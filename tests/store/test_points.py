@@ -3,10 +3,11 @@
 import math
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from kdcore.events import Evaluated, Probed, RunStarted, StageStarted
 from kdcore.store import open_store
+from tests.helpers.databases import on_sqlite
 
 
 def test_points_come_back_with_their_kinds(store, settings, step):
@@ -159,6 +160,7 @@ def test_many_runs_are_read_with_one_query_each(store, settings, step):
     assert len([statement for statement in asked if "SELECT" in statement]) == 3
 
 
+@on_sqlite
 def test_the_points_of_a_run_are_found_by_the_key_alone(store, settings):
     run = store.add_run(settings())
     with store.engine.begin() as connection:
@@ -201,7 +203,7 @@ def test_many_runs_are_read_in_one_query(store, settings, step):
     made = [store.add_run(settings(seed)) for seed in range(3)]
     store.record(made[0], [Probed("a", 1, {"x": 1}), Probed("a", 2, {"x": 2}), Probed("b", 1, {"y": 3})])
     with store.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE runs SET config = '{' WHERE id = ?", (made[2],))
+        connection.execute(text("UPDATE runs SET config = '{' WHERE id = :run"), {"run": made[2]})
     asked = []
     event.listen(store.engine, "before_cursor_execute", lambda *args: asked.append(args[2]))
     rows, configs, probes = (read([*made, "nope"]) for read in (store.rows, store.settings, store.probes_of))

@@ -10,8 +10,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from kdcore.store import open_store, process
-from kdcore.store import store as store_module
+from kdcore.store import claims, open_store, process
 
 CLAIM_ALL = """
 import sys, time
@@ -53,9 +52,8 @@ def test_two_processes_share_the_queue_without_doubling(store, settings):
     assert set(store.runs().state) == {"done"}
 
 
-def test_processes_that_make_the_database_together_agree(tmp_path, monkeypatch):
-    monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / "new"))
-    monkeypatch.delenv("KD_DATABASE_URL", raising=False)
+def test_processes_that_make_the_database_together_agree(new_database):
+    new_database("new")
     children = [child(OPEN) for _ in range(3)]
     assert [one.communicate(timeout=120)[0].strip() for one in children] == ["None", "None", "None"]
 
@@ -105,14 +103,14 @@ def test_process_of_another_machine_is_not_judged_by_its_pid(store, settings):
 
 def test_renewed_lease_outlives_its_first_end(store, settings):
     run = store.add_run(settings())
-    store.claim("w", "cpu", lease=-2.0 * store_module.LEASE_SECONDS)
+    store.claim("w", "cpu", lease=-2.0 * claims.LEASE_SECONDS)
     assert store.renew(run, "w")
     assert store.mark_interrupted() == []
 
 
 def test_expired_lease_is_marked_though_the_process_lives(store, settings):
     run = store.add_run(settings())
-    store.claim("w", "cpu", lease=-2.0 * store_module.LEASE_SECONDS)
+    store.claim("w", "cpu", lease=-2.0 * claims.LEASE_SECONDS)
     assert store.mark_interrupted() == [run]
     assert not store.renew(run, "w")
 
@@ -147,4 +145,4 @@ def test_forked_child_gets_connections_of_its_own(store, settings):
 def test_lease_length_leaves_room_for_several_renewals():
     from kdcore.runs import worker
 
-    assert store_module.LEASE_SECONDS >= 5 * worker.RENEW_SECONDS
+    assert claims.LEASE_SECONDS >= 5 * worker.RENEW_SECONDS

@@ -1,4 +1,4 @@
-"""The pocket suite: five generated, GLUE-shaped tasks that need no network. Synthetic, and labelled so on every page.
+"""The pocket suite: six generated, GLUE-shaped tasks that need no network. Synthetic, and labelled so on every page.
 
 Rows are made once and kept as one parquet file a task; a file that is damaged or of another recipe is made anew.
 """

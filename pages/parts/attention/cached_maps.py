@@ -56,6 +56,16 @@ def teacher_maps(run: str, when: float, teacher: str, sentence: str, pair: str |
         return attention_maps(model, tokenizer, sentence, pair, max_length=MAX_TOKENS)
 
 
+@st.cache_data(max_entries=256, show_spinner=False)
+def answer(run: str, when: float, teacher: str, sentence: str, pair: str | None) -> NDArray[np.float32]:
+    """The logits of the kept student, or of a teacher, for the sentence; [outputs]."""
+    from kdcore.probes.predict_text import predict_logits
+
+    model, tokenizer = _teachers(run, when)[teacher] if teacher else _student(run, when)
+    with _one_at_a_time:
+        return predict_logits(model, tokenizer, sentence, pair, max_length=MAX_TOKENS)
+
+
 @st.cache_data(max_entries=64, show_spinner=False)
 def compared(teacher: Maps, student: Maps) -> Divergences:
     """Every head against every head, and every layer against every layer, over all tokens."""

@@ -17,16 +17,19 @@ from pages.parts.common.plot import Click
 
 def show(divergences: NDArray[np.float64], matches: list[HeadMatch], pair: AttentionPair, head: Head) -> None:
     """Args: divergences: [teacher layers, student layers], in nats. head: the student's chosen one."""
-    st.subheader("Nearest heads and layers", anchor=False)
-    left, right = st.columns(2)
-    with left:
-        _layers(divergences, pair)
-    with right:
-        _heads(matches, head)
+    expander = st.expander("Nearest heads and layers", key="attention_nearest", on_change="rerun")
+    if not expander.open:
+        return
+    with expander:
+        left, right = st.columns(2)
+        with left:
+            _layers(divergences, pair)
+        with right:
+            _heads(matches, head)
 
 
 def _layers(divergences: NDArray[np.float64], pair: AttentionPair) -> None:
-    matched = {student: teacher for student, teacher in pair.layer_map.items() if student and teacher}
+    matched = {student: several for student, several in pair.layer_map.items() if student and 0 not in several}
     cards.figure(
         lambda: layers.matrix(divergences, "js", matched, cards.dark(), first=1),
         "attention_layers",
@@ -61,7 +64,7 @@ def _heads(matches: list[HeadMatch], head: Head) -> None:
     )  # fmt: skip
     st.caption(
         "The nearest teacher head of each student head (layer.head, from 1), and their mean Jensen-Shannon "
-        "divergence over all tokens in nats; ◀ marks the head below."
+        "divergence over all tokens in nats; ◀ marks the head above."
     )
 
 

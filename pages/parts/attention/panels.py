@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 
+from kdcore.layer_map import LayerMap
 from kdcore.probes.attention import AttentionMaps, HeadMatch, Maps
 from pages.parts.attention.token_window import TokenWindow
 from pages.parts.common.keys import HEAD, LAYER, TEACHER_HEAD
@@ -25,13 +26,13 @@ HOW = (
 class AttentionPair:
     """The attention of a student and perhaps of a teacher over the same tokens.
 
-    layer_map: student layer -> teacher layer, as the method matched them. note: what else the numbers depend on.
+    layer_map: student layer -> teacher layers, as the method matched them. note: what else the numbers depend on.
     """
 
     student: AttentionMaps
     teacher: AttentionMaps | None
     teacher_name: str
-    layer_map: Mapping[int, int]
+    layer_map: LayerMap
     note: str = ""
 
 
@@ -82,7 +83,7 @@ def three_panels(
     own = student_panel(student, window, student_head)
     difference = window.cut(nearest) - own.maps
     return [
-        Panel(f"Teacher {teacher_name}", window.cut(teacher), teacher_head, "t", _open_teacher_head),
+        Panel(f"Teacher {teacher_name}", window.cut(teacher), teacher_head, "t", open_teacher_head),
         own,
         Panel("Teacher head − student head", difference, student_head, "d", open_head, signed=True),
     ]
@@ -93,8 +94,11 @@ def head_of(match: HeadMatch) -> Head:
     return match.student_layer, match.student_head
 
 
-def scale_text(panels: list[Panel], top: float) -> str:
-    return f"One scale: 0 to {top:.2f}{f', differences ±{top:.2f}' if len(panels) > 1 else ''}."
+def scale_text(panels: list[Panel], top: float, contrast: bool) -> str:
+    """Which colours mean what. contrast: the scale ends at the largest value and goes by the square root."""
+    differences = f", differences ±{top:.2f}" if len(panels) > 1 else ""
+    how = " (the largest value of either model), colours by the square root" if contrast else ""
+    return f"One scale for both: 0 to {top:.2f}{how}{differences}."
 
 
 def open_head(head: Head) -> None:
@@ -102,5 +106,6 @@ def open_head(head: Head) -> None:
     st.session_state[LAYER], st.session_state[HEAD] = head
 
 
-def _open_teacher_head(head: Head) -> None:
+def open_teacher_head(head: Head) -> None:
+    """Chooses a teacher head."""
     st.session_state[TEACHER_HEAD] = f"{head[0]}.{head[1]}"

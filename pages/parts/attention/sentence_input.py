@@ -21,14 +21,26 @@ def sentences(row: RunRow) -> tuple[str, str | None]:
     with cards.guarded("The rows of this task are not here; type a sentence"):
         texts = _dev(row)
     _begin(row, texts)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        if len(texts[0]):
+    pair = len(texts) > 1 or bool(st.session_state.get(SECOND_SENTENCE))
+    if len(texts[0]):
+        with st.popover("Samples", icon=":material/format_list_bulleted:", key="attention_samples"):
             _offer(texts)
-    sentence = st.text_input("Sentence", key=SENTENCE, max_chars=MAX_CHARACTERS, bind="query-params")
-    if len(texts) < 2 and not st.session_state.get(SECOND_SENTENCE):
-        return sentence[:MAX_CHARACTERS], None
-    second = st.text_input("Second sentence", key=SECOND_SENTENCE, max_chars=MAX_CHARACTERS, bind="query-params")
-    return sentence[:MAX_CHARACTERS], second[:MAX_CHARACTERS] or None
+    with st.container(horizontal=True, width=800 if pair else 420):
+        sentence = _box("Sentence", SENTENCE)
+        second = _box("Second sentence", SECOND_SENTENCE) if pair else ""
+    return sentence, second or None
+
+
+def _box(label: str, key: str) -> str:
+    text = st.text_input(
+        label,
+        key=key,
+        max_chars=MAX_CHARACTERS,
+        bind="query-params",
+        placeholder=label,
+        label_visibility="collapsed",
+    )
+    return text[:MAX_CHARACTERS]
 
 
 def _dev(row: RunRow) -> tuple[Sequence[str], ...]:

@@ -54,10 +54,11 @@ def choose(tokens: list[str]) -> TokenWindow:
             "each row is divided by the sum of what remains",
         )
         st.toggle(
-            "Stretch the colours to the largest value",
+            "Contrast",
+            value=True,
             key=STRETCH,
             bind="query-params",
-            help="Off: the scale ends at 1 for both models. On: at the largest value of either",
+            help="On: colours go by the square root and end at the largest value of either model. Off: from 0 to 1",
         )
     positions = word_positions(tokens) if special in SPECIAL_OPTIONS[1:] else np.arange(len(tokens))
     if not len(positions):
@@ -82,8 +83,8 @@ def _window(label: str, key: str, count: int) -> slice:
 
 
 def stretched() -> bool:
-    """Whether colours end at the largest value."""
-    return bool(st.session_state.get(STRETCH))
+    """Whether colours end at the largest value and go by the square root."""
+    return bool(st.session_state.get(STRETCH, True))
 
 
 def describe(window: TokenWindow) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.analysis.race import Replay
 from kdcore.errors import UserError
@@ -21,10 +22,14 @@ from pages.parts.common.text import plain, sentence, task_of
 _log = logging.getLogger("kdboard.pages")
 
 
-def title(text: str, lead: str) -> None:
-    """The page's heading and the sentence that says what it answers."""
-    st.title(text, anchor=False)
-    st.caption(lead)
+def title(text: str, lead: str) -> DeltaGenerator:
+    """The page's heading, with the sentence that says what it answers behind a question mark.
+
+    Returns the rest of the line, for the choice of a run.
+    """
+    with st.container(horizontal=True, vertical_alignment="center", key="page_head"):
+        st.title(text, anchor=False, help=lead, width="content")
+        return st.container(horizontal=True, vertical_alignment="center")
 
 
 def empty(text: str, page: str | None = None, label: str = "", **query: str) -> None:
@@ -72,6 +77,7 @@ def figure(
     how: str = "",
     on_click: OnClick = "ignore",
     replay: Replay | None = None,
+    readout: str = "",
 ) -> Click | None:
     """Draws one figure with its caption and, one click below, its numbers as a table and a CSV file.
 
@@ -79,14 +85,14 @@ def figure(
         key: unique on the page. A figure that raises becomes a card with the reason.
         follows: zoom and hidden lines stay until this string changes.
         data: the numbers, or what reads them when they are asked for. how: how they were computed, shown with them.
-        on_click, replay: see `plot.plot`. Returns what was clicked since the last run of the page.
+        on_click, replay, readout: see `plot.plot`. Returns what was clicked since the last run of the page.
     """
     click = None
     with guarded(what):
         figure = build()
         picture = figure if isinstance(figure, PlotData) else plot_data(figure)
         alt = picture.summary if replay is None else f"{picture.summary}. {replay.comments[-1][1]}"
-        click = plot(picture, key=key, alt=alt, on_click=on_click, follows=follows, replay=replay)
+        click = plot(picture, key=key, alt=alt, on_click=on_click, follows=follows, replay=replay, readout=readout)
         if caption:
             st.caption(caption)
         if data is not None or how:

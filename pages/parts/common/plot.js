@@ -49,12 +49,16 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
 // A page that follows a run says at every look what it shows; mostly nothing of it is new.
 const same = (before, now) =>
-  before && !now.replay && ["figure", "points", "height", "revision", "clicks"].every((name) => before[name] === now[name])
+  before && !now.replay && ["figure", "points", "height", "revision", "clicks", "readout"].every((name) => before[name] === now[name])
 
 // Traces and layout. On a page that follows a run the figure stays and its points come apart from it.
 function read(data) {
   const figure = JSON.parse(data.figure)
   if (data.points) JSON.parse(data.points).forEach((points, at) => Object.assign(figure.data[at], points))
+  if (data.readout) for (const trace of figure.data.filter((one) => one.customdata)) {
+    delete trace.hovertemplate // said under the plot, where nothing cuts it
+    trace.hoverinfo = "none"
+  }
   return figure
 }
 
@@ -67,6 +71,9 @@ function draw(frame, place, data) {
   if (place.clientWidth < NARROW) narrow(place, traces, layout, data.height)
   else place.style.height = `${data.height}px`
   frame.classList.toggle("kd-plot-clicks", data.clicks)
+  const line = frame.querySelector(".kd-plot-readout")
+  line.hidden = !data.readout
+  line.textContent = data.readout ?? ""
   return window.Plotly.react(place, traces, layout, { displayModeBar: false, doubleClick: "reset+autosize" })
 }
 
@@ -110,6 +117,7 @@ function listen(frame, place, state) {
   state.watch.observe(place)
   heed(place, state)
   place.on("plotly_click", (event) => state.answer?.(clicked(event.points[0])))
+  place.on("plotly_hover", (event) => tell(frame, event.points[0]))
   place.on("plotly_relayout", () => frame.classList.toggle("kd-plot-zoomed", zoomed(place)))
   frame.dataset.ready = "" // drawn, and it answers
 }
@@ -125,6 +133,14 @@ function heed(place, state) {
   })
   place.addEventListener("pointerdown", () => { state.pressed = true }, until)
   for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, release, until)
+}
+
+// The words of what is pointed at, in the line under a plot that has one.
+function tell(frame, point) {
+  const line = frame.querySelector(".kd-plot-readout")
+  if (line.hidden || point.customdata === undefined) return
+  const words = [].concat(point.customdata).join(" ") // with &, < and > as Plotly wants them
+  line.textContent = words.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&")
 }
 
 // What was clicked, in words that Python reads. A heat map's cell has a row and a column, a point has a number.

@@ -68,6 +68,7 @@ def plot(
     on_click: OnClick = "ignore",
     follows: str | None = None,
     replay: Replay | None = None,
+    readout: str = "",
 ) -> Click | None:
     """Draws the figure; returns what was clicked in it since the last run of the page.
 
@@ -75,6 +76,8 @@ def plot(
         key: unique on the page, without "__". alt: what a screen reader reads, by default the figure's summary.
         follows: zoom and hidden lines stay until this string changes; by default, until the axes mean something else.
         replay: the figure can be played; a clock and a line of text are under it.
+        readout: what is pointed at is said in a line under the figure (its customdata), not beside the pointer, where
+            the figure's edge would cut it; this stands in the line at first.
     """
     picture = figure if isinstance(figure, PlotData) else plot_data(figure)
     if not available():
@@ -95,6 +98,7 @@ def plot(
         "clicks": on_click != "ignore",
         "file": key.replace("_", "-"),
         "replay": asdict(replay) if replay else None,
+        "readout": readout,
     }
     result = _plot(key=key, data=data, on_clicked_change=clicked)
     return read_click(result.get("clicked"))

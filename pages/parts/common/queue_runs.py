@@ -10,7 +10,8 @@ from kdcore.config import RunConfig
 from kdcore.errors import UserError
 from pages.parts.common import cards
 from pages.parts.common.read_only import action
-from pages.parts.common.run_picker import MOST_RUNS, remember_many, the_store
+from pages.parts.common.run_picker import MOST_RUNS, the_store
+from pages.parts.common.selection import remember_many
 
 MOST_QUEUED = 200
 
@@ -48,7 +49,7 @@ def confirm() -> None:
 def check_queue(runs: int) -> None:
     """Raises UserError where so many more runs would make the queue too long."""
     if len(the_store().runs(states=["queued"])) + runs > MOST_QUEUED:
-        raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Live")
+        raise UserError("queue", f"more than {MOST_QUEUED} runs would wait", "let some end, or cancel them on Running")
 
 
 def _queue(runs: Sequence[RunConfig]) -> list[str]:

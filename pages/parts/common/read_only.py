@@ -6,7 +6,6 @@ both can only read. What is hidden on the page is courtesy, what is refused here
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -16,6 +15,8 @@ import streamlit as st
 
 from kdcore.errors import UserError
 from kdcore.store import ACTIVE, RunRow, Store
+from pages.parts.common.mode import read_only as read_only
+from pages.parts.common.shipped_example import SHOWN, lent
 
 NOTICE = "Read-only: runs can be looked at here, but not started, stopped, changed or deleted."
 REMEDY = "start the program without KD_READ_ONLY to change something"
@@ -36,14 +37,10 @@ READS = frozenset(
         "find",
         "abandoned",
         "stop_requested",
+        "waiting",
     }
 )
 """All that `Store` offers and that changes nothing. What is not listed here is refused."""
-
-
-def read_only() -> bool:
-    """Whether this program was started to show runs only."""
-    return os.environ.get("KD_READ_ONLY", "").strip().lower() in ("1", "true", "yes", "on")
 
 
 class ReadOnlyProxy:
@@ -106,4 +103,4 @@ def action(label: str, **options: Any) -> bool:
 def banner() -> None:
     """Says why some buttons are not there."""
     if read_only():
-        st.caption(f":material/lock: {NOTICE}")
+        st.caption(f":material/lock: {NOTICE} {SHOWN if lent() else ''}")

@@ -1,6 +1,6 @@
 // A figure that is played: its lines grow with a clock that a person starts, stops, drags and speeds up. All of it
 // happens in the browser. The figure says with `meta` which traces grow and which marks stand at their ends, and
-// `data.replay` holds the clock's end and what to say from which second on. See kdcore/figures/race.py.
+// `data.replay` holds the clock's end, its unit and what to say from when on. See kdcore/figures/race.py.
 
 const TICK = 33 // milliseconds between two pictures, at the least
 const LOST = 250 // a longer gap between two pictures (another tab was in front) does not count
@@ -11,9 +11,9 @@ const replays = new WeakMap() // the plot's element -> { clock, end, comments, l
 function replay(frame, place, data) {
   if (!data.replay) return
   const race = replays.get(place) ?? {}
-  const { end, comments } = data.replay
-  const same = race.revision === data.revision && race.end === end
-  Object.assign(race, { end, comments, revision: data.revision, clock: same ? race.clock : end }, tracks(place))
+  const { end, comments, unit } = data.replay
+  const same = race.revision === data.revision && race.end === end && race.unit === unit
+  Object.assign(race, { end, comments, unit, revision: data.revision, clock: same ? race.clock : end }, tracks(place))
   replays.set(place, race)
   if (!race.bar) controls(frame, place, race)
   if (!same) speeds(race)
@@ -37,7 +37,7 @@ function controls(frame, place, race) {
   race.clockWords = make("output", "kd-replay-now")
   race.words = make("p", "kd-replay-words")
   race.words.setAttribute("aria-live", "polite")
-  race.slider.setAttribute("aria-label", "Training time")
+  race.slider.setAttribute("aria-label", "Training clock")
   const speed = make("label", "kd-replay-rate", { textContent: "Speed " })
   speed.append(race.rate)
   race.bar.append(race.button, speed, race.clockWords, race.slider)
@@ -54,7 +54,7 @@ function speeds(race) {
   const rates = [1, 2, 5].flatMap((digit) => [1, 10, 100, 1000].map((power) => digit * power))
     .filter((rate) => rate === 1 || race.end / rate >= SHORTEST).sort((one, other) => one - other)
   const usual = rates.findLast((rate) => rate === 1 || race.end / rate >= USUAL)
-  race.rate.replaceChildren(...rates.map((rate) => new Option(`${rate}×`, rate, false, rate === usual)))
+  race.rate.replaceChildren(...rates.map((rate) => new Option(race.unit === "step" ? `${rate} steps/s` : `${rate}×`, rate, false, rate === usual)))
 }
 
 function play(place, race) {
@@ -92,8 +92,8 @@ function show(place, race) {
   const words = race.comments.findLast(([from]) => from <= race.clock)?.[1] ?? ""
   if (race.words.textContent !== words) race.words.textContent = words
   race.slider.value = race.clock
-  race.clockWords.textContent = moment(race.clock)
-  race.slider.setAttribute("aria-valuetext", `${moment(race.clock)}: ${words}`)
+  race.clockWords.textContent = moment(race)
+  race.slider.setAttribute("aria-valuetext", `${moment(race)}: ${words}`)
 }
 
 // What was logged up to the clock, held until the clock or the line's own end.
@@ -104,7 +104,8 @@ function upTo({ x, y }, clock) {
   return { x: [...x.slice(0, count), Math.min(clock, x[last])], y: [...y.slice(0, count), y[count - 1]] }
 }
 
-function moment(seconds) {
+function moment({ clock: seconds, unit }) {
+  if (unit === "step") return `step ${Math.round(seconds)}`
   if (seconds < 60) return `${seconds.toFixed(1)} s`
   const whole = Math.round(seconds), two = (number) => String(number).padStart(2, "0")
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.store import UNFINISHED, RunRow, Store, open_store
 from pages.parts.common.read_only import guarded
 from pages.parts.common.run_labels import chip_label, rows_of, run_label, unique_labels
+from pages.parts.common.selection import distilled, follow, remember, remember_many
+from pages.parts.common.shipped_example import lend
 from pages.parts.common.text import plain
 
 MOST_RUNS = 60
@@ -18,19 +21,26 @@ MOST_RUNS = 60
 
 def the_store() -> Store:
     """The store, to read only in read-only mode. Cheap; opened again where the database was moved or replaced."""
-    return guarded(open_store())
+    return guarded(lend(open_store))
 
 
-def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()) -> str | None:
-    """A list box over `runs`, tied to `?job=`. Where the address names no run, the newest of the first state in
-    `prefer` that any has is taken, else the newest.
+def one_run(
+    runs: pd.DataFrame, label: str, key: str, first: str | None = None, place: DeltaGenerator | None = None
+) -> str | None:
+    """A list box over `runs`, the compared ones on top, tied to `?job=`.
+
+    Where neither address nor session name one of them, it shows `first`, else what `distilled` finds among the
+    compared runs, else among all.
 
     Args:
-        runs: rows of `Store.runs`, newest first. key: of the widget, unique over pages.
+        runs: rows of `Store.runs`, newest first. key: of the widget, unique over pages. place: where the box stands,
+            without its label.
     """
-    ids = list(runs["id"])
-    if not ids:
+    if runs.empty:
         return None
+    compared = runs["id"].isin(st.session_state.get("runs", []))
+    runs = pd.concat([runs[compared], runs[~compared]])
+    ids = list(runs["id"])
     asked = st.query_params.get("job")
     if asked is not None and asked not in ids:
         st.query_params.pop("job", None)  # before the warning, so that whoever reads it sees a clean address
@@ -38,13 +48,13 @@ def one_run(runs: pd.DataFrame, label: str, key: str, prefer: Sequence[str] = ()
         asked = None
     chosen = asked or st.session_state.get("job")
     if chosen not in ids:
-        newest = runs.drop_duplicates("state").set_index("state")["id"]
-        chosen = next((newest[state] for state in prefer if state in newest), ids[0])
+        chosen = first or distilled(runs[runs["id"].isin(st.session_state.get("runs", []))]) or distilled(runs)
     labels = unique_labels({row["id"]: run_label(row) for row in rows_of(runs)})
     st.session_state[key] = chosen
-    picked = st.selectbox(
-        label, ids, key=key, format_func=lambda run: labels.get(run, run), on_change=_pick, args=(key, ids)
-    )
+    picked = (place or st).selectbox(
+        label, ids, key=key, format_func=lambda run: labels.get(run, run), on_change=_pick, args=(key, ids),
+        label_visibility="collapsed" if place else "visible",
+    )  # fmt: skip
     picked = picked if picked in ids else chosen
     remember(picked)
     return picked
@@ -56,17 +66,6 @@ def _pick(key: str, ids: Sequence[str]) -> None:
         remember(st.session_state[key])
 
 
-def remember(run: str | None) -> None:
-    """Makes this the run the pages look at."""
-    if run is None:
-        st.session_state.pop("job", None)
-        st.query_params.pop("job", None)
-        return
-    st.session_state["job"] = run
-    if st.query_params.get("job") != run:
-        st.query_params["job"] = run
-
-
 def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], help: str | None = None) -> list[str]:
     """A list box for several runs, tied to `?runs=a,b`."""
     ids = list(runs["id"])
@@ -75,6 +74,8 @@ def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], 
     if lost:
         unknown(lost)
     known = [run for run in asked if run in ids]
+    if known and "job" not in st.query_params and known != st.session_state.get("runs"):
+        follow(known)
     if not known and "runs" not in st.query_params:
         known = [run for run in st.session_state.get("runs", default) if run in ids]
     st.session_state[key] = known
@@ -97,15 +98,9 @@ def many_runs(runs: pd.DataFrame, label: str, key: str, default: Sequence[str], 
 
 
 def _pick_many(key: str, ids: Sequence[str]) -> None:
-    remember_many([run for run in st.session_state[key] if run in ids])
-
-
-def remember_many(runs: Sequence[str]) -> None:
-    """Makes these the runs that are compared."""
-    st.session_state["runs"] = list(runs)
-    joined = ",".join(runs)
-    if st.query_params.get("runs") != joined:
-        st.query_params["runs"] = joined
+    picked = [run for run in st.session_state[key] if run in ids]
+    remember_many(picked)
+    follow(picked)
 
 
 def unknown(ids: Sequence[str]) -> None:

@@ -6,36 +6,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
 from pages.parts.common.keys import JOB, LESSON, RUNS
+from pages.parts.common.menu import MANY_RUNS, ONE_RUN, ROOT, navigation
 
-ROOT = Path(__file__).resolve().parents[3]
+HERE = Path(__file__).resolve().parent
 STATIC = ROOT / "static"
-PAGES = {
-    "start": ("Start", ":material/home:", "What this is, a one-minute demo, and the last runs."),
-    "launch": ("Launch", ":material/rocket_launch:", "Choose task, teachers, student and method, see the cost, start."),
-    "live": ("Live", ":material/monitoring:", "Watch a run: progress, the loss and its terms, scores, log. The queue."),
-    "runs": ("Runs", ":material/table_rows:", "All runs: open, resume, clone, note, delete."),
-    "compare": ("Compare", ":material/stacked_line_chart:", "Curves, final scores and settings of several runs."),
-    "layers": ("Layers", ":material/grid_on:", "How far the student's layers are from the teacher's."),
-    "attention": ("Attention", ":material/visibility:", "Where teacher and student attend in a sentence of yours."),
-    "examples": (
-        "Examples",
-        ":material/rule:",
-        "Row by row: what the student learned from its teacher and what it lost.",
-    ),
-    "speed": ("Speed", ":material/speed:", "Quality against latency, and the Pareto front."),
-    "learn": ("Learn", ":material/school:", "Each method as picture, equation and text; temperature; lessons."),
-    "system": ("System", ":material/memory:", "This machine, its disk, its queue, and the data and models on it."),
-}
-"""Key -> title, icon, and what the page is for."""
-ONE_RUN = ("live", "layers", "attention")
-MANY_RUNS = ("compare", "speed", "examples")
-
 _script_run = threading.local()
+_history = st.components.v2.component(
+    "kd_history", html="<span hidden></span>", js=(HERE / "history.js").read_text(encoding="utf-8")
+)
 
 
 def run() -> None:
@@ -43,7 +25,8 @@ def run() -> None:
     # The icon is a file of ours: a Material icon would be fetched from a font server by the browser.
     st.set_page_config("KDBoard", str(STATIC / "icon.svg"), layout="wide", initial_sidebar_state=230)
     st.logo(str(STATIC / "logo.svg"), size="large", icon_image=str(STATIC / "icon.svg"))
-    page = st.navigation([_page(key) for key in PAGES])
+    page = navigation()
+    st.html(HERE / "page.css")
     # Imported only now because it takes seconds: until the menu is set, Streamlit shows one of its own.
     from pages.parts.common import sidebar
     from pages.parts.common.file_limit import raise_file_limit
@@ -52,6 +35,7 @@ def run() -> None:
     _keep_selection(page.url_path)
     with st.sidebar:
         sidebar.show()
+        _history(key="history")
     with _navigated():
         _banners()
         page.run()
@@ -80,13 +64,6 @@ def _navigated() -> Iterator[None]:
         yield
     finally:
         _script_run.navigated = False
-
-
-def _page(key: str) -> Any:
-    title, icon, purpose = PAGES[key]
-    first = key == "start"
-    path = ROOT / "pages" / f"{key}.py"
-    return st.Page(path, title=title, icon=icon, help=purpose, default=first, url_path=None if first else key)
 
 
 def _banners() -> None:

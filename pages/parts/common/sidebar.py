@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from kdcore.runs.capability import has_own_worker
 from kdcore.store import ACTIVE, UNFINISHED
 from pages.parts.common.cards import guarded, problem
 from pages.parts.common.keys import JOB
 from pages.parts.common.read_only import ReadOnlyProxy, read_only
 from pages.parts.common.run_picker import the_store
-from pages.parts.common.text import duration, plain
+from pages.parts.common.text import place, plain, time_left
 
 REFRESH_SECONDS = 5.0
 """While something runs or waits; otherwise nothing is polled."""
@@ -56,7 +57,7 @@ def _queue() -> None:
         if running.empty:
             st.caption("Idle: nothing is training.")
         if waiting:
-            st.caption(f"{waiting} in the queue")
+            st.caption(f"{waiting} in the queue" + ("" if has_own_worker() else "; trained by `kdcore work`"))
 
 
 def _running(row: pd.Series) -> None:
@@ -67,5 +68,9 @@ def _running(row: pd.Series) -> None:
         query_params={JOB: row["id"]},
     )
     share = row["progress"]
-    eta = "" if pd.isna(row["eta_s"]) else f", about {duration(row['eta_s'])} left"
-    st.caption(f"{0 if pd.isna(share) else share:.0%} on {plain(row['device'], 30)}{eta}")
+    left = time_left(row["eta_s"])
+    if pd.isna(share) or not share:
+        st.caption("Getting ready")
+        return
+    where = plain(place(row["device"], row["node"]), 50)
+    st.caption(f"{share:.0%} on {where}{f', {left}' if left else ''}")

@@ -16,6 +16,7 @@ from kdcore.formatting import (
     size,
     task_title,
 )
+from kdcore.store.process import node as this_node
 from kdcore.tasks import TASKS, Task
 
 _LINK = re.compile(r"(?i)(https?:|ftp:|xmpp:|mailto:|www)(?=[/.\w])|(?<=[\w+.\-])(?=@)")
@@ -26,13 +27,16 @@ _JOINER = "\u2060"
 
 _MARKS = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
 
+DAYS_FROM = 36 * 3600
+"""Seconds from which a past is told in days."""
+
 MAX_CHARACTERS = 600
 """Of a typed sentence."""
 
 __all__ = [
     "MAX_CHARACTERS",
     "ago", "amount", "duration", "hundredfold", "listed", "metric_title", "one_line", "plain", "sentence", "size",
-    "task_of", "task_title",
+    "task_of", "task_title", "time_left",
 ]  # fmt: skip
 
 
@@ -50,8 +54,23 @@ def ago(moment: datetime | float | str | None) -> str:
     if isinstance(moment, datetime):
         moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     past = datetime.now(UTC).timestamp() - float(moment)
-    return "just now" if past < 5 else f"{duration(past)} ago"
+    if past < 5:
+        return "just now"
+    days = round(past / 86_400)
+    return f"{duration(past)} ago" if past < DAYS_FROM else f"{days} days ago"
+
+
+def time_left(seconds: float | None) -> str:
+    """A forecast for people: `about 2 min 10 s left`, `almost done`; empty where there is none."""
+    if seconds is None or seconds != seconds:
+        return ""
+    return "almost done" if seconds < 1.5 else f"about {duration(seconds)} left"
 
 
 def task_of(key: str) -> Task | None:
     return TASKS.get(key)
+
+
+def place(device: str, node: str) -> str:
+    """Where a run is trained: its device, and the computer where that is another one than this."""
+    return f"{device or '–'} of {node}" if node and node != this_node() else device or "–"

@@ -18,8 +18,9 @@ from pages.parts.common.text import listed, metric_title, plain
 
 HOW = (
     "The steps are found among the runs of this comparison, by their settings. A bar begins where the last run step "
-    "ended, so a step without a run is counted with the next one. Compare a step with the spread over seeds before you "
-    "believe it; the question above tests two steps against each other."
+    "ended, so a step without a run is counted with the next one. The whisker is the 95% interval of the step's gain: "
+    "a t interval of the differences seed by seed (Welch's, where the steps share no seed). Where it holds zero, other "
+    "seeds may turn the step round."
 )
 
 
@@ -55,7 +56,7 @@ def show(store: Store, comparison: Comparison, everything: pd.DataFrame, teacher
         lambda: waterfall.waterfall(rows, title, teacher=teacher, dark=dark),
         "gains",
         "Each bar changes one thing against the one above it; all else (task, student, training) is the same. "
-        f"Means over {_seeds(rows)}.",
+        f"Means over {_seeds(rows)}; whiskers: 95% interval of the step's gain.",
         data=rows,
         follows=top,
         how=HOW,

@@ -42,7 +42,6 @@ class Choice:
 
 
 def show(store: Store, comparison: Comparison, losses: pd.DataFrame, evaluations: pd.DataFrame) -> None:
-    st.subheader("Curves", anchor=False)
     quantities = _quantities(store, comparison)
     choice = _controls(quantities)
     lines = _lines(store, comparison, choice, losses, evaluations)

@@ -17,30 +17,33 @@ from pages.parts.common.text import listed, metric_title, plain
 MACHINE = ("hardware", "device", "threads", "precision")
 """What two runs must share for their seconds to be alike."""
 KEYS = ("race_first", "race_second")
+CLOCKS: dict[clock.Clock, str] = {"step": "Training step", "seconds": "Training time (s)"}
+BY_STEP = "After as many steps each. Scores are those of the last weights at each evaluation, not of the best."
 HOW = (
-    "The clock is each run's own time in its training loop, evaluations included; fine-tuning a teacher and asking it "
-    "beforehand are not counted. A run holds its last score until the next evaluation. Losses of two methods add up "
-    "different terms, so only scores say who leads. One pair of runs shows how training went, not which method is "
-    "better: that takes the test above."
+    "By step, both have seen as many batches. By time, the clock is each run's own time in its training loop, "
+    "evaluations included; fine-tuning a teacher and asking it beforehand are not counted. A run holds its last score "
+    "until the next evaluation. Losses of two methods add up different terms, so only scores say who leads. One pair "
+    "of runs shows how training went, not which method is better: that takes the test under *Scores*."
 )
 
 
 def show(store: Store, comparison: Comparison, metrics: pd.DataFrame, evaluations: pd.DataFrame) -> None:
     """The race of two runs that a person chooses."""
-    st.subheader("Race", anchor=False)
     runs, metric = comparison.runs, comparison.metric
     ran = runs[runs["id"].isin(metrics.loc[metrics["kind"] == "loss", "run"].unique())]
     if len(ran) < 2:
         st.caption("Choose two runs that have been trained to see them race.")
         return
-    first, second = _pair(ran, comparison.baseline)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        first, second = _pair(ran, comparison.baseline)
+        unit = _clock()
     if first == second:
         st.caption("Choose two different runs.")
         return
     pair = [ran[ran["id"] == run].iloc[0] for run in (first, second)]
     names = _names(pair)
     racers = (
-        clock.racer(run["id"], run["method"], name, evaluations, metrics, metric)
+        clock.racer(run["id"], run["method"], name, evaluations, metrics, metric, unit)
         for run, name in zip(pair, names, strict=True)
     )
     one, other = racers
@@ -53,9 +56,9 @@ def show(store: Store, comparison: Comparison, metrics: pd.DataFrame, evaluation
     cards.figure(
         lambda: race.figure(one, other, f"{metric_title(metric)}, dev split", dark),
         "compare_race",
-        _machine(store, first, second),
+        _machine(store, first, second) if unit == "seconds" else BY_STEP,
         data=table.rename(columns=dict(zip(("first", "second"), names, strict=True))),
-        follows=f"{first} {second}",
+        follows=f"{first} {second} {unit}",
         how=HOW,
         replay=replay,
     )
@@ -71,12 +74,19 @@ def _pair(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
     labels = unique_labels({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for _, run in ran.iterrows()})
     for key, run in zip(KEYS, pair, strict=True):
         st.session_state[key] = run
-    with st.container(horizontal=True):
-        first, second = (
-            st.selectbox(label, ids, format_func=lambda run: labels.get(run, run), key=key, on_change=_remember)
-            for label, key in zip(("First", "Second"), KEYS, strict=True)
-        )
+    first, second = (
+        st.selectbox(label, ids, format_func=lambda run: labels.get(run, run), key=key, on_change=_remember)
+        for label, key in zip(("First", "Second"), KEYS, strict=True)
+    )
     return first, second
+
+
+def _clock() -> clock.Clock:
+    unit = st.segmented_control(
+        "Clock", list(CLOCKS), default="step", key="clock", bind="query-params", required=True,
+        format_func=lambda unit: CLOCKS.get(unit, unit),
+    )  # fmt: skip
+    return "seconds" if unit == "seconds" else "step"
 
 
 def _remember() -> None:

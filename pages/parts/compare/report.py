@@ -12,7 +12,6 @@ REPORT_BYTES = 5_000_000
 
 def show(store: Store, picked: list[str], baseline: str) -> None:
     """A download of the report on the chosen runs. baseline: a run of the group that the others are set against."""
-    st.subheader("Report", anchor=False)
     st.download_button(
         "Report (HTML)",
         lambda: _html(store, picked, baseline),

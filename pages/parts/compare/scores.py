@@ -20,7 +20,6 @@ COLUMNS = ["id", "name", "label", "method", "seed", "score", "select_score", "la
 
 def baseline(comparison: Comparison) -> Comparison:
     """The comparison against the group that a person chooses."""
-    st.subheader("Final scores", anchor=False)
     labels = comparison.labels
     picked = st.selectbox(
         "Baseline",
@@ -43,7 +42,8 @@ def show(comparison: Comparison, evaluations: pd.DataFrame) -> None:
     st.dataframe(table, hide_index=True, key="compare_table", alt="Mean and std of each group over its seeds")
     st.caption(
         f"{metric_title(comparison.metric)}, mean ± sample std over N seeds of finished runs; Δ over pairs of like "
-        "seed, version and machine. This table names no winner: that takes a test, below."
+        "seed, version and machine. Training: the loop alone, without making and asking teachers. This table names no "
+        "winner: that takes a test, below."
     )
     download(table, "comparison")
 

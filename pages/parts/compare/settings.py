@@ -11,7 +11,6 @@ from kdcore.identity import essential
 
 def show(comparison: Comparison) -> None:
     """One column per group: its runs differ in nothing but the seed and what does not matter to the student."""
-    st.subheader("Settings", anchor=False)
     every = st.toggle("Show equal settings too", key="compare_every")
     columns = {label: essential(comparison.settings_of(group)) for group, label in comparison.labels.items()}
     table = groups.differences(columns, every)

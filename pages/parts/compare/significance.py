@@ -25,7 +25,7 @@ def show(comparison: Comparison) -> None:
     if first == second:
         st.caption("Choose two different groups.")
         return
-    answer = comparison.answer(first, second, _contributions)
+    answer = comparison.answer(first, second, read_contributions)
     with st.container(border=True, key="verdict"):
         icon = ":material/check_circle:" if answer.verdict and answer.verdict.real else ":material/help:"
         st.markdown(f"{icon} **{answer.headline}** {plain(answer.sentence, 600)}")
@@ -65,7 +65,7 @@ def _pair(comparison: Comparison) -> list[str]:
 
 
 @st.cache_data(max_entries=512, show_spinner=False)
-def _contributions(run: str, task: str, metric: str) -> Contributions | None:
+def read_contributions(run: str, task: str, metric: str) -> Contributions | None:
     """Remembered: reading and taking apart the predictions of many runs takes a moment."""
     return contributions_of(run, task, metric)
 

@@ -8,6 +8,7 @@ import streamlit as st
 from kdcore.figures import examples as figures
 from kdcore.probes import calibration
 from pages.parts.common import cards
+from pages.parts.common.keys import CALIBRATION
 from pages.parts.examples.predictions import Pair
 
 HOW = (
@@ -18,7 +19,16 @@ HOW = (
 
 
 def show(pair: Pair) -> None:
-    st.subheader("Calibration: does confidence match accuracy?", anchor=False)
+    """One click below: nothing is computed until it is opened."""
+    place = st.expander(
+        "Calibration: does confidence match accuracy?", key=CALIBRATION, on_change="rerun", bind="query-params"
+    )
+    if place.open:
+        with place:
+            _draw(pair)
+
+
+def _draw(pair: Pair) -> None:
     measured = [
         (model.name, model.method, calibration.measure(model.logits, pair.predictions.gold))
         for model in (pair.other, pair.student)

@@ -13,12 +13,14 @@ from kdcore.probes.examples import OUTCOMES
 from pages.parts.common import cards
 from pages.parts.common.keys import MATRIX, OTHER_LABEL, OUTCOME, STUDENT_LABEL
 from pages.parts.common.plot import Click
-from pages.parts.common.text import one_line, plain
+from pages.parts.common.text import one_line, plain, sentence
 from pages.parts.examples import calibration, row_table
 from pages.parts.examples.predictions import Pair
 
 MATRICES = {"fates": "Right or wrong", "labels": "Label by label"}
 """Value of `?matrix=` -> what the matrix shows."""
+OF_STUDENTS = {"lost": "only the other right", "gained": "only this student right"}
+"""Outcome -> its name where two students are compared: neither has lost what the other knew."""
 OUTCOME_ORDER = ("lost", "gained", "both wrong", "both right")
 
 Cell = tuple[int, int]
@@ -38,7 +40,7 @@ def show(pair: Pair) -> None:
             required=True,
             format_func=lambda key: MATRICES.get(key, key),
         )
-        listed, cell, title = _by_label(pair, rows) if by == "labels" else _by_outcome(rows)
+        listed, cell, title = _by_label(pair, rows) if by == "labels" else _by_outcome(pair, rows)
     with picture:
         _matrix(pair, rows, by == "labels", cell)
     st.subheader(f"{title}: {row_table.count(len(listed))}", anchor=False)
@@ -52,10 +54,11 @@ def show(pair: Pair) -> None:
 def _metrics(pair: Pair, rows: pd.DataFrame) -> None:
     right = {name: (rows[name] == rows["gold"]).mean() for name in ("reference", "student")}
     likeness = fidelity.compare(pair.other.logits, pair.student.logits, regression=False)
+    other = sentence(one_line(pair.other.name, 30)).removesuffix(".")
     numbers = (
-        ("Student right", f"{100 * right['student']:.1f} %", "The student's accuracy on these rows"),
-        ("Other right", f"{100 * right['reference']:.1f} %", "Accuracy of the model it is compared with, same rows"),
-        ("Same label", f"{100 * likeness['agreement']:.1f} %", "Rows on which both predict the same, right or wrong"),
+        ("Student right", f"{100 * right['student']:.1f}%", "The student's accuracy on these rows"),
+        (f"{other} right", f"{100 * right['reference']:.1f}%", "The accuracy of the other model on these rows"),
+        ("Same label", f"{100 * likeness['agreement']:.1f}%", "Rows on which both predict the same, right or wrong"),
         ("KL (nats)", f"{likeness['kl']:.3f}", "KL(other || student), mean over rows; 0: the same probabilities"),
     )
     with st.container(horizontal=True, key="examples_facts"):
@@ -63,7 +66,7 @@ def _metrics(pair: Pair, rows: pd.DataFrame) -> None:
             st.metric(label, value, help=text, border=True, width="stretch")
 
 
-def _by_outcome(rows: pd.DataFrame) -> tuple[pd.DataFrame, Cell, str]:
+def _by_outcome(pair: Pair, rows: pd.DataFrame) -> tuple[pd.DataFrame, Cell, str]:
     """The rows of the chosen outcome, its cell, and the list's title."""
     outcome = st.segmented_control(
         "Rows",
@@ -72,11 +75,22 @@ def _by_outcome(rows: pd.DataFrame) -> tuple[pd.DataFrame, Cell, str]:
         bind="query-params",
         default="lost",
         required=True,
-        format_func=str.capitalize,
-        help="Lost: the student is wrong where the other is right. Gained: the other way round",
+        format_func=lambda outcome: _named(pair, outcome).capitalize(),
+        help="Lost: the student is wrong where its teacher is right. Gained: the other way round"
+        if _taught(pair)
+        else None,
     )
     outcome = outcome if outcome in OUTCOMES else "lost"
-    return examples.with_outcome(rows, outcome), divmod(OUTCOMES.index(outcome), 2), outcome.capitalize()
+    return examples.with_outcome(rows, outcome), divmod(OUTCOMES.index(outcome), 2), _named(pair, outcome).capitalize()
+
+
+def _taught(pair: Pair) -> bool:
+    """Whether a student stands beside a teacher, from whom it can have lost or gained something."""
+    return pair.other.method == "teacher"
+
+
+def _named(pair: Pair, outcome: str) -> str:
+    return outcome if _taught(pair) else OF_STUDENTS.get(outcome, outcome)
 
 
 def _by_label(pair: Pair, rows: pd.DataFrame) -> tuple[pd.DataFrame, Cell, str]:
@@ -103,7 +117,7 @@ def _matrix(pair: Pair, rows: pd.DataFrame, by_label: bool, cell: Cell) -> None:
         counts,
         f"{one_line(pair.other.name, 32)} {verb}",
         f"{one_line(pair.student.name, 32)} {verb}",
-        outcomes=not by_label,
+        outcomes=() if by_label else [_named(pair, outcome) for outcome in OUTCOMES],
         chosen=cell,
         dark=cards.dark(),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -11,20 +10,15 @@ import streamlit as st
 from kdcore.data.splits import IDS_PER_SPLIT
 from kdcore.probes.examples import listing
 from pages.parts.common.csv_file import csv_bytes
-from pages.parts.common.keys import ATTENTION_TASK, JOB, SECOND_SENTENCE, SENTENCE
+from pages.parts.common.keys import ATTENTION_TASK, EXAMPLES_ROW, JOB, SECOND_SENTENCE, SENTENCE
 from pages.parts.common.text import MAX_CHARACTERS, plain
-from pages.parts.examples import try_sentence
+from pages.parts.examples import columns, try_sentence
 from pages.parts.examples.predictions import Pair
 
 MOST_ROWS = 2000
 """Rows in one list: more would slow the browser down."""
-MEASURES = {
-    "drop": "p(gold) of the other − p(gold) of the student",
-    "disagreement": "Of the teachers: Jensen-Shannon divergence in nats, 0 where they agree",
-    "difference": "Student − other",
-    "farther from gold": "|student − gold| − |other − gold|",
-}
-"""Measure of a row -> what it means."""
+ROW_HEIGHT = 76
+"""Pixels: three lines of a sentence, which wraps."""
 
 
 def count(rows: int) -> str:
@@ -32,7 +26,7 @@ def count(rows: int) -> str:
 
 
 def table(pair: Pair, measures: pd.DataFrame) -> pd.DataFrame:
-    """All rows of the split, by id. measures: some of `MEASURES`, by id."""
+    """All rows of the split, by id. measures: some of `columns.MEASURES`, by id."""
     return listing(pair.dev.texts, pair.predictions.gold, pair.logits(), pair.dev.task.labels, measures)
 
 
@@ -47,11 +41,13 @@ def show(ids: pd.Index, pair: Pair, measures: pd.DataFrame) -> None:
         rows,
         key=f"examples_table_{digest}",  # a selection is kept by position
         hide_index=True,
+        row_height=ROW_HEIGHT,
+        column_order=columns.order(rows, pair),
         on_select="rerun",
         selection_mode="single-row-required",
-        selection_default={"selection": {"rows": [0]}},
+        selection_default={"selection": {"rows": [_asked(rows.index)]}},
         alt="Rows of the dev split with gold label and each model's prediction",
-        column_config=dict(zip(rows.columns, _column_configs(pair, measures), strict=True)),
+        column_config=dict(zip(rows.columns, columns.configs(pair, measures), strict=True)),
     )
     order = "Sorted by the fall in confidence; gained rows by its rise." if pair.dev.task.labels else ""
     rest = "" if len(rows) == len(ids) else f" The first {MOST_ROWS:,} are listed."
@@ -65,21 +61,17 @@ def show(ids: pd.Index, pair: Pair, measures: pd.DataFrame) -> None:
         icon=":material/download:",
     )
     positions = [position for position in selected["selection"]["rows"] if position < len(rows)]
+    example = int(rows.index[positions[0] if positions else 0])
+    st.query_params[EXAMPLES_ROW] = str(example % IDS_PER_SPLIT)
     with st.container(border=True, key="examples_row"):
-        _row(int(rows.index[positions[0] if positions else 0]), pair)
+        _row(example, pair)
 
 
-def _column_configs(pair: Pair, measures: pd.DataFrame) -> list[Any]:
-    """How each column is shown: narrow, so that predictions are visible beside the sentences."""
-    column, number = st.column_config.Column, st.column_config.NumberColumn
-    texts = pair.dev.texts.columns
-    configs: list[Any] = [number(format="%d", width=55, help="Number in the dev split, from 0")]
-    configs += [column(width=140 if len(texts) > 1 else 300)] * len(texts)
-    configs += [column(width=95)]
-    for model in pair.logits():
-        labels = [column(width=95, help=model), number("p(gold)", format="%.3f", width=65, help=model)]
-        configs += labels if pair.dev.task.labels else [number(format="%.2f", width=95, help=model)]
-    return configs + [number(format="%.3f", width=80, help=MEASURES.get(str(name))) for name in measures]
+def _asked(ids: pd.Index) -> int:
+    """The place of the dev row that the address names; else the first."""
+    numbers = [str(example % IDS_PER_SPLIT) for example in ids]
+    asked = st.query_params.get(EXAMPLES_ROW)
+    return numbers.index(asked) if asked in numbers else 0
 
 
 def _row(example: int, pair: Pair) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -24,6 +26,13 @@ def suggestion(done: pd.DataFrame) -> list[str]:
     task = (asked if len(asked) else done)["task"].iloc[0]
     of_task = done[(done["task"] == task) & ~done["id"].isin(asked["id"])]
     return [*asked["id"], *of_task["id"]][:MOST_SUGGESTED]
+
+
+def with_asked(runs: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
+    """The chosen runs; before them the finished one that the address asks for, where it is not among them."""
+    chosen = runs[runs["id"].isin(ids)]
+    asked = runs[(runs["id"] == st.query_params.get(JOB)) & (runs["state"] == "done")]
+    return chosen if asked["id"].isin(ids).any() else pd.concat([asked, chosen])
 
 
 def one_task(chosen: pd.DataFrame) -> pd.DataFrame:

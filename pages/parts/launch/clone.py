@@ -23,13 +23,14 @@ def fill(runs: pd.DataFrame) -> None:
     del st.query_params["clone"]
     try:
         if run_id not in set(runs["id"]):
-            raise UserError("clone", "the link names a run that is not in this store", "choose one on the page Runs")
-        config = the_store().get(run_id).config
+            raise UserError("clone", "the link names a run that is not in this store", "choose one under All runs")
+        row = the_store().get(run_id)
+        config = row.config.model_copy(update={"name": row.name if row.config.name else ""})
     except UserError as error:
         cards.problem(error, "The form could not be filled from a run")
         return
     _fill_form(config, runs)
-    st.info(f"Filled with the settings of {plain(config.name or run_id, 80)}.", icon=":material/content_copy:")
+    st.info(f"Filled with the settings of {plain(row.name, 80)}.", icon=":material/content_copy:")
 
 
 def _fill_form(config: RunConfig, runs: pd.DataFrame) -> None:

@@ -12,6 +12,10 @@ from pages.parts.launch import forms, recipe
 SIZE = ("layers", "width", "heads", "intermediate")
 POCKET_START = {"epochs": 6.0, "lr": 1e-3, "batch_size": 32, "max_length": 64}
 GLUE_START = {"epochs": 3.0, "lr": 5e-5, "batch_size": 32, "max_length": 128}
+POCKET_STUDENT = {"init": "random", "init_layers": "first"}
+"""Pocket teachers have no pretrained base."""
+GLUE_STUDENT = {"init": "teacher", "init_layers": "skip"}
+"""Spread over the teacher's layers: the base's first layers score far below them (docs/RESULTS.md)."""
 BY_HAND = "by hand"
 """The choice of a size that is not a preset."""
 
@@ -23,8 +27,8 @@ def fill_for_task() -> None:
     task = TASKS.get(key)
     pocket = bool(task and task.synthetic)
     forms.fill("launch.train", POCKET_START if pocket else GLUE_START)
-    forms.fill("launch.student", {"init": "random" if pocket else "base"})
-    st.session_state["launch.preset"] = "narrow-32" if pocket else "three-layers"
+    forms.fill("launch.student", POCKET_STUDENT if pocket else GLUE_STUDENT)
+    st.session_state["launch.preset"] = "narrow-64" if pocket else "three-layers"
     fill_size()
     if chosen := recipe.chosen():
         settings = chosen.settings(key)

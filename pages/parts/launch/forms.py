@@ -86,7 +86,7 @@ def read(text: str) -> Any:
 
 def _choice(label: str, about: Field, widget: dict[str, Any]) -> Any:
     """A list box; fields that also take numbers or a list let one type them."""
-    typed = about.kind not in ("choice", "text")
+    typed = about.kind != "choice"
     labels = [_shown(option) for option in about.options]
     if st.session_state.get(widget["key"]) is None:
         st.session_state[widget["key"]] = _shown(about.default if about.default is not None else about.options[0])

@@ -9,10 +9,13 @@ import pandas as pd
 import streamlit as st
 import yaml
 
+from kdcore.analysis.queue_times import queue_turns
 from kdcore.config import RunConfig
 from kdcore.figures.layers import describe_map, map_figure
+from kdcore.layer_map import LayerMap
 from pages.parts.common import cached, cards
 from pages.parts.common.plot import plot
+from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import amount, duration, plain, sentence, size
 from pages.parts.launch import data_preview, start
 
@@ -20,16 +23,16 @@ from pages.parts.launch import data_preview, start
 def show(run: RunConfig) -> None:
     """Draws what this run would be, and the button that starts it."""
     settings = run.model_dump_json()
-    with cards.guarded("These settings do not go together"), st.spinner("Counting"):
-        _sizes(cached.plan(settings))
     report: Any = None
-    with cards.guarded("The checks before the start failed"):
+    with cards.guarded("The checks before the start failed"), st.spinner("Counting"):
         report = cached.preflight(settings)
         if report.forecast is not None:
             _cost(report.forecast)
         _lines(report.lines)
-    data_preview.show(run)
     start.show(run, report)
+    with cards.guarded("These settings do not go together"):
+        _sizes(cached.plan(settings))
+    data_preview.show(run)
     with st.expander("Settings as YAML, and the command"):
         text = yaml.safe_dump(run.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
         st.code(text, language="yaml")
@@ -58,7 +61,7 @@ def _sizes(plan: Any) -> None:
         _layer_map(plan.layer_map, deployed.layers, next(iter(plan.teacher_sizes.values())).layers)
 
 
-def _layer_map(layer_map: dict[int, int], student: int, teacher: int) -> None:
+def _layer_map(layer_map: LayerMap, student: int, teacher: int) -> None:
     """Which layers are matched, as text and, where any are, as a picture. student, teacher: numbers of layers."""
     text = describe_map(layer_map)
     if layer_map:
@@ -68,13 +71,24 @@ def _layer_map(layer_map: dict[int, int], student: int, teacher: int) -> None:
 
 def _cost(forecast: Any) -> None:
     left, right = st.columns(2)
-    left.metric("Time", duration(forecast.seconds))
+    seeds = start.seeds_asked()
+    left.metric("Time" if seeds == 1 else f"Time for {seeds} seeds", duration(start.seconds_of(forecast, seeds)))
     right.metric("Steps", f"{forecast.steps}")
     left.metric("Memory", size(forecast.memory_bytes))
     right.metric("Disk", size(forecast.disk_bytes))
     of_teachers = duration(forecast.teacher_seconds)
     teachers = f" {of_teachers} of it make and ask the teachers." if forecast.teacher_seconds > 1 else ""
-    st.caption(f"{plain(sentence(forecast.basis), 400)}{teachers}")
+    st.caption(f"{_wait()}{plain(sentence(forecast.basis), 400)}{teachers}")
+
+
+def _wait() -> str:
+    """What is trained before this, as a sentence; empty where the device is free."""
+    before = list(queue_turns(the_store()).values())
+    if not before:
+        return ""
+    runs = f"{len(before)} run{'s' if len(before) > 1 else ''}"
+    known = before[-1].ends == before[-1].ends
+    return f"**Starts after {runs}{f', in about {duration(before[-1].ends)}' if known else ''}.** "
 
 
 def _lines(lines: Iterable[Any]) -> None:

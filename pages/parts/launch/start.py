@@ -8,19 +8,31 @@ import streamlit as st
 
 from kdcore.config import RunConfig
 from pages.parts.common import cards
+from pages.parts.common.keys import JOB, RUNS
 from pages.parts.common.queue_runs import check_queue
-from pages.parts.common.run_picker import remember, remember_many
+from pages.parts.common.selection import remember, remember_many
 from pages.parts.common.sidebar import worker
 
 MOST_SEEDS = 10
+SEEDS = "launch.seeds"
+
+
+def seeds_asked() -> int:
+    """How many seeds the box asks for; it is drawn below what it changes."""
+    return min(max(int(st.session_state.get(SEEDS) or 1), 1), MOST_SEEDS)
+
+
+def seconds_of(forecast: Any, seeds: int) -> float:
+    """What so many runs take one after the other; later seeds find the teachers made and asked."""
+    return float(forecast.seconds + (seeds - 1) * (forecast.seconds - forecast.teacher_seconds))
 
 
 def show(run: RunConfig, report: Any) -> None:
     """Draws it. report: of the pre-flight; None where the checks failed."""
     blocked = report is None or bool(report.blocks)
     with st.container(horizontal=True, vertical_alignment="bottom", key="launch_start"):
-        seeds = st.number_input(
-            "Seeds", 1, MOST_SEEDS, 1, key="launch.seeds", width=110,
+        st.number_input(
+            "Seeds", 1, MOST_SEEDS, key=SEEDS, width=110,
             help="Queues the run so often, with seeds counting up from the one in the form",
         )  # fmt: skip
         pressed = st.button("Start", key="launch_go", type="primary", icon=":material/play_arrow:", disabled=blocked)
@@ -29,7 +41,7 @@ def show(run: RunConfig, report: Any) -> None:
     if not pressed or blocked:
         return
     with cards.guarded("The run could not be queued"):
-        _submit(run, min(max(int(seeds), 1), MOST_SEEDS), report.forecast)
+        _submit(run, seeds_asked(), report.forecast)
 
 
 def _submit(run: RunConfig, seeds: int, forecast: Any) -> None:
@@ -44,12 +56,13 @@ def _submit(run: RunConfig, seeds: int, forecast: Any) -> None:
         ids.append(worker().submit(seeded, facts=_predicted(forecast, first=offset == 0)))
     remember(ids[0])
     remember_many(ids)
-    st.switch_page("pages/live.py", query_params={"job": ids[0]})
+    together = {RUNS: ",".join(ids)} if len(ids) > 1 else {}
+    st.switch_page("pages/live.py", query_params={JOB: ids[0], **together})
 
 
 def _predicted(forecast: Any, first: bool) -> dict[str, Any]:
     """What the run will be measured against; later seeds find the teachers made and asked."""
     if forecast is None:
         return {}
-    seconds = forecast.seconds - (0 if first else forecast.teacher_seconds)
-    return {"predicted": {"seconds": seconds, "basis": forecast.basis}}
+    seconds = seconds_of(forecast, 1) if first else forecast.seconds - forecast.teacher_seconds
+    return {"predicted": {"seconds": seconds, "basis": forecast.basis, "memory": forecast.memory_bytes}}

@@ -15,6 +15,8 @@ from pages.parts.common.text import one_line, plain
 
 KEY = "launch.teachers"
 EXTRA = "launch.extra"
+BOUNDS = "launch.bounds"
+"""The task and the numbers of teachers that the choice was last fitted to."""
 SOURCES = ("folder", "hub", "package", "run")
 RUNS_OFFERED = 20
 
@@ -28,12 +30,16 @@ def choose(task: Task, runs: pd.DataFrame, fewest: int, most: int) -> tuple[Teac
     labels = {spec.name: label for spec, label in listed}
     specs = {spec.name: spec for spec, _ in listed}
     chosen = [name for name in st.session_state.get(KEY, []) if name in specs]
-    if not chosen and not st.session_state.get(EXTRA) and not (fewest == 0 and task.suite == "pocket"):
-        chosen = list(specs)[: max(1, fewest)]
+    if st.session_state.get(BOUNDS) != (task.key, fewest, most):  # what is typed within a method's bounds stays
+        by_hand = len(st.session_state.get(EXTRA, []))
+        at_least = fewest or int(task.suite != "pocket")
+        chosen = fit(chosen, list(specs), at_least - by_hand, most - by_hand)
+        st.session_state[BOUNDS] = (task.key, fewest, most)
     st.session_state[KEY] = chosen
     if fewest == 0:
         st.caption("This method does not listen to teachers. One named here is made and scored beside the student.")
-    wanted = "one teacher" if fewest == most == 1 else f"{fewest} to {most} teachers"
+    several = f"{fewest} teachers" if fewest == most else f"{fewest} to {most} teachers"
+    wanted = "one teacher" if fewest == most == 1 else several
     picked = st.multiselect(
         f"Teachers ({wanted})",
         list(specs),
@@ -49,6 +55,16 @@ def choose(task: Task, runs: pd.DataFrame, fewest: int, most: int) -> tuple[Teac
             st.button("Remove", key=f"launch.drop.{spec.name}", on_click=_drop, args=(spec.name,))
     _by_hand()
     return tuple(specs[name] for name in picked if name in specs) + tuple(extra)
+
+
+def fit(chosen: list[str], names: list[str], fewest: int, most: int) -> list[str]:
+    """As many of `names` as a method takes: those chosen before, then the first of the others.
+
+    >>> fit(["small"], ["large", "medium", "small"], 2, 12), fit(["small", "large"], ["large", "small"], 1, 1)
+    (['small', 'large'], ['small'])
+    """
+    others = [name for name in names if name not in chosen]
+    return [*chosen, *others[: max(0, fewest - len(chosen))]][: max(0, most)]
 
 
 def offered(task: Task, runs: pd.DataFrame) -> list[tuple[TeacherSpec, str]]:

@@ -20,30 +20,37 @@ from pages.parts.common.text import one_line, plain, sentence, task_title
 from pages.parts.layers import pair
 from pages.parts.layers.run_view import RunView
 
-TABS = {"cka": "CKA", "cosine": "Direction", "mse": "Distance"}
+TABS = {"cka": "CKA", "cls": "CKA of [CLS]", "cosine": "Direction", "mse": "Distance"}
 HOW = {
     "cka": "Linear CKA of two layers' hidden states (Kornblith et al. 2019, arXiv 1905.00414): HSIC(X, Y) / "
     "√(HSIC(X, X) HSIC(Y, Y)), with sums of unbiased HSIC over minibatches of tokens (Nguyen et al. 2021, "
     "arXiv 2010.15327). It is invariant to rotation and scale, so layers of different width can be compared. It can "
     "change without a change in behaviour and is sensitive to outliers (arXiv 2210.16156).",
+    "cls": "The same CKA over one state a row: that of [CLS], which the classifier reads and which some methods match "
+    "alone. At the embeddings it is the same vector in every row, so nothing is defined there.",
     "cosine": "1 − cos between the hidden states of the same token, mean over tokens. Needs equal widths.",
     "mse": "Squared difference of the hidden states, mean over tokens and dimensions, over the variance of the "
     "teacher's. Needs equal widths.",
 }
 """Measure -> how its numbers are computed."""
+NOT_DEFINED = "Not defined here: teacher and student differ in width. CKA can compare them."
+NOT_TAKEN = "Not measured in this run: it was trained before [CLS] was compared alone."
 COLUMNS = ["moment", "teacher layer", "student layer"]
 
 
 def show(views: Sequence[RunView]) -> None:
     """Draws the first run and, where there is one, the run beside it."""
-    student, teacher = pair.choose(views[0])
-    tabs = st.tabs(list(TABS.values()), key=MEASURE, bind="query-params")
-    for measure, tab in zip(TABS, tabs, strict=True):
-        if tab.open:
-            with tab:
-                _measure(measure, views, student, teacher)
-                _trajectories(measure, views, student, teacher)
-    pair.show(views, student, teacher)
+    over, below = st.container(), st.container()
+    with below:
+        student, teacher = pair.choose(views[0])
+        pair.show(views, student, teacher)
+    with over:
+        tabs = st.tabs(list(TABS.values()), key=MEASURE, bind="query-params")
+        for measure, tab in zip(TABS, tabs, strict=True):
+            if tab.open:
+                with tab:
+                    _measure(measure, views, student, teacher)
+                    _trajectories(measure, views, student, teacher)
 
 
 def _measure(measure: str, views: Sequence[RunView], student: int, teacher: int) -> None:
@@ -53,13 +60,13 @@ def _measure(measure: str, views: Sequence[RunView], student: int, teacher: int)
         values = view.matrices[measure]
         with column:
             if not np.isfinite(values).any():
-                cards.empty("Not defined here: teacher and student differ in width. CKA can compare them.")
+                cards.empty(NOT_TAKEN if measure == "cls" else NOT_DEFINED)
                 continue
             title = f"{one_line(view.name, 40)}, {view.moment_text}" if len(views) > 1 else ""
             cards.figure(
                 partial(_matrix, view, measure, student, teacher, top, title),
                 f"layers_{measure}{view.suffix}",
-                f"{view.trajectory.tokens[view.moment]:,} tokens of {plain(task_title(view.trajectory.row.task))}, "
+                f"{_sample(view, measure)} of {plain(task_title(view.trajectory.row.task))}, "
                 f"one seed, padding left out. {sentence(layers.MEASURES[measure][1])} Click a cell to open that pair.",
                 data=_table(view, measure),
                 follows=view.zoom_key,
@@ -68,6 +75,12 @@ def _measure(measure: str, views: Sequence[RunView], student: int, teacher: int)
             )
             nearest = [f"{s} ↔ {t}" for s, t, _ in layers.nearest(values, measure)]
             st.caption(f"Most similar, student ↔ teacher: {', '.join(nearest)}.")
+
+
+def _sample(view: RunView, measure: str) -> str:
+    """What the numbers are taken over."""
+    tokens = f"{view.trajectory.tokens[view.moment]:,} tokens"
+    return f"[CLS] of the rows that hold these {tokens}" if measure == "cls" else tokens
 
 
 def _matrix(view: RunView, measure: str, student: int, teacher: int, top: float, title: str) -> Figure:
@@ -90,14 +103,16 @@ def _table(view: RunView, measure: str) -> pd.DataFrame:
 def _trajectories(measure: str, views: Sequence[RunView], student: int, teacher: int) -> None:
     """The matched pairs and the chosen one, over the training steps."""
     first = views[0]
-    pairs = sorted({*first.trajectory.pairs(first.teacher).items(), (student, teacher)})
+    pairs = sorted({*first.trajectory.pairs(first.teacher), (student, teacher)})
     lines = [line for view in views for line in _lines(view, measure, pairs, len(views) > 1)]
     if not lines:
         return
     st.subheader("Pairs through the training", anchor=False)
     marks = {} if first.moment == END else {f"step {first.moment}": int(first.moment)}
     which = (
-        "The pairs that the method matches" if first.layer_map else "Evenly spread pairs, as the method matches none"
+        "The pairs that the method matches"
+        if first.trajectory.matches_pairs(first.teacher)
+        else "Evenly spread pairs, as the method matches none"
     )
     dashed = "; dashed: the run beside it" if len(views) > 1 else ""
     cost = cost_text(first.trajectory.snapshots) if first.trajectory.snapshots else ""

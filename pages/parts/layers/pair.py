@@ -39,7 +39,7 @@ def show(views: Sequence[RunView], student: int, teacher: int) -> None:
     first = views[0]
     with st.container(horizontal=True, vertical_alignment="center", key="layers_pair_head"):
         st.subheader(f"Student layer {student} ↔ teacher layer {teacher}", anchor=False)
-        if first.layer_map.get(student) == teacher:
+        if teacher in first.layer_map.get(student, ()):
             st.badge("matched by the method", color="red", icon=":material/link:")
     for view, column in zip(views, st.columns(len(views)), strict=True):
         with column:
@@ -72,12 +72,17 @@ def _pair(view: RunView, student: int, teacher: int, named: bool) -> None:
                     f"{view.shape[0] - 1}.")  # fmt: skip
         return
     with st.container(horizontal=True):
-        for measure, label in (("cka", "CKA"), ("cosine", "Cosine distance"), ("mse", "Squared distance")):
-            if np.isfinite(view.matrices[measure]).any():
+        for measure, label in (
+            ("cka", "CKA"),
+            ("cls", "CKA of [CLS]"),
+            ("cosine", "Cosine distance"),
+            ("mse", "Squared distance"),
+        ):
+            if np.isfinite(view.matrices[measure][teacher, student]):
                 _metric(label, view.matrices[measure], measure, student, teacher)
     values = view.matrices["cka"]
     cards.figure(
-        lambda: layer_pair.profile(values, "cka", student, teacher, view.layer_map.get(student), cards.dark()),
+        lambda: layer_pair.profile(values, "cka", student, teacher, view.layer_map.get(student, ()), cards.dark()),
         f"layers_profile{view.suffix}",
         f"Student layer {student} of {plain(view.name, 60)} against all teacher layers, {view.moment_text}.",
         data=pd.DataFrame({"teacher layer": range(len(values)), "cka": values[:, student]}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kdcore.analysis.layer_distances import LayerTrajectory, Matrices
+from kdcore.layer_map import LayerMap
 from pages.parts.common.snapshot_slider import moment_text
 
 
@@ -35,7 +36,7 @@ class RunView:
         return moment_text(self.moment)
 
     @property
-    def layer_map(self) -> dict[int, int]:
+    def layer_map(self) -> LayerMap:
         return self.trajectory.layer_map(self.teacher)
 
     @property

@@ -7,16 +7,22 @@ are links to the other steps' pages, so every step can be bookmarked and shared.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import streamlit as st
 
 from pages.parts.common import cards
-from pages.parts.common.keys import JOB, LESSON, PART, RACE, RUNS, STEP
+from pages.parts.common.keys import JOB, LESSON, PART, PRESENT, RACE, RUNS, STEP
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import plain
-from pages.parts.learn import lesson_runs
+from pages.parts.learn import lesson_ends, lesson_runs
 from pages.parts.learn.lesson_links import step_link, style
-from pages.parts.learn.lessons import Lesson, address, lessons, runs_of
+from pages.parts.learn.lessons import Lesson, RunsByMethod, address, lessons, runs_of
+
+HERE = Path(__file__).resolve().parent
+_stage = st.components.v2.component(
+    "kd_lesson", html="<span hidden></span>", js=(HERE / "lesson.js").read_text(encoding="utf-8")
+)
 
 
 def bar() -> None:
@@ -44,20 +50,37 @@ def _bar(key: str, lesson: Lesson, number: int) -> None:
     with st.container(border=True, key="lesson_bar"):
         st.caption(f":material/school: {lesson.title} · step {number} of {len(lesson.steps)}")
         st.markdown(f"##### {step.title}")
+        if number == 1:
+            lesson_ends.poll(key, lesson)
         st.markdown(step.text)
-        st.info(step.question, icon=":material/help:")
+        with st.container(key="lesson_question"):
+            st.info(step.question, icon=":material/help:")
         with st.expander("What to look for"):
             st.markdown(step.answer)
+        if number == len(lesson.steps):
+            lesson_ends.end(key, lesson, by_method)
         lesson_runs.missing(lesson, step, by_method, runs)
-        with st.container(horizontal=True, key="lesson_links"):
-            if number > 1:
-                step_link("Previous", ":material/arrow_back:", key, number - 1, by_method)
-            if number < len(lesson.steps):
-                step_link("Next", ":material/arrow_forward:", key, number + 1, by_method)
-            st.page_link("pages/learn.py", label="All lessons", icon=":material/school:",
-                         query_params={PART: "Lessons"}, width="content")  # fmt: skip
+        _links(key, lesson, number, by_method)
+        _stage(key="lesson_stage", data={"figure": step.figure, "step": f"{key} {number}"})
     style()
+    st.html(HERE / "lesson.css")
+    if PRESENT in st.query_params:
+        st.html(HERE / "present.css")
     _hide(step.hide)
+
+
+def _links(key: str, lesson: Lesson, number: int, by_method: RunsByMethod) -> None:
+    """To the steps beside this one, to all lessons, and the switch for a lecture hall."""
+    with st.container(horizontal=True, key="lesson_links"):
+        if number > 1:
+            with st.container(width="content", key="lesson_previous"):
+                step_link("Previous", ":material/arrow_back:", key, number - 1, by_method)
+        if number < len(lesson.steps):
+            with st.container(width="content", key="lesson_next"):
+                step_link("Next", ":material/arrow_forward:", key, number + 1, by_method)
+        st.page_link("pages/learn.py", label="All lessons", icon=":material/school:",
+                     query_params={PART: "Lessons"}, width="content")  # fmt: skip
+    st.toggle("Present", key=PRESENT, bind="query-params", help="Large letters, no menu; arrow keys change the step")
 
 
 def _choose_runs(query: dict[str, str], known: set[str]) -> None:

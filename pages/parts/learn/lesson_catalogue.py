@@ -9,6 +9,7 @@ from kdcore.methods import METHODS
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import listed, task_title
 from pages.parts.learn import lesson_runs
+from pages.parts.learn.handout import handout
 from pages.parts.learn.lesson_links import step_link, style
 from pages.parts.learn.lessons import Lesson, RunsByMethod, lessons, runs_of
 
@@ -30,6 +31,10 @@ def show() -> None:
             st.caption(f"{len(lesson.steps)} steps, about {lesson.minutes} minutes. {runs_text}")
             with st.container(key=f"lesson_links_{key}"):
                 step_link("Begin", ":material/play_arrow:", key, 1, by_method)
+            st.download_button(
+                "Handout", handout(lesson, by_method, runs), f"{key}.html", "text/html", key=f"lesson_handout_{key}",
+                icon=":material/print:", help="Questions with room for answers, for the printer", on_click="ignore",
+            )  # fmt: skip
             with st.expander("Steps"):
                 for number, step in enumerate(lesson.steps, start=1):
                     step_link(f"{number}. {step.title}", "", key, number, by_method)

@@ -9,9 +9,9 @@ from kdcore.identity import config_hash
 from kdcore.methods import METHODS
 from kdcore.store import UNFINISHED
 from pages.parts.common import cards
-from pages.parts.common.keys import JOB
+from pages.parts.common.keys import JOB, RUNS
 from pages.parts.common.read_only import action, read_only
-from pages.parts.common.run_picker import the_store
+from pages.parts.common.run_picker import MOST_RUNS, the_store
 from pages.parts.common.sidebar import worker
 from pages.parts.common.text import listed
 from pages.parts.learn.lessons import Lesson, RunsByMethod, Step
@@ -44,8 +44,9 @@ def offer(lesson: Lesson, runs: pd.DataFrame, key: str) -> None:
         left = unfinished["config_hash"].nunique()
         st.fragment(_wait, run_every=3.0)(list(unfinished["id"]))
         st.caption(f"{left} of the lesson's {len(hashes)} runs are queued or running.")
+        query = {JOB: unfinished["id"].iloc[-1], RUNS: ",".join(own["id"][::-1][:MOST_RUNS])}
         st.page_link("pages/live.py", label="Watch them", icon=":material/monitoring:", width="content",
-                     query_params={JOB: unfinished["id"].iloc[-1]})  # fmt: skip
+                     query_params=query)  # fmt: skip
     elif own.loc[own["state"] == "done", "config_hash"].nunique() < len(hashes):
         label = f"Queue this lesson's own {len(hashes)} runs"
         help_text = "Small students on a generated task; minutes on a CPU"

@@ -42,7 +42,15 @@ class Step(Settings):
     runs: tuple[str, ...] = ()
     race: tuple[()] | tuple[str, str] = Field((), description="methods whose runs race on Compare")
     probe: Literal["", "distances", "latency"] = ""
+    figure: str = Field(pattern=r"^[a-z_0-9]+$", description="key of what the question is about")
     hide: tuple[str, ...] = Field((), description="keys of controls that are hidden in this step")
+
+
+class Poll(Settings):
+    """A guess to make before a lesson."""
+
+    question: str
+    choices: tuple[str, ...] = Field(min_length=2)
 
 
 class Lesson(Settings):
@@ -54,7 +62,9 @@ class Lesson(Settings):
     minutes: int
     uses: tuple[str, ...]
     runs: Literal["demo"] | Grid
+    poll: Poll
     steps: tuple[Step, ...] = Field(min_length=2)
+    summary: tuple[str, ...] = Field(min_length=1, description="what to keep in mind")
 
     def made_by(self) -> list[RunConfig]:
         """The runs to queue for this lesson."""
@@ -76,8 +86,9 @@ def lessons() -> dict[str, Lesson]:
 def runs_of(lesson: Lesson, runs: pd.DataFrame) -> RunsByMethod:
     """The finished runs that the lesson shows.
 
-    The lesson's own runs are taken where all are done; else, of the runs that share a protocol (same task, student,
-    initial weights and training), those of the group with most of the methods, the newest such group.
+    The lesson's own runs, and other seeds of them, are taken where all are done; else, of the runs that share a
+    protocol (same task, student, initial weights and training), those of the group with most of the methods, the
+    newest such group.
 
     Args:
         runs: rows of `Store.runs`, newest first.
@@ -86,7 +97,8 @@ def runs_of(lesson: Lesson, runs: pd.DataFrame) -> RunsByMethod:
     fit = runs[(runs["state"] == "done") & runs["method"].isin(lesson.uses) & runs["task"].isin(kinds)]
     own = fit[fit["config_hash"].isin([config_hash(run) for run in lesson.made_by()])]
     complete = set(own["method"]) == set(lesson.uses)
-    groups = [own] if complete else [rows for _, rows in fit.groupby("protocol", sort=False)]
+    like_own = fit[fit["protocol"].isin(own["protocol"])]  # with the other seeds of the same settings
+    groups = [like_own] if complete else [rows for _, rows in fit.groupby("protocol", sort=False)]
     best = max(groups, key=lambda rows: rows["method"].nunique(), default=fit)
     return {method: list(best.loc[best["method"] == method, "id"]) for method in lesson.uses}
 

@@ -7,15 +7,19 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from kdcore.figures import palette
 from kdcore.methods import METHODS, Method, MethodConfig, docs, introspect, resolve
+from kdcore.methods.catalog import catalog
 from kdcore.records import ModelSize, Setup
 from kdcore.store import RunRow
 from pages.parts.common import cards
 from pages.parts.common.run_labels import run_label
-from pages.parts.common.run_picker import remember, the_store
+from pages.parts.common.run_picker import the_store
+from pages.parts.common.selection import remember
 from pages.parts.common.text import plain
 from pages.parts.learn import method_docs, method_run, method_stages
+
+FIRST = "kd"
+"""The method that is shown first: the one that the others build on."""
 
 
 def show() -> None:
@@ -24,8 +28,10 @@ def show() -> None:
     about = docs.read(method)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(plain(method.title), anchor=False, width="content")
-        st.badge(_family(method), icon=":material/category:")
+        st.badge(catalog()[key].family_name, icon=":material/category:")
     st.markdown(plain(about.idea, 500))
+    if lines := catalog()[key].formula:
+        method_docs.formula(lines)
     row = _choose_run(key)
     config, setup = _config_and_setup(method, row) if row else (method.Config(), introspect.example_setup(method))
     left, right = st.columns([6, 5], gap="large")
@@ -44,7 +50,7 @@ def show() -> None:
         method_stages.facts(method, config, setup)
     with st.expander("Where this differs from the paper, and how its weights convert", icon=":material/rule:"):
         method_docs.departures(about, method.Config.model_fields)
-    method_docs.reference(method.paper)
+    method_docs.references(method.papers)
     with st.expander("All methods at a glance", icon=":material/list:"):
         st.dataframe(_overview(), hide_index=True, key="learn_overview", alt="All methods with what they match")
 
@@ -56,7 +62,7 @@ def _choose_method() -> str:
         st.warning(f"There is no method {plain(asked, 60)}. It was left out.", icon=":material/link_off:")
         del st.query_params["method"]
         asked = None
-    st.session_state["learn_method"] = asked or st.session_state.get("learn_last", next(iter(METHODS)))
+    st.session_state["learn_method"] = asked or st.session_state.get("learn_last", FIRST)
     key: str = st.selectbox(
         "Method", list(METHODS), key="learn_method", format_func=_method_label, on_change=_method_picked
     )
@@ -69,12 +75,8 @@ def _method_picked() -> None:
 
 
 def _method_label(key: str) -> str:
-    method = METHODS[key]
-    return f"{method.title} · {_family(method)} · {method.paper.cite}"
-
-
-def _family(method: type[Method]) -> str:
-    return palette.FAMILY_WORDS.get(method.paper.family, method.paper.family)
+    info = catalog()[key]
+    return f"{info.family_name.capitalize()} · {info.title} · {info.cite}"
 
 
 def _choose_run(key: str) -> RunRow | None:
@@ -119,10 +121,11 @@ def _overview() -> pd.DataFrame:
         [
             {
                 "method": method.title,
-                "matches": _family(method),
+                "family": catalog()[key].family_name,
+                "idea": catalog()[key].idea,
                 "student's tensors": ", ".join(docs.TENSOR_NAMES[name] for name in method.needs.student),
                 "teachers": "–".join(map(str, dict.fromkeys(method.teachers))),
-                "paper": method.paper.cite,
+                "paper": catalog()[key].cite,
                 "key": key,
             }
             for key, method in METHODS.items()

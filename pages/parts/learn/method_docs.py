@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 import streamlit as st
@@ -15,9 +15,16 @@ from kdcore.report import latex
 from pages.parts.common.text import plain, sentence
 
 
+def formula(lines: str) -> None:
+    """The loss as a lecture would write it. S and T: student and teacher."""
+    with st.container(key="learn_formula"):
+        st.latex(rf"\begin{{aligned}} {lines} \end{{aligned}}")
+    st.html("<style>.st-key-learn_formula { overflow-x: auto; overflow-y: hidden }</style>")
+
+
 def equation(about: MethodDoc, settings: Collection[str]) -> None:
-    """The loss, set as formulas, and its terms in words."""
-    st.markdown("##### What is minimised")
+    """The loss by the names of its settings and terms, and each term with what it is a mean over."""
+    st.markdown("##### Its terms")
     names = {*about.terms, *settings}
     with st.container(key="learn_equation"):
         for line in about.loss:
@@ -55,11 +62,12 @@ def departures(about: MethodDoc, settings: Collection[str]) -> None:
     st.markdown("\n".join(lines))
 
 
-def reference(paper: Paper) -> None:
-    st.caption(
-        f"{plain(paper.authors)}: *{plain(paper.title)}*. {plain(paper.venue)} {paper.year}, "
-        f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"
-    )
+def references(papers: Iterable[Paper]) -> None:
+    for paper in papers:
+        st.caption(
+            f"{plain(paper.authors)}: *{plain(paper.title)}*. {plain(paper.venue)} {paper.year}, "
+            f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"
+        )
 
 
 def _topic(topic: str, names: Collection[str]) -> str:

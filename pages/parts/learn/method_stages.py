@@ -35,9 +35,9 @@ def picture(method: type[Method], config: MethodConfig, setup: Setup, row: RunRo
             info.layer_map,
             info.depth,
             info.teacher_depth,
-            family=method.paper.family,
+            family=method.family,
             names=((info.teacher or "Teacher").capitalize(), info.learner.capitalize()),
-            teachers=(1, 1) if info.teacher else (count, count) if count else method.teachers,
+            teachers=(1, 1) if info.teacher else (count, count) if count else method.takes(config),
             dark=cards.dark(),
         ),
         "learn_picture",
@@ -48,10 +48,10 @@ def picture(method: type[Method], config: MethodConfig, setup: Setup, row: RunRo
 
 def facts(method: type[Method], config: MethodConfig, setup: Setup) -> None:
     """Numbers of teachers, kinds of task, what a batch's rows have to do with one another, cost, and the stages."""
-    fewest, most = method.teachers
+    fewest, most = method.takes(config)
     rows = (
         "compared with one another within a batch, so the batch size changes the loss"
-        if method.batch_relational
+        if method.relates_rows(config)
         else "each by itself: who else is in the batch changes nothing"
     )
     pilots = method.pilots(config, len(setup.teachers))

@@ -17,7 +17,8 @@ from kdcore.store import RunRow
 from pages.parts.common import cards
 from pages.parts.common.keys import JOB
 from pages.parts.common.run_labels import run_label
-from pages.parts.common.run_picker import remember, the_store
+from pages.parts.common.run_picker import the_store
+from pages.parts.common.selection import remember
 from pages.parts.common.text import one_line, plain
 from pages.parts.examples import predictions
 from pages.parts.examples.predictions import DevRows, Predictions

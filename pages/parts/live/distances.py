@@ -30,11 +30,11 @@ def show(store: Store, row: RunRow) -> None:
     if teacher is None:
         return
     measure = next(measure for measure in MEASURES if trajectory.defined(teacher, measure))
-    lines = layer_lines(trajectory, teacher, measure, trajectory.pairs(teacher).items())
+    lines = layer_lines(trajectory, teacher, measure, trajectory.pairs(teacher))
     if not lines:
         return
-    st.subheader("Layer distances", anchor=False)
-    pairs = "the pairs that the method matches" if trajectory.layer_map(teacher) else "evenly spread pairs"
+    st.subheader("Layer similarity" if measure == "cka" else "Layer distances", anchor=False)
+    pairs = "the pairs that the method matches" if trajectory.matches_pairs(teacher) else "evenly spread pairs"
     dark = cards.dark()
     cards.figure(
         lambda: cached(

@@ -1,34 +1,25 @@
-"""Which run it is, its state, and what can be done with it when it has ended."""
+"""Which run it is, its state, what it came to, and what can be done with it when it has ended."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from kdcore.store import ACTIVE, RESUMABLE, RunRow, Store
-from pages.parts.common import cards, student_download
+from kdcore.analysis.run_result import run_result
+from kdcore.methods.catalog import title_of
+from kdcore.store import RESUMABLE, RunRow, Store
+from pages.parts.common import cards, run_header, student_download
 from pages.parts.common.read_only import action
 from pages.parts.common.text import plain, sentence, task_title
+from pages.parts.live.figure_cache import cached
+from pages.parts.live.point_cache import life
 from pages.parts.live.queue import request
-
-STATE_BADGES = {
-    "queued": ("blue", ":material/schedule:"),
-    **dict.fromkeys(ACTIVE, ("primary", ":material/play_circle:")),
-    "done": ("green", ":material/check_circle:"),
-    "stopped": ("gray", ":material/stop_circle:"),
-    "failed": ("red", ":material/error:"),
-    "interrupted": ("orange", ":material/power_off:"),
-    "cancelled": ("gray", ":material/cancel:"),
-}
-"""State -> colour and icon."""
 
 
 def show(store: Store, row: RunRow) -> None:
-    color, icon = STATE_BADGES.get(row.state, ("gray", ":material/help:"))
+    run_header.links(row)
     with st.container(horizontal=True, vertical_alignment="center", key="live_head"):
-        st.markdown(f"### {plain(row.name, 100)}")
-        st.badge(row.state, color=color, icon=icon)  # type: ignore[arg-type]
-        cards.badges(row.task, row.facts.get("partial"))
-    st.caption(" · ".join(_facts(row)))
+        run_header.badges(row)
+        st.markdown(f"**{plain(row.name, 100)}** · :small[{' · '.join(_facts(row))}]", width="stretch")
     if row.reason:
         box = st.error if row.state == "failed" else st.info
         box(f"**{plain(sentence(row.reason), 500)}** {plain(sentence(row.remedy), 500)}", icon=":material/info:")
@@ -37,22 +28,32 @@ def show(store: Store, row: RunRow) -> None:
                 st.code(row.detail[-4000:], language=None)
     for warning in row.facts.get("warnings") or ():
         st.warning(plain(sentence(str(warning)), 500), icon=":material/warning:")
-    if not row.active:
-        student_download.student(store, row.id, "live_student")
-    if row.state in RESUMABLE and not row.broken:
-        action(
-            "Resume",
-            key="live_resume",
-            icon=":material/resume:",
-            on_click=request,
-            args=("requeue", row.id),
-            help="Continues from its last checkpoint, at the end of the queue",
-        )
+    if row.state == "done":
+        with cards.guarded("The result of this run cannot be shown"):
+            run_header.tiles(
+                cached("live_result", life(row), lambda: run_result(store, store.runs(include_archived=True), row.id))
+            )
+
+
+def actions(store: Store, row: RunRow) -> None:
+    """Buttons for a run that has ended."""
+    with st.container(horizontal=True, key="live_actions"):
+        if not row.active:
+            student_download.student(store, row.id, "live_student")
+        if row.state in RESUMABLE and not row.broken:
+            action(
+                "Resume",
+                key="live_resume",
+                icon=":material/resume:",
+                on_click=request,
+                args=("requeue", row.id),
+                help="Continues from its last checkpoint, at the end of the queue",
+            )
 
 
 def _facts(row: RunRow) -> list[str]:
     teachers = "" if row.broken else ", ".join(plain(teacher.name) for teacher in row.config.teachers)
-    facts = [task_title(row.task), plain(row.method)]
+    facts = [plain(task_title(row.task)), plain(title_of(row.method))]
     facts += [f"teachers: {teachers}" if teachers else "no teacher"]
     facts += [f"seed {row.config.train.seed}"] if not row.broken else []
     facts += [plain(row.facts["hardware"])] if row.facts.get("hardware") else []

@@ -37,10 +37,10 @@ def show(points: CachedPoints, row: RunRow) -> None:
         SMOOTHING,
         0.01,
         key="live_smoothing",
-        persist_state="session",
+        bind="query-params",
         help="Exponential average, corrected at its start; raw values stay visible, faint",
     )
-    log = right.toggle("Logarithmic loss axis", key="live_log", persist_state="session")
+    log = right.toggle("Logarithmic loss axis", key="live_log", bind="query-params")
     dark = cards.dark()
     caption = f"{plain(row.name, 60)}, training batches, one seed, smoothing {smoothing:g}, raw values faint."
     for (kind, title), column in zip(TITLES.items(), st.columns(2), strict=True):

@@ -5,44 +5,58 @@ from __future__ import annotations
 import streamlit as st
 
 from kdcore.errors import UserError
+from kdcore.runs.capability import has_own_worker
 from kdcore.store import RunRow, Store
-from pages.parts.common.read_only import action
+from pages.parts.common.read_only import action, read_only
 from pages.parts.common.run_picker import the_store
-from pages.parts.common.text import duration, one_line, plain
+from pages.parts.common.sidebar import worker
+from pages.parts.common.text import duration, one_line, place, plain
 
 
 def show(store: Store, row: RunRow) -> None:
     progress = row.progress
     step, steps = int(progress.get("step") or 0), int(progress.get("steps") or 0)
-    if row.state == "queued":
-        st.info("In the queue. It starts when the device is free.", icon=":material/schedule:")
-    elif row.active:
-        _bar(row, step, steps)
     speed, eta = progress.get("examples_per_second"), progress.get("eta_s")
-    numbers = [
-        ("Step", f"{step} / {steps}" if steps else "–"),
-        ("Time left" if row.active else "Time", duration(eta) if row.active else _time_taken(row)),
-        ("Rows per second", f"{speed:.0f}" if speed else "–"),
-        ("Device", _device(row)),
-    ]
-    with st.container(horizontal=True, key="live_numbers"):
-        for label, value in numbers:
-            st.metric(label, value, border=True, width="stretch")
+    rows = f"{speed:.0f}" if speed else "–"
+    if row.state == "queued":
+        st.info(_waiting(store, row), icon=":material/schedule:")
+    elif row.active:
+        st.progress(min(1.0, step / steps) if steps else 0.0, text=bar_text(row))
+        numbers = (
+            ("Step", f"{step} / {steps}" if steps else "–"),
+            ("Time left", duration(eta)),
+            ("Rows per second", rows),
+            ("Device", _device(row)),
+        )
+        with st.container(horizontal=True, key="live_numbers"):
+            for label, value in numbers:
+                st.metric(label, value, border=True, width="stretch")
+    elif steps:
+        st.caption(f"Step {step} of {steps} · {_time_taken(row)} · {rows} rows per second · {_device(row)}")
     if text := forecast_text(row):
         st.caption(text)
     if row.active:
         _stop(store, row)
 
 
-def _bar(row: RunRow, step: int, steps: int) -> None:
-    """Of a long pass such as scoring where there is one, else of the training steps."""
-    what, done, total = (row.progress.get(name) for name in ("what", "done", "total"))
-    if what:
-        share = min(1.0, (done or 0) / total) if total else 0.0
-        st.progress(share, text=f"{plain(what, 80)}: {done or 0} of {total}" if total else plain(what, 80))
-    else:
-        text = f"Step {step} of {steps}" if steps else "Getting ready: data and teachers"
-        st.progress(min(1.0, step / steps) if steps else 0.0, text=text)
+def _waiting(store: Store, row: RunRow) -> str:
+    if not has_own_worker():
+        return "In the queue. This dashboard trains nothing itself: `kdcore work` does."
+    can = None if read_only() else getattr(worker(), "can", None)
+    if can is None or row.id in store.waiting(can):
+        return "In the queue. It starts when a worker is free."
+    device = row.config.train.device
+    lacking = "more memory than this computer has" if device in can else f"the device {device}"
+    return f"In the queue. It waits for a worker with {lacking} (`kdcore work` on another computer)."
+
+
+def bar_text(row: RunRow) -> str:
+    """How far the run is, and in words what it does beside training steps: the bar is of the whole run."""
+    step, steps, what, done, total = (row.progress.get(name) for name in ("step", "steps", "what", "done", "total"))
+    at = f"Step {step or 0} of {steps}" if steps else "Getting ready"
+    if not what:
+        return at if steps else f"{at}: data and teachers"
+    return f"{at} · {plain(what, 80)}" + (f", {done or 0} of {total}" if total else "")
 
 
 def forecast_text(row: RunRow) -> str:
@@ -64,7 +78,9 @@ def forecast_text(row: RunRow) -> str:
 
 def _device(row: RunRow) -> str:
     device, precision = row.facts.get("device"), row.facts.get("precision")
-    return f"{one_line(device, 20)}, {one_line(precision, 10)}" if device else "–"
+    if not device:
+        return "–"
+    return f"{one_line(place(str(device), row.node), 40)}, {one_line(precision, 10)}"
 
 
 def _time_taken(row: RunRow) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
+from kdcore.analysis.queue_times import Turn, queue_turns
 from kdcore.errors import UserError
+from kdcore.methods.catalog import title_of
 from kdcore.store import UNFINISHED
 from pages.parts.common.read_only import action
 from pages.parts.common.run_picker import the_store
-from pages.parts.common.text import ago, plain, task_title
+from pages.parts.common.text import duration, plain, task_title
 
 REFRESH_SECONDS = 4.0
 """Rare, because each refresh has a fixed cost beside that of the followed run, whose end redraws the page anyway."""
@@ -38,12 +40,13 @@ def _queue(busy: bool) -> None:
     if queued.empty:
         st.caption("The queue is empty.")
         return
+    turns = queue_turns(store)
     last = len(queued) - 1
     for position, (_, row) in enumerate(queued.iterrows()):
         with st.container(horizontal=True, vertical_alignment="center", key=f"queue_{row['id']}"):
             st.markdown(
                 f"{position + 1}. **{plain(row['name'], 60)}** · {plain(task_title(row['task']))} · "
-                f"{plain(row['method'])} · queued {ago(row['created'])}"
+                f"{plain(title_of(row['method']))} · seed {row['seed']:.0f} · {_when(turns[row['id']])}"
             )
             run = row["id"]
             action(
@@ -63,3 +66,10 @@ def _queue(busy: bool) -> None:
                 args=("move", run, 1),
             )
             action("Cancel", key=f"cancel_{run}", icon=":material/close:", on_click=request, args=("cancel", run))
+
+
+def _when(turn: Turn) -> str:
+    """When a run starts and how long it takes, as far as that is known."""
+    start = "start not known" if turn.starts != turn.starts else f"starts in about {duration(turn.starts)}"
+    start = "starts next" if turn.starts == 0 else start
+    return start if turn.takes != turn.takes else f"{start}, takes about {duration(turn.takes)}"

@@ -9,7 +9,7 @@ from kdcore.errors import UserError
 from kdcore.store import ACTIVE, Store
 from pages.parts.common import cards, student_download
 from pages.parts.common.read_only import action
-from pages.parts.common.run_picker import remember, remember_many
+from pages.parts.common.selection import follow, remember, remember_many
 from pages.parts.common.text import hundredfold, listed, metric_title, plain, sentence
 
 RESUMABLE = ("stopped", "failed", "interrupted", "cancelled")
@@ -30,8 +30,9 @@ def show(store: Store, picked: pd.DataFrame) -> None:
             st.switch_page("pages/live.py", query_params={"job": ids[0]})
         if st.button("Compare", key="runs_compare", icon=":material/stacked_line_chart:", disabled=len(ids) < 2):
             remember_many(ids)
+            follow(ids)
             st.switch_page("pages/compare.py", query_params={"runs": ",".join(ids)})
-        if action("Clone into Launch", key="runs_clone", icon=":material/content_copy:", disabled=run is None):
+        if action("Clone into New run", key="runs_clone", icon=":material/content_copy:", disabled=run is None):
             st.switch_page("pages/launch.py", query_params={"clone": ids[0]})
         if action(
             "Resume",

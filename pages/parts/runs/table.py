@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from kdcore.figures import palette
+from kdcore.methods.catalog import title_of
+from kdcore.store.process import node as this_node
+from pages.parts.common import cards
 from pages.parts.common.text import metric_title, one_line, task_title
 
 
 def choose(runs: pd.DataFrame) -> pd.DataFrame:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         search = st.text_input(
-            "Search", key="runs_search", placeholder="name, method, task, tag or note", max_chars=100
+            "Search",
+            key="runs_search",
+            placeholder="name, method, task, tag or note",
+            max_chars=100,
+            bind="query-params",
         )
         tasks = sorted(set(runs["task"]))
         task = st.selectbox(
             "Task",
             ["all", *tasks],
             key="runs_task",
+            bind="query-params",
             format_func=lambda key: "All tasks" if key == "all" else task_title(key),
         )
-        states = st.multiselect("State", sorted(set(runs["state"])), key="runs_states", placeholder="All states")
-        st.checkbox("Show archived", key="runs_archived")
+        states = st.multiselect(
+            "State", sorted(set(runs["state"])), key="runs_states", placeholder="All states", bind="query-params"
+        )
+        st.checkbox("Show archived", key="runs_archived", bind="query-params")
     if task != "all":
         runs = runs[runs["task"] == task]
     if states:
@@ -44,16 +56,38 @@ def pick(runs: pd.DataFrame) -> list[str]:
     ids = list(runs["id"])
     key = "runs_table_" + hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
     selection = [ids.index(run) for run in st.session_state.get("runs_picked", []) if run in ids]
+    view = _view(runs)
+    busy = runs["busy"].to_numpy()
+    grey = f"color: {palette.FAMILIES['none'][cards.dark()]}"
+    chosen = st.dataframe(
+        view.style.apply(lambda column: [grey if one else "" for one in busy], subset=["latency"]),
+        key=key,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="multi-row",
+        selection_default={"selection": {"rows": selection}},
+        placeholder="–",
+        alt="All runs with state, task, method, score and cost",
+        column_config=_columns(),
+    )
+    rows = [row for row in chosen["selection"]["rows"] if row < len(ids)]
+    st.session_state["runs_picked"] = [ids[row] for row in rows]
+    result: list[str] = st.session_state["runs_picked"]
+    return result
+
+
+def _view(runs: pd.DataFrame) -> pd.DataFrame:
+    """What the table shows, the result beside the name."""
     view = pd.DataFrame(
         {
             "name": runs["name"].map(lambda name: one_line(name, 60)),
-            "state": runs["state"],
-            "task": runs["task"].map(task_title),
-            "method": runs["method"],
-            "student": runs["student"],
-            "seed": runs["seed"],
             "score": 100 * runs["score"],
             "gain": 100 * runs["gain"],
+            "state": runs["state"],
+            "task": runs["task"].map(task_title),
+            "method": runs["method"].map(title_of),
+            "student": runs["student"],
+            "seed": runs["seed"],
             "metric": runs["metric"].map(lambda metric: metric_title(metric) if metric else ""),
             "parameters": runs["parameters"],
             "latency": runs["latency_ms"],
@@ -63,33 +97,28 @@ def pick(runs: pd.DataFrame) -> list[str]:
             "tags": runs["tags"],
         }
     )
+    if len(set(runs["node"]) - {"", this_node()}):
+        view.insert(len(view.columns) - 3, "computer", runs["node"].map(lambda node: one_line(node, 40)))
+    return view
+
+
+def _columns() -> dict[str, Any]:
     number = st.column_config.NumberColumn
-    chosen = st.dataframe(
-        view,
-        key=key,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="multi-row",
-        selection_default={"selection": {"rows": selection}},
-        placeholder="–",
-        alt="All runs with state, task, method, score and cost",
-        column_config={
-            "score": number("dev score", format="%.1f", help="Student chosen by `select`, on the dev split"),
-            "gain": number(
-                "Δ fine-tuning",
-                format="%+.1f",
-                help="Points over fine-tuning alone with the same student, training and seed, where that has been run",
-            ),
-            "parameters": number("parameters", format="compact"),
-            "latency": number(
-                "latency (ms)", format="%.2f", help="Median for one sentence; see Speed for the hardware"
-            ),
-            "time": number("training (s)", format="%.0f"),
-            "seed": number("seed", format="%d"),
-            "created": st.column_config.DatetimeColumn("created (UTC)", format="YYYY-MM-DD HH:mm"),
-        },
-    )
-    rows = [row for row in chosen["selection"]["rows"] if row < len(ids)]
-    st.session_state["runs_picked"] = [ids[row] for row in rows]
-    result: list[str] = st.session_state["runs_picked"]
-    return result
+    return {
+        "name": st.column_config.Column(pinned=True),
+        "score": number("dev score", format="%.1f", help="Student chosen by `select`, on the dev split"),
+        "gain": number(
+            "Δ alone",
+            format="%+.1f",
+            help="Points over fine-tuning alone with the same student, training and seed, where that has been run",
+        ),
+        "parameters": number("parameters", format="compact"),
+        "latency": number(
+            "latency (ms)",
+            format="%.2f",
+            help="Median for one sentence over runs of one size, as on Speed; grey: timed on a busy machine only",
+        ),
+        "time": number("time (s)", format="%.0f", help="Of the whole run, with making and asking the teachers"),
+        "seed": number("seed", format="%d"),
+        "created": st.column_config.DatetimeColumn("created (UTC)", format="YYYY-MM-DD HH:mm"),
+    }

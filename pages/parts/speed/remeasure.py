@@ -54,6 +54,21 @@ def show(store: Store, runs: pd.DataFrame, costs: pd.DataFrame) -> None:
         cards.problem(error, f"{plain(name, 60)} could not be measured")
 
 
+def time_again(store: Store, runs: pd.DataFrame, costs: pd.DataFrame, key: str) -> None:
+    """A button that times sizes which were not timed on a quiet machine; why there is none, where there is none."""
+    if remeasurer().working:
+        st.caption("They are being timed now, see below.")
+        return
+    again, untimed = timing_orders(runs, costs)
+    if not again:
+        st.caption("The models are no longer on this disk, so they cannot be timed here.")
+        return
+    which = "Sizes that were not timed yet, or on a busy machine" if untimed else "Every size once more"
+    help_text = f"{which} ({len(again)} run{'' if len(again) == 1 else 's'}): {TIMING}"
+    if action("Time again", key=key, icon=":material/timer:", help=help_text):
+        _begin(store, again)
+
+
 def _buttons(store: Store, runs: pd.DataFrame, costs: pd.DataFrame, orders: Sequence[Order]) -> None:
     if orders and action(
         "Measure the baselines", key="speed_rivals", icon=":material/compare_arrows:",

@@ -14,6 +14,7 @@ VARIABLES = {
     "KD_GLUE_DIR": "A folder of GLUE: one sub-folder per task, parquet or the official TSV",
     "KD_DATABASE_URL": "A database other than SQLite in the cache, such as PostgreSQL",
     "KD_TEACHER_CACHE_GB": "Disk for teachers' outputs in GB; by default 4",
+    "KD_WORKER": "off: this dashboard trains nothing; `kdcore work` does, here or elsewhere",
     "KD_READ_ONLY": "1: runs can be looked at, not started, changed or deleted",
     "HF_HOME": "The Hugging Face cache that is searched for models and data",
     "HF_HUB_OFFLINE": "1: the Hugging Face libraries never use the network",
@@ -22,7 +23,14 @@ VARIABLES = {
 }
 """Environment variable -> what it decides."""
 
-PUBLIC = ("KD_TEACHER_CACHE_GB", "KD_READ_ONLY", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+PUBLIC = (
+    "KD_TEACHER_CACHE_GB",
+    "KD_WORKER",
+    "KD_READ_ONLY",
+    "HF_HUB_OFFLINE",
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+)
 """Those whose value is shown. Folders and URLs may contain a person's name or a password."""
 
 

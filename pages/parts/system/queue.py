@@ -7,14 +7,14 @@ import streamlit as st
 
 from kdcore.store import UNFINISHED, Store
 from pages.parts.common import cards
-from pages.parts.common.text import ago, duration, one_line, task_title
+from pages.parts.common.text import ago, duration, one_line, place, task_title
 
 
 def show(store: Store) -> None:
     st.subheader("Queue and workers", anchor=False)
     runs = store.runs(states=UNFINISHED, include_archived=True)
     if runs.empty:
-        cards.empty("**Nothing is training and nothing is waiting.**", "launch", "Go to Launch")
+        cards.empty("**Nothing is training and nothing is waiting.**", "launch", "Go to New run")
         return
     runs = runs.sort_values(
         ["state", "position"], key=lambda column: column == "queued" if column.name == "state" else column
@@ -25,6 +25,10 @@ def show(store: Store) -> None:
             "state": runs["state"],
             "task": runs["task"].map(task_title),
             "progress": runs["progress"],
+            "device": [
+                place(one_line(device), one_line(node))
+                for device, node in zip(runs["device"], runs["node"], strict=True)
+            ],
             "worker": [one_line(name) if isinstance(name, str) else "–" for name in runs["worker"]],
             "lease": [_lease(until) for until in runs["lease_until"]],
             "queued": runs["created"].map(ago),

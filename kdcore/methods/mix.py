@@ -1,0 +1,266 @@
+"""A loss put together by hand from the terms of several papers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from kdcore import layer_map
+from kdcore.errors import UserError
+from kdcore.fields import parse_list
+from kdcore.layer_map import LayerMap
+from kdcore.losses.attention import score_mse
+from kdcore.losses.contrast import sample_similarity
+from kdcore.losses.hidden import cosine, patience, token_mse
+from kdcore.losses.precision import full
+from kdcore.losses.relation import attention_divergence, merge_heads, token_relations
+from kdcore.methods.base import (
+    Method,
+    MethodConfig,
+    alpha_field,
+    hard_and_soft,
+    rows_for_teacher,
+    same_heads,
+    same_width,
+    temperature_field,
+)
+from kdcore.methods.teacher_weights import by_rank
+from kdcore.models.projections import linears
+from kdcore.records import ModelSize, Needs, Setup, Stage, Step, Term, want
+
+READS = {
+    "patience": "cls",
+    "hidden": "hidden",
+    "scores": "scores",
+    "cosine": "hidden",
+    "attention": "attention",
+    "values": "values",
+    "rows": "cls",
+}
+"""Term -> the tensor that it compares."""
+MAPPED = ("patience", "hidden", "scores")
+"""Terms over mapped layers; the others compare last layers."""
+BY_HEAD = ("scores", "attention", "values")
+
+
+class Mix(Method):
+    """Your own mixture: terms of several papers, each with a weight, and of several teachers one drawn at each step.
+
+    loss     (1 - alpha) hard + alpha soft + patience_weight patience + hidden_weight hidden + scores_weight scores +
+             cosine_weight cosine + attention_weight attention + values_weight values + rows_weight rows
+    hard     cross-entropy with the gold label, mean over rows; for scores: (s - y)^2
+    soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2
+    patience Patient KD's: (n(c_j) - n(d_g(j)))^2, mean over rows, layers j = 1..k-1 and width; c, d: [CLS] states
+    hidden   TinyBERT's: (h_m W + b - h_g(m))^2, mean over width, a row's valid tokens, then rows, sum over layers
+             m = 1..k
+    scores   TinyBERT's: (Z_m - Z_g(m))^2, mean over heads, pairs of valid tokens, then rows, sum over layers m = 1..k
+    cosine   DistilBERT's: 1 - cos of the last hidden states, mean over a row's valid tokens, then rows
+    attention MiniLM's: KL(A_t || A_s) of the last layers, mean over heads, a row's valid tokens, then rows
+    values   MiniLM's: KL(R_t || R_s), R = softmax(V V^T / sqrt(head width)) of the last layers, the same mean
+    rows     MLKD-BERT's: KL(R(d) || R(c)) between the batch's rows, of the last [CLS] states
+    shapes   as in those methods; equal numbers of heads for scores, attention and values; equal widths for patience and
+             cosine; s, t: logits [batch, classes] (scores: [batch, 1]); y: [batch]
+    departs
+      - source: No paper describes this sum. Each term is the function that the method of its name calls, with the same
+        means, so that a weight means the same here and there.
+      - stages: TinyBERT, MiniLM and MLKD-BERT take their terms in a stage of their own, before the prediction; here all
+        terms act from the first step to the last.
+      - patience_weight: Patient KD's default there is 500; a weight of 0 leaves a term out, and nothing of it is read.
+      - hidden: W starts as the identity where widths are equal, else at random; each teacher has one of its own.
+      - choice: One teacher is drawn a step, all alike or by the rank of its score, as in Stochastic KD without pilots.
+        One pass of one teacher costs no more than with one teacher alone.
+      - teachers: Terms of layers ask for teachers of one depth.
+    """
+
+    key = "mix"
+    title = "Your own mixture"
+    family = "choice"
+    formula = r"""
+    \mathcal{L} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}} +
+      \lambda_{\text{pat}}\,\mathcal{L}_{\text{patience}} + \lambda_{\text{hid}}\,\mathcal{L}_{\text{hidden}} +
+      \lambda_{\text{sco}}\,\mathcal{L}_{\text{scores}} \\
+    &\quad + \lambda_{\text{cos}}\,\mathcal{L}_{\text{cosine}} +
+      \lambda_{\text{att}}\,\mathcal{L}_{\text{attention}} + \lambda_{\text{val}}\,\mathcal{L}_{\text{values}}
+      + \lambda_{\text{rows}}\,\mathcal{L}_{\text{rows}} \\
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
+    \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
+      \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
+    """
+    papers = ()
+    needs = Needs(
+        student=want("logits", "cls", "hidden", "scores", "attention", "values"),
+        teacher=want("logits", "cls", "hidden", "scores", "attention", "values"),
+    )
+    teachers = (1, 12)
+    batch_relational = True
+
+    class Config(MethodConfig):
+        alpha: float = alpha_field(0.5)
+        temperature: float = temperature_field(10.0)
+        layers: Literal["spread", "uniform", "last", "first"] | tuple[int, ...] = Field(
+            "spread", description="teacher layers for the student's: a rule, or a list"
+        )
+        choice: Literal["uniform", "rank"] = Field(
+            "uniform", description="several teachers: which is drawn more often, none or the better"
+        )
+        patience_weight: float = Field(0.0, ge=0, le=1e5, description="weight of Patient KD's [CLS] states")
+        hidden_weight: float = Field(1.0, ge=0, le=1e5, description="weight of TinyBERT's token states")
+        scores_weight: float = Field(0.0, ge=0, le=1e5, description="weight of TinyBERT's attention scores")
+        cosine_weight: float = Field(0.0, ge=0, le=1e5, description="weight of DistilBERT's direction of last states")
+        attention_weight: float = Field(0.0, ge=0, le=1e5, description="weight of MiniLM's last attention")
+        values_weight: float = Field(0.0, ge=0, le=1e5, description="weight of MiniLM's relations of values")
+        rows_weight: float = Field(0.0, ge=0, le=1e5, description="weight of MLKD-BERT's relations of rows")
+
+        _as_list = field_validator("layers", mode="before")(parse_list)
+
+    config: Config
+
+    def __init__(self, config: Config, setup: Setup) -> None:
+        super().__init__(config, setup)
+        self.weights = {name: weight for name in READS if (weight := getattr(config, f"{name}_weight"))}
+        self._check(setup)
+        teacher = next(iter(setup.teachers.values()))
+        self.map = layer_map.single(self.layer_map(config, setup.student, teacher))
+        self.last = setup.student.layers, teacher.layers
+        if "hidden" in self.weights:
+            widths = {size.width for size in setup.teachers.values()}
+            self.projections = torch.nn.ModuleDict(
+                {
+                    f"{width}": linears(("only",), setup.student.width, width, setup.seed)["only"]
+                    for width in sorted(widths)
+                }
+            )
+        self._draws = dict.fromkeys(setup.teachers, 0)
+
+    def _check(self, setup: Setup) -> None:
+        """Raises UserError where terms and models do not go together."""
+        if "patience" in self.weights and setup.student.layers < 2:
+            raise UserError(
+                "student.layers", "patience leaves out the student's last layer, and a student of 1 layer has no other",
+                "give the student at least 2 layers, or set patience_weight to 0",
+            )  # fmt: skip
+        if direct := [name for name in ("patience", "cosine") if name in self.weights]:
+            same_width(setup, f"the term {direct[0]} compares states directly")
+        if heads := [name for name in BY_HEAD if name in self.weights]:
+            same_heads(setup, f"the term {heads[0]} compares head by head", f"set {heads[0]}_weight to 0")
+        depths = {name: size.layers for name, size in setup.teachers.items()}
+        if self.weights and len(set(depths.values())) > 1:
+            listed = ", ".join(f"{name} {layers}" for name, layers in depths.items())
+            raise UserError(
+                "teachers", f"terms of layers ask for teachers of one depth, but these differ: {listed} layers",
+                "choose teachers of one depth, or set all weights but alpha to 0",
+            )  # fmt: skip
+
+    @classmethod
+    def relates_rows(cls, config: MethodConfig) -> bool:
+        assert isinstance(config, cls.Config)
+        return config.rows_weight > 0
+
+    @classmethod
+    def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
+        """Mapped layers, and the last ones where a term compares these alone.
+
+        Raises:
+            UserError: a rule or a list that does not fit the depths.
+        """
+        assert isinstance(config, cls.Config)
+        if any(getattr(config, f"{name}_weight") for name in MAPPED):
+            return layer_map.alone(layer_map.chosen(config.layers, student.layers, teacher.layers))
+        if any(getattr(config, f"{name}_weight") for name in READS):
+            return {student.layers: (teacher.layers,)}
+        return {}
+
+    def stages(self) -> list[Stage]:
+        sides: tuple[dict[str, set[int]], dict[str, set[int]]] = ({}, {})
+        for term in self.weights:
+            for side, layers in zip(sides, zip(*self._pairs(term), strict=True), strict=True):
+                side.setdefault(READS[term], set()).update(layers)
+        ours, theirs = ({name: tuple(sorted(layers)) for name, layers in side.items()} for side in sides)
+        needs = Needs(want("logits", **ours), want("logits", **theirs))
+        return [Stage("distil", needs, self.terms)]
+
+    def _pairs(self, term: str) -> list[tuple[int, int]]:
+        """Layers that the term compares: the student's and the teacher's."""
+        if term not in MAPPED:
+            return [self.last]
+        return [(m, n) for m, n in self.map.items() if term != "patience" or m < self.last[0]]
+
+    def pick_teachers(self, step: Step) -> Mapping[str, Tensor | None]:
+        names = list(self.setup.teachers)
+        if len(names) == 1:
+            return {names[0]: None}
+        chances = torch.tensor([self.chances()[name] for name in names], dtype=torch.float64)
+        return {names[int(torch.multinomial(chances, 1, generator=step.rng))]: None}
+
+    def chances(self) -> dict[str, float]:
+        """Teacher -> how likely it is drawn.
+
+        Raises:
+            UserError: the rank asks for a score that no one recorded.
+        """
+        scores = self.setup.scores
+        if self.config.choice == "uniform" or len(scores) == 1:
+            return dict.fromkeys(scores, 1 / len(scores))
+        known = [score for score in scores.values() if score is not None]
+        if len(known) < len(scores):
+            missing = ", ".join(name for name, score in scores.items() if score is None)
+            raise UserError("options.choice", f"rank needs a score of {missing}", "choose uniform")
+        return dict(zip(scores, by_rank(known), strict=True))
+
+    # --- terms ------------------------------------------------------------------------------------------------------
+
+    def terms(self, step: Step) -> dict[str, Term]:
+        terms = hard_and_soft(step, self.config.alpha, self.config.temperature)
+        return terms | {name: Term(self._term(name, step), weight) for name, weight in self.weights.items()}
+
+    def _term(self, name: str, step: Step) -> Tensor:
+        student, teacher, mask = (
+            getattr(step.student, READS[name]),
+            getattr(step.teacher, READS[name]),
+            step.teacher.mask,
+        )
+        pairs = self._pairs(name)
+        ours, theirs = [rows_for_teacher(step, student[m]) for m, _ in pairs], [teacher[n] for _, n in pairs]
+        match name:
+            case "patience":
+                return patience(ours, theirs, normalise=True)
+            case "hidden":
+                project = self.projections[str(theirs[0].shape[-1])]
+                both = zip(ours, theirs, strict=True)
+                return torch.stack([token_mse(project(full(s)), t, mask) for s, t in both]).sum()
+            case "scores":
+                return score_mse(ours, theirs, mask)
+            case "cosine":
+                return cosine(ours[0], theirs[0], mask)
+            case "attention":
+                return attention_divergence(ours[0], theirs[0], mask)
+            case "values":
+                return token_relations(merge_heads(ours[0]), merge_heads(theirs[0]), mask, heads=ours[0].shape[1])
+            case _:
+                return sample_similarity(ours[0], theirs[0])
+
+    # --- read-outs --------------------------------------------------------------------------------------------------
+
+    def after_step(self, step: Step) -> None:
+        for name in step.teachers:
+            self._draws[name] += 1
+
+    def notes(self) -> dict[str, float]:
+        """Each teacher's share of the draws so far, and the chance it was given."""
+        steps = sum(self._draws.values())
+        if len(self._draws) == 1 or not steps:
+            return {}
+        shares = {f"draws/{name}": count / steps for name, count in self._draws.items()}
+        return shares | {f"chance/{name}": chance for name, chance in self.chances().items()}
+
+    def history(self) -> dict[str, object]:
+        return {"draws": dict(self._draws)}
+
+    def restore_history(self, history: Mapping[str, object]) -> None:
+        draws = history["draws"]
+        assert isinstance(draws, Mapping)
+        self._draws = {name: int(draws.get(name, 0)) for name in self._draws}

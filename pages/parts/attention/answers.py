@@ -1,0 +1,39 @@
+"""What the models say of the sentence whose attention is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from kdcore.probes.examples import probabilities
+from kdcore.store import RunRow
+from pages.parts.common import cached, cards
+from pages.parts.common.text import plain
+
+
+def show(row: RunRow, logits: Mapping[str, NDArray[np.float32]]) -> None:
+    """One line: each model with its class and how sure it is, or its value. logits: model -> [outputs]."""
+    with cards.guarded("The models' answers cannot be shown"):
+        labels = _labels(row)
+        st.markdown(" · ".join(f"{plain(name)}: {_said(values, labels)}" for name, values in logits.items()))
+
+
+def _labels(row: RunRow) -> tuple[str, ...]:
+    """Names of the classes; empty where the task's rows are not here, or have none."""
+    own = row.config.own.model_dump_json() if row.config.own else None
+    try:
+        return tuple(cached.rows(row.config.task, own).task.labels)
+    except Exception:  # its rows are gone: the sentence's own card says so
+        return ()
+
+
+def _said(logits: NDArray[np.float32], labels: tuple[str, ...]) -> str:
+    if len(logits) == 1:
+        return f"**{float(logits[0]):.2f}**"
+    shares = probabilities(logits)
+    best = int(np.argmax(shares))
+    name = labels[best] if best < len(labels) else f"class {best}"
+    return f"**{plain(name, 60)}** ({shares[best]:.1%})"

@@ -1,0 +1,57 @@
+"""A lesson on paper: one HTML file with its questions, room for answers, and the scores of its runs."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+import pandas as pd
+
+from kdcore.methods.catalog import title_of
+from pages.parts.common.text import task_title
+from pages.parts.learn.lessons import Lesson, RunsByMethod
+
+_STYLE = (
+    "body{font:12pt/1.5 sans-serif;max-width:44em;margin:2em auto;padding:0 1em}"
+    ".room{border:1px solid #999;height:7em;margin:.5em 0 1.5em}section{break-inside:avoid}"
+    "table{border-collapse:collapse}td,th{border:1px solid #999;padding:.2em .6em;text-align:left}"
+)
+
+
+def handout(lesson: Lesson, by_method: RunsByMethod, runs: pd.DataFrame) -> str:
+    """A page without script and without a request, for the printer.
+
+    Args:
+        runs: rows of `Store.runs`; those of the lesson are listed with their scores.
+    """
+    choices = "".join(f"<li>☐ {_prose(choice)}</li>" for choice in lesson.poll.choices)
+    steps = "".join(
+        f"<section><h2>{number}. {escape(step.title)}</h2><p>{_prose(step.text)}</p>"
+        f"<p><b>{_prose(step.question)}</b></p><div class=room></div></section>"
+        for number, step in enumerate(lesson.steps, start=1)
+    )
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(lesson.title)}</title>'
+        f"<style>{_STYLE}</style><h1>{escape(lesson.title)}</h1><p>{_prose(lesson.about)}</p>"
+        f"<h2>Before</h2><p>{_prose(lesson.poll.question)}</p><ul style='list-style:none'>{choices}</ul>"
+        f"{steps}{_scores(by_method, runs)}</html>"
+    )
+
+
+def _scores(by_method: RunsByMethod, runs: pd.DataFrame) -> str:
+    """A table of the runs: method, task, seed, score in percent."""
+    ids = [run for chosen in by_method.values() for run in chosen]
+    rows = "".join(
+        f"<tr><td>{escape(title_of(row['method']))}</td><td>{escape(task_title(row['task']))}</td>"
+        f"<td>{row['seed']}</td><td>{100 * row['score']:.1f}</td></tr>"
+        for _, row in runs[runs["id"].isin(ids)].sort_values(["method", "seed"]).iterrows()
+    )
+    if not rows:
+        return ""
+    return f"<h2>The runs</h2><table><tr><th>method</th><th>task</th><th>seed</th><th>score (%)</th></tr>{rows}</table>"
+
+
+def _prose(text: str) -> str:
+    """A lesson's text: its bold and slanted words are kept."""
+    bold = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", escape(text))
+    return re.sub(r"\*(.+?)\*", r"<i>\1</i>", bold)

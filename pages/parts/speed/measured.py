@@ -1,0 +1,54 @@
+"""What was measured on one axis in one place: the models' points, and how they compare within a session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from kdcore.analysis import cost_points as costs
+from kdcore.analysis.cost_axes import Axis
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Args: points: one row per run or model, as `cost_points` gives them. condition: what they were measured on.
+    length: of the rows, in words. on_axis: readings of the axis; where, tokens (task -> length): of the condition.
+    sizes: group -> sizes of its students.
+    """
+
+    points: pd.DataFrame
+    condition: str
+    length: str
+    on_axis: pd.DataFrame
+    where: str
+    tokens: Mapping[str, int]
+    sizes: Mapping[str, set[str]]
+
+    def ratio(self, group: str, other: str) -> tuple[float, bool] | None:
+        """See `cost_points.speed_ratio`; of a group's students."""
+        return costs.speed_ratio(self.on_axis, self.where, self.tokens, self.sizes.get(group, set()), other)
+
+
+def read(
+    table: pd.DataFrame,
+    axis: Axis,
+    option: tuple[str, tuple[str, int | None]],
+    runs: pd.DataFrame,
+    tasks: tuple[str, ...],
+) -> Measured:
+    """Args: table: see `cost_table`. option: one of `cost_points.conditions`, with its words."""
+    condition, (where, tokens) = option
+    on_axis, sizes = table[table["axis"] == axis.key], costs.student_sizes(table)
+    if tokens is None:
+        points, length = costs.averaged(on_axis, where, runs, sizes, tasks), "each task at its mean length"
+        known = costs.lengths(on_axis[on_axis["place"] == where])
+        lengths = {task: known.get(task, 0) for task in tasks}
+    else:
+        points, length = costs.of_task(on_axis, where, tokens, runs, sizes), f"{tokens} tokens"
+        lengths = dict.fromkeys(tasks, tokens)
+    of_group = {
+        str(group): {sizes[run] for run in members["id"] if run in sizes} for group, members in runs.groupby("group")
+    }
+    return Measured(points, condition, length, on_axis, where, lengths, of_group)

@@ -1,0 +1,175 @@
+"""A mixture's terms are those of the methods they are named after, and teachers are drawn as by Stochastic KD."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kdcore.errors import UserError
+from kdcore.methods import resolve
+from kdcore.methods.mix import READS
+from kdcore.methods.teacher_weights import by_rank
+from tests.methods.test_contract import Bench
+
+NOTHING = {f"{name}_weight": 0.0 for name in READS}
+
+
+def weights(**chosen: float) -> dict[str, object]:
+    """Settings with these weights alone."""
+    return {**NOTHING, **{f"{name}_weight": weight for name, weight in chosen.items()}}
+
+
+def values(bench: Bench, stage, padded: int = 3) -> dict[str, float]:
+    return {name: term.value.item() for name, term in stage.terms(bench.step(stage, bench.batch(pad=padded))).items()}
+
+
+OWNERS = {
+    "patience": ("pkd", {}, "distil", "patience"),
+    "hidden": ("tinybert", {}, "intermediate", "hidden"),
+    "scores": ("tinybert", {}, "intermediate", "attention"),
+    "cosine": ("distilbert", {}, None, "cosine"),
+    "attention": ("minilm", {}, "relations", "attention"),
+    "values": ("minilm", {}, "relations", "values"),
+    "rows": ("mlkd", {}, "prediction", "sample"),
+}
+
+
+@pytest.mark.parametrize("term", OWNERS)
+def test_a_term_is_that_of_the_method_it_is_named_after(term):
+    key, options, stage_name, theirs = OWNERS[term]
+    owner, mix = (
+        Bench((one, chosen, "classification", 1)) for one, chosen in ((key, options), ("mix", weights(**{term: 1.0})))
+    )
+    stages = {stage.name: stage for stage in owner.ready()}
+    expected = values(owner, stages[stage_name] if stage_name else list(stages.values())[-1])[theirs]
+    (stage,) = mix.ready()
+    assert values(mix, stage)[term] == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "chosen"),
+    [
+        ("kd", {"alpha": 0.3, "temperature": 4.0}, {"alpha": 0.3, "temperature": 4.0, **NOTHING}),
+        ("pkd", {"alpha": 0.3, "temperature": 4.0, "beta": 50.0},
+         {"alpha": 0.3, "temperature": 4.0, **weights(patience=50.0)}),
+        ("pkd", {"layers": "last", "beta": 50.0}, {"layers": "last", **weights(patience=50.0)}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_with_one_papers_weights_it_is_that_paper(key, options, chosen, kind):
+    paper, mix = Bench((key, options, kind, 1)), Bench(("mix", chosen, kind, 1))
+    losses = []
+    for bench in (paper, mix):
+        (stage,) = bench.ready()
+        losses.append(bench.train(stage, 5, bench.batch()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-7)
+
+
+def test_terms_add_up_with_their_weights():
+    chosen = {
+        "patience": 10.0,
+        "hidden": 2.0,
+        "scores": 0.5,
+        "cosine": 1.0,
+        "attention": 3.0,
+        "values": 4.0,
+        "rows": 5.0,
+    }
+    bench = Bench(("mix", weights(**chosen), "classification", 1))
+    (stage,) = bench.ready()
+    terms = stage.terms(bench.step(stage, bench.batch()))
+    assert {name: term.weight for name, term in terms.items()} == {"hard": 0.5, "soft": 0.5, **chosen}
+    each = {}
+    for name in chosen:
+        alone = Bench(("mix", weights(**{name: 1.0}), "classification", 1))
+        (only,) = alone.ready()
+        each[name] = values(alone, only, padded=0)[name]
+    assert {name: terms[name].value.item() for name in chosen} == pytest.approx(each, rel=1e-4)
+
+
+def test_a_term_without_weight_is_not_read():
+    for name, tensor in READS.items():
+        bench = Bench(("mix", weights(**{name: 1.0}), "classification", 1))
+        (stage,) = bench.ready()
+        assert set(stage.needs.student) == set(stage.needs.teacher) == {"logits", tensor}
+    bench = Bench(("mix", dict(NOTHING), "classification", 1))
+    (stage,) = bench.ready()
+    assert set(stage.needs.teacher) == {"logits"} and not list(bench.method.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "student", "teacher", "expected"),
+    [
+        (weights(hidden=1.0), 3, 6, {1: (2,), 2: (4,), 3: (6,)}),
+        (weights(hidden=1.0) | {"layers": (1, 2, 6)}, 3, 6, {1: (1,), 2: (2,), 3: (6,)}),
+        (weights(rows=1.0), 3, 6, {3: (6,)}),
+        (dict(NOTHING), 3, 6, {}),
+    ],
+)
+def test_layer_map(shape, options, student, teacher, expected):
+    method, config = resolve("mix", options)
+    assert method.layer_map(config, shape(student), shape(teacher)) == expected
+    assert method.relates_rows(config) is bool(options["rows_weight"])
+
+
+def test_what_does_not_go_together_is_refused(world, shape):
+    wide = {"big": shape(6, width=16)}
+    for name in ("patience", "cosine"):
+        with pytest.raises(UserError, match=rf"student\.width.*{name}"):
+            world("mix", weights(**{name: 1.0}), teachers=wide)
+    for name in ("scores", "attention", "values"):
+        with pytest.raises(UserError, match=rf"student\.heads.*{name}.*{name}_weight"):
+            world("mix", weights(**{name: 1.0}), teachers={"big": replace(shape(6), heads=4)})
+    with pytest.raises(UserError, match=r"teachers.*one depth.*a 6, b 4"):
+        world("mix", weights(hidden=1.0), teachers={"a": shape(6), "b": shape(4)})
+    with pytest.raises(UserError, match=r"student\.layers.*patience"):
+        world("mix", weights(patience=1.0), student=shape(1))
+    with pytest.raises(UserError, match=r"options\.layers.*not whole"):
+        world("mix", weights(hidden=1.0) | {"layers": "uniform"}, student=shape(4))
+    world("mix", dict(NOTHING), teachers={"a": shape(6), "b": shape(4, width=16)})
+
+
+def test_teachers_of_other_widths_have_maps_of_their_own(world, shape):
+    made = world("mix", weights(hidden=1.0), teachers={"a": shape(6), "b": shape(6, width=12)})
+    made.method.double()
+    assert sorted(made.method.projections) == ["12", "8"]
+    seen = Counter(name for number in range(1, 30) for name in made.step(number=number).teachers)
+    assert set(seen) == {"a", "b"}
+    step = made.step()
+    assert made.loss(step).requires_grad
+
+
+SCORES = {"a": 0.5, "b": 0.9, "c": 0.7}
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("uniform", [1 / 3] * 3), ("rank", by_rank([0.5, 0.9, 0.7]))])
+def test_one_teacher_is_drawn_a_step_with_its_chance(world, choice, expected):
+    made = world("mix", {**NOTHING, "choice": choice}, teachers=list(SCORES), scores=SCORES)
+    assert list(made.method.chances().values()) == pytest.approx(expected)
+    before, counts = torch.get_rng_state(), Counter()
+    for number in range(1, 601):
+        step = made.step(number=number)
+        assert len(step.teachers) == 1
+        made.method.after_step(step)
+        counts.update(list(step.teachers))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [counts[name] / 600 for name in SCORES] == pytest.approx(expected, abs=0.07)
+    notes = made.method.notes()
+    assert [notes[f"draws/{name}"] for name in SCORES] == [counts[name] / 600 for name in SCORES]
+    assert [notes[f"chance/{name}"] for name in SCORES] == pytest.approx(expected)
+    again = world("mix", {**NOTHING, "choice": choice}, teachers=list(SCORES), scores=SCORES)
+    again.method.restore_history(json.loads(json.dumps(made.method.history())))
+    assert again.method.notes() == notes
+
+
+def test_a_rank_without_scores_is_refused_with_a_remedy(world):
+    made = world("mix", {"choice": "rank"}, teachers=["a", "b"])
+    with pytest.raises(UserError, match=r"options\.choice.*a, b.*uniform"):
+        made.method.chances()
+
+
+def test_it_says_that_it_is_nobodys(world):
+    made = world("mix")
+    assert made.method.papers == () and made.method.notes() == {}
