@@ -1,4 +1,5 @@
-"""Where the gain comes from: the waterfall of one group, and the steps that are not in the comparison yet."""
+"""Where the gain comes from: the waterfall of one group, the steps that are not in the comparison yet, and the group
+without one part."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from kdcore.analysis.comparison import Comparison
 from kdcore.config import RunConfig
 from kdcore.figures import waterfall
 from kdcore.store import Store
-from pages.parts.common import cards, queue_runs
-from pages.parts.common.text import listed, metric_title, plain
+from pages.parts.common import ablation_menu, cards, queue_runs
+from pages.parts.common.text import metric_title, plain
+from pages.parts.compare import variants
 
 HOW = (
     "The steps are found among the runs of this comparison, by their settings. A bar begins where the last run step "
@@ -63,6 +65,9 @@ def show(store: Store, comparison: Comparison, everything: pd.DataFrame, teacher
     )
     seeds = sorted(int(seed) for seed in done.loc[done["group"] == top, "seed"])
     _offer(store, rungs, seeds, comparison, everything)
+    with cards.guarded("What its parts bring cannot be shown"):
+        variants.show(comparison, top)
+        ablation_menu.show(RunConfig.model_validate(comparison.settings_of(top)), seeds, "gains_repeat")
 
 
 def _seeds(rows: pd.DataFrame) -> str:
@@ -87,8 +92,7 @@ def _offer(
                 queue_runs.add(f"Add {len(there)} from the store", there, f"gains_add_{index}")
             else:
                 runs = [queue_runs.with_seed(rung.config, seed) for seed in seeds]
-                text = f"seed{'s' if len(seeds) > 1 else ''} {listed(map(str, seeds), 6)}"
-                queue_runs.offer(f"Queue it ({text})", runs, f"gains_queue_{index}")
+                queue_runs.offer(f"Queue it ({ablation_menu.seeds_text(seeds)})", runs, f"gains_queue_{index}")
 
 
 def _in_store(store: Store, wanted: RunConfig, rest: pd.DataFrame) -> list[str]:

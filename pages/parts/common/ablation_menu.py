@@ -1,0 +1,49 @@
+"""A run again without one part of it: a menu with a button a part, for all seeds that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from kdcore.config import RunConfig
+from kdcore.runs.ablations import Ablation, ablations
+from pages.parts.common import cards, queue_runs
+from pages.parts.common.read_only import read_only
+from pages.parts.common.text import listed, plain
+
+HELP = "Queues the same run with one part left out, to see what that part brings"
+
+
+def show(run: RunConfig, seeds: Sequence[int], key: str, beside: Sequence[str] = ()) -> None:
+    """The menu; what can be left out is looked up when it is opened.
+
+    Args:
+        seeds: one run is queued for each. beside: runs of the whole method, with which the new ones are compared; by
+            default the runs that are compared already.
+    """
+    if read_only():
+        return
+    menu = st.popover("Repeat without …", icon=":material/content_cut:", key=key, on_change="rerun", help=HELP)
+    if not menu.open:
+        return
+    with menu, cards.guarded("What can be left out cannot be listed"):
+        with st.spinner("Reading the method"):
+            found = ablations(run)  # brings torch
+        if not found:
+            st.caption("This method has no part that it can do without.")
+            return
+        st.caption(f"The same settings and teachers with only this changed; {seeds_text(seeds)}.")
+        for index, ablation in enumerate(found):
+            _button(ablation, seeds, f"{key}_{index}", beside)
+
+
+def _button(ablation: Ablation, seeds: Sequence[int], key: str, beside: Sequence[str]) -> None:
+    runs = [queue_runs.with_seed(ablation.run, seed) for seed in seeds]
+    label = f"{plain(ablation.title, 80)} ({plain(ablation.detail, 120)})"
+    queue_runs.offer(label, runs, key, tags=ablation.tags, beside=beside)
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """`seeds 0, 1, 2`, or `seed 0`."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {listed(map(str, seeds), 6)}"
