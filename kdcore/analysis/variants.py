@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kdcore.analysis.ablation import difference
-from kdcore.analysis.comparison import Comparison
+from kdcore.analysis.comparison import ENVIRONMENT, Comparison
 from kdcore.formatting import option_text
 from kdcore.identity import essential
 from kdcore.runs.ablations import TAG
@@ -28,7 +28,8 @@ def variants(comparison: Comparison, whole: str) -> pd.DataFrame:
     left at their defaults hide it); n and seeds (how many and which finished ones count); mean (a fraction); change
     (mean less that of `whole`), low and high (its interval at `ablation.LEVEL`, NaN where there is one seed).
 
-    Change and interval are over the seeds that both have, seed by seed; where they share none, over all of each.
+    Change and interval are over the seeds that both have on one version, machine and rows, seed by seed; where they
+    share none, over all of each.
     """
     reference = _scores(comparison, whole)
     rows = []
@@ -38,13 +39,13 @@ def variants(comparison: Comparison, whole: str) -> pd.DataFrame:
             continue
         scores = _scores(comparison, group)
         shared = scores.keys() & reference.keys()
-        ours, theirs = ({seed: side[seed] for seed in sorted(shared or side)} for side in (scores, reference))
+        ours, theirs = ({key: side[key] for key in sorted(shared or side)} for side in (scores, reference))
         change, low, high = difference(ours, theirs) if ours and theirs else (float("nan"),) * 3
         rows.append(
             {
                 "group": group, "label": _label(comparison, group, *found), "setting": found[0],
                 "whole_value": found[1], "value": found[2], "n": len(ours),
-                "seeds": ", ".join(f"{seed:.0f}" for seed in ours),
+                "seeds": ", ".join(f"{key[0]:.0f}" for key in ours),
                 "mean": float(np.mean(list(ours.values()))) if ours else float("nan"),
                 "change": change, "low": low, "high": high,
             }
@@ -53,10 +54,11 @@ def variants(comparison: Comparison, whole: str) -> pd.DataFrame:
     return table.sort_values("change", kind="stable", na_position="last", ignore_index=True)
 
 
-def _scores(comparison: Comparison, group: str) -> dict[float, float]:
-    """Seed -> score of the group's finished runs."""
+def _scores(comparison: Comparison, group: str) -> dict[tuple[float, str, str, str], float]:
+    """Seed, version, machine and rows -> score of the group's finished runs."""
     done = comparison.finished[comparison.finished["group"] == group]
-    return dict(zip(done["seed"], done["score"], strict=True))
+    keys = zip(*(done[name] for name in ("seed", *ENVIRONMENT)), strict=True)
+    return dict(zip(keys, done["score"], strict=True))
 
 
 def _one_setting(comparison: Comparison, whole: str, group: str) -> tuple[str, Any, Any] | None:
