@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -22,6 +23,7 @@ def quantity_pairs(
     x_title: str,
     y_title: str,
     *,
+    scales: tuple[float, float] = (1.0, 1.0),
     smoothing: float = 0.0,
     log: bool = False,
     log_x: bool = False,
@@ -32,14 +34,16 @@ def quantity_pairs(
     There is no mean over seeds: at one value of a quantity they are at different steps.
 
     Args:
-        smoothing: of both quantities, step by step. log, log_x: what a logarithm cannot show becomes a gap.
+        scales: what the quantities are multiplied by. smoothing: of both, step by step. log, log_x: what a logarithm
+            cannot show becomes a gap.
     """
     note = f", smoothing {smoothing:g}" if smoothing else ""
     figure = frame(f"{x_title}{note}", f"{y_title}{note}", dark=dark, height=440)
     seen: set[str] = set()
     for track in sorted(tracks, key=lambda one: one.seed):
         alike = sum(other.group == track.group for other in tracks)
-        figure.add_trace(_line(track, smoothing, (log_x, log), track.group not in seen, alike, dark))
+        scaled = replace(track, x=scales[0] * track.x, y=scales[1] * track.y)
+        figure.add_trace(_line(scaled, smoothing, (log_x, log), track.group not in seen, alike, dark))
         seen.add(track.group)
     figure.update_layout(hovermode="closest")
     if log:

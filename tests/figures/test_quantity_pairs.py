@@ -31,6 +31,11 @@ def test_seeds_share_a_place_in_the_legend_and_have_no_mean() -> None:
     assert {line.name for line in figure.data} == {"KD (N=3, each seed)"}
 
 
+def test_each_axis_has_its_scale() -> None:
+    (line,) = quantity_pairs([_track(0, [3.0], [0.5])], "a", "b", scales=(1.0, 100.0)).data
+    assert (line.x[0], line.y[0]) == (3.0, 50.0)
+
+
 def test_smoothing_is_of_both_and_said() -> None:
     x, y = [0.0, 8.0, 2.0], [1.0, 5.0, 0.0]
     figure = quantity_pairs([_track(0, x, y)], "a", "b", smoothing=0.5)

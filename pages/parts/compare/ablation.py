@@ -16,7 +16,7 @@ from kdcore.figures import waterfall
 from kdcore.store import Store
 from pages.parts.common import ablation_menu, cards, queue_runs
 from pages.parts.common.text import metric_title, plain
-from pages.parts.compare import variants
+from pages.parts.compare import scores, variants
 
 HOW = (
     "The steps are found among the runs of this comparison, by their settings. A bar begins where the last run step "
@@ -62,6 +62,7 @@ def show(store: Store, comparison: Comparison, everything: pd.DataFrame, teacher
         data=rows,
         follows=top,
         how=HOW,
+        about=scores.about(comparison),
     )
     seeds = sorted(int(seed) for seed in done.loc[done["group"] == top, "seed"])
     _offer(store, rungs, seeds, comparison, everything)

@@ -57,7 +57,7 @@ def show(store: Store, comparison: Comparison, losses: pd.DataFrame, evaluations
     if not lines:
         cards.empty("None of the chosen runs has logged this quantity yet.")
         return
-    _draw(lines, choice, titles[choice.quantity])
+    _draw(lines, choice, titles[choice.quantity], comparison)
 
 
 def _controls(titles: dict[str, str], tokens: bool) -> Choice:
@@ -110,7 +110,7 @@ def _lines(
     return series.loss_curves(comparison.runs, metrics, kind, name or "loss", choice.x)
 
 
-def _draw(lines: list[Curve], choice: Choice, title: str) -> None:
+def _draw(lines: list[Curve], choice: Choice, title: str, comparison: Comparison) -> None:
     dark = cards.dark()
     columns = [
         pd.DataFrame(
@@ -128,6 +128,7 @@ def _draw(lines: list[Curve], choice: Choice, title: str) -> None:
         data=pd.concat(columns),
         follows=f"{choice.quantity} {choice.x} {choice.log_x} {choice.log_y}",
         how=HOW,
+        about=quantities.about(comparison, choice.quantity),
     )  # fmt: skip
 
 

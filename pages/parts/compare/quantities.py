@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from kdcore.analysis import series
 from kdcore.analysis.comparison import Comparison
 from kdcore.figures.template import plain as figure_plain
 from kdcore.store import Store
+from pages.parts.common.json_file import FRACTION
 from pages.parts.common.text import metric_title
 
-SCORES = ("dev", "select")
+SPLITS = {"dev": "dev, the first of the task's dev splits", "select": "select: training rows kept aside"}
+SCORES = tuple(SPLITS)
 ONE_OF_A_KIND = {
     "lr": "Learning rate",
     "gradient_norm": "Gradient norm, before clipping",
@@ -47,14 +51,32 @@ def _title(kind: str, name: str) -> str:
 def points(
     store: Store, comparison: Comparison, key: str, losses: pd.DataFrame, evaluations: pd.DataFrame
 ) -> pd.DataFrame:
-    """The quantity at each step at which it was written down: run, step, value; scores times 100.
+    """The quantity at each step at which it was written down: run, step, value; scores as fractions.
 
     Args:
         losses: the logged losses of these runs; other kinds are read here.
     """
     if key in SCORES:
-        scores = series.student_scores(evaluations, comparison.metric, key == "select")
-        return scores.assign(value=100 * scores["value"])
+        return series.student_scores(evaluations, comparison.metric, key == "select")
     kind, _, name = key.partition(".")
     rows = store.metrics(list(comparison.runs["id"]), kinds=[kind]) if name else losses
     return rows[(rows["kind"] == kind) & (rows["name"] == (name or "loss"))]
+
+
+def about(comparison: Comparison, *keys: str) -> dict[str, Any]:
+    """What a file of these quantities says of them."""
+    return {
+        "task": comparison.task,
+        "metric": comparison.metric,
+        "split": {key: SPLITS.get(key, "training batches") for key in keys},
+        "units": {key: _unit(key) for key in keys},
+        "runs": list(comparison.runs["id"]),
+    }
+
+
+def _unit(key: str) -> str:
+    if key in SCORES:
+        return FRACTION
+    kind = key.partition(".")[0]
+    units = {"speed": "rows per second", "gradient_share": "share of the sum of norms", "note": "as the method says"}
+    return units.get(kind, "no unit" if kind in ONE_OF_A_KIND else "as the method's loss says")

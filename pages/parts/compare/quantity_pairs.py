@@ -50,14 +50,16 @@ def show(
         return
     dark = cards.dark()
     titled = [titles[key] for key in keys]
+    scales = tuple(100.0 if key in quantities.SCORES else 1.0 for key in keys)
     cards.figure(
-        lambda: quantity_pairs(found, *titled, dark=dark, **look),  # type: ignore[arg-type]
+        lambda: quantity_pairs(found, *titled, scales=scales, dark=dark, **look),  # type: ignore[arg-type]
         "compare_pairs",
         f"{len(found)} runs, each from its first step to the large mark. Seeds are drawn one by one: a mean or a band "
         "needs an axis that all share.",
         data=pd.concat([_numbers(track, keys) for track in found]),
         follows=f"{keys} {look['log']} {look['log_x']}",
         how=HOW,
+        about=quantities.about(comparison, *keys),
     )
 
 

@@ -11,11 +11,12 @@ from kdcore.analysis.comparison import Comparison
 from kdcore.figures import variants as figures
 from pages.parts.common import cards
 from pages.parts.common.text import metric_title, plain
+from pages.parts.compare import scores
 
 HOW = (
     "A row is a group of this comparison that differs from the chosen student in one option of its method, or in where "
     f"its weights start. The whisker is the {LEVEL:.0%} interval of the difference: a t interval of the differences "
-    "seed by seed (Welch's, where the two share no seed). Where a loss shares one weight between two terms, the other "
+    "seed by seed (Welch's, where the two share no seed on one version and machine). Where a loss shares one weight between two terms, the other "
     "term takes what is left out."
 )
 
@@ -47,4 +48,5 @@ def _draw(known: pd.DataFrame, comparison: Comparison, whole: str) -> None:
         data=known,
         follows=whole,
         how=HOW,
+        about=scores.about(comparison),
     )
