@@ -16,8 +16,8 @@ from pages.parts.compare import scores
 HOW = (
     "A row is a group of this comparison that differs from the chosen student in one option of its method, or in where "
     f"its weights start. The whisker is the {LEVEL:.0%} interval of the difference: a t interval of the differences "
-    "seed by seed (Welch's, where the two share no seed on one version and machine). Where a loss shares one weight between two terms, the other "
-    "term takes what is left out."
+    "seed by seed (Welch's, where the two share no seed on one version and machine). Where a loss shares one weight "
+    "between two terms, the other term takes what is left out."
 )
 
 
