@@ -40,9 +40,9 @@ def variants(
             hovertemplate="%{x:+.2f} → %{customdata[0]:.2f} (N=%{customdata[1]})<extra></extra>",
         )
     )  # fmt: skip
-    edges = np.concatenate([change, low, high, [0.0]])
+    edges = np.concatenate([change, low, high, [-MIN_POINTS / 2, MIN_POINTS / 2]])
     least, most = float(np.nanmin(edges)), float(np.nanmax(edges))
-    span = max(MIN_POINTS, most - least)
+    span = most - least
     figure.add_trace(
         go.Scatter(
             x=np.fmax(change, high),

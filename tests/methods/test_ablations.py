@@ -10,7 +10,7 @@ from kdcore.methods import METHODS, resolve
 from tests.methods.conftest import World
 
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
-    *((key, {}) for key in METHODS if key not in ("fine-tune", "annealing-kd", "takd")),
+    *((key, {}) for key in METHODS if key not in ("fine-tune", "annealing-kd", "takd", "dynamic-kd")),
     ("bert-emd", {"alpha": 0.5}),
     ("dynamic-kd", {"part": "supervision"}),
     ("mix", {f"{name}_weight": 2.0 for name in ("patience", "scores", "cosine", "attention", "values", "rows")}),
@@ -24,9 +24,10 @@ def _weights(key: str, options: dict[str, Any]) -> dict[str, float]:
     """Term -> its weight, over all stages."""
     method, config = resolve(key, options)
     world = World(key, options, teachers=[f"t{number}" for number in range(max(1, method.takes(config)[0]))])
+    world.method.double()
     stages = {stage.name: stage for stage in world.method.stages()}
     terms = {name: term for stage in stages.values() for name, term in stage.terms(world.step(stage.name)).items()}
-    return {name.partition("/")[0]: float(term.weight) for name, term in terms.items()} | {
+    return {name: float(term.weight) for name, term in terms.items()} | {
         f"stage {name}": stage.share for name, stage in stages.items()
     }
 

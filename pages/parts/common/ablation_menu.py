@@ -7,12 +7,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from kdcore.config import RunConfig
-from kdcore.runs.ablations import Ablation, ablations
+from kdcore.runs.ablations import ablations
 from pages.parts.common import cards, queue_runs
 from pages.parts.common.read_only import read_only
 from pages.parts.common.text import listed, plain
-
-HELP = "Queues the same run with one part left out, to see what that part brings"
 
 
 def show(run: RunConfig, seeds: Sequence[int], key: str, beside: Sequence[str] = ()) -> None:
@@ -24,24 +22,21 @@ def show(run: RunConfig, seeds: Sequence[int], key: str, beside: Sequence[str] =
     """
     if read_only():
         return
-    menu = st.popover("Repeat without …", icon=":material/content_cut:", key=key, on_change="rerun", help=HELP)
+    queue_runs.close(key)
+    menu = st.popover("Repeat without …", icon=":material/content_cut:", key=key, on_change="rerun")
     if not menu.open:
         return
     with menu, cards.guarded("What can be left out cannot be listed"):
         with st.spinner("Reading the method"):
             found = ablations(run)  # brings torch
         if not found:
-            st.caption("This method has no part that it can do without.")
+            st.caption("With these settings there is no part that it can do without.")
             return
-        st.caption(f"The same settings and teachers with only this changed; {seeds_text(seeds)}.")
+        st.caption(f"Queues the same run with only this changed; same teachers, {seeds_text(seeds)}.")
         for index, ablation in enumerate(found):
-            _button(ablation, seeds, f"{key}_{index}", beside)
-
-
-def _button(ablation: Ablation, seeds: Sequence[int], key: str, beside: Sequence[str]) -> None:
-    runs = [queue_runs.with_seed(ablation.run, seed) for seed in seeds]
-    label = f"{plain(ablation.title, 80)} ({plain(ablation.detail, 120)})"
-    queue_runs.offer(label, runs, key, tags=ablation.tags, beside=beside)
+            runs = [queue_runs.with_seed(ablation.run, seed) for seed in seeds]
+            label = f"{plain(ablation.title, 80)} ({plain(ablation.detail, 120)})"
+            queue_runs.offer(label, runs, f"{key}_{index}", tags=ablation.tags, beside=beside, menu=key)
 
 
 def seeds_text(seeds: Sequence[int]) -> str:

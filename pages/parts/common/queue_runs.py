@@ -30,18 +30,27 @@ def offer(
     help: str | None = None,
     tags: Sequence[str] = (),
     beside: Sequence[str] = (),
+    menu: str = "",
 ) -> None:
     """A button that queues these runs and adds them to the compared ones.
 
     Args:
         tags: which the runs get. beside: runs with which alone they are compared, in place of those chosen before.
+        menu: key of the popover that the button stands in and that its click closes, see `close`.
     """
     if action(label, key=key, icon=":material/playlist_add:", help=help):
         with cards.guarded("The runs could not be queued"):
             ids = _queue(runs, tags)
             _remember(ids, beside or st.session_state.get("runs", []))
             st.session_state["queued_here"] = len(ids)
+            st.session_state[f"{menu}-closes"] = bool(menu)
             st.rerun()
+
+
+def close(menu: str) -> None:
+    """Closes the popover of this key where a button in it was pressed; before it is drawn."""
+    if st.session_state.pop(f"{menu}-closes", False):
+        st.session_state[menu] = False
 
 
 def add(label: str, runs: Sequence[str], key: str) -> None:
