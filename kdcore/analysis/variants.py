@@ -95,7 +95,7 @@ def _label(comparison: Comparison, group: str, setting: str, whole_value: Any, v
 
 def _word(setting: str) -> str:
     """`beta` of `options.beta`; where a student starts has a name of its own."""
-    return "initial weights" if setting == _START else setting.removeprefix(_OPTION)
+    return "initial weights" if setting == _START else setting.removeprefix(_OPTION).replace("_", " ")
 
 
 def unfinished(comparison: Comparison, rows: pd.DataFrame) -> int:

@@ -32,14 +32,17 @@ class Ablation:
 
     @property
     def title(self) -> str:
-        """`without patience`, or `from random weights`."""
-        return "from random weights" if self.part == START else f"without {self.part}"
+        """`without patience`, `without the ptp stage`, or `from random weights`."""
+        if self.part == START:
+            return "from random weights"
+        stage = self.part.removeprefix("stage ")
+        return f"without {self.part}" if stage == self.part else f"without the {stage} stage"
 
     @property
     def detail(self) -> str:
         """What changes: `beta 500 → 0`."""
         return ", ".join(
-            f"{key.rpartition('.')[2]} {option_text(before)} → {option_text(after)}"
+            f"{key.rpartition('.')[2].replace('_', ' ')} {option_text(before)} → {option_text(after)}"
             for key, (before, after) in self.changes.items()
         )
 

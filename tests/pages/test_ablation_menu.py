@@ -41,6 +41,15 @@ def test_compare_queues_the_method_without_a_term_for_every_seed(store: Any, vis
     assert "3 of these runs are not finished yet" in words(app)
 
 
+def test_seeds_of_the_store_that_were_not_chosen_join(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config("pkd", seed)) for seed in range(3)]
+    app = _open(visit("compare", runs=made[1]), "gains_repeat")
+    assert "seeds 0, 1, 2" in words(app)
+    _buttons(app, "gains_repeat")["without patience (beta 500 → 0)"].click().run()
+    assert sorted(store.runs(states=["queued"])["seed"]) == [0, 1, 2]
+    assert app.query_params["runs"].split(",")[:3] == [made[1], made[0], made[2]]
+
+
 def test_compare_draws_what_each_part_brings(store: Any, visit: Callable[..., Any]) -> None:
     whole = {"alpha": 0.5, "temperature": 10.0, "beta": 500.0}
     made = [add(store, run_config("pkd", seed, options=whole), score=0.8 + 0.01 * seed) for seed in range(2)]

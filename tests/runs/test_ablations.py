@@ -108,6 +108,8 @@ def test_an_ablation_says_what_it_lacks() -> None:
     patience = next(one for one in ablations(_run("pkd", {}, name="mine seed 0")) if one.part == "patience")
     assert patience.run.name == "mine without patience, seed 0" and patience.detail == "beta 500 → 0"
     assert patience.tags == ("ablation", "without patience")
+    stage = next(one for one in ablations(_run("tinybert", {})) if one.part == "stage intermediate")
+    assert stage.title == "without the intermediate stage" and stage.detail == "intermediate share 0.5 → 0"
     assert ablations(_run("pkd", {}, train={"seed": 3}))[0].run.name == "Patient KD without hard, seed 3"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import pandas as pd
 import streamlit as st
 
 from kdcore.config import RunConfig
@@ -13,12 +14,12 @@ from pages.parts.common.read_only import read_only
 from pages.parts.common.text import listed, plain
 
 
-def show(run: RunConfig, seeds: Sequence[int], key: str, beside: Sequence[str] = ()) -> None:
+def show(run: RunConfig, whole: Mapping[int, str], key: str, chosen: Sequence[str] = ()) -> None:
     """The menu; what can be left out is looked up when it is opened.
 
     Args:
-        seeds: one run is queued for each. beside: runs of the whole method, with which the new ones are compared; by
-            default the runs that are compared already.
+        whole: seed -> a finished run of the whole method. One run is queued for each, and compared with them.
+        chosen: runs that stay in the comparison with them.
     """
     if read_only():
         return
@@ -32,9 +33,10 @@ def show(run: RunConfig, seeds: Sequence[int], key: str, beside: Sequence[str] =
         if not found:
             st.caption("With these settings there is no part that it can do without.")
             return
-        st.caption(f"Queues the same run with only this changed; same teachers, {seeds_text(seeds)}.")
+        st.caption(f"Queues the same run with only this changed; same teachers, {seeds_text(list(whole))}.")
+        beside = [*chosen, *whole.values()]
         for index, ablation in enumerate(found):
-            runs = [queue_runs.with_seed(ablation.run, seed) for seed in seeds]
+            runs = [queue_runs.with_seed(ablation.run, seed) for seed in whole]
             label = f"{plain(ablation.title, 80)} ({plain(ablation.detail, 120)})"
             queue_runs.offer(label, runs, f"{key}_{index}", tags=ablation.tags, beside=beside, menu=key)
 
@@ -42,3 +44,10 @@ def show(run: RunConfig, seeds: Sequence[int], key: str, beside: Sequence[str] =
 def seeds_text(seeds: Sequence[int]) -> str:
     """`seeds 0, 1, 2`, or `seed 0`."""
     return f"seed{'s' if len(seeds) > 1 else ''} {listed(map(str, seeds), 6)}"
+
+
+def finished_seeds(runs: pd.DataFrame, group: str) -> dict[int, str]:
+    """Seed -> the newest finished run of the group, by seed. runs: rows of `Store.runs`, newest first."""
+    done = runs[(runs["group"] == group) & (runs["state"] == "done") & runs["score"].notna()]
+    seeds = {int(seed): str(run) for seed, run in zip(done["seed"][::-1], done["id"][::-1], strict=True)}
+    return dict(sorted(seeds.items()))

@@ -15,6 +15,7 @@ from kdcore.config import RunConfig
 from kdcore.figures import waterfall
 from kdcore.store import Store
 from pages.parts.common import ablation_menu, cards, queue_runs
+from pages.parts.common.keys import RUNS
 from pages.parts.common.text import metric_title, plain
 from pages.parts.compare import scores, variants
 
@@ -68,7 +69,17 @@ def show(store: Store, comparison: Comparison, everything: pd.DataFrame, teacher
     _offer(store, rungs, seeds, comparison, everything)
     with cards.guarded("What its parts bring cannot be shown"):
         variants.show(comparison, top)
-        ablation_menu.show(RunConfig.model_validate(comparison.settings_of(top)), seeds, "gains_repeat")
+        _repeat(comparison, top, everything)
+
+
+def _repeat(comparison: Comparison, top: str, everything: pd.DataFrame) -> None:
+    """The menu of ablations of the group `top`, for all its seeds in the store; those not chosen yet join."""
+    done = comparison.finished[comparison.finished["group"] == top]
+    whole = ablation_menu.finished_seeds(everything, top) | {
+        int(seed): str(run) for seed, run in zip(done["seed"], done["id"], strict=True)
+    }
+    chosen = st.session_state.get(RUNS, [])
+    ablation_menu.show(RunConfig.model_validate(comparison.settings_of(top)), whole, "gains_repeat", chosen)
 
 
 def _seeds(rows: pd.DataFrame) -> str:

@@ -57,17 +57,15 @@ def actions(store: Store, row: RunRow) -> None:
 def _ablations(store: Store, row: RunRow) -> None:
     """What the run can be repeated without, for all seeds of its settings that are finished."""
     with cards.guarded("What can be left out cannot be listed"):
-        seeds = cached("live_seeds", life(row), lambda: _finished_seeds(store, row))
-        ablation_menu.show(row.config, list(seeds), "live_repeat", beside=list(seeds.values()))
+        whole = cached("live_seeds", life(row), lambda: _finished_seeds(store, row))
+        ablation_menu.show(row.config, whole, "live_repeat")
 
 
 def _finished_seeds(store: Store, row: RunRow) -> dict[int, str]:
     """Seed -> a finished run of the same settings; of this run's seed itself."""
-    runs = store.runs(["done"], include_archived=True)
-    group = runs.loc[runs["id"] == row.id, "group"]
-    alike = runs[runs["group"].isin(group) & runs["score"].notna()]
-    seeds = {int(seed): str(run) for seed, run in zip(alike["seed"][::-1], alike["id"][::-1], strict=True)}
-    return dict(sorted((seeds | {row.config.train.seed: row.id}).items()))
+    runs = store.runs(include_archived=True)
+    group = str(runs.loc[runs["id"] == row.id, "group"].iloc[0])
+    return ablation_menu.finished_seeds(runs, group) | {row.config.train.seed: row.id}
 
 
 def _facts(row: RunRow) -> list[str]:
