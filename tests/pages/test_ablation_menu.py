@@ -74,6 +74,8 @@ def test_the_run_page_queues_for_all_seeds_of_the_study(store: Any, visit: Calla
     assert sorted(waiting["seed"]) == [0, 1] and app.query_params["job"] == made[1]
     assert app.query_params["runs"].split(",")[:2] == made and len(app.query_params["runs"].split(",")) == 4
     assert "**2 of 4 done.**" in words(app)
+    _buttons(_open(app, "live_repeat"), "live_repeat")["without soft (alpha 0.5 → 0)"].click().run()
+    assert "**2 of 6 done.**" in words(app), "the first ones stay"
 
 
 def test_a_student_that_starts_from_layers_is_repeated_from_random_weights(

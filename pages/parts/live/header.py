@@ -9,6 +9,7 @@ from kdcore.analysis.run_result import run_result
 from kdcore.methods.catalog import title_of
 from kdcore.store import RESUMABLE, RunRow, Store
 from pages.parts.common import ablation_menu, cards, run_header, student_download
+from pages.parts.common.keys import RUNS
 from pages.parts.common.read_only import action
 from pages.parts.common.text import plain, sentence, task_title
 from pages.parts.live.figure_cache import cached
@@ -58,7 +59,8 @@ def _ablations(store: Store, row: RunRow) -> None:
     """What the run can be repeated without, for all seeds of its settings that are finished."""
     with cards.guarded("What can be left out cannot be listed"):
         whole = cached("live_seeds", life(row), lambda: _finished_seeds(store, row))
-        ablation_menu.show(row.config, whole, "live_repeat")
+        compared = st.session_state.get(RUNS, [])
+        ablation_menu.show(row.config, whole, "live_repeat", compared if row.id in compared else ())
 
 
 def _finished_seeds(store: Store, row: RunRow) -> dict[int, str]:
