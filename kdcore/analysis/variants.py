@@ -11,7 +11,7 @@ from kdcore.analysis.ablation import difference
 from kdcore.analysis.comparison import ENVIRONMENT, Comparison
 from kdcore.formatting import option_text
 from kdcore.identity import essential
-from kdcore.runs.ablations import TAG
+from kdcore.runs.ablations import title_in
 from kdcore.store import UNFINISHED
 
 COLUMNS = ["group", "label", "setting", "whole_value", "value", "n", "seeds", "mean", "change", "low", "high"]
@@ -78,11 +78,8 @@ def _one_setting(comparison: Comparison, whole: str, group: str) -> tuple[str, A
 
 
 def _title(comparison: Comparison, group: str) -> str:
-    """What the group's runs are called as an ablation, if they were queued as one."""
-    for tags in comparison.members(group)["tags"]:
-        if TAG in tags:
-            return next((tag for tag in tags if tag.startswith(("without ", "from "))), "")
-    return ""
+    """What the group's runs are called as an ablation, if any was queued as one."""
+    return next(filter(None, map(title_in, comparison.members(group)["tags"])), "")
 
 
 def _label(comparison: Comparison, group: str, setting: str, whole_value: Any, value: Any) -> str:

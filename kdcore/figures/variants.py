@@ -48,7 +48,7 @@ def variants(
             x=np.fmax(change, high),
             y=list(range(len(known))),
             mode="text",
-            text=[f"  {_words(*row)}" for row in zip(change, low, high, known["n"], strict=True)],
+            text=[f"  {_words(*row)}" for row in zip(change, high, known["n"], strict=True)],
             textposition="middle right",
             textfont={"color": INK[dark], "size": 12},
             cliponaxis=False,
@@ -71,8 +71,8 @@ def variants(
     return figure
 
 
-def _words(change: float, low: float, high: float, n: int) -> str:
-    """`-2.1 (-3.0 to -1.2)`, and what is to be said against it."""
-    if not np.isfinite(low):
+def _words(change: float, high: float, n: int) -> str:
+    """`-2.1 ± 0.9`; without an interval why there is none."""
+    if not np.isfinite(high):
         return f"{change:+.1f}, {'one seed' if n == 1 else 'no interval'}"
-    return f"{change:+.1f} ({low:+.1f} to {high:+.1f}){', within seed noise' if low <= 0 <= high else ''}"
+    return f"{change:+.1f} ± {high - change:.1f}"

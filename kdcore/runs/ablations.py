@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,15 @@ class Ablation:
     def tags(self) -> tuple[str, str]:
         """By which lists find its runs, and comparisons name them."""
         return TAG, self.title
+
+
+def title_in(tags: Sequence[str]) -> str:
+    """What a run with these tags is called as an ablation; empty where it was not queued as one.
+
+    >>> title_in(["mine", "ablation", "without patience"])
+    'without patience'
+    """
+    return next((tag for tag in tags if tag.startswith(("without ", "from "))), "") if TAG in tags else ""
 
 
 def ablations(run: RunConfig) -> list[Ablation]:

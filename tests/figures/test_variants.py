@@ -26,9 +26,7 @@ def test_each_run_is_a_point_with_its_interval_and_words() -> None:
     np.testing.assert_allclose(points.x, [-10, -1, 5])
     np.testing.assert_allclose(points.error_x.array[:2], [2, 2])
     np.testing.assert_allclose(points.error_x.arrayminus[:2], [2, 2])
-    assert [word.strip() for word in words.text] == [
-        "-10.0 (-12.0 to -8.0)", "-1.0 (-3.0 to +1.0), within seed noise", "+5.0, one seed"
-    ]  # fmt: skip
+    assert [word.strip() for word in words.text] == ["-10.0 ± 2.0", "-1.0 ± 2.0", "+5.0, one seed"]
     assert list(figure.layout.yaxis.ticktext) == ["without a", "without &lt;b&gt;", "without c"]
     assert points.marker.color == palette.style("pkd").color
     assert figure.layout.xaxis.title.text == "Accuracy (%): points over the whole method"

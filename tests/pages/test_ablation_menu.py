@@ -62,6 +62,17 @@ def test_compare_draws_what_each_part_brings(store: Any, visit: Callable[..., An
     assert numbers["label"].tolist() == ["beta 0"] and numbers["change"].iloc[0] == pytest.approx(-0.105)
 
 
+def test_the_student_asked_about_is_a_whole_method_first(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config("pkd", seed), score=0.7) for seed in range(2)]
+    made += [add(store, run_config("pkd", seed, options={"beta": 0.0}), score=0.9) for seed in range(2)]
+    for run in made[2:]:
+        store.annotate(run, tags=["ablation", "without patience"])
+    app = visit("compare", runs=",".join(made))
+    box = app.selectbox(key="gains_of")
+    assert not app.exception and box.format_func(box.value) == "Patient KD, 2 x 32"
+    assert "Patient KD without patience, 2 x 32" in app.dataframe[0].value["method and student"].tolist()
+
+
 def test_the_run_page_queues_for_all_seeds_of_the_study(store: Any, visit: Callable[..., Any]) -> None:
     made = [add(store, run_config("pkd", seed)) for seed in range(2)]
     add(store, run_config("pkd", 7), end="stopped")

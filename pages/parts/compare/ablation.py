@@ -13,6 +13,7 @@ from kdcore.analysis.ablation import Rung
 from kdcore.analysis.comparison import Comparison
 from kdcore.config import RunConfig
 from kdcore.figures import waterfall
+from kdcore.runs.ablations import title_in
 from kdcore.store import Store
 from pages.parts.common import ablation_menu, cards, queue_runs
 from pages.parts.common.keys import RUNS
@@ -40,7 +41,8 @@ def show(store: Store, comparison: Comparison, everything: pd.DataFrame, teacher
         st.caption("Choose a finished run that learned from a teacher to see what gave its score.")
         return
     labels = dict(zip(taught["group"], taught["label"], strict=True))
-    best = str(taught.groupby("group")["score"].mean().idxmax())
+    whole = taught[[not title_in(tags) for tags in taught["tags"]]]
+    best = str((whole if len(whole) else taught).groupby("group")["score"].mean().idxmax())
     top = st.selectbox(
         "Student",
         list(labels),

@@ -43,8 +43,8 @@ def _draw(known: pd.DataFrame, comparison: Comparison, whole: str) -> None:
     cards.figure(
         lambda: figures.variants(known, title, label, method, dark=dark),
         "gains_variants",
-        f"Each row is **{plain(label)}** with one setting changed. Left of the line: it scores less without it. "
-        f"Whiskers: {LEVEL:.0%} interval over the seeds that both have.",
+        f"Each row is **{plain(label)}** with one setting changed. Left of the line: it scores less. Whiskers and ±: "
+        f"{LEVEL:.0%} interval over the seeds that both have; where it holds the line, within seed noise.",
         data=known,
         follows=whole,
         how=HOW,
