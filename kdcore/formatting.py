@@ -139,6 +139,19 @@ def options_label(run: RunConfig) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(run.options.items()))
 
 
+def option_text(value: object) -> str:
+    """A setting's value for people.
+
+    >>> option_text(500.0), option_text(False), option_text(""), option_text(0.05)
+    ('500', 'off', 'none', '0.05')
+    """
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value in (None, "") else str(value)
+
+
 def student_label(run: RunConfig) -> str:
     """The student in a list's cell: "3 layers", "4 x 128"."""
     student = run.student
