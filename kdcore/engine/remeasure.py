@@ -71,7 +71,7 @@ def measure(
         own = [record for record in records if record.name not in built]
         others = [record for record in records if record.name in built]
         step = int(facts.get("steps") or 0)
-        yield results.keep_probe(folder, "latency", step, {"records": latency.merged(_records(known, "latency"), own)})
+        yield results.keep_latency(folder, step, own, _records(known, "latency"))
         if rows is None:
             return
         descriptions = []

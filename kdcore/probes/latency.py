@@ -1,4 +1,4 @@
-"""How long a forward pass takes: models measured in turn, so that what slows the machine slows all of them alike."""
+"""What answering costs: models timed in turn, so that what slows the machine slows all of them alike; their memory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from typing import Any, Literal
 import numpy as np
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from kdcore.models.anatomy import anatomy
 from kdcore.models.observe import evaluating
 from kdcore.models.sizes import usable_positions
+from kdcore.probes import memory
+from kdcore.probes.forward_pass import Inputs, arithmetic, device_of, finish, inputs_for
 
 Precision = Literal["fp32", "bf16", "bf16 weights", "int8"]
 """bf16: float32 weights under autocast, as runs compute. bf16 weights, int8: what the model itself was turned into."""
@@ -40,6 +41,7 @@ class Latency:
     tokens: length of every row, without padding. p10_ms, p90_ms: a tenth of the passes were faster, a tenth slower.
     busy: other work held cores that the measurement needed, or a training ran beside it: not to be trusted.
     session: alike for models that took turns, so that the ratio of their times is one of the models.
+    memory: bytes while it answers, see `memory.answering`. disk: bytes of its weights' files. None where not known.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Latency:
     load_average: float
     busy: bool
     session: str = ""
+    memory: int | None = None
+    disk: int | None = None
 
     def data(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -73,7 +77,7 @@ def measure(
     seconds: float = 60.0,
     beside: Callable[[], bool] = lambda: False,
 ) -> list[Latency]:
-    """Times the models, interleaved: each round runs every model at every batch size once.
+    """Times the models, interleaved: each round runs every model at every batch size once. Then counts their memory.
 
     Eval mode and `inference_mode`; the random state stays as it is. Models are on the device they are on.
 
@@ -93,7 +97,7 @@ def measure(
     of_model = {name: precision if isinstance(precision, str) else precision[name] for name in models}
     foreign, load, accompanied = _foreign_cores(), os.getloadavg()[0], beside()
     session = uuid.uuid4().hex[:8]
-    cases = {(name, batch): _inputs(model, batch, tokens) for name, model in models.items() for batch in batch_sizes}
+    cases = {(name, batch): inputs_for(model, batch, tokens) for name, model in models.items() for batch in batch_sizes}
     times: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
     with ExitStack() as stack:
         for model in models.values():
@@ -105,12 +109,14 @@ def measure(
                 taken = _time(models[name], cases[name, batch], of_model[name])
                 if counted:
                     times[name, batch].append(taken)
+        held = {case: memory.answering(models[case[0]], inputs, of_model[case[0]]) for case, inputs in cases.items()}
     spare = (os.cpu_count() or 1) - torch.get_num_threads() + _SPARE
     busy = accompanied or beside() or max(foreign, _foreign_cores()) > spare
     return [
         replace(
-            _record(name, batch, tokens, times[name, batch], _device(models[name]), of_model[name], load, busy),
+            _record(name, batch, tokens, times[name, batch], device_of(models[name]), of_model[name], load, busy),
             session=session,
+            memory=held[name, batch],
         )
         for name, batch in cases
     ]
@@ -154,35 +160,15 @@ def _rotated(cases: list[tuple[str, int]], turn: int) -> list[tuple[str, int]]:
     return cases[start:] + cases[:start]
 
 
-def _inputs(model: nn.Module, batch: int, tokens: int) -> dict[str, Tensor]:
-    parts = anatomy(model)
-    rows = parts.vocabulary
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(min(5, rows - 1), rows, (batch, tokens), generator=generator).to(_device(model))
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if parts.token_types > 1:
-        inputs["token_type_ids"] = torch.zeros_like(ids)
-    return inputs
-
-
-def _time(model: nn.Module, inputs: dict[str, Tensor], precision: str) -> float:
+def _time(model: nn.Module, inputs: Inputs, precision: str) -> float:
     """Seconds of one forward pass, the device's work included."""
     device = inputs["input_ids"].device
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        _finish(device)
+    with arithmetic(device, precision):
+        finish(device)
         start = time.perf_counter()
         model(**inputs)
-        _finish(device)
+        finish(device)
         return time.perf_counter() - start
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
 
 
 def _foreign_cores(look: float = 0.2) -> float:

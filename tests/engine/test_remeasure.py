@@ -44,6 +44,9 @@ def test_student_and_teacher_are_timed_as_the_run_was(finished: Any) -> None:
     assert {r["tokens"] for r in records} == {max(8, round(facts["mean_tokens"]))}
     assert {r["threads"] for r in records} == {facts["threads"]}
     assert json.loads((folder / "probes" / "latency.json").read_text()) == found["latency"]
+    student = (folder / "student-best" / "model.safetensors").stat().st_size
+    assert {r["disk"] for r in records if r["name"] == "student"} == {student}
+    assert all(r["disk"] and r["memory"] > 0.9 * r["disk"] for r in records)
 
 
 def test_rivals_are_scored_on_the_runs_dev_split_and_timed_in_turn(finished: Any) -> None:
