@@ -86,6 +86,14 @@ AXES: dict[str, Axis] = {
             "rows a second", better="more", si=True, kind="time",
         ),
         Axis(
+            "energy-1", "Energy, batch 1", "Energy per row (mJ, batch 1, {length})", "thriftiest", "mJ a row",
+            "mJ a row", kind="energy",
+        ),
+        Axis(
+            "energy-32", "Energy, batch 32", "Energy per row (mJ, batch 32, {length})", "thriftiest",
+            "mJ a row (batch 32)", "mJ a row", kind="energy",
+        ),
+        Axis(
             "memory-1", "Memory, batch 1", "Memory while answering (MiB, batch 1, {length})", "leanest", "MiB", "MiB",
             kind="memory",
         ),

@@ -195,9 +195,19 @@ def timed(model: Mapping[str, Any], records: Sequence[Mapping[str, Any]], name: 
             yield {**model, **_cost(f"latency-{batch}-p90", record.get("p90_ms")), **condition}
         if batch == 32:
             yield {**model, **_cost("throughput", record.get("per_second")), **condition}
+        if batch in (1, 32) and isinstance(record.get("energy_mj"), int | float):
+            yield {**model, **_cost(f"energy-{batch}", record["energy_mj"]), **condition}
         if batch in (1, 32) and isinstance(bytes_held := record.get("memory"), int | float):
             counted = condition | {"busy": False, "session": ""}  # other work changes nothing in what is counted
             yield {**model, **_cost(f"memory-{batch}", bytes_held / MIB), **counted}
+
+
+def energy_notes(store: Store, runs: Sequence[str]) -> dict[str, str]:
+    """Hardware -> why no energy was counted on it, as these runs' timings say."""
+    records = [
+        record for probes in store.probes_of(runs, ("latency",)).values() for record in timings(probes, "latency")
+    ]
+    return {str(record.get("hardware")): str(note) for record in records if (note := record.get("energy_note"))}
 
 
 def recorded_sizes(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:

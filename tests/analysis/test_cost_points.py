@@ -68,6 +68,14 @@ def test_memory_is_a_cost_of_its_condition_and_other_work_does_not_change_it() -
     assert not here["busy"].any() and set(here["session"]) == {""}
 
 
+def test_energy_is_disturbed_by_other_work_as_time_is() -> None:
+    records = [_record("student", energy_mj=40.0, busy=True, session="x"), _record("student", 32, energy_mj=10.0)]
+    found = _of_run(_run(), {}, {"latency": {"records": records}})
+    here = found[found["axis"].str.startswith("energy")].set_index("axis")
+    assert here["cost"].to_dict() == {"energy-1": 40.0, "energy-32": 10.0}
+    assert here["busy"].tolist() == [True, False] and here.loc["energy-1", "session"] == "r x"
+
+
 def test_size_on_disk_is_that_of_the_files_else_what_the_probe_found() -> None:
     records = [_record("student", disk=5 * 2**20), _record("large", disk=8 * 2**20)]
     found = _of_run(_run(), {}, {"latency": {"records": records}}, scores={"large": 0.9}, stored={"student": 2**20})

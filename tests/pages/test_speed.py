@@ -11,6 +11,7 @@ import pytest
 
 from kdcore.analysis.cost_axes import AXES
 from kdcore.events import Evaluated, Event, Probed, Progress
+from kdcore.probes import energy
 from kdcore.runs import remeasure
 from pages.parts.speed.remeasure import remeasurer
 from tests.helpers.store_factory import TEACHER, add, fill, run_config, words
@@ -40,7 +41,7 @@ def test_every_axis_is_drawn_or_says_why_not(axis: str, store: Any, visit: Calla
     assert not app.exception and not app.error
     missing = axis in ("flops", "disk")  # the written runs have neither a shape nor files
     assert ("has a number for" in words(app)) == missing
-    assert ("not measured, time again" in words(app)) == (AXES[axis].kind == "memory")
+    assert ("not measured, time again" in words(app)) == (AXES[axis].kind in ("memory", "energy"))
 
 
 def test_numbers_come_as_a_table(store: Any, visit: Callable[..., Any]) -> None:
@@ -73,6 +74,14 @@ def test_memory_is_asked_for_by_address_and_stands_in_the_table(store: Any, visi
     app.run()
     (table,) = [frame.value for frame in app.dataframe]
     assert {"Memory, batch 1", "ms a row", "size on disk (MiB)"} <= set(table.columns)
+
+
+def test_where_there_is_no_energy_counter_the_reason_is_said(store: Any, visit: Callable[..., Any]) -> None:
+    run = add(store, run_config("kd"))
+    records = [record | {"energy_note": energy.NO_RAPL} for record in store.probes(run)["latency"]["records"]]
+    store.record(run, [Probed("latency", 60, {"records": records})])
+    app = visit("speed", runs=run, saxis="Energy, batch 1")
+    assert "Test CPU (2 cores): no energy counter here: the system shows none of its processor (RAPL)" in _plain(app)
 
 
 def test_a_run_older_than_the_count_of_memory_can_be_measured_again(

@@ -10,7 +10,12 @@ import pandas as pd
 from kdcore.analysis import cost_points as costs
 from kdcore.analysis.cost_axes import Axis
 
-BESIDE = {"latency-1": "ms a row", "memory-1": "memory (MiB)", "disk": "size on disk (MiB)"}
+BESIDE = {
+    "latency-1": "ms a row",
+    "memory-1": "memory (MiB)",
+    "disk": "size on disk (MiB)",
+    "energy-1": "energy (mJ a row)",
+}
 """Costs that the table of numbers has whichever one is drawn -> title of their column."""
 
 

@@ -19,9 +19,10 @@ HOW = (
     "that the teacher which took most turns costs in it what it usually does. **How many times as fast**: the median "
     "over the sessions in which student and teacher took turns. **Quality**: dev score of the student that `select` "
     "chose. **Memory**: the weights, and the most that torch held beside them in one pass; what every model needs, "
-    "Python and torch themselves, is not counted. **Parameters and operations** follow from the size; a multiply-add "
-    "counts 2. An empty cell was not measured: time again. A point is on the front where no other is at least as cheap "
-    "and at least as good, and better in one of both. **Band and "
+    "Python and torch themselves, is not counted. **Energy**: of the processors and their memory, or of the GPU, idle "
+    "power included, while a model answers for a second; the median of three, in turn. **Parameters and operations** "
+    "follow from the size; a multiply-add counts 2. An empty cell was not measured: time again. A point is on the "
+    "front where no other is at least as cheap and at least as good, and better in one of both. **Band and "
     f"share**: seeds are resampled {fronts.RESAMPLES} times with replacement, cost and score of a run together; the "
     "band holds the middle 80% of the fronts, the share says how often a point was on one."
 )
