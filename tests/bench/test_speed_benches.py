@@ -14,7 +14,19 @@ import numpy as np
 import pytest
 import torch
 
-from bench import first_paint, gpu, memory, numerics, overhead, scaling, startup, throughput, timing_blocks, toolkits
+from bench import (
+    answering_memory,
+    first_paint,
+    gpu,
+    memory,
+    numerics,
+    overhead,
+    scaling,
+    startup,
+    throughput,
+    timing_blocks,
+    toolkits,
+)
 from bench.fixtures import Subject
 from bench.reference_loop import PKD, pkd
 from bench.timing_blocks import Bench
@@ -41,7 +53,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 def results(bench: ModuleType, folder: Path, *more: str) -> dict[str, Any]:
     """What the bench writes."""
     folder = folder / "results"
-    trains = [] if bench in (first_paint, gpu, startup) else TRAINS
+    trains = [] if bench in (answering_memory, first_paint, gpu, startup) else TRAINS
     bench.main([*TINY, *trains, "--into", str(folder), *more])
     name = bench.__name__.removeprefix("bench.")
     assert [path.name for path in folder.iterdir()] == [f"{name}.json"]  # nothing unfinished is left
@@ -115,6 +127,14 @@ def test_startup(here, monkeypatch, tmp_path):
     monkeypatch.setattr(startup, "COMMANDS", {"python": ("-c", "pass"), "import kdcore": ("-c", "import kdcore")})
     monkeypatch.setattr(startup, "dashboard", lambda: dict.fromkeys(startup.PAGES, 1.0))
     assert results(startup, tmp_path)["summary"]["import kdcore"]["to_python_alone"]["median"] > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_answering_memory(here, tmp_path):
+    """The smallest model alone, in this process."""
+    summary = results(answering_memory, tmp_path)["summary"]
+    assert all(row["counted_mib"]["min"] > 0 for row in summary.values())
+    assert any(arm.startswith("2 x 64, batch 32") for arm in summary)
 
 
 def _seconds(root: Path, answers: dict[str, str | None]) -> timing_blocks.Figures:
