@@ -107,7 +107,7 @@ def of_run(
     times = timings(probes, "latency")
     size_values, size = facts.get("student"), student_size(str(run["id"]), facts)
     student = about | {"kind": "student", "label": run["label"], "size": size, "quality": 100 * run["score"]}
-    stored = recorded_sizes(times) | stored
+    stored = {**recorded_sizes(times), **stored}
     yield from _sizes(student, size_values, length, stored.get("student"), run["parameters"])
     yield from timed(student, times, "student")
     described = facts.get("teachers")

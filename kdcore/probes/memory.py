@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, kineto_available, profile
 
 from kdcore.probes.forward_pass import Inputs, answer
 
@@ -23,16 +23,13 @@ from kdcore.probes.forward_pass import Inputs, answer
 def answering(model: nn.Module, inputs: Inputs, precision: str = "fp32") -> int | None:
     """Bytes: the weights, and the highest sum of what one forward pass over the inputs holds beside them.
 
-    Call it in eval mode under `inference_mode`, as the model would answer. None where someone profiles this thread
-    already: torch has one profiler a thread.
+    Call it in eval mode under `inference_mode`, as the model would answer. None on the CPU where torch was built without
+    its profiler.
     """
-    device = inputs["input_ids"].device
+    device, work = inputs["input_ids"].device, partial(answer, model, inputs, precision)
     if device.type == "cuda":
-        return weights(model) + _peak_on_gpu(partial(answer, model, inputs, precision), device)
-    try:
-        return weights(model) + _peak_on_cpu(partial(answer, model, inputs, precision))
-    except RuntimeError:
-        return None
+        return weights(model) + _peak_on_gpu(work, device)
+    return weights(model) + _peak_on_cpu(work) if kineto_available() else None
 
 
 def weights(model: nn.Module) -> int:
@@ -65,7 +62,7 @@ def _peak_on_cpu(work: Callable[[], None]) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it writes two lines to stderr each time
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         work()
-    events = seen.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = seen.profiler.kineto_results.events()
     changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
     return highest_sum([change for _, change in sorted(changes, key=lambda entry: entry[0])])
 
