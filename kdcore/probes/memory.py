@@ -23,8 +23,8 @@ from kdcore.probes.forward_pass import Inputs, answer
 def answering(model: nn.Module, inputs: Inputs, precision: str = "fp32") -> int | None:
     """Bytes: the weights, and the highest sum of what one forward pass over the inputs holds beside them.
 
-    Call it in eval mode under `inference_mode`, as the model would answer. None on the CPU where torch was built without
-    its profiler.
+    Call it in eval mode under `inference_mode`, as the model would answer. None on the CPU where torch has been built
+    without its profiler.
     """
     device, work = inputs["input_ids"].device, partial(answer, model, inputs, precision)
     if device.type == "cuda":
