@@ -44,7 +44,21 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("KD_CACHE_DIR", str(folder))
     monkeypatch.delenv("KD_DATABASE_URL", raising=False)
+    for name in ("KD_METHOD_FILES", "KD_METHODS_DIR"):  # commands that run in this process may set the first
+        monkeypatch.setenv(name, "")
     return folder
+
+
+@pytest.fixture
+def methods_as_before() -> Iterator[None]:
+    """What a test takes in from outside is gone after it."""
+    from kdcore.methods import registry
+
+    before = dict(registry.METHODS)
+    yield
+    registry.METHODS.clear()
+    registry.METHODS.update(before)
+    registry._broken.clear()
 
 
 @pytest.fixture

@@ -154,7 +154,11 @@ def _explained(runs: pd.DataFrame) -> Iterator[str]:
             yield paragraph(f"{key}: this program does not know the method.")
             continue
         method = METHODS[key]
-        about = docs.read(method)
+        try:
+            about = docs.read(method)
+        except ValueError as error:  # of a method from outside
+            yield paragraph(f"{key}: {error}.")
+            continue
         yield heading(3, method.title)
         yield prose(about.idea)
         names = {*about.terms, *method.Config.model_fields}

@@ -55,13 +55,16 @@ def check_queue(runs: int) -> None:
 def _queue(runs: Sequence[RunConfig]) -> list[str]:
     """Queues what is not there yet; a run that is queued, under way or done already is not queued twice."""
     from kdcore.methods import resolve  # brings torch: on the click
+    from kdcore.methods.catalog import check_source, source_of
 
     check_queue(len(runs))
     store = the_store()
     ids = []
     for run in runs:
+        check_source(run)
         options = resolve(run.method, run.options)[1].model_dump(mode="json")
-        ids.append(store.ensure(run.model_copy(update={"options": options}))[0])
+        whole = {"options": options, "method_source": source_of(run.method)}
+        ids.append(store.ensure(run.model_copy(update=whole))[0])
     return ids
 
 
