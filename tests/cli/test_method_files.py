@@ -113,7 +113,7 @@ def test_what_a_method_does_not_hold_is_said_in_its_line(
 
 @pytest.mark.timeout(900)
 def test_workers_that_a_command_starts_see_the_file(file: Path, store: Store) -> None:
-    code, out, error = kd("distil", "--method-file", file, *RUN, "--queue")
+    code, _, error = kd("distil", "--method-file", file, *RUN, "--queue")
     assert code == 0, error
     assert store.get(store.waiting()[0]).method_origin == "angle_kd.py"
     _, error = (
