@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"analysis"},
     {"figures"},
     {"report"},
-    {"cli"},
+    {"cli", "api"},
     {"__main__", "pages"},
     {"app"},
 ]

@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "docs/RESULTS.md",
-    "docs/add-a-method.md",
+    "docs/add-a-method.md", "docs/python.md",
 )  # fmt: skip
 README = (ROOT / "README.md").read_text()
-SUFFIXES = ("py", "md", "yaml", "yml", "toml", "json", "csv", "js", "css", "png", "txt", "lock", "cff")
+SUFFIXES = ("py", "ipynb", "md", "yaml", "yml", "toml", "json", "csv", "js", "css", "png", "txt", "lock", "cff")
 OF_A_RUN = {"config.json", "teacher.json", "teachers.json", "content.json", "rows.json", "log.txt"}
 """Files that a run, or a teacher that is kept, writes."""
 OF_A_READER = {"angle_kd.py"}

@@ -72,18 +72,15 @@ def with_options(run: RunConfig, given: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: unknown task, method or option, a value out of bounds, or another method than the settings name.
     """
-    from kdcore.methods import find_method, resolve
-    from kdcore.methods.catalog import check_source, source_of
-    from kdcore.settings_file import with_absolute_paths
+    from kdcore.methods import find_method
+    from kdcore.methods.catalog import check_source
+    from kdcore.runs.complete import complete
     from kdcore.tasks import find_task
 
     if run.own is None:
         find_task(run.task)
     check_source(run)
-    options = run.options | read_options(find_method(run.method).Config, given)
-    _, config = resolve(run.method, options)
-    whole = {"options": config.model_dump(mode="json"), "method_source": source_of(run.method)}
-    return with_absolute_paths(run.model_copy(update=whole))
+    return complete(run, read_options(find_method(run.method).Config, given))
 
 
 def read_options(config: Any, given: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
+from kdcore.runs.complete import complete
 from pages.parts.common import cards
 from pages.parts.common.read_only import action
 from pages.parts.common.run_picker import MOST_RUNS, the_store
@@ -54,18 +55,9 @@ def check_queue(runs: int) -> None:
 
 def _queue(runs: Sequence[RunConfig]) -> list[str]:
     """Queues what is not there yet; a run that is queued, under way or done already is not queued twice."""
-    from kdcore.methods import resolve  # brings torch: on the click
-    from kdcore.methods.catalog import check_source, source_of
-
     check_queue(len(runs))
     store = the_store()
-    ids = []
-    for run in runs:
-        check_source(run)
-        options = resolve(run.method, run.options)[1].model_dump(mode="json")
-        whole = {"options": options, "method_source": source_of(run.method)}
-        ids.append(store.ensure(run.model_copy(update=whole))[0])
-    return ids
+    return [store.ensure(complete(run))[0] for run in runs]
 
 
 def _remember(runs: Sequence[str]) -> None:
