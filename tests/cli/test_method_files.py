@@ -16,7 +16,7 @@ from tests.helpers import own_method
 pytestmark = pytest.mark.usefixtures("methods_as_before")
 RUN = (
     "--method", own_method.KEY, "--task", "pocket-sentiment", "--teacher", "small=pocket:small", "--layers", "1",
-    "--width", "32", "--heads", "2", "--init", "random", "--max-steps", "4", "--max-train-rows", "64",
+    "--width", "64", "--heads", "4", "--init", "random", "--max-steps", "4", "--max-train-rows", "64",
     "--set", "probes={fidelity: false, latency: false, distances: false}",
 )  # fmt: skip
 
@@ -58,7 +58,7 @@ def test_a_file_that_cannot_be_taken_ends_the_command(tmp_path: Path) -> None:
         "distil", "--method-file", tmp_path / "broken.py", *RUN
     )
     assert "absent.py" in refused("work", "--method-file", tmp_path / "absent.py")
-    assert "check-method" not in refused("check-method", tmp_path / "broken.py")
+    assert "no Method class" in refused("check-method", tmp_path / "broken.py")
 
 
 def test_settings_that_are_printed_name_the_source_and_hold_to_it(file: Path, tmp_path: Path) -> None:
@@ -87,9 +87,8 @@ def test_the_example_holds_the_contract(file: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "check", "words"),
     [
-        (").float()\n        cosine", ")\n        cosine", "bfloat16", "call .float()"),
+        (".float()", "", "bfloat16", "call .float()"),
         ("(1 - cosine).mean()", "(1 - cosine).sum()", "mean over its rows", "means over rows"),
-        ("(1 - cosine).mean()", "(1 - cosine).mean().detach()", "", ""),
         ('"logits", cls=(self.student_layer,)', '"logits", cls=(1, self.student_layer)', "reads every", "layer 1"),
         ("ge=0.01, le=100, ", "", "bounds", "beta"),
         ("    shapes ", "    forms ", "docstring", "lacks shapes"),
@@ -103,9 +102,6 @@ def test_what_a_method_does_not_hold_is_said_in_its_line(
     assert old in text
     file.write_text(text.replace(old, new))
     code, out, _ = kd("check-method", file)
-    if not check:  # a term without a gradient is no fault of the other terms
-        assert code == 0
-        return
     assert code == 1 and "checks failed" in out.splitlines()[-1]
     failed = [line for line in out.splitlines() if line.startswith("failed")]
     assert any(check in line and words in line for line in failed), out

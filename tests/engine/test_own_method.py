@@ -75,7 +75,7 @@ def test_a_run_that_names_no_source_is_tied_to_it_by_its_folder(trained, angle, 
     assert raised.value.field == "method"
 
 
-def test_a_run_without_its_file_is_refused_before_anything_is_made(trained, angle, tmp_path, monkeypatch):
+def test_a_run_without_its_file_is_refused(trained, angle, tmp_path, monkeypatch):
     monkeypatch.setenv("KD_METHOD_FILES", "")
     del METHODS[own_method.KEY]
     with pytest.raises(UserError, match=r"comes from angle_kd\.py, which is not here"):
