@@ -187,7 +187,18 @@ def compare(
 
 
 def plot_scores(comparison: Comparison, dark: bool = False) -> Figure:
-    """Final dev scores of a comparison: a dot per seed, the mean as a bar, ± standard deviation as a whisker."""
+    """Final dev scores of a comparison: a dot per seed, the mean as a bar, ± standard deviation as a whisker.
+
+    >>> from kdcore import compare, plot_scores, run
+    >>> one = run({
+    ...     "task": "pocket-sentiment", "method": "fine-tune",
+    ...     "student": {"layers": 1, "width": 16, "heads": 2, "init": "random"},
+    ...     "train": {"max_steps": 3, "max_train_rows": 64, "max_length": 16},
+    ...     "probes": {"fidelity": False, "latency": False, "distances": False},
+    ... })
+    >>> plot_scores(compare([one])[0]).layout.xaxis.title.text
+    'Accuracy, dev split'
+    """
     from kdcore.figures import scores
     from kdcore.formatting import metric_title
 
@@ -196,7 +207,18 @@ def plot_scores(comparison: Comparison, dark: bool = False) -> Figure:
 
 
 def plot_terms(one: Run, kind: Literal["raw", "weighted"] = "weighted", dark: bool = False) -> Figure:
-    """The terms of a run's loss over its steps."""
+    """The terms of a run's loss over its steps; `raw`, or as they enter the sum.
+
+    >>> from kdcore import plot_terms, run
+    >>> one = run({
+    ...     "task": "pocket-sentiment", "method": "fine-tune",
+    ...     "student": {"layers": 1, "width": 16, "heads": 2, "init": "random"},
+    ...     "train": {"max_steps": 3, "max_train_rows": 64, "max_length": 16},
+    ...     "probes": {"fidelity": False, "latency": False, "distances": False},
+    ... })
+    >>> [line.name for line in plot_terms(one).data]
+    ['hard', 'sum']
+    """
     from kdcore.figures import curves
 
     return curves.terms(one.metrics(), kind, dark=dark)

@@ -65,8 +65,11 @@ class MethodInfo:
 
     @property
     def place(self) -> tuple[int, int]:
-        """Where it stands in lists: by family, then by the first paper's year, what has no paper last."""
-        return list(FAMILIES).index(self.family), self.papers[0].year if self.papers else 9999
+        """Where it stands in lists: by family, then by the first paper's year; last without a paper, or from outside.
+
+        So that no method from outside changes the marks by which the shipped ones of its family are told apart.
+        """
+        return list(FAMILIES).index(self.family), self.papers[0].year if self.papers and not self.source else 9999
 
 
 def read_info(source: str, module: str) -> MethodInfo:

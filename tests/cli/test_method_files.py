@@ -136,3 +136,35 @@ def test_a_worker_without_the_file_says_what_is_missing_and_a_resume_with_it_goe
     assert store.get(run).state == "done"
     out, error = (one := process("show", run, KD_METHOD_FILES="")).communicate(timeout=600)
     assert one.returncode == 0 and own_method.KEY in out
+
+
+@pytest.mark.timeout(900)
+def test_it_is_trained_and_compared_with_pkd(file: Path, store: Store) -> None:
+    pkd = tuple("pkd" if word == own_method.KEY else word for word in RUN)
+    for arguments in (("--method-file", file, *RUN), pkd):
+        code, _, error = kd("distil", *arguments, "--width", "64", "--layers", "2")
+        assert code == 0, error
+    code, out, error = kd("compare", "--json")
+    groups = json.loads(out)["groups"]
+    assert code == 0 and {group["label"].partition(",")[0] for group in groups} == {"Angle KD", "Patient KD"}
+    assert not any(group["differs"] for group in groups), "both ran under one protocol"
+    frame = store.runs()
+    assert frame["protocol"].nunique() == 1 and frame["group"].nunique() == 2
+
+
+def test_a_sweep_takes_a_changed_source_for_another_method(
+    file: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = {"layers": 2, "width": 64, "heads": 4, "init": "random"}
+    teacher = {"name": "small", "source": "pocket", "where": "small"}
+    grid = {"name": "own", "methods": [own_method.KEY], "tasks": ["pocket-sentiment"], "teachers": [teacher],
+            "students": [student]}  # fmt: skip
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
+    for _ in range(2):
+        code, _, error = kd("sweep", tmp_path / "grid.yaml", "--method-file", file, "--queue")
+        assert code == 0 and len(store.runs()) == 1, error
+    changed = own_method.write(tmp_path / "changed", more="\n# another source\n")
+    monkeypatch.setenv("KD_METHOD_FILES", "")
+    code, _, error = kd("sweep", tmp_path / "grid.yaml", "--method-file", changed, "--queue")
+    assert code == 0 and len(store.runs()) == 2, error
+    assert store.runs()["group"].nunique() == 2 and store.runs()["protocol"].nunique() == 1

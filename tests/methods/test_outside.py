@@ -203,6 +203,24 @@ def test_a_run_whose_file_is_broken_now_says_so(tmp_path: Path, monkeypatch: pyt
         catalog.check_source(stored)
 
 
+def test_a_method_from_outside_changes_no_look_of_the_shipped_ones(tmp_path: Path) -> None:
+    from kdcore.figures import palette
+
+    palette.style.cache_clear()
+    before = {key: palette.style(key) for key in catalog.shipped()}
+    path = own_method.write(tmp_path)
+    paper = 'Paper(key="old2012", title="T", authors="A B", venue="V", year=2012, arxiv="1201.00001"),'
+    text = (
+        path.read_text().replace("import Needs,", "import Paper, Needs,").replace("papers = ()", f"papers = ({paper})")
+    )
+    path.write_text(text)
+    catalog.add_files([path])
+    palette.style.cache_clear()
+    assert {key: palette.style(key) for key in catalog.shipped()} == before
+    assert palette.style(own_method.KEY).label == "Angle KD"
+    palette.style.cache_clear()
+
+
 def test_a_shipped_method_has_no_source() -> None:
     assert not any(info.source or info.sha256 for info in catalog.shipped().values())
     assert catalog.source_of("pkd") is None
