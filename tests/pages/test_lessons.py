@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from kdcore.identity import config_hash
 from kdcore.methods import METHODS
 from pages.parts.common import keys
 from pages.parts.learn import lessons as lesson_files
@@ -32,16 +33,17 @@ def _links(app: Any) -> dict[str, tuple[str, dict[str, list[str]]]]:
 # --- the files
 
 
-def test_there_are_three_in_their_order() -> None:
-    assert list(lessons()) == ["soft-targets", "patient-layers", "one-or-many"]
-    assert [one.number for one in lessons().values()] == [1, 2, 3]
+def test_there_are_six_in_their_order() -> None:
+    ordered = ["soft-targets", "patient-layers", "one-or-many", "initialisation", "attention-transfer"]
+    assert list(lessons()) == [*ordered, "quality-and-speed"]
+    assert [one.number for one in lessons().values()] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(("key", "number"), STEPS)
 def test_every_step_names_what_there_is(key: str, number: int) -> None:
     one = lessons()[key]
     step = one.steps[number - 1]
-    assert set(one.uses) <= set(METHODS) and {*step.runs, *filter(None, [step.run])} <= set(one.uses)
+    assert set(step.names) <= set(one.runs)
     assert set(step.race) <= set(step.runs) and (not step.race or step.page == "compare")
     assert (ROOT / "pages" / f"{step.page}.py").is_file()
     assert step.question.endswith("?") and step.answer.endswith(".")
@@ -54,11 +56,17 @@ def test_every_step_names_what_there_is(key: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("key", lessons())
-def test_every_lesson_makes_a_run_of_each_method_it_uses(key: str) -> None:
-    made = lessons()[key].made_by()
-    assert sorted(run.method for run in made) == sorted(lessons()[key].uses)
-    assert len({(run.task, run.student, run.train) for run in made}) == 1, "one protocol, or they do not compare"
+def test_every_lesson_makes_its_runs_on_one_protocol(key: str) -> None:
+    made = lessons()[key].configs().values()
+    assert [run.method for run in made] == [run.method for run in lessons()[key].runs.values()]
+    assert len({(run.task, run.train) for run in made}) == 1, "they differ in method, teachers and start alone"
+    assert len({config_hash(run) for run in made}) == len(made)
     assert all(METHODS[run.method].Config.model_validate(run.options) for run in made)
+
+
+def test_every_run_of_a_lesson_is_shown_in_a_step() -> None:
+    for lesson in lessons().values():
+        assert {name for step in lesson.steps for name in step.names} == set(lesson.runs), lesson.title
 
 
 # --- the runs
@@ -83,10 +91,21 @@ def test_scores_are_no_ground_for_soft_targets(store: Any) -> None:
 
 
 def test_the_lessons_own_runs_come_first(store: Any) -> None:
-    own = [add(store, run) for run in lessons()["soft-targets"].made_by()]
+    lesson = lessons()["soft-targets"]
+    own = [add(store, run) for run in lesson.configs().values()]
     for method in ("fine-tune", "kd", "skd"):
         add(store, run_config(method))
     assert [run for ids in _runs(store).values() for run in ids] == own
+    other_seed = [add(store, run) for run in lesson.configs(seed=1).values()]
+    assert [ids[0] for ids in _runs(store).values()] == other_seed
+
+
+def test_runs_that_differ_in_their_start_are_told_apart(store: Any) -> None:
+    """Where methods do not tell a lesson's runs apart, runs of other settings cannot stand in for them."""
+    add(store, run_config("fine-tune"))
+    configs = lessons()["initialisation"].configs()
+    first, spread = (add(store, configs[name]) for name in ("first", "spread"))
+    assert _runs(store, "initialisation") == {"random": [], "first": [first], "spread": [spread], "tinybert": []}
 
 
 # --- the bar

@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 
+from kdcore.config import RunConfig
 from kdcore.data import load
 from kdcore.engine.results import teacher_folders
 from kdcore.engine.teacher_source import teacher_folder
 from kdcore.errors import CorruptError, UserError
+from kdcore.identity import config_hash
 from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs import example
+from kdcore.runs.demo import STORY, demo_runs
 from kdcore.runs.export import student_folder
 from kdcore.store import Store
 from pages.parts.common.read_only import ReadOnlyProxy
-from pages.parts.learn.lessons import lessons, runs_of
+from pages.parts.learn.lessons import Lesson, lessons, runs_of
 
 
 @pytest.fixture
@@ -38,7 +41,14 @@ def test_what_is_compared_differs_in_method_and_seed_only(store: Store) -> None:
     runs = store.runs()
     compared = runs[runs["id"].isin(example.opened(store))]
     assert compared["protocol"].nunique() == 1
-    assert dict(compared.groupby("method")["seed"].nunique()) == {"fine-tune": 3, "kd": 3, "skd": 3}
+    assert dict(compared.groupby("method")["seed"].nunique()) == {"fine-tune": 3, "kd": 3, STORY: 3}
+
+
+def test_its_method_is_ahead_on_every_seed(store: Store) -> None:
+    ids = example.open_study(store)
+    runs = store.runs()
+    scores = runs[runs["id"].isin(ids)].pivot(index="seed", columns="method", values="score")
+    assert (scores[STORY] > scores["fine-tune"] + 0.05).all()
 
 
 def test_every_run_says_who_recorded_it(store: Store) -> None:
@@ -53,14 +63,33 @@ def test_every_run_says_who_recorded_it(store: Store) -> None:
 def test_students_and_teachers_are_there_so_nothing_is_trained(store: Store) -> None:
     example.open_study(store)
     shipped = {folder.name for folder in cache_subdir("teachers").iterdir()}
+    with_student = {config_hash(run) for lesson in lessons().values() for run in _looked_into(lesson)}
+    with_student |= {config_hash(run) for run in demo_runs()}
     for run in store.runs()["id"]:
-        assert (student_folder(store, run) / "model.safetensors").is_file()
         config = store.get(run).config
+        if config_hash(config) in with_student:
+            assert (student_folder(store, run) / "model.safetensors").is_file()
+        else:
+            assert "student is left out" in store.get(run).note
         for spec in config.teachers:
             assert teacher_folders(run_dir(run))[spec.name].name in shipped
             assert teacher_folder(spec, load(config.task), config.train).name in shipped, (
                 "the recipe of a teacher has changed: record the study again"
             )
+
+
+def _looked_into(lesson: Lesson) -> list[RunConfig]:
+    """The runs whose insides a step shows."""
+    return [lesson.configs()[step.run] for step in lesson.steps if step.run]
+
+
+def test_every_lesson_looks_into_a_run_with_its_student(store: Store) -> None:
+    example.open_study(store)
+    for lesson in lessons().values():
+        by_name = runs_of(lesson, store.runs(include_archived=True))
+        for step in lesson.steps:
+            if step.run:
+                assert (student_folder(store, by_name[step.run][0]) / "model.safetensors").is_file()
 
 
 def test_every_lesson_finds_its_runs(store: Store) -> None:
@@ -74,6 +103,7 @@ def test_it_holds_snapshots_and_answers(store: Store) -> None:
     for run in store.runs()["id"]:
         probes = store.probes(run)
         assert {"distances", "fidelity", "latency"} <= set(probes) or store.get(run).method == "fine-tune"
+        assert "gradient_share" in set(store.metrics(run)["kind"])
 
 
 def test_a_read_only_dashboard_refuses_it(store: Store) -> None:
