@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ def ladder(config: RunConfig) -> list[Rung]:
     )
     if config.teachers and config.teachers[0].source == "pocket":
         starts = [start for start in starts if start != "base"]  # pocket teachers have no pretrained base
-    alone = {"method": ALONE, "method_source": None, "options": {}, "name": ""}
+    alone: dict[str, Any] = {"method": ALONE, "method_source": None, "options": {}, "name": ""}
     rungs = [
         Rung(
             "initialisation" if index else "start",

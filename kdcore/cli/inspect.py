@@ -65,11 +65,12 @@ def list_methods(family: str | None, as_json: bool) -> None:
     Raises:
         UserError: no such family.
     """
-    from kdcore.methods import METHODS, problems
+    from kdcore.methods import METHODS, problems, refresh
     from kdcore.methods.catalog import FAMILIES, catalog
 
     if family is not None and family not in FAMILIES:
         raise UserError("family", f"no family {family[:60]!r}", f"choose one of {', '.join(FAMILIES)}")
+    refresh()
     for problem in problems():
         typer.echo(f"left out: {plain(problem)}", err=True)
     chosen = [info for key, info in catalog().items() if key in METHODS and family in (None, info.family)]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdcore.methods.base import Method, MethodConfig
-    from kdcore.methods.registry import METHODS, find_method, matched_layers, problems, resolve
+    from kdcore.methods.registry import METHODS, find_method, matched_layers, problems, refresh, resolve
 
-__all__ = ["METHODS", "Method", "MethodConfig", "find_method", "matched_layers", "problems", "resolve"]
+__all__ = ["METHODS", "Method", "MethodConfig", "find_method", "matched_layers", "problems", "refresh", "resolve"]
 
 
 def __getattr__(name: str) -> Any:

@@ -75,8 +75,8 @@ def report(key: str, options: Mapping[str, Any] | None = None) -> Iterator[Resul
     every = cases(method, options or {})
     for check in CLASS_CHECKS:
         yield _result(check, partial(check, method))
-    for check in CASE_CHECKS:
-        results = [_result(check, partial(check, case)) for case in every]
+    for held in CASE_CHECKS:
+        results = [_result(held, partial(held, case)) for case in every]
         worst = max(results, key=lambda result: ("ok", "left out", "note", "failed").index(result.state))
         case = every[results.index(worst)]
         where = f"{case[2]}, {case[3]} teacher{'' if case[3] == 1 else 's'}: " if worst.words else ""

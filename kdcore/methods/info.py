@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from kdcore.config import MethodSource
 from kdcore.records import Family, Paper
@@ -100,7 +100,7 @@ def info_of(node: ast.ClassDef, module: str) -> MethodInfo:
         raise MethodTextError(f"{family[:40]!r} is none of the families {known}", values["family"].lineno)
     idea = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
     formula = " ".join(_text(values["formula"], "formula").split()) if "formula" in values else ""
-    return MethodInfo(key, title, cast(Family, family), _papers(values["papers"]), idea, module, formula)
+    return MethodInfo(key, title, family, _papers(values["papers"]), idea, module, formula)
 
 
 def classes(tree: ast.Module) -> list[ast.ClassDef]:
@@ -110,7 +110,7 @@ def classes(tree: ast.Module) -> list[ast.ClassDef]:
 
 def assignments(node: ast.ClassDef) -> dict[str, ast.expr]:
     """Name -> value of what the class assigns in its own lines."""
-    values = {}
+    values: dict[str, ast.expr] = {}
     for statement in node.body:
         if isinstance(statement, ast.Assign):
             values |= {target.id: statement.value for target in statement.targets if isinstance(target, ast.Name)}

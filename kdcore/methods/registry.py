@@ -110,6 +110,11 @@ METHODS: dict[str, type[Method]] = _classes(())
 """Key -> class, by family and year; what came in after the start stands at the end."""
 
 
+def refresh() -> None:
+    """Loads what has been named since the start."""
+    METHODS.update(_classes(METHODS))
+
+
 def problems() -> list[UserError]:
     """Why files and packages that were named bring no method."""
     return [*found().problems.values(), *_broken.values()]
@@ -122,7 +127,7 @@ def find_method(key: str) -> type[Method]:
         UserError: no such method; the message lists the keys. Or it is from outside and cannot be loaded.
     """
     if key not in METHODS and key in catalog():
-        METHODS.update(_classes(METHODS))
+        refresh()
         if key in _broken:
             raise _broken[key]
     try:

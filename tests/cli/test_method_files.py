@@ -87,7 +87,7 @@ def test_the_example_holds_the_contract(file: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "check", "words"),
     [
-        (".float()", "", "bfloat16", "call .float()"),
+        ("(1 - cosine).mean()", "(1 - cosine).mean().bfloat16()", "bfloat16", "call .float()"),
         ("(1 - cosine).mean()", "(1 - cosine).sum()", "mean over its rows", "means over rows"),
         ('"logits", cls=(self.student_layer,)', '"logits", cls=(1, self.student_layer)', "reads every", "layer 1"),
         ("ge=0.01, le=100, ", "", "bounds", "beta"),
