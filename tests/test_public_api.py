@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import kdcore
+from tests.helpers import pocket_teachers
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {
@@ -48,7 +49,8 @@ def test_settings_need_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=ROOT)
 
 
-def test_the_document_runs_from_top_to_bottom(tmp_path: Path) -> None:
+def test_the_document_runs_from_top_to_bottom(tmp_path: Path, own_cache: Path) -> None:
+    pocket_teachers.put_into(own_cache)
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     printed = executed("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)), tmp_path)
     assert " done {'accuracy': " in printed and "method and student" in printed and "KD" in printed
@@ -56,7 +58,8 @@ def test_the_document_runs_from_top_to_bottom(tmp_path: Path) -> None:
         assert (tmp_path / name).is_file(), name
 
 
-def test_the_notebook_runs_cell_by_cell_and_holds_no_output(tmp_path: Path) -> None:
+def test_the_notebook_runs_cell_by_cell_and_holds_no_output(tmp_path: Path, own_cache: Path) -> None:
+    pocket_teachers.put_into(own_cache)
     notebook = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert cells and not any(cell["outputs"] or cell["execution_count"] for cell in cells)

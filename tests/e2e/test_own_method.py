@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kdcore.store import UNFINISHED, Store, open_store
-from tests.helpers import own_method
+from tests.helpers import own_method, pocket_teachers
 
 PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
 pytestmark = pytest.mark.timeout(15 * PATIENCE)
@@ -46,7 +46,10 @@ def _until_done(store: Store) -> None:
     assert set(store.runs()["state"]) == {"done"}
 
 
-def test_it_is_launched_from_its_form_and_compared_with_pkd(open_page: Callable[..., Any], store: Store) -> None:
+def test_it_is_launched_from_its_form_and_compared_with_pkd(
+    open_page: Callable[..., Any], server: Any, store: Store
+) -> None:
+    pocket_teachers.put_into(server.cache)
     page = open_page("launch")
     box = page.locator(".st-key-launch-method input")
     box.click()
