@@ -10,7 +10,7 @@ from pydantic import Field
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import ensemble_signal, hard_labels
 from kdcore.methods.base import Method, MethodConfig
-from kdcore.methods.teacher_weights import by_rank, by_softmax
+from kdcore.methods.teacher_weights import Mixture, by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Step, Term, want
 
 
@@ -77,6 +77,11 @@ class WKD(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self.weights = _weights(config, setup.scores)
+
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        assert isinstance(config, cls.Config)
+        return Mixture("mean", "weight", temperature=config.temperature) if config.hard_label_weight < 1 else None
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, logits = self.config, step.student.logits

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kdcore.errors import UserError
 from kdcore.layer_map import LayerMap
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
+from kdcore.methods.teacher_weights import Mixture
 from kdcore.records import Batch, Family, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term
 
 
@@ -160,6 +161,11 @@ class Method(nn.Module):
     def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """Student layer -> teacher layers that it is matched with; empty where the method matches none."""
         return {}
+
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        """How the answers of several teachers become soft targets; None where they become none."""
+        return None
 
     @classmethod
     def deployed(cls, config: MethodConfig, student: ModelSize) -> ModelSize:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kdcore.losses.soft_targets import ensemble_targets, hard_labels, teacher_signal
 from kdcore.methods.base import Method, MethodConfig, alpha_field, rows_for_teacher, temperature_field
+from kdcore.methods.teacher_weights import Mixture
 from kdcore.records import Needs, Paper, Step, Term, want
 
 
@@ -59,6 +60,11 @@ class KD(Method):
         temperature: float = temperature_field(10.0)
 
     config: Config
+
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        assert isinstance(config, cls.Config)
+        return Mixture("mean", temperature=config.temperature) if config.alpha else None
 
     def terms(self, step: Step) -> dict[str, Term]:
         hard = hard_labels(step.student.logits, step.batch.labels, step.regression)

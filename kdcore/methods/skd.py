@@ -12,7 +12,7 @@ from torch import Tensor
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
 from kdcore.methods.base import Method, MethodConfig, rows_for_teacher, temperature_field
-from kdcore.methods.teacher_weights import by_rank, by_softmax
+from kdcore.methods.teacher_weights import Mixture, by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
 
 FINAL = "distil"
@@ -97,6 +97,11 @@ class SKD(Method):
     def pilots(cls, config: MethodConfig, teachers: int) -> float:
         assert isinstance(config, cls.Config)
         return float(teachers) if config.sampling == "student-rank" and teachers > 1 else 0.0
+
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        assert isinstance(config, cls.Config)
+        return Mixture("draw", "chance", "draws", config.temperature) if config.hard_label_weight < 1 else None
 
     def stages(self) -> list[Stage]:
         pilots = [
