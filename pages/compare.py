@@ -68,6 +68,7 @@ def _one_task(
     with st.container(horizontal=True, vertical_alignment="bottom"):
         comparison = scores.baseline(comparison)
         cards.badges(comparison.task, comparisons.partial_data(store, ids))
+        cards.outside(*comparison.runs["method_origin"])
     with answers, cards.guarded("The answer cannot be given"):
         answer.show(comparison, best_teacher_score(evaluations, comparison.metric))
     tab = _open_tab()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -50,7 +50,7 @@ def ladder(config: RunConfig) -> list[Rung]:
     )
     if config.teachers and config.teachers[0].source == "pocket":
         starts = [start for start in starts if start != "base"]  # pocket teachers have no pretrained base
-    alone = {"method": ALONE, "options": {}, "name": ""}
+    alone: dict[str, Any] = {"method": ALONE, "method_source": None, "options": {}, "name": ""}
     rungs = [
         Rung(
             "initialisation" if index else "start",
@@ -61,7 +61,7 @@ def ladder(config: RunConfig) -> list[Rung]:
     ]
     if config.method not in (ALONE, LOGITS) and config.teachers:
         options = {key: config.options[key] for key in LOGITS_SETTINGS if key in config.options}
-        update = {"method": LOGITS, "options": options, "name": ""}
+        update = {"method": LOGITS, "method_source": None, "options": options, "name": ""}
         rungs.append(Rung("teacher", TEACHER_STEP, config.model_copy(update=update)))
     if config.method == LOGITS:
         rungs.append(Rung("teacher", TEACHER_STEP, config))

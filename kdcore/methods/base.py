@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kdcore.errors import UserError
 from kdcore.layer_map import LayerMap
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
+from kdcore.methods.teacher_weights import Mixture
 from kdcore.records import Batch, Family, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term
 
 Ablations = dict[str, dict[str, Any]]
@@ -177,6 +178,11 @@ class Method(nn.Module):
             kind: of the task.
         """
         return {}
+
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        """How the answers of several teachers become soft targets; None where they become none."""
+        return None
 
     @classmethod
     def deployed(cls, config: MethodConfig, student: ModelSize) -> ModelSize:

@@ -27,6 +27,7 @@ from kdcore.methods.base import (
     without_weight,
 )
 from kdcore.methods.running_mean import RunningMean
+from kdcore.methods.teacher_weights import Mixture
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -159,6 +160,15 @@ class DynamicKD(Method):
         if config.part == "teachers":
             return config.adoption != "soft-instance"
         return config.part == "rows" and config.selection != "none"
+
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        """Which teacher answers a row, or what it weighs, follows from how unsure the student is at that step."""
+        assert isinstance(config, cls.Config)
+        temperature = config.temperature if config.distance == "kl" else 1.0
+        if config.adoption == "hard":
+            return Mixture("rows", counted="rows asked", temperature=temperature)
+        return Mixture("changing", temperature=temperature)
 
     @classmethod
     def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:

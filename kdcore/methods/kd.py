@@ -16,6 +16,7 @@ from kdcore.methods.base import (
     temperature_field,
     without_share,
 )
+from kdcore.methods.teacher_weights import Mixture
 from kdcore.records import Needs, Paper, Step, Term, want
 
 
@@ -72,6 +73,11 @@ class KD(Method):
     @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
         return without_share(config)
+
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        assert isinstance(config, cls.Config)
+        return Mixture("mean", temperature=config.temperature) if config.alpha else None
 
     def terms(self, step: Step) -> dict[str, Term]:
         hard = hard_labels(step.student.logits, step.batch.labels, step.regression)

@@ -32,7 +32,7 @@ from kdcore.methods.base import (
     without_share,
     without_weight,
 )
-from kdcore.methods.teacher_weights import by_rank
+from kdcore.methods.teacher_weights import Mixture, by_rank
 from kdcore.models.projections import linears
 from kdcore.records import ModelSize, Needs, Setup, Stage, Step, Term, want
 
@@ -163,6 +163,11 @@ class Mix(Method):
     def relates_rows(cls, config: MethodConfig) -> bool:
         assert isinstance(config, cls.Config)
         return config.rows_weight > 0
+
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        assert isinstance(config, cls.Config)
+        return Mixture("draw", "chance", "draws", config.temperature) if config.alpha else None
 
     @classmethod
     def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:

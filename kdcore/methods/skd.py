@@ -20,7 +20,7 @@ from kdcore.methods.base import (
     temperature_field,
     without_share,
 )
-from kdcore.methods.teacher_weights import by_rank, by_softmax
+from kdcore.methods.teacher_weights import Mixture, by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
 
 FINAL = "distil"
@@ -105,6 +105,11 @@ class SKD(Method):
     def pilots(cls, config: MethodConfig, teachers: int) -> float:
         assert isinstance(config, cls.Config)
         return float(teachers) if config.sampling == "student-rank" and teachers > 1 else 0.0
+
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        assert isinstance(config, cls.Config)
+        return Mixture("draw", "chance", "draws", config.temperature) if config.hard_label_weight < 1 else None
 
     def stages(self) -> list[Stage]:
         pilots = [

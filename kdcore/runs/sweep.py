@@ -149,6 +149,7 @@ def _check_size(grid: Grid) -> None:
 
 def _cells(grid: Grid) -> Iterator[Cell]:
     from kdcore.methods import resolve
+    from kdcore.methods.catalog import source_of
 
     for t, task in enumerate(grid.tasks):
         for seed in task.seeds or grid.seeds:
@@ -161,7 +162,8 @@ def _cells(grid: Grid) -> Iterator[Cell]:
                         settings = merged(
                             settings, {"student": student}, {"student": init}, {"train": {"seed": seed}}
                         ) | {"name": label, "task": task.task, "own": task.own, "method": method.method,
-                             "options": options, "teachers": _teachers(grid, task, method, m)}  # fmt: skip
+                             "method_source": source_of(method.method), "options": options,
+                             "teachers": _teachers(grid, task, method, m)}  # fmt: skip
                         run = validate(RunConfig, settings, f"sweep(tasks[{t}], methods[{m}])")
                         yield Cell(label, run)
                         yield from _ablations(label, run, method.without, f"methods[{m}].without")

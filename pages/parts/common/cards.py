@@ -103,6 +103,17 @@ def figure(
     return click
 
 
+def outside(*origins: str) -> None:
+    """Marks methods that are not shipped, by the file or package that each comes from; empty ones are left out."""
+    for origin in dict.fromkeys(filter(None, origins)):
+        st.badge(
+            f"from outside: {plain(origin, 80)}",
+            color="violet",
+            icon=":material/extension:",
+            help="This method is not shipped with KDBoard. A person named its file or installed its package here.",
+        )
+
+
 def badges(task: str, partial: str | None = None) -> None:
     """Marks numbers that come from generated sentences, or from a part of the data."""
     known = task_of(task)

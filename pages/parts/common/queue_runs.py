@@ -8,6 +8,7 @@ import streamlit as st
 
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
+from kdcore.runs.complete import complete
 from pages.parts.common import cards
 from pages.parts.common.read_only import action
 from pages.parts.common.run_picker import MOST_RUNS, the_store
@@ -74,14 +75,11 @@ def check_queue(runs: int) -> None:
 
 def _queue(runs: Sequence[RunConfig], tags: Sequence[str]) -> list[str]:
     """Queues what is not there yet; a run that is queued, under way or done already is not queued twice."""
-    from kdcore.methods import resolve  # brings torch: on the click
-
     check_queue(len(runs))
     store = the_store()
     ids = []
     for run in runs:
-        options = resolve(run.method, run.options)[1].model_dump(mode="json")
-        ids.append(store.ensure(run.model_copy(update={"options": options}))[0])
+        ids.append(store.ensure(complete(run))[0])
         if tags:
             store.annotate(ids[-1], tags=[*store.get(ids[-1]).tags, *tags])
     return ids
