@@ -24,18 +24,22 @@ _LETTER, _LINE = 6.2, 14.0
 """Pixels of a letter and of a line of a label."""
 _BOLD = 1.25
 """How much larger the label of the answer is."""
-_LONGEST = 30
+_LONGEST = 32
 """Letters, after which a label goes on in a second line."""
 _SIDES = (
     "top right", "top left", "bottom right", "bottom left", "top center", "bottom center", "middle right",
     "middle left",
 )  # fmt: skip
+_HEADROOM = 0.18
+"""Share of the qualities' span that the axis goes on above them, for labels of the best points."""
+_SAME = 5.0
+"""Marks so near each other are one to the eye: the label of one may touch the other."""
 _DISTANCES = (34.0, 52.0, 70.0, 90.0, 120.0, 150.0, 180.0)
 
 
 @dataclass(frozen=True)
 class Plane:
-    """What the axes span: costs from `left` to `right`, qualities from `low` to `high`."""
+    """What the axes span: costs from `left` to `right`, qualities from `low` to `high`, room for labels included."""
 
     left: float
     right: float
@@ -48,7 +52,8 @@ class Plane:
         """The plane of these points with their whiskers, and of lines at these qualities."""
         low = [*(known["quality"] - known["quality_spread"]), *levels]
         high = [*(known["quality"] + known["quality_spread"]), *levels]
-        return cls(float(known["cost"].min()), float(known["cost"].max()), float(min(low)), float(max(high)), log)
+        top = max(high) + _HEADROOM * (max(high) - min(low))
+        return cls(float(known["cost"].min()), float(known["cost"].max()), float(min(low)), float(top), log)
 
     def x(self, cost: Floats) -> Floats:
         ends = (self.left, self.right)
@@ -101,7 +106,8 @@ def placed(known: pd.DataFrame, plane: Plane, words: Sequence[Box]) -> pd.DataFr
     labels, sides = [""] * len(known), ["top center"] * len(known)
     away: list[tuple[float, float] | None] = [None] * len(known)
     for index in _in_turn(known):
-        at, others = (float(x[index]), float(y[index])), [box for box in taken if box is not marks[index]]
+        at = (float(x[index]), float(y[index]))
+        others = [box for box in taken if not (box in marks and _near(box, marks[index]))]
         wide, high = _extent(text[index], known["look"].iloc[index] == "chosen")
         side = next((side for side in _SIDES if _free(_box(*at, side, wide, high), others)), None)
         if side is not None:
@@ -159,7 +165,8 @@ def _extent(text: str, bold: bool) -> tuple[float, float]:
 
 def _free(box: Box, others: Sequence[Box]) -> bool:
     """Whether a label is inside the plot and covers nothing."""
-    return box[0] >= -10 and box[2] <= WIDTH + 10 and not any(_overlap(box, other) for other in others)
+    inside = box[0] >= -10 and box[2] <= WIDTH + 10 and box[1] >= -4 and box[3] <= HEIGHT + 4
+    return inside and not any(_overlap(box, other) for other in others)
 
 
 def _lead(
@@ -174,7 +181,7 @@ def _lead(
         right, down = distance * math.cos(math.radians(angle)), distance * math.sin(math.radians(angle))
         center = at[0] + right, at[1] - down
         box = center[0] - wide / 2, center[1] - high / 2 - 1, center[0] + wide / 2, center[1] + high / 2 + 1
-        if _free(box, others) and box[1] >= 0 and box[3] <= HEIGHT:
+        if _free(box, others):
             return (right, down), box
     return None
 
@@ -194,6 +201,10 @@ def _box(x: float, y: float, side: str, wide: float, high: float) -> Box:
     beside = gap if vertical == "middle" else 0.0
     left = {"right": x + beside, "left": x - wide - beside, "center": x - wide / 2}[horizontal]
     return left, low, left + wide, low + high
+
+
+def _near(mark: Box, other: Box) -> bool:
+    return max(abs(mark[0] - other[0]), abs(mark[1] - other[1])) < _SAME
 
 
 def _overlap(box: Box, other: Box) -> bool:
