@@ -136,11 +136,11 @@ def _placed(figure: go.Figure, known: pd.DataFrame, lines: Sequence[Line], bette
     """The points with their labels, see `point_labels.placed`; the axis goes on as far as labels need."""
     if known.empty:
         return known.assign(text="", side="", away=None, full="")
-    plane = Plane.around(known, [line.level for line in lines], log)
-    words = [plane.words_at(line.level, line.text, line.position) for line in lines]
-    corner = plane.words_at(plane.low, CORNERS[better], "bottom right" if better == "less" else "bottom left")
-    figure.update_yaxes(autorangeoptions={"include": [plane.high]})
-    return point_labels.placed(known, plane, [*words, corner])
+    planes = [Plane.around(known, [line.level for line in lines], log, size) for size in point_labels.PLOTS]
+    corner = Line(planes[0].low, CORNERS[better], "bottom right" if better == "less" else "bottom left", "")
+    words = [[plane.words_at(line.level, line.text, line.position) for line in (*lines, corner)] for plane in planes]
+    figure.update_yaxes(autorangeoptions={"include": [planes[0].high]})
+    return point_labels.placed(known, planes, words)
 
 
 def _leaders(figure: go.Figure, known: pd.DataFrame, log: bool, dark: bool) -> None:
