@@ -18,7 +18,7 @@ from pages.parts.compare import ablation, answer, curves, race, report, scope, s
 MOST_SUGGESTED = 12  # runs that are chosen where the address names none
 MOST_GROUPS = 6  # more on one plot are hard to tell apart
 TABS = ("Scores", "Curves", "Race", "Settings", "Report")
-MEANT = {"Race": (RACE, "clock"), "Curves": ("what", "band", "x", "sm", "logy", "logx")}
+MEANT = {"Race": (RACE, "clock"), "Curves": ("what", "band", "x", "against", "sm", "logy", "logx")}
 """Tab -> parameters of its controls: a link that sets one of them and names no tab means this one."""
 
 

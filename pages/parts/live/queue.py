@@ -12,14 +12,18 @@ from pages.parts.common.read_only import action
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import duration, plain, sentence, task_title
 
-REFRESH_SECONDS = 4.0
+LEAST_SECONDS = 4.0
 """Rare, because each refresh has a fixed cost beside that of the followed run, whose end redraws the page anyway."""
 
 
-def show() -> None:
-    """The queue, refreshed while something runs or waits."""
+def show(period: float | None) -> None:
+    """The queue, refreshed while something runs or waits.
+
+    period: seconds between two drawings of the page, None: updates are off.
+    """
     busy = the_store().busy()
-    st.fragment(_queue, run_every=REFRESH_SECONDS if busy else None)(busy)
+    every = None if period is None else max(LEAST_SECONDS, period)
+    st.fragment(_queue, run_every=every if busy else None)(busy)
 
 
 def request(method: str, *args: object) -> None:
