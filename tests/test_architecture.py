@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"engine"},
     {"runs"},
     {"analysis"},
+    {"export"},
     {"figures"},
     {"report"},
     {"cli"},

@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "docs/RESULTS.md")
 README = (ROOT / "README.md").read_text()
 SUFFIXES = ("py", "md", "yaml", "yml", "toml", "json", "csv", "js", "css", "png", "txt", "lock", "cff")
-OF_A_RUN = {"config.json", "teacher.json", "teachers.json", "content.json", "rows.json", "log.txt"}
-"""Files that a run, or a teacher that is kept, writes."""
+OF_A_RUN = {"config.json", "teacher.json", "teachers.json", "content.json", "rows.json", "log.txt", "kdboard.json"}
+"""Files that a run, a teacher that is kept, or an export writes."""
 
 
 def without_code(text: str) -> str:

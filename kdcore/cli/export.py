@@ -37,16 +37,19 @@ def export(
     bundle: Annotated[bool, typer.Option("--bundle", help="One file with runs, scores and students.")] = False,
 ) -> None:
     """Write a student as a Hugging Face folder, or runs as one file that `import` reads elsewhere."""
-    from kdcore.runs import bundle as bundles
     from kdcore.store import open_store
 
     store = open_store()
     if bundle:
+        from kdcore.runs import bundle as bundles
+
         bundles.export_runs(store, run, to)
     elif len(run) > 1:
         raise UserError("run", "a model folder holds one run", "name one run, or add --bundle")
     else:
-        bundles.export_model(store, run[0], to, which)
+        from kdcore.export.folder import export_student
+
+        export_student(store, run[0], to, which)
     typer.echo(f"wrote {to}")
 
 

@@ -1,4 +1,4 @@
-"""The download of a student: the Hugging Face folder that a run kept, as one file."""
+"""The download of a student: the folder that `kdcore export` writes, as one file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from functools import partial
 import streamlit as st
 
 from kdcore.errors import UserError
-from kdcore.runs.export import student_folder, student_zip
+from kdcore.export.folder import student_zip
+from kdcore.runs.export import student_folder
 from kdcore.store import Store
 
 
@@ -26,6 +27,6 @@ def student(store: Store, run: str, key: str) -> None:
         key=key,
         icon=":material/download:",
         on_click="ignore",
-        help=f"{megabytes:.1f} MB: weights, settings and tokenizer, best by select. Unpack it and open it with "
-        "transformers' `AutoModelForSequenceClassification.from_pretrained`.",
+        help=f"{megabytes:.1f} MB: weights (best by select), tokenizer and model card. Unpack it and open the folder "
+        "with transformers: `pipeline('text-classification', FOLDER, truncation=True)`.",
     )
