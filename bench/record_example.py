@@ -3,10 +3,10 @@
     python -m bench.record_example CACHE
 
 The one-minute demo's runs and those of the lessons, with three seeds, and what the teacher scores when it is compressed
-without training: real runs on generated sentences, half an hour. Students and snapshots of the first seed are shipped.
-CACHE is the cache folder that is trained in; started again after a break, runs that are done there are kept. The folder
-`kdcore/runs/example_study/` is replaced, unless the study does not show what it is there to show: its method ahead of
-fine-tuning alone on every seed, and no student at the score of a blind guess.
+without training: real runs on generated sentences, ten minutes. Of the first seed, students are shipped, and the
+snapshots of the demo's runs. CACHE is the cache folder that is trained in; started again after a break, runs that are
+done there are kept. The folder `kdcore/runs/example_study/` is replaced, unless the study does not show what it is
+there to show: its method ahead of fine-tuning alone on every seed, and no student at the score of a blind guess.
 """
 
 from __future__ import annotations
@@ -138,14 +138,16 @@ def _measure_baselines(store: Store, made: dict[str, str | None]) -> None:
 
 def _record(store: Store, made: dict[str, str | None]) -> None:
     facts = {"kdcore": __version__, "recorded": datetime.date.today().isoformat(), **machine()}
-    whole = with_students()
+    whole, demo = with_students(), {config_hash(demo_run(method)) for method in METHODS}
     for run_id in made:
         note = f"Recorded with KDBoard {__version__} on {facts['hardware']}, {facts['recorded']}."
         shutil.rmtree(run_dir(run_id) / "student-last", ignore_errors=True)  # pages load the best by select
-        if config_hash(store.get(run_id).config) not in whole:
+        settings = config_hash(store.get(run_id).config)
+        if settings not in whole:
             note += " Its student is left out to keep the example small."
-            for name in ("student-best", "probes/snapshots"):
-                shutil.rmtree(run_dir(run_id) / name, ignore_errors=True)
+            shutil.rmtree(run_dir(run_id) / "student-best", ignore_errors=True)
+        if settings not in demo:
+            shutil.rmtree(run_dir(run_id) / "probes/snapshots", ignore_errors=True)
         store.annotate(run_id, note, [example.TAG])
     compared = [run_id for run_id, part in made.items() if part is None]
     example.record(store, list(made), compared[::-1], facts)  # pages about one run open the first, which has a student

@@ -12,6 +12,7 @@ import pytest
 
 from kdcore.identity import config_hash
 from kdcore.methods import METHODS
+from kdcore.runs.example import open_study
 from pages.parts.common import keys
 from pages.parts.learn import lessons as lesson_files
 from pages.parts.learn.handout import handout
@@ -127,9 +128,10 @@ def test_a_step_stands_on_top_of_its_page_with_links_to_the_next(store: Any, vis
 
 
 @pytest.mark.parametrize(("key", "number"), STEPS)
-def test_every_step_can_be_opened(key: str, number: int, store: Any, visit: Callable[..., Any]) -> None:
-    fill(store, seeds=1)
-    add(store, run_config("skd"))
+def test_every_step_can_be_opened_with_the_study_alone(
+    key: str, number: int, store: Any, visit: Callable[..., Any]
+) -> None:
+    open_study(store)
     page, query = lesson_files.address(key, number, _runs(store, key))
     app = visit(page.removeprefix("pages/").removesuffix(".py"), **query)
     assert not app.exception and not app.error
@@ -165,13 +167,16 @@ def test_a_guess_is_kept_and_shown_at_the_end(store: Any, visit: Callable[..., A
 
 
 def test_a_handout_holds_questions_and_scores_and_asks_nothing_of_the_network(store: Any) -> None:
-    fill(store, seeds=1)
+    open_study(store)
     runs = store.runs(include_archived=True)
     for lesson in lessons().values():
-        page = handout(lesson, lesson_files.runs_of(lesson, runs), runs)
-        of_kd = runs[(runs["method"] == "kd") & runs["score"].notna()]  # one more waits
-        assert f"<td>{100 * of_kd['score'].iloc[0]:.1f}</td>" in page
-        assert page.count("class=room") == len(lesson.steps) and "<td>KD</td>" in page
+        by_name = lesson_files.runs_of(lesson, runs)
+        page = handout(lesson, by_name, runs)
+        for name, ids in by_name.items():
+            for _, row in runs[runs["id"].isin(ids)].iterrows():
+                cells = (lesson.run_title(name), f"{row['seed']}", f"{100 * row['score']:.1f}")
+                assert "<td>{}</td><td>{}</td><td>{}</td>".format(*cells) in page
+        assert page.count("class=room") == len(lesson.steps)
         assert not re.search(r"https?://|<script|src=", page) and "**" not in page
 
 
@@ -213,17 +218,20 @@ def test_the_catalogue_says_what_each_lesson_uses_and_lacks(store: Any, visit: C
     app = visit("learn", part="Lessons")
     said = words(app)
     assert not app.exception and not app.error
-    assert "Uses Fine-tuning alone, KD, Patient KD on Pocket sentiment." in said
-    assert "Not here yet: Stochastic KD." in said
+    assert "Uses Fine-tuning alone, KD, Patient KD on Pocket sentiment. Not here yet: TinyBERT." in said
+    assert "Not here yet: Random start, First two layers, Every other layer, TinyBERT, random start." in said
     assert _links(app)["Begin"][1]["step"] == ["1"]
     app.button(key="lesson_own_patient-layers").click().run()
-    assert sorted(store.runs(states=["queued"])["method"]) == ["fine-tune", "kd", "kd", "pkd"]  # one kd waited before
+    queued = ["fine-tune", "kd", "kd", "pkd", "tinybert"]  # one kd waited before
+    assert sorted(store.runs(states=["queued"])["method"]) == queued
 
 
 def test_a_lesson_file_with_a_mistake_is_refused_with_its_field(tmp_path: Path, monkeypatch: Any) -> None:
     from kdcore.errors import UserError
 
-    (tmp_path / "bad.yaml").write_text("number: 1\ntitle: x\nabout: y\nminutes: 1\nuses: [kd]\nruns: demo\nsteps: []\n")
+    (tmp_path / "bad.yaml").write_text(
+        "number: 1\ntitle: x\nabout: y\nminutes: 1\nruns: {kd: {method: kd}}\nsteps: []\n"
+    )
     monkeypatch.setattr(lesson_files, "FOLDER", tmp_path)
     with pytest.raises(UserError, match="steps"):
         lessons.__wrapped__()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from kdcore.config import RunConfig
@@ -49,6 +50,41 @@ def test_its_method_is_ahead_on_every_seed(store: Store) -> None:
     runs = store.runs()
     scores = runs[runs["id"].isin(ids)].pivot(index="seed", columns="method", values="score")
     assert (scores[STORY] > scores["fine-tune"] + 0.05).all()
+
+
+def _scores(store: Store, key: str) -> pd.DataFrame:
+    """Scores of a lesson's runs: a row for each seed, a column for each name."""
+    runs = store.runs().set_index("id")
+    by_name = runs_of(lessons()[key], store.runs())
+    return pd.DataFrame({name: runs.loc[ids].set_index("seed")["score"] for name, ids in by_name.items()})
+
+
+def test_what_the_lessons_say_of_its_scores_is_true(store: Store) -> None:
+    """On every seed, where a lesson says so."""
+    example.open_study(store)
+    soft = _scores(store, "soft-targets")
+    gains = soft["kd"] - soft["fine-tune"]
+    assert (gains > 0).all() and gains.max() > 0.03 and gains.min() < 0.01
+    layers = _scores(store, "patient-layers")
+    assert (layers["kd"] < layers["pkd"]).all() and (layers["pkd"] < layers["tinybert"]).all()
+    team = _scores(store, "one-or-many")
+    assert (team["skd"] > team["kd"]).all()
+    start = _scores(store, "initialisation")
+    assert (start[["first", "spread"]].min(axis=1) > start["tinybert"]).all()
+    assert start[["first", "spread"]].std().max() < 0.01
+    attention = _scores(store, "attention-transfer")
+    assert (attention[["minilm", "tinybert"]].min(axis=1) > attention[["kd", "fine-tune"]].max(axis=1)).all()
+
+
+def test_what_a_lesson_says_of_the_rivals_is_true(store: Store) -> None:
+    example.open_study(store)
+    (probe,) = [found for run in store.runs()["id"] if (found := store.probes(run).get("rivals"))]
+    rivals = {model["kind"]: model["scores"]["validation"]["accuracy"] for model in probe["models"]}
+    by_method = _scores(store, "quality-and-speed").mean()
+    teacher = 0.959
+    assert abs(rivals["int8"] - teacher) < 0.005
+    assert by_method["fine-tune"] - 0.01 < rivals["cut"] < by_method["tinybert"] - 0.1
+    assert 0.4 < (rivals["cut"] - 0.5) / (teacher - 0.5) < 0.7, "about half of what it has over a guess"
 
 
 def test_every_run_says_who_recorded_it(store: Store) -> None:

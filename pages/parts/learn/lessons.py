@@ -126,8 +126,7 @@ def runs_of(lesson: Lesson, runs: pd.DataFrame) -> RunsByName:
         runs: rows of `Store.runs`, newest first.
     """
     done = runs[runs["state"] == "done"]
-    settings = done["group"].str.partition("-")[0]  # what follows tells rows and weights apart
-    own = {name: list(done.loc[settings == group_key(run), "id"]) for name, run in lesson.configs().items()}
+    own = {name: list(done.loc[_of_group(done, group_key(run)), "id"]) for name, run in lesson.configs().items()}
     names = {run.method: name for name, run in lesson.runs.items()}
     if all(own.values()) or len(names) < len(lesson.runs):
         return own
@@ -136,6 +135,11 @@ def runs_of(lesson: Lesson, runs: pd.DataFrame) -> RunsByName:
     groups = [rows for _, rows in fit.groupby("protocol", sort=False)]
     best = max(groups, key=lambda rows: rows["method"].nunique(), default=fit)
     return {name: list(best.loc[best["method"] == method, "id"]) for method, name in names.items()}
+
+
+def _of_group(runs: pd.DataFrame, key: str) -> list[bool]:
+    """Which runs have these settings. What follows the dash in a group's name tells rows and weights apart."""
+    return [str(group).partition("-")[0] == key for group in runs["group"]]
 
 
 def address(key: str, number: int, by_name: RunsByName) -> tuple[str, dict[str, str]]:
