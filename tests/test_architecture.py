@@ -53,6 +53,8 @@ ONLY_IN = {
     "sqlalchemy": ("kdcore/store/",),
     "datasets": ("kdcore/data/", "kdcore/engine/evaluate.py"),
     "evaluate": ("kdcore/engine/evaluate.py",),
+    "onnx": ("kdcore/export/",),
+    "onnxruntime": ("kdcore/export/",),
 }
 """Library -> where it may be imported."""
 
