@@ -90,11 +90,11 @@ def _body(record: StudentRecord, longest: int, onnx: OnnxCheck | None) -> Iterat
 def _summary(record: StudentRecord) -> str:
     size, info = record.facts.get("student", {}), catalog().get(record.config.method)
     parameters = record.facts.get("exported_parameters")
-    shape = f"of {size['layers']} layers of width {size['width']}" if "layers" in size else ""
+    shape = f" of {size['layers']} layers of width {size['width']}" if "layers" in size else ""
     count = f" ({amount(parameters)} parameters)" if isinstance(parameters, int) else ""
-    how = "trained alone, without a teacher" if not record.config.teachers else f"distilled by {_method(record, info)}"
+    how = "trained without a teacher" if not record.config.teachers else f"distilled by {_method(record, info)}"
     asks = f" The question: {plain(record.task.about)}" if record.task.about and record.task.suite != "own" else ""
-    return f"A BERT classifier {shape}{count} for {plain(_task_name(record))}, {how} with KDBoard.{asks}\n"
+    return f"A BERT classifier{shape}{count} for {plain(_task_name(record))}, {how} with KDBoard.{asks}\n"
 
 
 def _task_name(record: StudentRecord) -> str:
@@ -176,10 +176,12 @@ def _training(record: StudentRecord) -> Iterator[str]:
     for spec in config.teachers:
         known = facts.get("teachers", {}).get(spec.name, {})
         count = f", {amount(known['parameters'])} parameters" if "parameters" in known else ""
-        tuned = f", fine-tuned here for {spec.fine_tune.epochs:g} epochs" if spec.fine_tune else ""
+        tuned = f", fine-tuned here, {spec.fine_tune.epochs:g} epochs" if spec.fine_tune else ""
         yield f"| teacher {plain(spec.name)} | {plain(teacher_place(spec))}{count}{tuned} |"
     yield f"| first weights | {plain(config.student.init)} |"
-    length = f"{train.max_steps} steps" if train.max_steps else f"{train.epochs:g} epochs"
+    length = (
+        f"{train.max_steps} steps" if train.max_steps else f"{train.epochs:g} epoch{'s' if train.epochs != 1 else ''}"
+    )
     yield f"| length | {length}, batches of {train.batch_size}, AdamW at {train.lr:g}, {train.max_length} tokens |"
     yield f"| rows | {_count(facts.get('rows'))} to train, {_count(facts.get('select_rows'))} held out to choose |"
     yield f"| seed | {train.seed} |"

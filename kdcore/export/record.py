@@ -64,7 +64,7 @@ def read_record(store: Store, run_id: str, which: str = "best") -> StudentRecord
         run=run_id, name=row.name, state=row.state, which=which, folder=folder, config=row.config,
         task=task_of(row.config, row.facts), facts=row.facts, step=step,
         seconds=float(seconds) if isinstance(seconds, (int, float)) else None, scores=scores, rows=rows,
-        teachers={name: _scores(evaluations, f"teacher:{name}", "teachers")[0] for name in sorted(named)},
+        teachers={name: _scores(evaluations, f"teacher:{name}")[0] for name in sorted(named)},
         seeds=_seeds(store, run_id) if which == "best" else (),
     )  # fmt: skip
 
@@ -125,9 +125,14 @@ def _without_places(value: Any) -> Any:
     return last_part(value) if isinstance(value, str) and _PLACE.match(value) else value
 
 
-def _scores(evaluations: pd.DataFrame, which: str, stage: str = "end") -> tuple[Scores, dict[str, int], int | None]:
-    """The dev scores of a model at the end of its run, the rows of each split, and the step of the weights."""
-    chosen = evaluations[(evaluations["stage"] == stage) & (evaluations["which"] == which)]
+def _scores(evaluations: pd.DataFrame, which: str) -> tuple[Scores, dict[str, int], int | None]:
+    """The dev scores of a model, the rows of each split, and the step of the weights.
+
+    The last weights are also scored while they change; of those only the end counts.
+    """
+    chosen = evaluations[evaluations["which"] == which]
+    if which == "last":
+        chosen = chosen[chosen["stage"] == "end"]
     scores: Scores = {}
     rows: dict[str, int] = {}
     for split, metric, value, count in zip(chosen["split"], chosen["metric"], chosen["value"], chosen["rows"],

@@ -58,7 +58,7 @@ def test_a_reader_finds_scores_settings_and_limits(record):
     text = model_card(record, 128)
     assert "| validation | 408 | accuracy | 77.0 | 86.0 | 68.4 |" in text
     assert "Over 3 seeds of the same settings: accuracy 76.0 ± 1.0 (N=3)" in text
-    assert "| teacher big | hub org/bert-big, 110.0 M parameters, fine-tuned here for 3 epochs |" in text
+    assert "| teacher big | hub org/bert-big, 110.0 M parameters, fine-tuned here, 3 epochs |" in text
     assert "Sun et al. 2019" in text and "arXiv 1908.09355" in text and "A processor, cpu, bf16" in text
     assert "3,301 to train, 367 held out" in text and "128 tokens" in text and "seed 3" in text
     assert "bf16" in text.split("## Limits")[1] and "Licence of the data: unknown" in text

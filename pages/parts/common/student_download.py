@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from functools import partial
 
 import streamlit as st
@@ -21,7 +23,7 @@ def student(store: Store, run: str, key: str) -> None:
     megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     st.download_button(
         "Download the student",
-        partial(student_zip, store, run),
+        partial(packed, store, run),
         f"{run}.zip",
         "application/zip",
         key=key,
@@ -30,3 +32,14 @@ def student(store: Store, run: str, key: str) -> None:
         help=f"{megabytes:.1f} MB: weights (best by select), tokenizer and model card. Unpack it and open the folder "
         "with transformers: `pipeline('text-classification', FOLDER, truncation=True)`.",
     )
+
+
+def packed(store: Store, run: str) -> bytes:
+    """The student as a zip file; where it cannot be published, one with the reason: a click must show something."""
+    try:
+        return student_zip(store, run)
+    except UserError as error:
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as file:
+            file.writestr(f"{run}/not-exported.txt", f"{error}\n")
+        return content.getvalue()
