@@ -9,7 +9,7 @@ from pydantic import Field
 
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import ensemble_signal, hard_labels
-from kdcore.methods.base import Method, MethodConfig
+from kdcore.methods.base import Ablations, Method, MethodConfig, TaskKind, without_share
 from kdcore.methods.teacher_weights import Mixture, by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Step, Term, want
 
@@ -77,6 +77,10 @@ class WKD(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self.weights = _weights(config, setup.scores)
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        return without_share(config, "hard_label_weight", "hard", "soft")
 
     @classmethod
     def mixture(cls, config: MethodConfig) -> Mixture | None:

@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 
 from kdcore.losses.soft_targets import ensemble_targets, hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, alpha_field, rows_for_teacher, temperature_field
+from kdcore.methods.base import (
+    Ablations,
+    Method,
+    MethodConfig,
+    TaskKind,
+    alpha_field,
+    rows_for_teacher,
+    temperature_field,
+    without_share,
+)
 from kdcore.methods.teacher_weights import Mixture
 from kdcore.records import Needs, Paper, Step, Term, want
 
@@ -60,6 +69,10 @@ class KD(Method):
         temperature: float = temperature_field(10.0)
 
     config: Config
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        return without_share(config)
 
     @classmethod
     def mixture(cls, config: MethodConfig) -> Mixture | None:

@@ -19,14 +19,18 @@ from kdcore.losses.hidden import cosine, patience, token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.relation import attention_divergence, merge_heads, token_relations
 from kdcore.methods.base import (
+    Ablations,
     Method,
     MethodConfig,
+    TaskKind,
     alpha_field,
     hard_and_soft,
     rows_for_teacher,
     same_heads,
     same_width,
     temperature_field,
+    without_share,
+    without_weight,
 )
 from kdcore.methods.teacher_weights import Mixture, by_rank
 from kdcore.models.projections import linears
@@ -178,6 +182,10 @@ class Mix(Method):
         if any(getattr(config, f"{name}_weight") for name in READS):
             return {student.layers: (teacher.layers,)}
         return {}
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        return without_share(config) | without_weight(config, **{name: f"{name}_weight" for name in READS})
 
     def stages(self) -> list[Stage]:
         sides: tuple[dict[str, set[int]], dict[str, set[int]]] = ({}, {})

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, rows_for_teacher, temperature_field
+from kdcore.methods.base import (
+    Ablations,
+    Method,
+    MethodConfig,
+    TaskKind,
+    rows_for_teacher,
+    temperature_field,
+    without_share,
+)
 from kdcore.methods.teacher_weights import Mixture, by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
 
@@ -116,6 +124,10 @@ class SKD(Method):
         names = list(self._counts)
         chances = torch.tensor([self.probabilities()[name] for name in names], dtype=torch.float64)
         return {names[int(torch.multinomial(chances, 1, generator=step.rng))]: None}
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        return without_share(config, "hard_label_weight", "hard", "soft")
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, logits = self.config, step.student.logits

@@ -9,7 +9,7 @@ import streamlit as st
 
 from kdcore.data.splits import IDS_PER_SPLIT
 from kdcore.probes.examples import listing
-from pages.parts.common.csv_file import csv_bytes
+from pages.parts.common.downloads import downloads
 from pages.parts.common.keys import ATTENTION_TASK, EXAMPLES_ROW, JOB, SECOND_SENTENCE, SENTENCE
 from pages.parts.common.text import MAX_CHARACTERS, plain
 from pages.parts.examples import columns, try_sentence
@@ -52,14 +52,7 @@ def show(ids: pd.Index, pair: Pair, measures: pd.DataFrame) -> None:
     order = "Sorted by the fall in confidence; gained rows by its rise." if pair.dev.task.labels else ""
     rest = "" if len(rows) == len(ids) else f" The first {MOST_ROWS:,} are listed."
     st.caption(f"{order}{rest} Choose a row to see it in full below.")
-    st.download_button(
-        "Download this list (CSV)",
-        lambda: csv_bytes(rows),
-        "examples.csv",
-        "text/csv",
-        key="examples_csv",
-        icon=":material/download:",
-    )
+    downloads(rows, "Download this list", "examples", "examples_", {"task": pair.dev.task.key, "split": "dev"})
     positions = [position for position in selected["selection"]["rows"] if position < len(rows)]
     example = int(rows.index[positions[0] if positions else 0])
     st.query_params[EXAMPLES_ROW] = str(example % IDS_PER_SPLIT)
