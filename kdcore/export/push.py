@@ -23,16 +23,17 @@ def push_folder(folder: Path, repository: str, private: bool = True) -> str:
     """
     check_complete(folder)
     check_repository(repository)
-    import httpx  # huggingface_hub passes its errors on
-    from huggingface_hub import create_repo, upload_folder
-    from huggingface_hub.errors import LocalTokenNotFoundError
+    from huggingface_hub import create_repo, errors, upload_folder
+
+    # of its HTTP client, whose package is another in each major version
+    http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
 
     try:
         page = create_repo(repository, private=private, exist_ok=True)
         upload_folder(repo_id=repository, folder_path=folder, commit_message="Add a distilled student")
-    except LocalTokenNotFoundError as error:
+    except errors.LocalTokenNotFoundError as error:
         raise UserError("--to", "nobody is logged in at the hub", "log in with `hf auth login`") from error
-    except (httpx.HTTPError, OSError) as error:
+    except (http_error, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError("--to", f"the hub did not take it ({reason})", "check login, name and network") from error
     return str(page)

@@ -1,9 +1,8 @@
 """Sending a student away: against a hub that is pretended, and never without a person's word."""
 
-import httpx
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import LocalTokenNotFoundError
+from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
 from typer.testing import CliRunner
 
 from kdcore.cli import app
@@ -73,7 +72,7 @@ def test_other_folders_are_refused(folder, sent, tmp_path):
     [
         (LocalTokenNotFoundError("no token"), "hf auth login"),
         (ConnectionError("offline"), "did not take it"),
-        (httpx.ConnectError("no route"), "did not take it"),
+        (HTTPError("no route"), "did not take it"),
     ],
 )
 def test_a_hub_that_refuses_is_an_error_with_a_remedy(folder, monkeypatch, error, words):
