@@ -14,15 +14,22 @@ from kdcore.runs.export import student_folder
 from kdcore.store import Store
 
 
-def student(store: Store, run: str, key: str) -> None:
-    """A download of the run's best student, where it kept one. The file is made on the click."""
+def kept(store: Store, run: str) -> bool:
+    """Whether the run's best student is on this disk."""
     try:
-        folder = student_folder(store, run)
+        return bool(student_folder(store, run))
     except UserError:
+        return False
+
+
+def student(store: Store, run: str, key: str, label: str = "Download the student") -> None:
+    """A download of the run's best student, where it kept one. The file is made on the click."""
+    if not kept(store, run):
         return
+    folder = student_folder(store, run)
     megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     st.download_button(
-        "Download the student",
+        label,
         partial(packed, store, run),
         f"{run}.zip",
         "application/zip",
