@@ -5,6 +5,12 @@ import torch
 
 from kdcore.methods import METHODS
 from kdcore.records import Outputs
+from tests.methods.contract import Contract
+
+CONTRACT = Contract(
+    variants=({"temperatures": 1},),
+    not_zero=frozenset({"logits"}),  # of a part of the teacher's logits, at first
+)
 
 
 def scales(world, steps: int, temperatures: int) -> list[float]:

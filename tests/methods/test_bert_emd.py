@@ -11,7 +11,13 @@ from kdcore.losses.transport import score_costs, state_costs, transport_plan, un
 from kdcore.methods import METHODS
 from kdcore.methods.bert_emd import BERTEMD
 from kdcore.records import Outputs
+from tests.methods.contract import Contract
 from tests.methods.test_contract import Bench
+
+CONTRACT = Contract(
+    variants=({"beta": 1.0, "masses": "equal", "joint_masses": False}, {"beta": 0.0}),
+    trained=({"alpha": 0.5, "beta": 1.0, "masses": "softmax", "mass_temperature": 5.0},),
+)
 
 
 def slow_costs(made, step) -> dict[str, torch.Tensor]:

@@ -1,7 +1,9 @@
 """What every registered method must hold, on real two-layer models. A new method is covered by being registered."""
 
+import copy
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,93 +19,39 @@ from kdcore.models.sizes import size_of
 from kdcore.models.students import build_student
 from kdcore.records import TENSORS, Batch, Encoding, ModelSize, Outputs, Setup, Stage, Step
 from tests.helpers import masked_lm_folder
+from tests.methods.contract import contract_of
 
 STUDENT = ModelSize(layers=2, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
 TEACHER = ModelSize(layers=4, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(5, STUDENT.vocabulary))]
-MASKED_LM = "folder:masked-lm"
-"""A folder beside every test here (see `masked_lm_at_hand`)."""
-
-VARIANTS: dict[str, list[dict[str, object]]] = {
-    "alp-kd": [
-        {"view": "buckets", "scale": "sqrt-width"},
-        {"view": "overlapping", "tokens": "all", "detach": True},
-        {"beta": 0.0},
-    ],
-    "annealing-kd": [{"temperatures": 1}],
-    "bert-emd": [
-        {"alpha": 0.5, "beta": 1.0, "masses": "softmax", "mass_temperature": 5.0},
-        {"beta": 1.0, "masses": "equal", "joint_masses": False},
-        {"beta": 0.0},
-    ],
-    "dynamic-kd": [
-        {"adoption": "soft", "distance": "kl"},
-        {"adoption": "soft-instance", "detach": False},
-        {"part": "rows", "ratio": 0.4},
-        {"part": "rows", "selection": "none"},
-        {"part": "supervision", "reverse": True},
-    ],
-    "kd": [{"alpha": 1.0}],
-    "distilbert": [{"cosine_weight": 0.0}, {"masked_lm": MASKED_LM}],
-    "minilm": [{"value_weight": 0.0}],
-    "mix": [
-        {"patience_weight": 100.0, "scores_weight": 0.5, "cosine_weight": 1.0, "choice": "rank", "layers": "last"},
-        {"hidden_weight": 0.0, "attention_weight": 1.0, "values_weight": 2.0, "rows_weight": 1.0},
-        {"hidden_weight": 0.0},
-    ],
-    "minilm-v2": [{"relation_heads": 4, "teacher_layer": 2}, {"query_weight": 0.0, "key_weight": 2.0}],
-    "mlkd": [
-        {"projection": "shared", "embedding_norm": False, "contrast_scaled": False, "splits": 4, "layers": "last"},
-        {"hidden_weight": 0.0, "embedding_weight": 0.0, "sample_weight": 0.0},
-        {"attention_weight": 0.0, "contrast_weight": 0.0},
-        {"representation_share": 0.0},
-    ],
-    "pea-kd": [
-        {"sharing": "plain", "beta": 0.0},
-        {"sharing": "none", "second_pass": "all", "thresholds": (0.5, 0.4)},
-        {"ptp": False, "second_pass": "upper-half"},
-    ],
-    "pkd": [{"layers": "last", "normalise": False}, {"layers": (1,)}, {"tokens": "all"}],
-    "skd": [{"sampling": "teacher-rank", "mapping": "softmax"}, {"sampling": "student-rank", "hard_label_weight": 0.5}],
-    "takd": [{"alpha": 1.0}],
-    "tinybert": [
-        {"layers": "last", "projection": "per-layer", "score_target": "teacher", "temperature": 2.0},
-        {"layers": (1, 2), "hidden_weight": 0.0, "intermediate_share": 0.8},
-        {"attention_weight": 0.0, "embedding_weight": 0.0},
-        {"embedding_weight": 0.0, "hidden_weight": 0.0, "attention_weight": 2.0},
-        {"intermediate_share": 0.0},
-        {"attention_loss": "kl", "layers": "mean"},
-        {"attention_loss": "probabilities", "layers": "random", "layers_seed": 3},
-        {"augment": "word-neighbours"},
-        {"augment": "masked-lm", "masked_lm": MASKED_LM},
-    ],
-    "wkd": [{"weights": "rank", "hard_label_weight": 0.5}, {"weights": "softmax", "temperature": 4.0}],
-}
-"""Settings beside the defaults that change what a method computes."""
-
-NOT_ZERO_AT_EQUALITY: dict[str, set[str]] = {
-    "alp-kd": {"mixture"},  # a mixture of several layers is none of them
-    "annealing-kd": {"logits"},  # of a part of the teacher's logits, at first
-    "distilbert": {"vocabulary", "words", "states"},  # of a masked language model, which is not the teacher
-    "mlkd": {"contrast"},  # equal vectors have the others of the batch to be told from
-    "pea-kd": {"ptp", "soft", "patience"},  # its student is never its teacher: it runs layers twice, or learns labels
-}
-"""Method -> terms that its card does not call zero where student equals teacher."""
-
-DEEPER_TEACHER = {"takd"}
-"""Methods that refuse a teacher of the student's depth; their own tests show the zero."""
 
 
-def cases() -> Iterator[object]:
+def cases(training: bool) -> Iterator[object]:
+    """Every method with the settings, tasks and numbers of teachers that it is checked with.
+
+    training: those alone of the checks that train.
+    """
     for key, method in METHODS.items():
-        for options in [{}, *VARIANTS.get(key, [])]:
+        for options in contract_of(method).options(training):
             fewest, most = method.takes(resolve(key, options)[1])
             counts = sorted({fewest, max(fewest, min(most, 2))})
             for kind in sorted(method.kinds):
                 for count in counts:
                     name = f"{key}-{kind}-{count}-" + ",".join(f"{k}={v}" for k, v in options.items())
                     yield pytest.param((key, options, kind, count), id=name.strip("-"))
+
+
+def trains(check: Callable[..., None]) -> Callable[..., None]:
+    """Marks a check that trains for many steps: it runs over the variants that ask for it alone."""
+    check.trains = True  # type: ignore[attr-defined]
+    return check
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The cases of each check. They are found here, since the tests of methods that they stand in use this file."""
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", list(cases(hasattr(metafunc.function, "trains"))))
 
 
 class Answers:
@@ -124,6 +72,16 @@ class Answers:
 
     def vocabulary(self) -> list[str]:
         return VOCABULARY
+
+
+@functools.cache
+def initial(shape: ModelSize, classes: int, seed: int) -> nn.Module:
+    """A model as it is before it learns, made once."""
+    model = build_student(shape, classes, StudentSpec(layers=shape.layers, init="random"), None, seed, 0.0)
+    with torch.no_grad():  # larger than BERT's 0.02, or all models would say nearly the same
+        for parameter in model.parameters():
+            parameter.mul_(5)
+    return model
 
 
 class Bench:
@@ -148,17 +106,16 @@ class Bench:
         )
         method, self.config = resolve(key, options)
         self.method = method(self.config, self.setup)
-        self.students = self.method.build_students(
-            lambda layers=None: self._model(replace(STUDENT, layers=layers or STUDENT.layers), seed=5)
-        )
+        self.students = self.method.build_students(self._build)
         self.rng = torch.Generator().manual_seed(seed)
 
+    def _build(self, layers: int | None = None, draw: int = 0, of: str | None = None) -> nn.Module:
+        if of is not None:
+            return copy.deepcopy(self.teachers[of]).requires_grad_(True)
+        return self._model(replace(STUDENT, layers=layers or STUDENT.layers), seed=5 + 100 * draw)
+
     def _model(self, shape: ModelSize, seed: int) -> nn.Module:
-        model = build_student(shape, self.classes, StudentSpec(layers=shape.layers, init="random"), None, seed, 0.0)
-        with torch.no_grad():  # larger than BERT's 0.02, or all models would say nearly the same
-            for parameter in model.parameters():
-                parameter.mul_(5)
-        return model
+        return copy.deepcopy(initial(shape, self.classes, seed))
 
     def ready(self) -> Iterator[Stage]:
         """The stages, each with what the teachers and earlier stages would have told before it begins."""
@@ -238,11 +195,6 @@ def masked_lm_at_hand(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         yield
-
-
-@pytest.fixture(params=list(cases()))
-def case(request) -> tuple:
-    return request.param
 
 
 @pytest.fixture
@@ -332,6 +284,7 @@ def test_rows_that_a_teacher_answers_are_compared_with_those_of_the_student(benc
             torch.testing.assert_close(got[term].value, expected[term].value, rtol=1e-5, atol=1e-6)
 
 
+@trains
 def test_a_repeated_batch_is_learned(bench):
     for stage in bench.ready():
         batch = bench.batch()
@@ -341,6 +294,7 @@ def test_a_repeated_batch_is_learned(bench):
         assert sum(after) < sum(before)
 
 
+@trains
 def test_same_seed_same_losses_and_no_use_of_global_randomness(case):
     one, two = Bench(case), Bench(case)
     before = torch.get_rng_state()
@@ -349,6 +303,7 @@ def test_same_seed_same_losses_and_no_use_of_global_randomness(case):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@trains
 def test_state_survives_saving_and_loading(case):
     bench, again = Bench(case), Bench(case)
     for stage in bench.ready():
@@ -366,10 +321,11 @@ def test_state_survives_saving_and_loading(case):
 
 
 def test_no_distillation_loss_where_student_equals_teacher(case):
-    if case[0] in DEEPER_TEACHER:
+    contract = contract_of(METHODS[case[0]])
+    if contract.deeper_teacher:
         pytest.skip("its teacher is deeper than its student")
     equal, different = Bench(case, equal=True), Bench(case)
-    allowed = NOT_ZERO_AT_EQUALITY.get(case[0], set()) | {"hard"}
+    allowed = contract.not_zero | {"hard"}
     for same, other in zip(equal.ready(), different.ready(), strict=True):
         terms = same.terms(equal.step(same, equal.batch()))
         apart = other.terms(different.step(other, different.batch()))
@@ -461,7 +417,7 @@ def method(request):
 
 
 def test_config_round_trip(method):
-    for options in [{}, *VARIANTS.get(method.key, [])]:
+    for options in contract_of(method).options():
         config = resolve(method.key, options)[1]
         assert resolve(method.key, json.loads(config.model_dump_json()))[1] == config
 
@@ -506,7 +462,7 @@ def test_counts_of_teachers(method):
     fewest, most = method.teachers
     assert 0 <= fewest <= most <= 12
     assert (fewest == 0) == (not method.needs.teacher)
-    for options in [{}, *VARIANTS.get(method.key, [])]:
+    for options in contract_of(method).options():
         config = resolve(method.key, options)[1]
         least, greatest = method.takes(config)
         assert fewest <= least <= greatest <= most

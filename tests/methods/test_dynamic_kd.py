@@ -11,6 +11,16 @@ from kdcore.errors import UserError
 from kdcore.losses.soft_targets import uncertainty
 from kdcore.methods import METHODS, resolve
 from kdcore.records import Outputs
+from tests.methods.contract import Contract
+
+CONTRACT = Contract(
+    variants=({"adoption": "soft", "distance": "kl"}, {"part": "rows", "selection": "none"}),
+    trained=(
+        {"adoption": "soft-instance", "detach": False},
+        {"part": "rows", "ratio": 0.4},
+        {"part": "supervision", "reverse": True},
+    ),
+)
 
 NAMES = ("small", "large")
 

@@ -5,6 +5,10 @@ import math
 import pytest
 import torch
 
+from tests.methods.contract import Contract
+
+CONTRACT = Contract(variants=({"alpha": 1.0},))
+
 
 def reference(student, teachers, labels, alpha, t):
     """(1 - a) CE + a T^2 KL(mean of teachers || student), one number at a time."""

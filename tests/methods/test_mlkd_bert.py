@@ -12,7 +12,20 @@ from kdcore.methods import METHODS, resolve
 from kdcore.models.count import parameters
 from kdcore.models.sizes import PRESETS
 from kdcore.records import ModelSize, Outputs, Step
+from tests.methods.contract import Contract
 from tests.methods.test_contract import Bench
+
+CONTRACT = Contract(
+    variants=(
+        {"hidden_weight": 0.0, "embedding_weight": 0.0, "sample_weight": 0.0},
+        {"attention_weight": 0.0, "contrast_weight": 0.0},
+        {"representation_share": 0.0},
+    ),
+    trained=(
+        {"projection": "shared", "embedding_norm": False, "contrast_scaled": False, "splits": 4, "layers": "last"},
+    ),
+    not_zero=frozenset({"contrast"}),  # equal vectors have the others of the batch to be told from
+)
 
 FIRST = ("embedding", "attention", "hidden")
 SECOND = ("sample", "contrast", "soft")
