@@ -39,7 +39,7 @@ FORBIDDEN = {
 }
 """Imports that go down and are wrong all the same: methods see records, engine and probes only give results."""
 
-METHOD_SUPPORT = {"base", "catalog", "docs", "introspect", "registry", "running_mean", "teacher_weights"}
+METHOD_SUPPORT = {"base", "catalog", "docs", "draws", "introspect", "registry", "running_mean", "teacher_weights"}
 """Modules of `kdcore/methods` that are not a method; the only ones there that others there may import."""
 
 LONGEST_FUNCTION = 60

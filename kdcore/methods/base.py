@@ -182,9 +182,12 @@ def temperature_field(default: float) -> Any:
     return Field(default, ge=0.1, le=100, description="T: how far both distributions are flattened")
 
 
-def rows_for_teacher(step: Step, tensor: Tensor) -> Tensor:
-    """The rows of a student's tensor [batch, ...] that the step's only teacher answers, in the teacher's order."""
-    (rows,) = step.rows.values()
+def rows_for_teacher(step: Step, tensor: Tensor, teacher: str | None = None) -> Tensor:
+    """The rows of a student's tensor [batch, ...] that a teacher answers, in the teacher's order.
+
+    teacher: its name; None: the step's only one.
+    """
+    (rows,) = step.rows.values() if teacher is None else (step.rows[teacher],)
     return tensor if rows is None else tensor[rows]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -220,9 +219,9 @@ class MLKDBERT(Method):
         if config.embedding_weight:
             student["embeddings"] = teacher["embeddings"] = ()
         if config.attention_weight:
-            student["head_outputs"], teacher["head_outputs"] = _layers(self._attention_map())
+            student["head_outputs"], teacher["head_outputs"] = layer_map.sides(self._attention_map())
         if config.hidden_weight:
-            student["hidden"], teacher["hidden"] = _layers(self.map)
+            student["hidden"], teacher["hidden"] = layer_map.sides(self.map)
         return Needs(student, teacher)
 
     def _prediction(self, share: float) -> Stage:
@@ -295,11 +294,6 @@ def _splits(splits: int, student: int, teacher: int) -> int:
             f"choose one of {fitting}",
         )
     return splits
-
-
-def _layers(mapped: Mapping[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The layers that a map reads of the student and of the teacher."""
-    return tuple(mapped), tuple(sorted(set(mapped.values())))
 
 
 def _rates(method: bool) -> dict[str, float]:

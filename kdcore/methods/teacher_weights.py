@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from kdcore.errors import UserError
+
+
+def all_scores(scores: Mapping[str, float | None], field: str, rule: str, remedy: str) -> list[float]:
+    """The score of each teacher.
+
+    Args:
+        field, rule: the setting and the choice in it that ask for scores. remedy: what to choose in its place.
+
+    Raises:
+        UserError: no one recorded a score of some teacher.
+    """
+    known = [score for score in scores.values() if score is not None]
+    if len(known) < len(scores):
+        missing = ", ".join(name for name, score in scores.items() if score is None)
+        raise UserError(field, f"{rule} needs a score of {missing}", remedy)
+    return known
 
 
 def by_rank(scores: Sequence[float]) -> list[float]:
