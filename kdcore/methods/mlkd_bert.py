@@ -166,6 +166,12 @@ class MLKDBERT(Method):
         inner = layer_map.alone(layer_map.chosen(config.layers, student.layers, teacher.layers))
         return {0: (0,), **inner} if config.hidden_weight and config.projection == "per-layer" else inner
 
+    @classmethod
+    def relates_rows(cls, config: MethodConfig) -> bool:
+        """Relations between rows and the contrast, both of the prediction stage."""
+        assert isinstance(config, cls.Config)
+        return config.sample_weight > 0 or config.contrast_weight > 0
+
     # --- the two stages ---------------------------------------------------------------------------------------------
 
     def stages(self) -> list[Stage]:
