@@ -65,6 +65,49 @@ def test_killed_at_random_moments_ends_the_same_bit_for_bit(trained, three_teach
         assert same(world.weights(folder / f"student-{which}"), whole.weights(which)), which
 
 
+HALTS = {
+    "annealing-kd": (run("annealing-kd", evaluate_every=4), 1),
+    "alp-kd": (run("alp-kd", options={"view": "overlapping", "tokens": "all"}, evaluate_every=4), 1),
+    "bert-emd": (run("bert-emd", options={"beta": 1.0, "masses": "softmax"}, evaluate_every=4), 1),
+    "dynamic-kd, teachers": (run("dynamic-kd", evaluate_every=4), 2),
+    "dynamic-kd, drawn rows": (run("dynamic-kd", options={"part": "rows", "selection": "random"}, evaluate_every=4), 1),
+    "dynamic-kd, supervision": (run("dynamic-kd", options={"part": "supervision"}, evaluate_every=4), 1),
+    "mix": (run("mix", options={"patience_weight": 10.0, "choice": "rank"}, evaluate_every=4), 3),
+    "tinybert, divergence of means": (
+        run("tinybert", options={"attention_loss": "kl", "layers": "mean"}, evaluate_every=4), 1,
+    ),
+    "tinybert, probabilities, drawn layers": (
+        run("tinybert", options={"attention_loss": "probabilities", "layers": "random"}, evaluate_every=4), 1,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HALTS)
+def test_stopped_in_the_first_a_middle_or_the_last_step_of_a_stage_nothing_differs(trained, three_teachers, case):
+    """Weights, scores, and all that is told of each step and read out at each evaluation."""
+    setting, count = HALTS[case]
+    setting = setting.model_copy(update={"teachers": three_teachers[:count]})
+    whole = trained(setting)
+    stages: dict[str, list[int]] = {}
+    for event in whole.of(StepDone):
+        stages.setdefault(event.stage, []).append(event.step)
+    assert sum(map(len, stages.values())) == 12
+    for steps in stages.values():
+        for halt in {steps[0], steps[len(steps) // 2], steps[-1]}:
+            on = trained(setting, trained(setting, control=StopAt(halt)).folder)
+            for which in ("last", "best"):
+                assert same(on.weights(which), whole.weights(which)), (halt, which)
+            assert told(on, after=halt) == told(whole, after=halt), halt
+
+
+def told(done, after: int) -> list[object]:
+    """What a run says of the steps after this one, times left out."""
+    steps = [(e.stage, e.step, e.raw, e.weighted, e.lr, e.gradient_norm, e.notes) for e in done.of(StepDone)]
+    scores = [(e.stage, e.step, e.split, e.which, e.scores) for e in done.of(Evaluated)]
+    matrices = [(e.name, e.step, e.data) for e in done.of(Probed) if e.name == "matrices"]
+    return [each for each in steps + scores + matrices if each[1] > after]
+
+
 def test_the_events_told_again_are_the_same(trained, one_teacher, halted):
     setting = run("kd", one_teacher, checkpoint_every=3)
     whole = trained(setting)
