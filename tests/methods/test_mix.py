@@ -1,4 +1,8 @@
-"""A mixture's terms are those of the methods they are named after, and teachers are drawn as by Stochastic KD."""
+"""A mixture's terms are those of the methods they are named after, and teachers are drawn as by Stochastic KD.
+
+No paper has it, so there are no equations of its own: each term is a function that the tests of losses hold to a loop
+in float64. That whole runs are those of a paper is in tests/engine.
+"""
 
 import json
 from collections import Counter
