@@ -26,8 +26,9 @@ TENSORS: dict[str, str] = {
 }
 """Every tensor a method may ask for, with its shape. Layers count from 1; `cls` and `hidden` also have layer 0.
 
-The logits follow from `embeddings`, `hidden`, `head_outputs` and `pooled`, so they can be differentiated with respect
-to them. The others are side branches: in place of `cls` take the gradient of `hidden` at the first token.
+The logits follow from `embeddings`, `hidden`, `head_outputs` and (in BERT, as every student is one) `pooled`, so they
+can be differentiated with respect to them. The others are side branches: in place of `cls` take the gradient of
+`hidden` at the first token.
 """
 
 ALL_LAYERS: tuple[int, ...] = (-1,)
