@@ -190,6 +190,10 @@ class Term:
     weight: float | Tensor = 1.0
 
 
+def _no_probe() -> Mapping[str, float]:
+    raise ValueError("only `after_step` of a training can probe")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """All that a method sees of one training step. `pick_teachers` sees it without teachers and rows.
@@ -200,6 +204,8 @@ class Step:
     rows: for each teacher picked, int64 indices into the batch, or None for all rows.
     step, steps: of the stage, counted from 1, and how many it has.
     rng: CPU generator for teacher draws, of its own so that drawing changes neither data order nor dropout.
+    probe: "loss" against the gold labels, and the scores, of the stage's learner on `select` as it is now. It costs a
+        pass over these rows; for `after_step` alone.
     """
 
     batch: Batch
@@ -212,6 +218,7 @@ class Step:
     epoch: float
     rng: Generator
     regression: bool
+    probe: Callable[[], Mapping[str, float]] = _no_probe
 
     @property
     def student(self) -> Outputs:

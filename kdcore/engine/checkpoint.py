@@ -165,6 +165,7 @@ def _split(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], d
         f"{index}.{name}": value.detach().contiguous()
         for index, values in state["state"].items()
         for name, value in values.items()
+        if isinstance(value, torch.Tensor)
     }
     return tensors, {"param_groups": state["param_groups"]}
 
@@ -176,7 +177,7 @@ def _join(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor],
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
     for parameter, moments in optimizer.state.items():
-        if moments["exp_avg"].shape != parameter.shape:
+        if any(moment.dim() and moment.shape != parameter.shape for moment in moments.values()):
             raise ValueError("a parameter has another size than its moments")
 
 

@@ -83,6 +83,9 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
         job.snapshots.begin(job.state.step if resumed else None)
     for module in job.modules().values():
         module.to(job.compute.device)
+    job.method.optimizers = job.method.own_optimizers()
+    if resumed is not None:
+        checkpoint.restore(resumed, {}, job.own_optimizers())
     generator = torch.Generator()
     with ExitStack() as dropouts:
         for student in job.students.values():
@@ -289,6 +292,6 @@ def _decide(job: Job, stage: Stage, score: float) -> None:
 def _save(job: Job, optimizer: torch.optim.Optimizer | None) -> None:
     job.state.history = dict(job.method.history())
     job.state.facts = dict(job.facts)
-    optimizers = {} if optimizer is None else {"stage": optimizer}
+    optimizers = job.own_optimizers() | ({} if optimizer is None else {"stage": optimizer})
     modules = {**job.modules(), **job.unused_words()}
     checkpoint.save(job.folder / "checkpoint", job.state, modules, optimizers, job.before_saving)

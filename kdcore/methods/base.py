@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from kdcore.errors import UserError
 from kdcore.layer_map import LayerMap
@@ -73,6 +74,7 @@ class Method(nn.Module):
         super().__init__()
         self.config = config
         self.setup = setup
+        self.optimizers: dict[str, Optimizer] = {}
 
     # --- required -----------------------------------------------------------------------------------------------
 
@@ -116,6 +118,14 @@ class Method(nn.Module):
 
     def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:
         """Called when the stage's teachers are ready, and again where a resumed run goes on inside the stage."""
+
+    def own_optimizers(self) -> dict[str, Optimizer]:
+        """Optimisers of modules of the method that learn by a rule of their own, in `after_step`, by name.
+
+        Asked once, on the training's device; from then on they are `self.optimizers`. Stages leave their parameters
+        alone, also those that are frozen or clipped, and checkpoints keep them.
+        """
+        return {}
 
     def after_step(self, step: Step) -> None:
         """Called after the optimiser step, with the batch's last part.
