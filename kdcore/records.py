@@ -253,7 +253,9 @@ class Stage:
         method's own modules; a role that is not named is frozen.
     start: where the students' weights come from: "last" (go on), or "fresh" (the run's initial weights again).
     ends: with which weights its learners go on: the last, or all those of the moment when `select` was best.
-    teachers: names of those this stage uses; None: all.
+    adopt: roles that are teachers of this name once the stage is over, with the weights that it ends with. Later stages
+        that name them in `teachers` ask them like the others, from the cache.
+    teachers: names of those this stage uses; None: all that the run has, without those that it made itself.
     students: roles that run in this stage; None: all. One that is not in `lr` is frozen: it runs in eval mode, and
         nothing of it has a graph. The first that is trained is the one that is scored.
     judge: what decides on `select` which weights are the stage's best: the task's main metric, or the stage's own
@@ -270,6 +272,7 @@ class Stage:
     schedule: Literal["linear", "constant"] = "linear"
     start: Literal["last", "fresh"] = "last"
     ends: Literal["last", "best"] = "last"
+    adopt: tuple[str, ...] = ()
     teachers: tuple[str, ...] | None = None
     pilot: bool = False
     students: tuple[str, ...] | None = None

@@ -35,6 +35,7 @@ class TrainingState:
     step: optimiser steps done in the whole run, pilots included. stage, stage_step: the stage and steps done in it.
     spent: steps of the run's budget done in earlier stages (pilots do not count), which is where its data order stands.
     best: the best score on `select` in this stage, and the run step it was reached at; stale: evaluations since.
+    own_teachers: role that earlier stages made a teacher of -> hash of its folder.
     """
 
     step: int = 0
@@ -47,6 +48,7 @@ class TrainingState:
     seconds: float = 0.0
     history: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    own_teachers: dict[str, str] = field(default_factory=dict)
 
 
 def save(
