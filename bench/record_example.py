@@ -2,10 +2,11 @@
 
     python -m bench.record_example CACHE
 
-The one-minute demo's runs with three seeds, and what the lessons need beside them: real runs on generated sentences,
-some minutes of training. CACHE is the cache folder that is trained in; started again after a break, runs that are done
-there are kept. The folder `kdcore/runs/example_study/` is replaced, unless the study does not show what it is there to
-show: its method ahead of fine-tuning alone on every seed, and no student at the score of a blind guess.
+The one-minute demo's runs and those of the lessons, with three seeds, and what the teacher scores when it is compressed
+without training: real runs on generated sentences, ten minutes. Of the first seed, students are shipped, and the
+snapshots of the demo's runs. CACHE is the cache folder that is trained in; started again after a break, runs that are
+done there are kept. The folder `kdcore/runs/example_study/` is replaced, unless the study does not show what it is
+there to show: its method ahead of fine-tuning alone on every seed, and no student at the score of a blind guess.
 """
 
 from __future__ import annotations
@@ -22,17 +23,19 @@ import pandas as pd
 from bench.dashboard import machine
 from kdcore import __version__
 from kdcore.analysis.blind_guess import blind_guess_of
-from kdcore.config import RunConfig, TeacherSpec
+from kdcore.config import RunConfig
 from kdcore.engine.evaluate import is_blind_guess
+from kdcore.identity import config_hash
 from kdcore.paths import run_dir
 from kdcore.runs import example
 from kdcore.runs.demo import LARGE, METHODS, STORY, demo_run
+from kdcore.runs.remeasure import Order, Remeasurer
 from kdcore.runs.worker import Worker
 from kdcore.store import Store, open_store
+from pages.parts.learn.lessons import lessons
 
 SEEDS = (0, 1, 2)
 DEV_ROWS = 1000
-LADDER = (LARGE, *(TeacherSpec(name=size, source="pocket", where=size) for size in ("medium", "small")))
 
 
 def main() -> None:
@@ -44,26 +47,40 @@ def main() -> None:
     made = {run_id: part for run, part in study() for run_id in [_train(store, run, part)]}
     if flaws := flaws_of(_scores(store, made)):
         raise SystemExit("Not recorded. " + " ".join(flaws))
+    _measure_baselines(store, made)
     _record(store, made)
 
 
 def study() -> Iterator[tuple[RunConfig, str | None]]:
-    """Each run, and the part of the study that it belongs to: None for those that are compared first.
+    """Each run, and the lesson that it belongs to: None for those of the demo, which are compared first.
+
+    The newest run of a name is the one that a lesson looks into, so that of the first seed comes last.
 
     >>> len({config_hash(run) for run, _ in study()}) == len(list(study()))
     True
     """
-    for seed in SEEDS:
+    seen = set()
+    for seed in reversed(SEEDS):
         for method in METHODS:
-            yield demo_run(method, "pocket-sentiment", seed, name=f"example {method} seed {seed}"), None
-    for seed in SEEDS:
-        for method in ("fine-tune", "kd"):
-            name = f"three classes {method} seed {seed}"
-            yield demo_run(method, "pocket-inference", seed, name=name), "three-classes"
-    for seed in SEEDS:
-        name = f"several teachers skd seed {seed}"
-        yield demo_run("skd", "pocket-sentiment", seed, name=name, teachers=LADDER), "several-teachers"
-        yield demo_run("pkd", "pocket-sentiment", seed, name=f"patient layers pkd seed {seed}"), "patient-layers"
+            run = demo_run(method, seed=seed, name=f"example {method} seed {seed}")
+            seen.add(config_hash(run))
+            yield run, None
+    for key, lesson in lessons().items():
+        for seed in reversed(SEEDS):
+            for run in lesson.configs(seed).values():
+                if config_hash(run) not in seen:
+                    seen.add(config_hash(run))
+                    yield run, key
+
+
+def with_students() -> set[str]:
+    """Hashes of the runs whose student is shipped: what a page looks into. All students would weigh too much."""
+    demo = [demo_run(method) for method in METHODS]
+    looked_into = [
+        run for lesson in lessons().values() for name, run in lesson.configs().items()
+        if name in {step.run for step in lesson.steps}
+    ]  # fmt: skip
+    return {config_hash(run) for run in [*demo, *looked_into]}
 
 
 def flaws_of(scores: pd.DataFrame) -> list[str]:
@@ -106,13 +123,34 @@ def _scores(store: Store, made: dict[str, str | None]) -> pd.DataFrame:
     return finished[["method", "seed", "score"]].join(own)
 
 
+def _measure_baselines(store: Store, made: dict[str, str | None]) -> None:
+    """The teacher as it is when cut or quantised without training, beside the student of the story's first seed."""
+    story = config_hash(demo_run(STORY))
+    (run,) = [run for run in made if config_hash(store.get(run).config) == story]
+    if "rivals" in store.probes(run):
+        return
+    measurer = Remeasurer()
+    measurer.begin(store, [Order(run, run, LARGE.name)])
+    measurer.wait(600)
+    if measurer.problems or "rivals" not in store.probes(run):
+        raise SystemExit(f"The teacher's compression baselines were not measured: {measurer.problems}")
+
+
 def _record(store: Store, made: dict[str, str | None]) -> None:
     facts = {"kdcore": __version__, "recorded": datetime.date.today().isoformat(), **machine()}
+    whole, demo = with_students(), {config_hash(demo_run(method)) for method in METHODS}
     for run_id in made:
         note = f"Recorded with KDBoard {__version__} on {facts['hardware']}, {facts['recorded']}."
-        store.annotate(run_id, note, [example.TAG])
         shutil.rmtree(run_dir(run_id) / "student-last", ignore_errors=True)  # pages load the best by select
-    example.record(store, list(made), [run_id for run_id, part in made.items() if part is None], facts)
+        settings = config_hash(store.get(run_id).config)
+        if settings not in whole:
+            note += " Its student is left out to keep the example small."
+            shutil.rmtree(run_dir(run_id) / "student-best", ignore_errors=True)
+        if settings not in demo:
+            shutil.rmtree(run_dir(run_id) / "probes/snapshots", ignore_errors=True)
+        store.annotate(run_id, note, [example.TAG])
+    compared = [run_id for run_id, part in made.items() if part is None]
+    example.record(store, list(made), compared[::-1], facts)  # pages about one run open the first, which has a student
 
 
 if __name__ == "__main__":

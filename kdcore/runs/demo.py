@@ -9,6 +9,7 @@ STORY = "tinybert"
 """The method whose gain the demo and the example study are there to show."""
 METHODS = ("fine-tune", "kd", STORY)
 """In the order of training, each with its own default settings."""
+STUDENT = StudentSpec(layers=2, width=64, heads=4, intermediate=128, init="random")
 
 
 def demo_runs(task: str = "pocket-sentiment", seed: int = 0) -> list[RunConfig]:
@@ -20,7 +21,7 @@ def demo_runs(task: str = "pocket-sentiment", seed: int = 0) -> list[RunConfig]:
     return [demo_run(method, task, seed) for method in METHODS]
 
 
-def demo_run(method: str, task: str, seed: int, **settings: object) -> RunConfig:
+def demo_run(method: str, task: str = "pocket-sentiment", seed: int = 0, **settings: object) -> RunConfig:
     """One run of the demo's protocol; `settings` go over it. Options are spelt out, as every other way in does."""
     from kdcore import methods  # brings torch, which the first page does without
 
@@ -30,7 +31,7 @@ def demo_run(method: str, task: str, seed: int, **settings: object) -> RunConfig
         "method": method,
         "options": methods.METHODS[method].Config().model_dump(mode="json"),
         "teachers": (LARGE,),
-        "student": StudentSpec(layers=2, width=64, heads=4, intermediate=128, init="random"),
+        "student": STUDENT,
         "train": TrainConfig(epochs=4, lr=1e-3, seed=seed, log_every=5, max_length=64),
         "probes": ProbeConfig(gradient_share_every=20),
     }

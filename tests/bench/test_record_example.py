@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from bench.record_example import SEEDS, flaws_of, study
+from bench.record_example import SEEDS, flaws_of, study, with_students
 from kdcore.identity import config_hash
 from kdcore.runs.demo import STORY, demo_runs
 from pages.parts.learn.lessons import lessons
@@ -56,4 +56,13 @@ def test_the_study_holds_the_demo_and_every_lesson() -> None:
     assert len(set(recorded)) == len(recorded)
     assert {config_hash(run) for run in demo_runs()} <= set(recorded)
     for lesson in lessons().values():
-        assert {config_hash(run) for run in lesson.made_by()} <= set(recorded), lesson.title
+        for seed in SEEDS:
+            assert {config_hash(run) for run in lesson.configs(seed).values()} <= set(recorded), lesson.title
+
+
+def test_what_a_page_looks_into_keeps_its_student() -> None:
+    kept = with_students()
+    assert {config_hash(run) for run in demo_runs()} <= kept
+    for lesson in lessons().values():
+        looked_into = {step.run for step in lesson.steps if step.run}
+        assert {config_hash(lesson.configs()[name]) for name in looked_into} <= kept, lesson.title

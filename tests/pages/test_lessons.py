@@ -10,7 +10,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from kdcore.identity import config_hash
 from kdcore.methods import METHODS
+from kdcore.runs.example import open_study
 from pages.parts.common import keys
 from pages.parts.learn import lessons as lesson_files
 from pages.parts.learn.handout import handout
@@ -32,16 +34,17 @@ def _links(app: Any) -> dict[str, tuple[str, dict[str, list[str]]]]:
 # --- the files
 
 
-def test_there_are_three_in_their_order() -> None:
-    assert list(lessons()) == ["soft-targets", "patient-layers", "one-or-many"]
-    assert [one.number for one in lessons().values()] == [1, 2, 3]
+def test_there_are_six_in_their_order() -> None:
+    ordered = ["soft-targets", "patient-layers", "one-or-many", "initialisation", "attention-transfer"]
+    assert list(lessons()) == [*ordered, "quality-and-speed"]
+    assert [one.number for one in lessons().values()] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(("key", "number"), STEPS)
 def test_every_step_names_what_there_is(key: str, number: int) -> None:
     one = lessons()[key]
     step = one.steps[number - 1]
-    assert set(one.uses) <= set(METHODS) and {*step.runs, *filter(None, [step.run])} <= set(one.uses)
+    assert set(step.names) <= set(one.runs)
     assert set(step.race) <= set(step.runs) and (not step.race or step.page == "compare")
     assert (ROOT / "pages" / f"{step.page}.py").is_file()
     assert step.question.endswith("?") and step.answer.endswith(".")
@@ -54,11 +57,17 @@ def test_every_step_names_what_there_is(key: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("key", lessons())
-def test_every_lesson_makes_a_run_of_each_method_it_uses(key: str) -> None:
-    made = lessons()[key].made_by()
-    assert sorted(run.method for run in made) == sorted(lessons()[key].uses)
-    assert len({(run.task, run.student, run.train) for run in made}) == 1, "one protocol, or they do not compare"
+def test_every_lesson_makes_its_runs_on_one_protocol(key: str) -> None:
+    made = lessons()[key].configs().values()
+    assert [run.method for run in made] == [run.method for run in lessons()[key].runs.values()]
+    assert len({(run.task, run.train) for run in made}) == 1, "they differ in method, teachers and start alone"
+    assert len({config_hash(run) for run in made}) == len(made)
     assert all(METHODS[run.method].Config.model_validate(run.options) for run in made)
+
+
+def test_every_run_of_a_lesson_is_shown_in_a_step() -> None:
+    for lesson in lessons().values():
+        assert {name for step in lesson.steps for name in step.names} == set(lesson.runs), lesson.title
 
 
 # --- the runs
@@ -83,10 +92,21 @@ def test_scores_are_no_ground_for_soft_targets(store: Any) -> None:
 
 
 def test_the_lessons_own_runs_come_first(store: Any) -> None:
-    own = [add(store, run) for run in lessons()["soft-targets"].made_by()]
+    lesson = lessons()["soft-targets"]
+    own = [add(store, run) for run in lesson.configs().values()]
     for method in ("fine-tune", "kd", "skd"):
         add(store, run_config(method))
     assert [run for ids in _runs(store).values() for run in ids] == own
+    other_seed = [add(store, run) for run in lesson.configs(seed=1).values()]
+    assert [ids[0] for ids in _runs(store).values()] == other_seed
+
+
+def test_runs_that_differ_in_their_start_are_told_apart(store: Any) -> None:
+    """Where methods do not tell a lesson's runs apart, runs of other settings cannot stand in for them."""
+    add(store, run_config("fine-tune"))
+    configs = lessons()["initialisation"].configs()
+    first, spread = (add(store, configs[name]) for name in ("first", "spread"))
+    assert _runs(store, "initialisation") == {"random": [], "first": [first], "spread": [spread], "tinybert": []}
 
 
 # --- the bar
@@ -108,9 +128,10 @@ def test_a_step_stands_on_top_of_its_page_with_links_to_the_next(store: Any, vis
 
 
 @pytest.mark.parametrize(("key", "number"), STEPS)
-def test_every_step_can_be_opened(key: str, number: int, store: Any, visit: Callable[..., Any]) -> None:
-    fill(store, seeds=1)
-    add(store, run_config("skd"))
+def test_every_step_can_be_opened_with_the_study_alone(
+    key: str, number: int, store: Any, visit: Callable[..., Any]
+) -> None:
+    open_study(store)
     page, query = lesson_files.address(key, number, _runs(store, key))
     app = visit(page.removeprefix("pages/").removesuffix(".py"), **query)
     assert not app.exception and not app.error
@@ -146,13 +167,16 @@ def test_a_guess_is_kept_and_shown_at_the_end(store: Any, visit: Callable[..., A
 
 
 def test_a_handout_holds_questions_and_scores_and_asks_nothing_of_the_network(store: Any) -> None:
-    fill(store, seeds=1)
+    open_study(store)
     runs = store.runs(include_archived=True)
     for lesson in lessons().values():
-        page = handout(lesson, lesson_files.runs_of(lesson, runs), runs)
-        of_kd = runs[(runs["method"] == "kd") & runs["score"].notna()]  # one more waits
-        assert f"<td>{100 * of_kd['score'].iloc[0]:.1f}</td>" in page
-        assert page.count("class=room") == len(lesson.steps) and "<td>KD</td>" in page
+        by_name = lesson_files.runs_of(lesson, runs)
+        page = handout(lesson, by_name, runs)
+        for name, ids in by_name.items():
+            for _, row in runs[runs["id"].isin(ids)].iterrows():
+                cells = (lesson.run_title(name), f"{row['seed']}", f"{100 * row['score']:.1f}")
+                assert "<td>{}</td><td>{}</td><td>{}</td>".format(*cells) in page
+        assert page.count("class=room") == len(lesson.steps)
         assert not re.search(r"https?://|<script|src=", page) and "**" not in page
 
 
@@ -194,17 +218,20 @@ def test_the_catalogue_says_what_each_lesson_uses_and_lacks(store: Any, visit: C
     app = visit("learn", part="Lessons")
     said = words(app)
     assert not app.exception and not app.error
-    assert "Uses Fine-tuning alone, KD, Patient KD on Pocket sentiment." in said
-    assert "Not here yet: Stochastic KD." in said
+    assert "Uses Fine-tuning alone, KD, Patient KD on Pocket sentiment. Not here yet: TinyBERT." in said
+    assert "Not here yet: Random start, First two layers, Every other layer, TinyBERT, random start." in said
     assert _links(app)["Begin"][1]["step"] == ["1"]
     app.button(key="lesson_own_patient-layers").click().run()
-    assert sorted(store.runs(states=["queued"])["method"]) == ["fine-tune", "kd", "kd", "pkd"]  # one kd waited before
+    queued = ["fine-tune", "kd", "kd", "pkd", "tinybert"]  # one kd waited before
+    assert sorted(store.runs(states=["queued"])["method"]) == queued
 
 
 def test_a_lesson_file_with_a_mistake_is_refused_with_its_field(tmp_path: Path, monkeypatch: Any) -> None:
     from kdcore.errors import UserError
 
-    (tmp_path / "bad.yaml").write_text("number: 1\ntitle: x\nabout: y\nminutes: 1\nuses: [kd]\nruns: demo\nsteps: []\n")
+    (tmp_path / "bad.yaml").write_text(
+        "number: 1\ntitle: x\nabout: y\nminutes: 1\nruns: {kd: {method: kd}}\nsteps: []\n"
+    )
     monkeypatch.setattr(lesson_files, "FOLDER", tmp_path)
     with pytest.raises(UserError, match="steps"):
         lessons.__wrapped__()

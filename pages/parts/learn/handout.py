@@ -7,9 +7,8 @@ from html import escape
 
 import pandas as pd
 
-from kdcore.methods.catalog import title_of
 from pages.parts.common.text import task_title
-from pages.parts.learn.lessons import Lesson, RunsByMethod
+from pages.parts.learn.lessons import Lesson, RunsByName
 
 _STYLE = (
     "body{font:12pt/1.5 sans-serif;max-width:44em;margin:2em auto;padding:0 1em}"
@@ -18,7 +17,7 @@ _STYLE = (
 )
 
 
-def handout(lesson: Lesson, by_method: RunsByMethod, runs: pd.DataFrame) -> str:
+def handout(lesson: Lesson, by_name: RunsByName, runs: pd.DataFrame) -> str:
     """A page without script and without a request, for the printer.
 
     Args:
@@ -34,21 +33,22 @@ def handout(lesson: Lesson, by_method: RunsByMethod, runs: pd.DataFrame) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(lesson.title)}</title>'
         f"<style>{_STYLE}</style><h1>{escape(lesson.title)}</h1><p>{_prose(lesson.about)}</p>"
         f"<h2>Before</h2><p>{_prose(lesson.poll.question)}</p><ul style='list-style:none'>{choices}</ul>"
-        f"{steps}{_scores(by_method, runs)}</html>"
+        f"{steps}{_scores(lesson, by_name, runs)}</html>"
     )
 
 
-def _scores(by_method: RunsByMethod, runs: pd.DataFrame) -> str:
-    """A table of the runs: method, task, seed, score in percent."""
-    ids = [run for chosen in by_method.values() for run in chosen]
+def _scores(lesson: Lesson, by_name: RunsByName, runs: pd.DataFrame) -> str:
+    """A table of the runs: what they are, seed, score in percent."""
     rows = "".join(
-        f"<tr><td>{escape(title_of(row['method']))}</td><td>{escape(task_title(row['task']))}</td>"
-        f"<td>{row['seed']}</td><td>{100 * row['score']:.1f}</td></tr>"
-        for _, row in runs[runs["id"].isin(ids)].sort_values(["method", "seed"]).iterrows()
+        f"<tr><td>{escape(lesson.run_title(name))}</td><td>{row['seed']}</td><td>{100 * row['score']:.1f}</td></tr>"
+        for name, ids in by_name.items()
+        for _, row in runs[runs["id"].isin(ids)].sort_values("seed").iterrows()
     )
     if not rows:
         return ""
-    return f"<h2>The runs</h2><table><tr><th>method</th><th>task</th><th>seed</th><th>score (%)</th></tr>{rows}</table>"
+    task = runs.set_index("id").loc[next(run for ids in by_name.values() for run in ids), "task"]
+    head = "<tr><th>run</th><th>seed</th><th>score (%)</th></tr>"
+    return f"<h2>The runs on {escape(task_title(str(task)))}</h2><table>{head}{rows}</table>"
 
 
 def _prose(text: str) -> str:

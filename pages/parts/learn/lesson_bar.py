@@ -17,7 +17,7 @@ from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import plain
 from pages.parts.learn import lesson_ends, lesson_runs
 from pages.parts.learn.lesson_links import step_link, style
-from pages.parts.learn.lessons import Lesson, RunsByMethod, address, lessons, runs_of
+from pages.parts.learn.lessons import Lesson, RunsByName, address, lessons, runs_of
 
 HERE = Path(__file__).resolve().parent
 _stage = st.components.v2.component(
@@ -45,8 +45,8 @@ def bar() -> None:
 def _bar(key: str, lesson: Lesson, number: int) -> None:
     step = lesson.steps[number - 1]
     runs = the_store().runs(include_archived=True)
-    by_method = runs_of(lesson, runs)
-    _choose_runs(address(key, number, by_method)[1], set(runs["id"]))
+    by_name = runs_of(lesson, runs)
+    _choose_runs(address(key, number, by_name)[1], set(runs["id"]))
     with st.container(border=True, key="lesson_bar"):
         st.caption(f":material/school: {lesson.title} · step {number} of {len(lesson.steps)}")
         st.markdown(f"##### {step.title}")
@@ -58,9 +58,9 @@ def _bar(key: str, lesson: Lesson, number: int) -> None:
         with st.expander("What to look for"):
             st.markdown(step.answer)
         if number == len(lesson.steps):
-            lesson_ends.end(key, lesson, by_method)
-        lesson_runs.missing(lesson, step, by_method, runs)
-        _links(key, lesson, number, by_method)
+            lesson_ends.end(key, lesson, by_name)
+        lesson_runs.missing(lesson, step, by_name, runs)
+        _links(key, lesson, number, by_name)
         _stage(key="lesson_stage", data={"figure": step.figure, "step": f"{key} {number}"})
     style()
     st.html(HERE / "lesson.css")
@@ -69,15 +69,15 @@ def _bar(key: str, lesson: Lesson, number: int) -> None:
     _hide(step.hide)
 
 
-def _links(key: str, lesson: Lesson, number: int, by_method: RunsByMethod) -> None:
+def _links(key: str, lesson: Lesson, number: int, by_name: RunsByName) -> None:
     """To the steps beside this one, to all lessons, and the switch for a lecture hall."""
     with st.container(horizontal=True, key="lesson_links"):
         if number > 1:
             with st.container(width="content", key="lesson_previous"):
-                step_link("Previous", ":material/arrow_back:", key, number - 1, by_method)
+                step_link("Previous", ":material/arrow_back:", key, number - 1, by_name)
         if number < len(lesson.steps):
             with st.container(width="content", key="lesson_next"):
-                step_link("Next", ":material/arrow_forward:", key, number + 1, by_method)
+                step_link("Next", ":material/arrow_forward:", key, number + 1, by_name)
         st.page_link("pages/learn.py", label="All lessons", icon=":material/school:",
                      query_params={PART: "Lessons"}, width="content")  # fmt: skip
     st.toggle("Present", key=PRESENT, bind="query-params", help="Large letters, no menu; arrow keys change the step")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from kdcore.methods import METHODS
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import listed, task_title
 from pages.parts.learn import lesson_runs
 from pages.parts.learn.handout import handout
 from pages.parts.learn.lesson_links import step_link, style
-from pages.parts.learn.lessons import Lesson, RunsByMethod, lessons, runs_of
+from pages.parts.learn.lessons import Lesson, RunsByName, lessons, runs_of
 
 
 def show() -> None:
@@ -24,31 +23,31 @@ def show() -> None:
     )
     for column, (key, lesson) in zip(st.columns(len(lessons())), lessons().items(), strict=True):
         with column.container(border=True, height="stretch", key=f"lesson_{key}"):
-            by_method = runs_of(lesson, runs)
+            by_name = runs_of(lesson, runs)
             st.markdown(f"##### {lesson.number}. {lesson.title}")
             st.markdown(lesson.about)
-            runs_text = _runs_text(lesson, by_method, runs)
+            runs_text = _runs_text(lesson, by_name, runs)
             st.caption(f"{len(lesson.steps)} steps, about {lesson.minutes} minutes. {runs_text}")
             with st.container(key=f"lesson_links_{key}"):
-                step_link("Begin", ":material/play_arrow:", key, 1, by_method)
+                step_link("Begin", ":material/play_arrow:", key, 1, by_name)
             st.download_button(
-                "Handout", handout(lesson, by_method, runs), f"{key}.html", "text/html", key=f"lesson_handout_{key}",
+                "Handout", handout(lesson, by_name, runs), f"{key}.html", "text/html", key=f"lesson_handout_{key}",
                 icon=":material/print:", help="Questions with room for answers, for the printer", on_click="ignore",
             )  # fmt: skip
             with st.expander("Steps"):
                 for number, step in enumerate(lesson.steps, start=1):
-                    step_link(f"{number}. {step.title}", "", key, number, by_method)
+                    step_link(f"{number}. {step.title}", "", key, number, by_name)
             lesson_runs.offer(lesson, runs, f"lesson_own_{key}")
 
 
-def _runs_text(lesson: Lesson, by_method: RunsByMethod, runs: pd.DataFrame) -> str:
+def _runs_text(lesson: Lesson, by_name: RunsByName, runs: pd.DataFrame) -> str:
     """Which runs the lesson uses, and which are missing."""
-    first = {method: ids[0] for method, ids in by_method.items() if ids}
-    missing = [METHODS[method].title for method in lesson.uses if method not in first]
+    here = {lesson.run_title(name): ids[0] for name, ids in by_name.items() if ids}
+    absent = [lesson.run_title(name) for name, ids in by_name.items() if not ids]
     sentences = []
-    if first:
-        task = runs.set_index("id").loc[next(iter(first.values())), "task"]
-        sentences.append(f"Uses {listed(METHODS[method].title for method in first)} on {task_title(str(task))}.")
-    if missing:
-        sentences.append(f"Not here yet: {listed(missing)}.")
+    if here:
+        task = runs.set_index("id").loc[next(iter(here.values())), "task"]
+        sentences.append(f"Uses {listed(here)} on {task_title(str(task))}.")
+    if absent:
+        sentences.append(f"Not here yet: {listed(absent)}.")
     return " ".join(sentences)

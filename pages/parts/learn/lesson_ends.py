@@ -7,7 +7,7 @@ import streamlit as st
 from pages.parts.common.keys import RUNS
 from pages.parts.common.mode import read_only
 from pages.parts.learn.lesson_links import step_link
-from pages.parts.learn.lessons import Lesson, RunsByMethod, lessons
+from pages.parts.learn.lessons import Lesson, RunsByName, lessons
 
 
 def poll(key: str, lesson: Lesson) -> None:
@@ -24,7 +24,7 @@ def _keep(key: str) -> None:
     st.session_state[f"guess_{key}"] = st.session_state[f"poll_{key}"]
 
 
-def end(key: str, lesson: Lesson, by_method: RunsByMethod) -> None:
+def end(key: str, lesson: Lesson, by_name: RunsByName) -> None:
     """The guess again, what to keep in mind, and where to go from here."""
     guess = st.session_state.get(f"guess_{key}")
     if guess:
@@ -36,7 +36,7 @@ def end(key: str, lesson: Lesson, by_method: RunsByMethod) -> None:
         if keys[-1] != key:
             following = keys[keys.index(key) + 1]
             step_link(f"Lesson {lessons()[following].number}", ":material/skip_next:", following, 1, {})
-        ids = [run for chosen in by_method.values() for run in chosen]
+        ids = [run for chosen in by_name.values() for run in chosen]
         if ids:
             st.page_link("pages/compare.py", label="Compare these runs", icon=":material/stacked_line_chart:",
                          query_params={RUNS: ",".join(ids)}, width="content")  # fmt: skip

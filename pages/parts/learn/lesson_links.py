@@ -5,12 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts.common.keys import PRESENT
-from pages.parts.learn.lessons import RunsByMethod, address
+from pages.parts.learn.lessons import RunsByName, address
 
 
-def step_link(label: str, icon: str, lesson: str, number: int, by_method: RunsByMethod) -> None:
+def step_link(label: str, icon: str, lesson: str, number: int, by_name: RunsByName) -> None:
     """A link to a step. A button could not do it: it may not change the URL parameters of the page it is on."""
-    page, query = address(lesson, number, by_method)
+    page, query = address(lesson, number, by_name)
     if PRESENT in st.query_params:
         query[PRESENT] = "true"
     st.page_link(page, label=label, icon=icon or None, query_params=query, width="content")

@@ -6,7 +6,6 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.identity import config_hash
-from kdcore.methods import METHODS
 from kdcore.store import UNFINISHED
 from pages.parts.common import cards
 from pages.parts.common.keys import JOB, RUNS
@@ -14,16 +13,16 @@ from pages.parts.common.read_only import action, read_only
 from pages.parts.common.run_picker import MOST_RUNS, the_store
 from pages.parts.common.sidebar import worker
 from pages.parts.common.text import listed
-from pages.parts.learn.lessons import Lesson, RunsByMethod, Step
+from pages.parts.learn.lessons import Lesson, RunsByName, Step
 
 PROBES = {"distances": "layer distances", "latency": "latency"}
 
 
-def missing(lesson: Lesson, step: Step, by_method: RunsByMethod, runs: pd.DataFrame) -> None:
+def missing(lesson: Lesson, step: Step, by_name: RunsByName, runs: pd.DataFrame) -> None:
     """Names the runs or measurements the step lacks, and offers to make them."""
-    methods = list(dict.fromkeys([*([step.run] if step.run else []), *step.runs]))
-    absent = [METHODS[method].title for method in methods if not by_method.get(method)]
-    measured = [step.probe in the_store().probes(by_method[method][0]) for method in methods if by_method.get(method)]
+    names = step.names
+    absent = [lesson.run_title(name) for name in names if not by_name.get(name)]
+    measured = [step.probe in the_store().probes(by_name[name][0]) for name in names if by_name.get(name)]
     if absent:
         st.warning(f"This step needs a finished run of {listed(absent)} on a classification task.")
     elif step.probe and not any(measured):
@@ -37,7 +36,7 @@ def missing(lesson: Lesson, step: Step, by_method: RunsByMethod, runs: pd.DataFr
 
 def offer(lesson: Lesson, runs: pd.DataFrame, key: str) -> None:
     """How far the lesson's own runs are, or the button that queues them."""
-    hashes = [config_hash(run) for run in lesson.made_by()]
+    hashes = [config_hash(run) for run in lesson.configs().values()]
     own = runs[runs["config_hash"].isin(hashes)]
     unfinished = own[own["state"].isin(UNFINISHED)]
     if len(unfinished):
@@ -58,8 +57,8 @@ def offer(lesson: Lesson, runs: pd.DataFrame, key: str) -> None:
 
 def _queue(lesson: Lesson) -> None:
     """Queues what is not there yet; a run with the same settings is not made twice."""
-    for run in lesson.made_by():
-        the_store().ensure(run, sweep=None if lesson.runs == "demo" else lesson.runs.name)
+    for run in lesson.configs().values():
+        the_store().ensure(run, sweep=f"lesson-{lesson.number}")
     worker()
 
 

@@ -1,22 +1,22 @@
 """The lessons: files in `pages/lessons/`.
 
-Each step of a lesson names a page, what is chosen there, and which controls are hidden. Runs are named by their method
-and looked up in the store, so that a lesson works with the runs that are there.
+Each step of a lesson names a page, what is chosen there, and which controls are hidden. Runs have a name within their
+lesson and are looked up in the store, so that a lesson works with the runs that are there.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import Field
 
-from kdcore.config import RunConfig, Settings
-from kdcore.identity import config_hash
-from kdcore.runs.demo import demo_runs
-from kdcore.runs.sweep import Grid, expand
+from kdcore.config import RunConfig, Settings, TeacherSpec
+from kdcore.identity import group_key
+from kdcore.methods.catalog import title_of
+from kdcore.runs.demo import STUDENT, demo_run
 from kdcore.settings_file import read_settings, validate
 from kdcore.tasks import TASKS
 from pages.parts.common.keys import JOB, LESSON, RACE, RUNS, STEP
@@ -25,12 +25,12 @@ FOLDER = Path(__file__).resolve().parents[2] / "lessons"
 MOST_RUNS = 24
 """Runs of one step's comparison."""
 
-RunsByMethod = dict[str, list[str]]
-"""Method -> ids of finished runs that can be compared with one another, newest first."""
+RunsByName = dict[str, list[str]]
+"""A run's name within its lesson -> ids of finished runs that can be compared with one another, newest first."""
 
 
 class Step(Settings):
-    """One view with its text. run, runs: methods whose runs are shown there. probe: what must have been measured."""
+    """One view with its text. run, runs: names of what is shown there. probe: what must have been measured."""
 
     title: str
     text: str
@@ -40,10 +40,15 @@ class Step(Settings):
     view: dict[str, str] = Field(default_factory=dict, description="URL parameters besides lesson and runs")
     run: str | None = None
     runs: tuple[str, ...] = ()
-    race: tuple[()] | tuple[str, str] = Field((), description="methods whose runs race on Compare")
+    race: tuple[()] | tuple[str, str] = Field((), description="names of the runs that race on Compare")
     probe: Literal["", "distances", "latency"] = ""
     figure: str = Field(pattern=r"^[a-z_0-9]+$", description="key of what the question is about")
     hide: tuple[str, ...] = Field((), description="keys of controls that are hidden in this step")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all runs that it shows."""
+        return tuple(dict.fromkeys([*([self.run] if self.run else []), *self.runs]))
 
 
 class Poll(Settings):
@@ -53,23 +58,50 @@ class Poll(Settings):
     choices: tuple[str, ...] = Field(min_length=2)
 
 
+class LessonRun(Settings):
+    """How a run of a lesson differs from the demo's. title: for people, where the method's does not tell it apart."""
+
+    method: str
+    title: str = ""
+    teachers: tuple[str, ...] = Field(("large",), description="sizes of the task's pocket teachers")
+    options: dict[str, Any] = Field(default_factory=dict)
+    student: dict[str, Any] = Field(default_factory=dict)
+
+
 class Lesson(Settings):
-    """A lesson. runs: what makes its runs, the demo or a grid as in `kdcore.runs.sweep`. uses: their methods."""
+    """A lesson. task, runs: what its steps show, by name; all on the demo's protocol."""
 
     number: int
     title: str
     about: str
     minutes: int
-    uses: tuple[str, ...]
-    runs: Literal["demo"] | Grid
+    task: str = "pocket-sentiment"
+    runs: dict[str, LessonRun] = Field(min_length=1)
     poll: Poll
     steps: tuple[Step, ...] = Field(min_length=2)
     summary: tuple[str, ...] = Field(min_length=1, description="what to keep in mind")
 
-    def made_by(self) -> list[RunConfig]:
-        """The runs to queue for this lesson."""
-        runs = demo_runs() if isinstance(self.runs, str) else [cell.run for cell in expand(self.runs)]
-        return [run for run in runs if run.method in self.uses]
+    def configs(self, seed: int = 0) -> dict[str, RunConfig]:
+        """The runs to queue for this lesson, by name."""
+        return {name: self._config(name, seed) for name in self.runs}
+
+    def _config(self, name: str, seed: int) -> RunConfig:
+        from kdcore.methods import METHODS  # brings torch, which the first page does without
+
+        run = self.runs[name]
+        return demo_run(
+            run.method,
+            self.task,
+            seed,
+            name=f"lesson {self.run_title(name).lower()} seed {seed}",
+            options=METHODS[run.method].Config.model_validate(run.options).model_dump(mode="json"),
+            teachers=tuple(TeacherSpec(name=size, source="pocket", where=size) for size in run.teachers),
+            student=STUDENT.model_dump(mode="json") | run.student,
+        )
+
+    def run_title(self, name: str) -> str:
+        """What people call this run."""
+        return self.runs[name].title or title_of(self.runs[name].method)
 
 
 @cache
@@ -83,34 +115,41 @@ def lessons() -> dict[str, Lesson]:
     return dict(sorted(by_key.items(), key=lambda item: item[1].number))
 
 
-def runs_of(lesson: Lesson, runs: pd.DataFrame) -> RunsByMethod:
+def runs_of(lesson: Lesson, runs: pd.DataFrame) -> RunsByName:
     """The finished runs that the lesson shows.
 
-    The lesson's own runs, and other seeds of them, are taken where all are done; else, of the runs that share a
-    protocol (same task, student, initial weights and training), those of the group with most of the methods, the
+    Its own, of every seed, where each of its names has one. Else, where its methods tell its runs apart, those that
+    share a protocol (same task, student, initial weights and training): of the group with most of the methods, the
     newest such group.
 
     Args:
         runs: rows of `Store.runs`, newest first.
     """
+    done = runs[runs["state"] == "done"]
+    own = {name: list(done.loc[_of_group(done, group_key(run)), "id"]) for name, run in lesson.configs().items()}
+    names = {run.method: name for name, run in lesson.runs.items()}
+    if all(own.values()) or len(names) < len(lesson.runs):
+        return own
     kinds = {key for key, task in TASKS.items() if task.kind == "classification"}
-    fit = runs[(runs["state"] == "done") & runs["method"].isin(lesson.uses) & runs["task"].isin(kinds)]
-    own = fit[fit["config_hash"].isin([config_hash(run) for run in lesson.made_by()])]
-    complete = set(own["method"]) == set(lesson.uses)
-    like_own = fit[fit["protocol"].isin(own["protocol"])]  # with the other seeds of the same settings
-    groups = [like_own] if complete else [rows for _, rows in fit.groupby("protocol", sort=False)]
+    fit = done[done["method"].isin(names) & done["task"].isin(kinds)]
+    groups = [rows for _, rows in fit.groupby("protocol", sort=False)]
     best = max(groups, key=lambda rows: rows["method"].nunique(), default=fit)
-    return {method: list(best.loc[best["method"] == method, "id"]) for method in lesson.uses}
+    return {name: list(best.loc[best["method"] == method, "id"]) for method, name in names.items()}
 
 
-def address(key: str, number: int, by_method: RunsByMethod) -> tuple[str, dict[str, str]]:
+def _of_group(runs: pd.DataFrame, key: str) -> list[bool]:
+    """Which runs have these settings. What follows the dash in a group's name tells rows and weights apart."""
+    return [str(group).partition("-")[0] == key for group in runs["group"]]
+
+
+def address(key: str, number: int, by_name: RunsByName) -> tuple[str, dict[str, str]]:
     """The page of a step (from 1) and the URL parameters of its link."""
     step = lessons()[key].steps[number - 1]
     query = {LESSON: key, STEP: str(number), **step.view}
-    if step.run and by_method.get(step.run):
-        query[JOB] = by_method[step.run][0]
-    if chosen := [run for method in step.runs for run in by_method.get(method, [])][:MOST_RUNS]:
+    if step.run and by_name.get(step.run):
+        query[JOB] = by_name[step.run][0]
+    if chosen := [run for name in step.runs for run in by_name.get(name, [])][:MOST_RUNS]:
         query[RUNS] = ",".join(chosen)
-    if step.race and all(map(by_method.get, step.race)):
-        query[RACE] = ",".join(by_method[method][0] for method in step.race)
+    if step.race and all(map(by_name.get, step.race)):
+        query[RACE] = ",".join(by_name[name][0] for name in step.race)
     return f"pages/{step.page}.py", query
