@@ -83,7 +83,9 @@ HALTS = {
 
 
 @pytest.mark.parametrize("case", HALTS)
-def test_stopped_in_the_first_a_middle_or_the_last_step_of_a_stage_nothing_differs(trained, three_teachers, case):
+def test_stopped_in_the_first_a_middle_and_the_last_step_of_each_stage_nothing_differs(
+    trained, three_teachers, tmp_path, case
+):
     """Weights, scores, and all that is told of each step and read out at each evaluation."""
     setting, count = HALTS[case]
     setting = setting.model_copy(update={"teachers": three_teachers[:count]})
@@ -91,21 +93,28 @@ def test_stopped_in_the_first_a_middle_or_the_last_step_of_a_stage_nothing_diffe
     stages: dict[str, list[int]] = {}
     for event in whole.of(StepDone):
         stages.setdefault(event.stage, []).append(event.step)
-    assert sum(map(len, stages.values())) == 12
-    for steps in stages.values():
-        for halt in {steps[0], steps[len(steps) // 2], steps[-1]}:
-            on = trained(setting, trained(setting, control=StopAt(halt)).folder)
-            for which in ("last", "best"):
-                assert same(on.weights(which), whole.weights(which)), (halt, which)
-            assert told(on, after=halt) == told(whole, after=halt), halt
+    halts = sorted({step for steps in stages.values() for step in (steps[0], steps[len(steps) // 2], steps[-1])})
+    assert halts[-1] == 12 and len(halts) == 3 * len(stages)
+    parts = [trained(setting, tmp_path / "halted", control=StopAt(halt)) for halt in halts]
+    last = trained(setting, tmp_path / "halted")
+    for which in ("last", "best"):
+        assert same(last.weights(which), whole.weights(which)), which
+    assert [said for part in (*parts, last) for said in told(part)] == told(whole)
+    ends = [[event.scores for event in done.of(Evaluated) if event.stage == "end"] for done in (last, whole)]
+    assert ends[0] == ends[1]
 
 
-def told(done, after: int) -> list[object]:
-    """What a run says of the steps after this one, times left out."""
-    steps = [(e.stage, e.step, e.raw, e.weighted, e.lr, e.gradient_norm, e.notes) for e in done.of(StepDone)]
-    scores = [(e.stage, e.step, e.split, e.which, e.scores) for e in done.of(Evaluated)]
-    matrices = [(e.name, e.step, e.data) for e in done.of(Probed) if e.name == "matrices"]
-    return [each for each in steps + scores + matrices if each[1] > after]
+def told(done) -> list[object]:
+    """What is said while stages train, in its order, times left out."""
+    said: list[object] = []
+    for event in done.events:
+        if isinstance(event, StepDone):
+            said.append((event.step, event.raw, event.weighted, event.lr, event.gradient_norm, event.notes))
+        elif isinstance(event, Evaluated) and event.which == "last" and event.stage != "end":
+            said.append((event.step, event.split, event.scores))
+        elif isinstance(event, Probed) and event.name == "matrices":
+            said.append((event.step, event.data))
+    return said
 
 
 def test_the_events_told_again_are_the_same(trained, one_teacher, halted):
