@@ -53,14 +53,14 @@ def cache() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def dashboard_server(**settings: str) -> Iterator[tuple[str, psutil.Process]]:
-    """The app over KD_CACHE_DIR: its address and its process."""
+def dashboard_server(root: Path = ROOT, **settings: str) -> Iterator[tuple[str, psutil.Process]]:
+    """The app over KD_CACHE_DIR: its address and its process. root: of the checkout whose app it is."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), f"--server.port={port}"]
+    command = [sys.executable, "-m", "streamlit", "run", str(root / "app.py"), f"--server.port={port}"]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command, cwd=root, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
     try:

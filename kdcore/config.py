@@ -144,6 +144,13 @@ class ProbeConfig(Settings):
     )
 
 
+class MethodSource(Settings):
+    """Where a method that is not shipped comes from."""
+
+    origin: str = Field(min_length=1, max_length=200, description="file name, or package and its version")
+    version: str = Field(pattern=r"^[0-9a-f]{12}$", description="first digits of the SHA-256 of its source")
+
+
 class RunConfig(Settings):
     """Everything that defines a run. Two equal RunConfigs train the same student."""
 
@@ -151,6 +158,7 @@ class RunConfig(Settings):
     task: str = Field(description="key of a task, or 'own'")
     own: OwnData | None = Field(None, description="the table, where task is 'own'")
     method: str = Field(description="key of a method")
+    method_source: MethodSource | None = Field(None, description="where it comes from; empty: it is shipped")
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
     teachers: tuple[TeacherSpec, ...] = Field((), max_length=12, description="the ensemble; empty for the baseline")
     student: StudentSpec = StudentSpec()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from kdcore.config import RunConfig
 from kdcore.tasks import METRICS, TASKS
@@ -23,6 +24,25 @@ def sentence(text: object) -> str:
     if not words:
         return ""
     return f"{words[0].upper()}{words[1:]}{'' if words[-1] in '.!?' else '.'}"
+
+
+_LAYERS = {"first": "first", "last": "last", "skip": "spread"}
+
+
+def start_text(student: Mapping[str, Any]) -> str:
+    """Where a student's weights come from, of its settings.
+
+    >>> start_text({"init": "random", "init_layers": "first"}), start_text({"init": "teacher", "init_layers": "skip"})
+    ('random start', 'spread layers of the teacher')
+    """
+    init, layers = student.get("init"), student.get("init_layers")
+    if init == "random":
+        return "random start"
+    if isinstance(layers, list | tuple):
+        chosen = f"layers {', '.join(map(str, layers))}"
+    else:
+        chosen = f"{_LAYERS.get(str(layers), layers)} layers"
+    return f"{chosen} of the {init}"
 
 
 def duration(seconds: float | None) -> str:
@@ -117,6 +137,19 @@ def listed(words: Iterable[str], limit: int = 4) -> str:
 def options_label(run: RunConfig) -> str:
     """The method's settings in a list's cell: "temperature=4, alpha=0.5"."""
     return ", ".join(f"{name}={value}" for name, value in sorted(run.options.items()))
+
+
+def option_text(value: object) -> str:
+    """A setting's value for people.
+
+    >>> option_text(500.0), option_text(False), option_text(""), option_text(0.05)
+    ('500', 'off', 'none', '0.05')
+    """
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value in (None, "") else str(value)
 
 
 def student_label(run: RunConfig) -> str:

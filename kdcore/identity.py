@@ -23,6 +23,7 @@ from kdcore.config import RunConfig, TeacherSpec
 NEUTRAL: dict[str, str] = {
     "name": "what a person calls the run",
     "probes": "measured beside the training, from which it draws nothing at random",
+    "method_source.origin": "what the method's file is called; its source counts",
     "train.device": "where the work is done; a pair of runs is taken within one machine",
     "train.threads": "how many cores share the work; sums are rounded in another order",
     "train.log_every": "which steps are written down",
@@ -50,8 +51,9 @@ class Content(NamedTuple):
 
 
 def config_hash(config: RunConfig) -> str:
-    """The same run: sha256 over everything that defines the student; the run's name does not."""
-    return _digest(config.model_dump(mode="json", exclude={"name"}))
+    """The same run: sha256 over everything that defines the student; its name and the method file's name do not."""
+    exclude: Any = {"name": True, "method_source": {"origin"} if config.method_source else True}
+    return _digest(config.model_dump(mode="json", exclude=exclude))
 
 
 def group_key(config: RunConfig) -> str:
@@ -72,8 +74,11 @@ def protocol_key(config: RunConfig) -> str:
 
 
 def essential(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The flat settings that make a student what it is: all but the seed and `NEUTRAL` ones."""
-    aside = (SEED, *NEUTRAL)
+    """The flat settings that make a student what it is: all but the seed and `NEUTRAL` ones.
+
+    A shipped method has no source to tell.
+    """
+    aside = (SEED, *NEUTRAL, *(() if settings.get("method_source") else ("method_source",)))
     parts = tuple(f"{name}." for name in aside)
     return {key: value for key, value in flatten(settings).items() if key not in aside and not key.startswith(parts)}
 

@@ -18,7 +18,7 @@ from pages.parts.compare import ablation, answer, curves, race, report, scope, s
 MOST_SUGGESTED = 12  # runs that are chosen where the address names none
 MOST_GROUPS = 6  # more on one plot are hard to tell apart
 TABS = ("Scores", "Curves", "Race", "Settings", "Report")
-MEANT = {"Race": (RACE, "clock"), "Curves": ("what", "band", "x", "sm", "logy", "logx")}
+MEANT = {"Race": (RACE, "clock"), "Curves": ("what", "band", "x", "against", "sm", "logy", "logx")}
 """Tab -> parameters of its controls: a link that sets one of them and names no tab means this one."""
 
 
@@ -68,6 +68,7 @@ def _one_task(
     with st.container(horizontal=True, vertical_alignment="bottom"):
         comparison = scores.baseline(comparison)
         cards.badges(comparison.task, comparisons.partial_data(store, ids))
+        cards.outside(*comparison.runs["method_origin"])
     with answers, cards.guarded("The answer cannot be given"):
         answer.show(comparison, best_teacher_score(evaluations, comparison.metric))
     tab = _open_tab()

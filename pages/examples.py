@@ -12,13 +12,15 @@ from streamlit.delta_generator import DeltaGenerator
 from kdcore.probes.examples import mean_answer
 from kdcore.store import Store
 from pages.parts.common import cards, empty_store, run_header, shell
-from pages.parts.common.keys import COMPARED_WITH, JOB, SPLIT
+from pages.parts.common.keys import COMPARED_WITH, EXAMPLES_PART, JOB, SPLIT
 from pages.parts.common.run_labels import chip_label, unique_labels
 from pages.parts.common.run_picker import many_runs, one_run, the_store, unknown
 from pages.parts.common.text import plain
-from pages.parts.examples import classification, predictions, regression, run_selection, try_sentence
+from pages.parts.examples import classification, ensemble, predictions, regression, run_selection, try_sentence
 from pages.parts.examples.predictions import Model, Pair, Predictions
 
+PARTS = {"pair": "Two models", "ensemble": "Ensemble"}
+"""Part of the page -> its name, which `?epart=` holds."""
 Known = Mapping[str, Mapping[str, Predictions]]
 """Run -> dev split -> predictions."""
 
@@ -31,8 +33,8 @@ def main() -> None:
     if done.empty:
         empty_store.show("**No finished run yet.** Predictions are kept when a run ends.")
         return
-    head, (left, right) = st.container(), st.columns([2, 3])
-    with right:
+    head, (part, other, choice) = st.container(), st.columns([5, 6, 10])
+    with choice:
         ids = many_runs(
             runs, "Runs", "examples_runs", run_selection.suggestion(done),
             help="Their students can be compared row by row",
@@ -52,7 +54,7 @@ def main() -> None:
     with head:
         run_header.show(store, store.get(run), runs)
     with cards.guarded("The predictions of this run cannot be shown"):
-        _show(store, run, names, known, left)
+        _show(store, run, names, known, (part, other))
 
 
 def _student(runs: pd.DataFrame, place: DeltaGenerator) -> str:
@@ -65,8 +67,10 @@ def _student(runs: pd.DataFrame, place: DeltaGenerator) -> str:
     return cast(str, one_run(runs, "Student of", "examples_run", place=place))
 
 
-def _show(store: Store, run: str, names: Mapping[str, str], known: Known, left: DeltaGenerator) -> None:
-    """Everything below the choice of runs. left: the column for the choice of the other model."""
+def _show(
+    store: Store, run: str, names: Mapping[str, str], known: Known, places: tuple[DeltaGenerator, DeltaGenerator]
+) -> None:
+    """Everything below the choice of runs. places: for the choice of the part, and for what it is about."""
     row = store.get(run)
     split = _split(list(known[run]))
     own = known[run][split]
@@ -74,13 +78,16 @@ def _show(store: Store, run: str, names: Mapping[str, str], known: Known, left: 
     if dev.why:
         st.warning(f"The sentences cannot be shown: {plain(dev.why, 300)}.", icon=":material/description:")
     teachers = tuple(Model(f"teacher {name}", "teacher", logits) for name, logits in own.teachers.items())
+    if _part(places[0]) == "ensemble":
+        ensemble.show(store, row, dev, own, places[1])
+        return
     others = [*teachers, *_other_students(store, run, split, names, known)]
     if len(teachers) > 1:
         mean = mean_answer(model.logits for model in teachers)
         others.insert(len(teachers), Model("mean of the teachers", "teacher", mean))
     if others:
         labels = [model.name for model in others]
-        label = left.selectbox("Compared with", labels, key=COMPARED_WITH, bind="query-params")
+        label = places[1].selectbox("Compared with", labels, key=COMPARED_WITH, bind="query-params")
         other = others[labels.index(label) if label in labels else 0]
         student = Model(f"student {names[run]}", row.method, own.student)
         view = classification.show if dev.task.labels else regression.show
@@ -91,6 +98,16 @@ def _show(store: Store, run: str, names: Mapping[str, str], known: Known, left: 
     with cards.guarded("The models could not be run"):
         students = {run: names[run]} | {other: names[other] for other in known if other != run}
         try_sentence.show(dev.task, students, row.config.train.max_length)
+
+
+def _part(place: DeltaGenerator) -> str:
+    """Which part of the page is open."""
+    part = place.segmented_control(
+        "Part of this page", list(PARTS), key=EXAMPLES_PART, bind="query-params", default="pair", required=True,
+        format_func=lambda key: PARTS.get(key, key),
+        help="Two models beside each other, or all teachers of the run and what they teach together",
+    )  # fmt: skip
+    return part if part in PARTS else "pair"
 
 
 def _other_students(store: Store, run: str, split: str, names: Mapping[str, str], known: Known) -> list[Model]:

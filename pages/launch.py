@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from kdcore.config import ProbeConfig, RunConfig, TrainConfig
 from kdcore.methods import METHODS, Method
+from kdcore.methods.catalog import source_of
 from kdcore.settings_file import with_absolute_paths
 from pages.parts.common import cards, shell
 from pages.parts.common.read_only import read_only
@@ -100,7 +101,8 @@ def _checked(settings: dict[str, Any]) -> RunConfig | None:
     try:
         run = RunConfig.model_validate(settings)
         method = METHODS[run.method].Config.model_validate(run.options)
-        return with_absolute_paths(run.model_copy(update={"options": method.model_dump(mode="json")}))
+        whole = {"options": method.model_dump(mode="json"), "method_source": source_of(run.method)}
+        return with_absolute_paths(run.model_copy(update=whole))
     except ValidationError as error:
         for problem in error.errors()[:5]:
             field = ".".join(map(str, problem["loc"])) or "settings"

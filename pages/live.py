@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.store import ACTIVE, RunRow
-from pages.parts.common import cards, empty_store, loss_equation, shell
+from pages.parts.common import cards, empty_store, loss_equation, queue_runs, shell
 from pages.parts.common.keys import RUNS
 from pages.parts.common.run_picker import active, one_run, the_store
-from pages.parts.live import batch, distances, header, log, loss_curves, matrices, method_logs, progress, queue, scores
+from pages.parts.live import (
+    batch,
+    distances,
+    header,
+    log,
+    loss_curves,
+    matrices,
+    method_logs,
+    progress,
+    queue,
+    scores,
+    updates,
+)
 from pages.parts.live.point_cache import CachedPoints, cached_points
-
-REFRESH_SECONDS = 1.0
 
 
 def main() -> None:
@@ -26,10 +35,15 @@ def main() -> None:
     run = one_run(runs, "Run", "live_run", _first(runs), place)
     if run is None:
         return
+    queue_runs.confirm("How far they are is said above; Compare sets them beside this run.")
     row = store.get(run)
-    st.fragment(_follow, run_every=REFRESH_SECONDS if _follows(row, place) else None)(run, row.state)
+    waiting = batch.waiting(store, run)
+    follows = active(row) or waiting
+    if follows:
+        updates.choose(place)
+    st.fragment(_follow, run_every=updates.period() if follows else None)(run, row.state, waiting)
     st.divider()
-    queue.show()
+    queue.show(updates.period())
 
 
 def _first(runs: pd.DataFrame) -> str | None:
@@ -43,19 +57,17 @@ def _first(runs: pd.DataFrame) -> str | None:
     return str(done["id"].iloc[0]) if len(done) else None
 
 
-def _follows(row: RunRow, place: DeltaGenerator) -> bool:
-    """Only an unfinished run is polled, and only while the switch is on."""
-    return active(row) and place.toggle(
-        "Follow", value=True, key="live_follow", persist_state="session", help="Draws the page anew while it trains"
-    )
-
-
-def _follow(run: str, state: str) -> None:
+def _follow(run: str, state: str, waiting: bool) -> None:
+    """All about the run. state, waiting: of the run, and whether others of its batch wait, when the page was drawn."""
     store = the_store()
     row = store.get(run)
     if row.state != state:  # list box, sidebar and queue show it too
         batch.follow(store, row)
         st.rerun()
+    if waiting and not batch.waiting(store, run):  # nothing is left to follow
+        st.rerun()
+    if updates.period() is None and (active(row) or waiting):
+        updates.say_off()
     header.show(store, row)
     batch.show(store, row)
     with st.container(key="live_progress"):

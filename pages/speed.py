@@ -17,14 +17,10 @@ from pages.parts.common import cards, empty_store, shell
 from pages.parts.common.keys import SPEED_AXIS, SPEED_TASK
 from pages.parts.common.run_picker import many_runs, the_store
 from pages.parts.common.text import task_title
-from pages.parts.speed import bounds, conditions, front, measured, plot_words, remeasure
+from pages.parts.speed import absent, bounds, conditions, front, measured, plot_words, remeasure
 from pages.parts.speed.front import Question
 
 AVERAGES = {"glue": "GLUE average", "pocket": "Average of the pocket tasks"}
-NO_TIMES = (
-    "None of the chosen runs has a number for **{}**: they were started without the latency probe, or imported. Time "
-    "them below, or choose another cost."
-)
 
 
 def main() -> None:
@@ -124,9 +120,9 @@ def _show(
             choice = front.decide(store, seen, runs, table, question)
         guess = guess_of_all(store, runs)
         front.show(seen, runs, axis, choice, conditions.quality_title(runs, tasks, average), guess)
-        plot_words.notes(seen.points, runs, on_axis, tasks if average else ())
+        plot_words.notes(seen.points, runs, on_axis, tasks if average else (), axis)
     else:
-        cards.empty(NO_TIMES.format(axis.title))
+        absent.show(store, runs, table, axis)
     with st.container(horizontal=True):
         cards.badges(tasks[0], comparison.partial_data(store, list(runs["id"])))
     st.subheader("Compression baselines", anchor=False)

@@ -9,14 +9,14 @@ from kdcore.runs import example
 from kdcore.store import UNFINISHED
 from kdcore.tasks import POCKET
 from pages.parts.common import cards, shell, shipped_example
-from pages.parts.common.keys import JOB, PART, RUNS
+from pages.parts.common.keys import JOB, PART, RUNS, TOUR
 from pages.parts.common.read_only import action, read_only
 from pages.parts.common.run_labels import run_label
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.selection import remember, remember_many
 from pages.parts.common.sidebar import worker
 from pages.parts.common.text import hundredfold, metric_title, plain
-from pages.parts.start import diagram
+from pages.parts.start import diagram, tour
 
 LAST_RUNS = 5
 
@@ -31,6 +31,11 @@ def main() -> None:
         )
     picture.image(diagram.idea(cards.dark()), width="stretch", alt=diagram.DESCRIPTION)
     runs = the_store().runs()
+    if not runs.empty:
+        with text:
+            st.page_link("pages/start.py", label="Take the tour", icon=":material/explore:", query_params={TOUR: "1"})
+    elif tour.number() is None:
+        tour.overview()
     for cards_row in (
         ((_example, _compare, _learn),) if read_only() else ((_example, _demo, _train), (_compare, _learn))
     ):

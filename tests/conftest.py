@@ -19,11 +19,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 HERE = Path(__file__).resolve().parent
 SLOW = (
     "bench", "cli", "pages", "engine/test_evaluate.py", "engine/test_hostile.py", "engine/test_invariance.py",
-    "engine/test_masked_lm.py", "engine/test_protocol.py", "engine/test_remeasure.py", "engine/test_resume.py",
-    "engine/test_snapshots.py", "engine/test_stages.py", "engine/test_takd.py", "engine/test_teacher_cache.py",
-    "engine/test_teachers.py", "methods/test_contract.py", "report/test_report.py", "runs/test_bundle.py",
-    "runs/test_example.py", "runs/test_farm.py", "runs/test_sweep.py", "runs/test_sweep_properties.py",
-    "runs/test_work.py", "runs/test_worker.py", "store/test_processes.py", "test_architecture.py", "test_documents.py",
+    "engine/test_masked_lm.py", "engine/test_own_method.py", "engine/test_protocol.py", "engine/test_remeasure.py",
+    "engine/test_resume.py", "engine/test_snapshots.py", "engine/test_stages.py", "engine/test_takd.py",
+    "engine/test_teacher_cache.py", "engine/test_teachers.py", "methods/test_contract.py", "report/test_report.py",
+    "runs/test_bundle.py", "runs/test_example.py", "runs/test_farm.py", "runs/test_sweep.py",
+    "runs/test_sweep_properties.py", "runs/test_work.py", "runs/test_worker.py", "store/test_processes.py",
+    "test_architecture.py", "test_documents.py", "test_public_api.py",
 )  # fmt: skip
 """Folders and files that take more than some seconds of a core; `make test-fast` leaves them out, and tests/e2e."""
 
@@ -44,7 +45,21 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("KD_CACHE_DIR", str(folder))
     monkeypatch.delenv("KD_DATABASE_URL", raising=False)
+    for name in ("KD_METHOD_FILES", "KD_METHODS_DIR"):  # commands that run in this process may set the first
+        monkeypatch.setenv(name, "")
     return folder
+
+
+@pytest.fixture
+def methods_as_before() -> Iterator[None]:
+    """What a test takes in from outside is gone after it."""
+    from kdcore.methods import registry
+
+    before = dict(registry.METHODS)
+    yield
+    registry.METHODS.clear()
+    registry.METHODS.update(before)
+    registry._broken.clear()
 
 
 @pytest.fixture

@@ -104,6 +104,23 @@ def test_method_options_and_teachers_make_groups_not_protocols() -> None:
         assert identity.protocol_key(run(**change)) == identity.protocol_key(run())
 
 
+def test_another_source_is_another_method_under_the_same_protocol() -> None:
+    first, other = ({"origin": "my.py", "version": digit * 12} for digit in "ab")
+    runs = [run(method="mine", method_source=source) for source in (None, first, other)]
+    assert len({identity.config_hash(one) for one in runs}) == len({identity.group_key(one) for one in runs}) == 3
+    assert len({identity.protocol_key(one) for one in runs}) == 1
+    moved = run(method="mine", method_source=first | {"origin": "moved.py"})
+    assert identity.config_hash(moved) == identity.config_hash(runs[1])
+    assert identity.group_key(moved) == identity.group_key(runs[1])
+
+
+def test_a_shipped_method_is_hashed_as_before_sources_were_told() -> None:
+    settings = run().model_dump(mode="json", exclude={"name", "method_source"})
+    assert identity.config_hash(run()) == identity._digest(settings)
+    essential = identity.essential(run().model_dump(mode="json"))
+    assert essential == identity.essential(settings) and "method_source" not in essential
+
+
 def test_an_environment_is_version_and_machine() -> None:
     facts = {"kdcore": "0.1.0", "hardware": "EPYC", "device": "cpu", "threads": 2}
     assert identity.environment(facts) == ("0.1.0", "EPYC cpu")

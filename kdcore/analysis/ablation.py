@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ LEVEL = 0.95
 TEACHER_STEP = "+ the teacher's answers (KD)"
 
 Kind = Literal["start", "initialisation", "teacher", "method"]
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def ladder(config: RunConfig) -> list[Rung]:
     )
     if config.teachers and config.teachers[0].source == "pocket":
         starts = [start for start in starts if start != "base"]  # pocket teachers have no pretrained base
-    alone = {"method": ALONE, "options": {}, "name": ""}
+    alone: dict[str, Any] = {"method": ALONE, "method_source": None, "options": {}, "name": ""}
     rungs = [
         Rung(
             "initialisation" if index else "start",
@@ -60,7 +61,7 @@ def ladder(config: RunConfig) -> list[Rung]:
     ]
     if config.method not in (ALONE, LOGITS) and config.teachers:
         options = {key: config.options[key] for key in LOGITS_SETTINGS if key in config.options}
-        update = {"method": LOGITS, "options": options, "name": ""}
+        update = {"method": LOGITS, "method_source": None, "options": options, "name": ""}
         rungs.append(Rung("teacher", TEACHER_STEP, config.model_copy(update=update)))
     if config.method == LOGITS:
         rungs.append(Rung("teacher", TEACHER_STEP, config))
@@ -129,12 +130,12 @@ def table(rungs: Sequence[Rung], finished: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def difference(scores: Mapping[float, float], before: Mapping[float, float]) -> tuple[float, float, float]:
+def difference(scores: Mapping[Key, float], before: Mapping[Key, float]) -> tuple[float, float, float]:
     """Mean of scores less that of others, and its t interval at `LEVEL`: of the differences by seed where all seeds are
     the same, else Welch's. The interval is NaN where one seed speaks for a side.
 
     Args:
-        scores, before: seed -> score.
+        scores, before: seed, or whatever else makes two runs a pair -> score.
     """
     ours, theirs = np.array(list(scores.values())), np.array(list(before.values()))
     gain = float(ours.mean() - theirs.mean())

@@ -43,7 +43,7 @@ def choose(
     """Looks for the cheapest student with `share` of the best teacher's quality within `bound`.
 
     Args:
-        points: see `pareto.points`. bound: in the axis's unit, None for none. ratio: of timed costs.
+        points: see `pareto.points`. bound: in the axis's unit, None for none. ratio: of costs measured in turn.
     """
     known = points[points["cost"].notna() & points["quality"].notna()]
     teacher = _first(known[known["kind"] == "teacher"], "quality", False)
@@ -56,9 +56,9 @@ def choose(
     student, best = _first(both, "cost", up), _first(both, "quality", False)
     if bound is None or best is None or student is None or best["label"] == student["label"]:
         best = None
-    shown = (
-        ratio(student["key"], teacher["label"]) if axis.timed and student is not None and teacher is not None else None
-    )
+    shown = None
+    if axis.in_turn and student is not None and teacher is not None:
+        shown = ratio(student["key"], teacher["label"])
     return Choice(
         least,
         bound,
@@ -69,7 +69,7 @@ def choose(
         None if student is not None else _first(cheap, "quality", False),
         _rival(known, least, bound, axis, student, teacher, ratio),
         shown[0] if shown and not shown[1] else None,
-        tuple(good.loc[good["busy"].astype(bool), "label"]) if axis.timed else (),
+        tuple(good.loc[good["busy"].astype(bool), "label"]) if axis.in_turn else (),
     )
 
 
@@ -92,7 +92,7 @@ def _rival(
 
 def _ahead(student: pd.Series, other: pd.Series, axis: Axis, ratio: Ratio) -> bool:
     """Whether the other model costs less: by the sessions in which both took turns, where there are any."""
-    shared = ratio(student["key"], other["label"]) if axis.timed else None
+    shared = ratio(student["key"], other["label"]) if axis.in_turn else None
     if shared is None:
         return _less(other["cost"], student["cost"], axis)
     return _less(shared[0], 1.0, axis) and not shared[1]

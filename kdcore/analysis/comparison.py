@@ -23,6 +23,7 @@ from kdcore.analysis.significance import Verdict
 from kdcore.config import RunConfig
 from kdcore.formatting import amount, listed
 from kdcore.methods.catalog import title_of
+from kdcore.runs.ablations import title_in
 from kdcore.store import Store
 
 ENVIRONMENT = ["version", "machine", "rows"]
@@ -322,9 +323,13 @@ def group_runs(
     settings = {run: config.model_dump(mode="json") for run, config in store.settings(list(runs["id"])).items()}
     readable = runs[[run in settings for run in runs["id"]]]
     first = readable.drop_duplicates("group")
+    titles = [
+        f"{title_of(method)} {title_in(tags)}".rstrip()
+        for method, tags in zip(first["method"], first["tags"], strict=True)
+    ]
     short = {
-        group: f"{(names or {}).get(group.partition('-')[0]) or title_of(method)}, {student}"
-        for group, method, student in zip(first["group"], first["method"], first["student"], strict=True)
+        group: f"{(names or {}).get(group.partition('-')[0]) or title}, {student}"
+        for group, title, student in zip(first["group"], titles, first["student"], strict=True)
     }
     representative = {group: settings[run] for group, run in zip(first["group"], first["id"], strict=True)}
     return readable.assign(label=readable["group"].map(groups.labels(representative, short))), settings

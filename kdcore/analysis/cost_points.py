@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
@@ -138,6 +138,29 @@ def lengths(costs: pd.DataFrame) -> dict[str, int]:
     """Task -> tokens of the rows that most students were measured at."""
     students = costs[(costs["kind"] == "student") & costs["cost"].notna()]
     return {str(task): int(rows["tokens"].mode().iloc[0]) for task, rows in students.groupby("task", sort=False)}
+
+
+def costs_beside(table: pd.DataFrame, where: str, lengths_of: Mapping[str, int], axes: Sequence[str]) -> pd.DataFrame:
+    """Label -> what the model costs on each of these axes under one condition, over tasks the mean; NaN: not measured.
+
+    Args:
+        table: see `cost_table.cost_table`. where, lengths_of (task -> tokens): the condition; "" (of an axis that is
+            the same everywhere): the one that most students were timed under.
+    """
+    if not where:
+        timed = table[table["axis"] == "latency-1"]
+        where = next(iter(conditions(timed, whole=False)), "")
+        lengths_of = lengths(timed[timed["place"] == where])
+    found = {}
+    for axis in axes:
+        here = table[(table["axis"] == axis) & table["place"].isin([where, ""])]
+        here = here[(here["tokens"] == here["task"].map(lengths_of)) | (here["tokens"] == 0)]
+        parts = [
+            models.assign(cost=models["size"].map(prices(here[here["task"] == task])["cost"]))
+            for task, models in table[["task", "label", "size"]].drop_duplicates().groupby("task", sort=False)
+        ]
+        found[axis] = pd.concat(parts).groupby("label")["cost"].mean()
+    return pd.DataFrame(found)
 
 
 def student_sizes(costs: pd.DataFrame) -> dict[str, str]:

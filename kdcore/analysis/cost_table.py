@@ -98,7 +98,8 @@ def of_run(
     """The rows of `readings` of one run.
 
     Args:
-        scores: teacher -> dev score. stored: model -> bytes of its weights. split: on which rivals were scored.
+        scores: teacher -> dev score. stored: model -> bytes of its weights, of those that are on this disk. split: on
+            which rivals were scored.
     """
     mean = facts.get("mean_tokens")
     length = row_length(mean) if isinstance(mean, int | float) else 0
@@ -106,6 +107,7 @@ def of_run(
     times = timings(probes, "latency")
     size_values, size = facts.get("student"), student_size(str(run["id"]), facts)
     student = about | {"kind": "student", "label": run["label"], "size": size, "quality": 100 * run["score"]}
+    stored = {**recorded_sizes(times), **stored}
     yield from _sizes(student, size_values, length, stored.get("student"), run["parameters"])
     yield from timed(student, times, "student")
     described = facts.get("teachers")
@@ -193,6 +195,24 @@ def timed(model: Mapping[str, Any], records: Sequence[Mapping[str, Any]], name: 
             yield {**model, **_cost(f"latency-{batch}-p90", record.get("p90_ms")), **condition}
         if batch == 32:
             yield {**model, **_cost("throughput", record.get("per_second")), **condition}
+        if batch in (1, 32) and isinstance(record.get("energy_mj"), int | float):
+            yield {**model, **_cost(f"energy-{batch}", record["energy_mj"]), **condition}
+        if batch in (1, 32) and isinstance(bytes_held := record.get("memory"), int | float):
+            counted = condition | {"busy": False, "session": ""}  # other work changes nothing in what is counted
+            yield {**model, **_cost(f"memory-{batch}", bytes_held / MIB), **counted}
+
+
+def energy_notes(store: Store, runs: Sequence[str]) -> dict[str, str]:
+    """Hardware -> why no energy was counted on it, as these runs' timings say."""
+    records = [
+        record for probes in store.probes_of(runs, ("latency",)).values() for record in timings(probes, "latency")
+    ]
+    return {str(record.get("hardware")): str(note) for record in records if (note := record.get("energy_note"))}
+
+
+def recorded_sizes(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Model -> bytes of its weight files, as the probe found them."""
+    return {str(record.get("name")): size for record in records if isinstance(size := record.get("disk"), int)}
 
 
 def _cost(axis: str, value: Any, tokens: Any = 0) -> dict[str, Any]:
@@ -212,14 +232,12 @@ def hardware_of(record: Mapping[str, Any]) -> str:
 
 def weights_on_disk(run: str) -> dict[str, int]:
     """Model -> bytes of its weight files: the exported student's and the teachers', those that are on this disk."""
-    from kdcore.engine.results import teacher_folders
+    from kdcore.engine import run_files
 
     try:
-        folders = {"student": run_dir(run) / "student-best", **teacher_folders(run_dir(run))}
+        return run_files.weights_on_disk(run_dir(run))
     except UserError:
         return {}
-    sizes = {name: sum(file.stat().st_size for file in home.glob("*.safetensors")) for name, home in folders.items()}
-    return {name: count for name, count in sizes.items() if count}
 
 
 def timings(probes: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

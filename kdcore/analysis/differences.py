@@ -7,7 +7,7 @@ from typing import Any
 
 from kdcore import identity
 from kdcore.config import RunConfig
-from kdcore.formatting import listed
+from kdcore.formatting import listed, start_text
 from kdcore.methods.catalog import catalog
 
 
@@ -18,6 +18,9 @@ def differing_topics(first: RunConfig, second: RunConfig) -> dict[str, str]:
     """
     mine, theirs = identity.protocol(first), identity.protocol(second)
     topics = {topic: _against(mine[topic], theirs[topic]) for topic in mine if mine[topic] != theirs[topic]}
+    starts = [start_text(config.student.model_dump()) for config in (first, second)]
+    if "start" in topics and starts[0] != starts[1]:
+        topics["start"] = " against ".join(starts)
     bases = [identity.base(config) for config in (first, second)]
     if all(bases) and bases[0] != bases[1] and "start" not in topics:
         topics["base"] = f"{bases[0]} against {bases[1]}"
@@ -49,4 +52,6 @@ def _names(teachers: Mapping[str, str], others: Mapping[str, str]) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items() if part is not None)
     return "none" if value is None else str(value)

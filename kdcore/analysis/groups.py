@@ -10,10 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from kdcore.formatting import start_text
 from kdcore.identity import essential, flatten
 
 _LISTED = re.compile(r"(\w+)\[(\d+)\]\.(.+)")
 _ABSENT = object()
+_START = "start"
 MIN_BAND_SEEDS = 3
 """Fewer seeds than this are drawn one by one: a band over two points would look like knowledge."""
 
@@ -29,7 +31,7 @@ def labels(settings: Mapping[str, Mapping[str, Any]], short: Mapping[str, str]) 
     unique = dict(short)
     for label in {label for label in short.values() if list(short.values()).count(label) > 1}:
         twins = [group for group, text in short.items() if text == label]
-        flat = {group: essential(settings[group]) for group in twins}
+        flat = {group: _with_start(essential(settings[group])) for group in twins}
         keys = sorted({key for values in flat.values() for key in values})
         differing = [key for key in keys if len({_text(values.get(key, "")) for values in flat.values()}) > 1]
         for group in twins:
@@ -37,6 +39,15 @@ def labels(settings: Mapping[str, Mapping[str, Any]], short: Mapping[str, str]) 
             unique[group] = f"{label}, {', '.join(parts)}" if parts else f"{label}, rows or weights {group[-4:]}"
     counts = list(unique.values())
     return {group: label if counts.count(label) == 1 else f"{label}, {group[-4:]}" for group, label in unique.items()}
+
+
+def _with_start(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The student's start as one setting: layers say nothing where all weights are random."""
+    keys = {key: f"student.{key}" for key in ("init", "init_layers")}
+    if keys["init"] not in settings:
+        return dict(settings)
+    others = {key: value for key, value in settings.items() if key not in keys.values()}
+    return others | {_START: start_text({key: settings.get(name) for key, name in keys.items()})}
 
 
 def differences(settings: Mapping[str, Mapping[str, Any]], every: bool = False) -> pd.DataFrame:
@@ -104,6 +115,8 @@ def _differ(key: str, values: Sequence[Any]) -> bool:
 
 
 def _setting(name: str, value: str) -> str:
+    if name == _START:
+        return value
     return f"{name} {value}" if value else f"without {name}"
 
 

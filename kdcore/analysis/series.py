@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,20 @@ class Curve:
     method: str
     label: str
     seed: int
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Track:
+    """Two quantities of one run at the same steps, in the order of these; all [points], y may hold NaN."""
+
+    run: str
+    group: str
+    method: str
+    label: str
+    seed: int
+    step: NDArray[np.float64]
     x: NDArray[np.float64]
     y: NDArray[np.float64]
 
@@ -42,10 +56,23 @@ def curve(points: pd.DataFrame, x: str, y: str = "value") -> tuple[NDArray[np.fl
     return rows[x].to_numpy(dtype=np.float64), rows[y].to_numpy(dtype=np.float64)
 
 
-def with_rows_seen(points: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Metrics or evaluations with the column examples: steps times rows per step."""
+def with_rows_seen(
+    points: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Mapping[str, Any]]
+) -> pd.DataFrame:
+    """Metrics or evaluations with two columns more.
+
+    examples: steps times rows per step. tokens: these times the mean length of a training row, without padding; NaN
+    where the run's facts do not say it.
+    """
     sizes = {run: values["train"]["batch_size"] for run, values in settings.items()}
-    return points.assign(examples=points["step"] * points["run"].map(sizes))
+    examples = points["step"] * points["run"].map(sizes)
+    return points.assign(examples=examples, tokens=examples * points["run"].map(mean_tokens(facts)).astype("float64"))
+
+
+def mean_tokens(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Run -> tokens of its mean training row, for the runs that have said it."""
+    known = {run: said.get("mean_tokens") for run, said in facts.items()}
+    return {run: float(value) for run, value in known.items() if isinstance(value, int | float)}
 
 
 def loss_curves(runs: pd.DataFrame, metrics: pd.DataFrame, kind: str, name: str, x: str) -> list[Curve]:
@@ -70,13 +97,50 @@ def student_scores(evaluations: pd.DataFrame, metric: str, select: bool) -> pd.D
     return chosen
 
 
+def joined(x: pd.DataFrame, y: pd.DataFrame, latest: Literal["", "x", "y"] = "") -> pd.DataFrame:
+    """Two quantities at the same step of the same run: columns run, step, x, y, by run and step.
+
+    Steps that only one has are left out.
+
+    Args:
+        x, y: columns run, step, value; of each run and step one row. latest: the one that need not have been written
+            down at that very step: its last value before counts. Scores come at the end of an epoch, losses every so
+            many steps.
+    """
+    sides = {
+        name: rows[["run", "step", "value"]].rename(columns={"value": name}) for name, rows in {"x": x, "y": y}.items()
+    }
+    if x.empty or y.empty:
+        return pd.DataFrame(columns=["run", "step", "x", "y"])
+    if not latest:
+        return sides["x"].merge(sides["y"], on=["run", "step"]).sort_values(["run", "step"], ignore_index=True)
+    base = sides["y" if latest == "x" else "x"].sort_values("step", kind="stable")
+    before = sides[latest].sort_values("step", kind="stable")
+    found = pd.merge_asof(base, before, on="step", by="run", direction="backward").dropna(subset=["x"])
+    return found[["run", "step", "x", "y"]].sort_values(["run", "step"], ignore_index=True)
+
+
+def tracks(runs: pd.DataFrame, rows: pd.DataFrame) -> list[Track]:
+    """One track per run. rows: of `joined`."""
+    found = []
+    for _, run in runs.iterrows():
+        mine = rows[(rows["run"] == run["id"]) & rows["x"].notna()]
+        if len(mine):
+            columns = [mine[name].to_numpy(dtype=np.float64) for name in ("step", "x", "y")]
+            found.append(Track(run["name"], run["group"], run["method"], run["label"], _seed(run), *columns))
+    return found
+
+
+def _seed(run: pd.Series) -> int:
+    return 0 if pd.isna(run["seed"]) else int(run["seed"])
+
+
 def _curves(runs: pd.DataFrame, rows: pd.DataFrame, x: str) -> list[Curve]:
     curves = []
     for _, run in runs.iterrows():
         xs, ys = curve(rows[rows["run"] == run["id"]], x)
         if len(xs):
-            seed = 0 if pd.isna(run["seed"]) else int(run["seed"])
-            curves.append(Curve(run["name"], run["group"], run["method"], run["label"], seed, xs, ys))
+            curves.append(Curve(run["name"], run["group"], run["method"], run["label"], _seed(run), xs, ys))
     return curves
 
 

@@ -109,17 +109,45 @@ def by_task(comparisons: Sequence[Comparison]) -> tuple[pd.DataFrame, str]:
     The runs are those that count in each task's comparison. The average is over the tasks that every row has; fewer
     than two make none.
     """
+    numbers, common = numbers_by_task(comparisons)
+    rows = []
+    for label, cells in numbers.groupby("method and student", sort=False):
+        texts = {
+            AVERAGE if task == AVERAGE else task_title(task): groups.format_mean(mean, std, int(n))
+            for task, mean, std, n in zip(*(cells[name] for name in ("task", "score", "score std", "n")), strict=True)
+        }
+        rows.append({"method and student": label, **texts})
+    return pd.DataFrame(rows), describe(common) if common else "no two tasks were run by all"
+
+
+AVERAGE = "average"
+
+
+def numbers_by_task(comparisons: Sequence[Comparison]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """`by_task` as numbers, one row per line and task, the line's average last; and the tasks that this is over.
+
+    Columns: method and student, task (a key, or `average`), score and score std (points of 100; NaN where there is
+    none), n, seeds (which).
+    """
     runs = pd.concat([comparison.finished for comparison in comparisons])
     settings = {run: values for comparison in comparisons for run, values in comparison.settings.items()}
     lines = over_tasks(runs, settings).rename(columns={"line": "setting"})
     common = common_tasks(lines)
     common = common if len(common) > 1 else ()
-    averages = glue_average(lines, common).sort_values("average", ascending=False)
+    seeds = by_seed(lines, common)
     rows = []
-    for _, average in averages.iterrows():
+    for _, average in glue_average(lines, common).sort_values("average", ascending=False).iterrows():
         same = lines[lines["setting"] == average["setting"]]
-        scores = {task: 100 * same.loc[same["task"] == task, "score"] for task in dict.fromkeys(lines["task"])}
-        cells = {task_title(task): groups.format_mean(*groups.mean_and_std(values)) for task, values in scores.items()}
-        mean = groups.format_mean(100 * average["average"], 100 * average["std"], int(average["n"]))
-        rows.append({"method and student": same["line_label"].iloc[0], **cells, "average": mean})
-    return pd.DataFrame(rows), describe(common) if common else "no two tasks were run by all"
+        label = same["line_label"].iloc[0]
+        for task in dict.fromkeys(lines["task"]):
+            scored = same[(same["task"] == task) & same["score"].notna()]
+            mean, std, n = groups.mean_and_std(100 * scored["score"])
+            rows.append((label, task, mean, std, n, _listed(scored["seed"])))
+        complete = seeds.loc[seeds["setting"] == average["setting"], "seed"]
+        rows.append((label, AVERAGE, 100 * average["average"], 100 * average["std"], average["n"], _listed(complete)))
+    columns = ["method and student", "task", "score", "score std", "n", "seeds"]
+    return pd.DataFrame(rows, columns=columns), common
+
+
+def _listed(seeds: pd.Series) -> str:
+    return ", ".join(f"{seed:.0f}" for seed in sorted(seeds.dropna()))

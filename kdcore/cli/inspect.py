@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdcore.cli.console import console, percent, plain, print_json, records, table
+from kdcore.cli.method_files import MethodFiles
 from kdcore.errors import UserError
 from kdcore.formatting import metric_label, task_name
 from kdcore.paths import cache_subdir, run_dir
@@ -30,6 +31,7 @@ def methods(
     key: Annotated[str | None, typer.Argument(help="A method: print all about it.")] = None,
     family: Annotated[str | None, typer.Option(help="Only methods of this family.")] = None,
     as_json: Json = False,
+    method_file: MethodFiles = None,
 ) -> None:
     """List the distillation methods by family, or explain one with its options."""
     if key is None:
@@ -39,13 +41,16 @@ def methods(
 
     from kdcore.fields import describe_all
     from kdcore.methods import find_method
+    from kdcore.methods.catalog import source_of
     from kdcore.runs.recipes import presets_of
 
     method = find_method(key)
     if as_json:
         print_json(_method_facts(method.key))
         return
-    typer.echo(f"{method.title} ({method.key})\n\n{getdoc(method)}\n")
+    source = source_of(key)
+    origin = f", from outside: {source.origin}, version {source.version}" if source else ""
+    typer.echo(f"{method.title} ({method.key}){plain(origin)}\n\n{getdoc(method)}\n")
     typer.echo("".join(f"{paper.reference}\n" for paper in method.papers) or "no paper\n")
     fields = describe_all(method.Config)
     options = ((field.name, field.default_text, field.allowed, field.description) for field in fields)
@@ -60,16 +65,24 @@ def list_methods(family: str | None, as_json: bool) -> None:
     Raises:
         UserError: no such family.
     """
+    from kdcore.methods import METHODS, problems, refresh
     from kdcore.methods.catalog import FAMILIES, catalog
 
     if family is not None and family not in FAMILIES:
         raise UserError("family", f"no family {family[:60]!r}", f"choose one of {', '.join(FAMILIES)}")
-    chosen = [info for info in catalog().values() if family in (None, info.family)]
+    refresh()
+    for problem in problems():
+        typer.echo(f"left out: {plain(problem)}", err=True)
+    chosen = [info for key, info in catalog().items() if key in METHODS and family in (None, info.family)]
     if as_json:
         print_json([_method_facts(info.key) for info in chosen])
         return
     for name, words in FAMILIES.items():
-        rows = [(i.key, i.title, i.cite, _teachers_taken(i.key), i.idea) for i in chosen if i.family == name]
+        rows = [
+            (i.key, i.title, f"from {i.source.origin}" if i.source else i.cite, _teachers_taken(i.key), i.idea)
+            for i in chosen
+            if i.family == name
+        ]
         if rows or name == family:
             table(f"{name}: {words}", ("method", "title", "paper", "teachers", "idea"), rows)
 
@@ -310,6 +323,7 @@ def _method_facts(key: str) -> dict[str, Any]:
     return {
         "key": key, "title": info.title, "family": info.family, "idea": info.idea,
         "papers": [asdict(paper) for paper in info.papers], "teachers": list(method.teachers),
+        "source": info.source and {"origin": info.source.origin, "sha256": info.sha256},
         "tasks": sorted(method.kinds), "defaults": method.Config().model_dump(mode="json"),
     }  # fmt: skip
 

@@ -67,24 +67,26 @@ def _recipe(key: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_options(run: RunConfig, given: Sequence[str] = ()) -> RunConfig:
-    """The same run with all of its method's options spelled out, and its task known to exist.
+    """The same run with all of its method's options spelled out, where the method comes from, and a task that exists.
 
     Raises:
-        UserError: unknown task, method or option, or a value out of bounds.
+        UserError: unknown task, method or option, a value out of bounds, or another method than the settings name.
     """
-    from kdcore.methods import find_method, resolve
-    from kdcore.settings_file import with_absolute_paths
+    from kdcore.methods import find_method
+    from kdcore.methods.catalog import check_source
+    from kdcore.runs.complete import complete
     from kdcore.tasks import find_task
 
     if run.own is None:
         find_task(run.task)
-    method = find_method(run.method)
-    options = dict(run.options)
-    for item in given:
-        key, text = _pair(item, "--option")
-        options[key] = _parsed(method.Config, key, text)
-    _, config = resolve(run.method, options)
-    return with_absolute_paths(run.model_copy(update={"options": config.model_dump(mode="json")}))
+    check_source(run)
+    return complete(run, read_options(find_method(run.method).Config, given))
+
+
+def read_options(config: Any, given: Sequence[str]) -> dict[str, Any]:
+    """`key=value` of a method's options as the values that its settings take."""
+    pairs = (_pair(item, "--option") for item in given)
+    return {key: _parsed(config, key, text) for key, text in pairs}
 
 
 def teacher(text: str) -> dict[str, Any]:

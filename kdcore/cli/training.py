@@ -12,6 +12,7 @@ import typer
 from kdcore.cli import settings
 from kdcore.cli.console import Bars, console, percent, plain, table
 from kdcore.cli.inspect import print_comparisons, print_recipe
+from kdcore.cli.method_files import MethodFiles
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
 
@@ -60,6 +61,7 @@ def distil(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any other setting: train.warmup=0.06.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print settings and checks, train nothing.")] = False,
     queue: Queue = False,
+    method_file: MethodFiles = None,
 ) -> None:
     """Train one student. Prints the settings, the checks, then the progress."""
     flags = {
@@ -85,13 +87,21 @@ def distil(
     _end(store, run_id, _train(store, run_id))
 
 
-def resume(run: Annotated[str, typer.Argument(help="The run's id.")], queue: Queue = False) -> None:
+def resume(
+    run: Annotated[str, typer.Argument(help="The run's id.")],
+    queue: Queue = False,
+    method_file: MethodFiles = None,
+) -> None:
     """Go on with an interrupted, stopped, failed or cancelled run, from its checkpoint."""
+    from kdcore.methods.catalog import check_source
     from kdcore.store import open_store
 
     store = open_store()
     store.mark_interrupted()
-    if store.get(run).state != "queued":
+    row = store.get(run)
+    if not row.broken:
+        check_source(row.config)
+    if row.state != "queued":
         store.requeue(run)
     if queue:
         typer.echo(f"{run} is queued")
@@ -104,6 +114,7 @@ def sweep(
     limit: Annotated[int | None, typer.Option(min=1, help="Train at most so many runs now.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, train nothing.")] = False,
     queue: Queue = False,
+    method_file: MethodFiles = None,
 ) -> None:
     """Train a grid of runs, skipping what is done, and print one table. Start it again to go on."""
     from kdcore.analysis.comparison import compare

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kdcore.cli.console import console, new_app, percent, plain
+from kdcore.cli.method_files import MethodFiles
 from kdcore.errors import UserError
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one GPU such as cuda:1.")]
@@ -30,6 +31,7 @@ def work(
         float | None, typer.Option(min=0.1, help="GiB that a run may be predicted to take; default: all there is.")
     ] = None,
     tied: Annotated[bool, typer.Option("--tied", hidden=True, help="End when standard input ends.")] = False,
+    method_file: MethodFiles = None,
 ) -> None:
     """Train what waits in the queue, without a page. Ctrl-C: checkpoint, back into the queue, end."""
     from kdcore.runs.capability import capability
@@ -70,6 +72,7 @@ def here(
         int | None, typer.Option(min=1, max=256, help="Workers at once; default: one for each GPU, or two.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    method_file: MethodFiles = None,
 ) -> None:
     """Train what waits in the queue in several processes of this computer. Ctrl-C: all checkpoint and end."""
     from kdcore.runs.farm import Here, keep

@@ -14,7 +14,7 @@ from kdcore.data.encode import Encoded, pad
 from kdcore.engine.evaluate import scores
 from kdcore.engine.job import Job
 from kdcore.engine.predict import predict
-from kdcore.engine.results import keep_probe
+from kdcore.engine.results import keep_latency, keep_probe
 from kdcore.events import Evaluated, Event, Probed, Progress
 from kdcore.models.count import row_length
 from kdcore.models.students import load_classifier
@@ -98,7 +98,7 @@ def _distances(job: Job, student: nn.Module) -> Generator[Event, None, None]:
 
 
 def _latency(job: Job, student: nn.Module) -> Generator[Event, None, None]:
-    """Student and teachers in turn, at the task's mean length."""
+    """Student and teachers in turn, at the task's mean length, and what memory they take."""
     yield Progress("timing student and teachers", 0, 1)
     models = {
         "student": student,
@@ -106,7 +106,7 @@ def _latency(job: Job, student: nn.Module) -> Generator[Event, None, None]:
     }
     tokens = row_length(float(job.rows.lengths.mean()))
     records = latency.measure(models, tokens=tokens, precision=job.compute.precision, repeats=20, seconds=10.0)
-    yield _probed(job, "latency", {"records": [record.data() for record in records]})
+    yield keep_latency(job.folder, job.state.step, records)
 
 
 def _probed(job: Job, name: str, data: dict[str, Any]) -> Probed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,9 @@ from kdcore.errors import UserError
 from kdcore.events import Event, Probed, Progress
 
 Beside = Callable[[], bool]
+
+PATIENCE = 10.0
+"""Seconds in which the child may end by itself."""
 
 
 class OwnProcess:
@@ -47,7 +51,11 @@ class OwnProcess:
     ) -> None:
         self.end()
         if self._child is not None and self._stderr is not None:
-            self._child.wait()
+            try:
+                self._child.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait()
             self._stderr.close()
 
     def end(self) -> None:
@@ -131,6 +139,13 @@ def _send(stream: IO[str], message: Mapping[str, Any]) -> None:
     stream.flush()
 
 
+def _leave(*_: object) -> None:
+    sys.exit(0)
+
+
 if __name__ == "__main__":
-    ours, sys.stdout = sys.stdout, sys.stderr  # what a library prints is not an answer
+    signal.signal(signal.SIGTERM, _leave)  # so that a library ends what it has started, such as a reader of a counter
+    ours = os.fdopen(os.dup(1), "w", encoding="utf-8")  # is not handed down: the parent waits until the pipe is closed
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr  # what a library prints is not an answer
     serve(sys.stdin, ours)

@@ -25,6 +25,7 @@ from kdcore.engine.teacher_source import (
 from kdcore.errors import UserError
 from kdcore.layer_map import LayerMap
 from kdcore.methods import Method, MethodConfig, resolve
+from kdcore.methods.catalog import check_source
 from kdcore.methods.introspect import depths
 from kdcore.models.observe import layers_read
 from kdcore.models.sizes import size_of, student_size
@@ -223,6 +224,7 @@ class Plan:
 
     @cached_property
     def _resolved(self) -> tuple[type[Method], MethodConfig]:
+        check_source(self.config)
         return resolve(self.config.method, self.config.options)
 
     @property

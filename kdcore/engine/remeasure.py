@@ -25,7 +25,7 @@ from kdcore.events import Event, Progress
 from kdcore.models.anatomy import anatomy
 from kdcore.models.count import row_length
 from kdcore.models.tokenizers import load_tokenizer
-from kdcore.probes import compression_baselines, latency
+from kdcore.probes import compression_baselines, energy, latency
 from kdcore.probes.compression_baselines import Rival
 from kdcore.probes.latency import Precision
 
@@ -42,7 +42,8 @@ def measure(
     rivals_of: str | None = None,
     beside: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Times the run's student and teachers again, at the length, precision and thread count of the run.
+    """Times the run's student and teachers again, at the length, precision and thread count of the run. Counts their
+    energy, too, where the machine shows a counter.
 
     Yields progress and `Probed` "latency" ({"records": [...]}, see `latency.Latency`), and with `rivals_of` also
     "rivals": teacher, layers (of the cut one), precision and tokens (of the run), models (name, kind, words,
@@ -66,12 +67,13 @@ def measure(
         precisions |= {name: rival.precision for name, rival in built.items()}
         yield Progress(f"timing {len(models)} models in turn", 0, 1)
         records = latency.measure(
-            models, tokens=tokens, repeats=REPEATS, precision=precisions, seconds=SECONDS, beside=beside
-        )
+            models, tokens=tokens, repeats=REPEATS, precision=precisions, seconds=SECONDS, beside=beside,
+            meter=energy.open_meter(compute.device),
+        )  # fmt: skip
         own = [record for record in records if record.name not in built]
         others = [record for record in records if record.name in built]
         step = int(facts.get("steps") or 0)
-        yield results.keep_probe(folder, "latency", step, {"records": latency.merged(_records(known, "latency"), own)})
+        yield results.keep_latency(folder, step, own, _records(known, "latency"))
         if rows is None:
             return
         descriptions = []

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
-from kdcore.engine.run_files import predictions, teacher_folders
+from kdcore.engine.run_files import predictions, teacher_folders, weights_on_disk
 from kdcore.errors import UserError
 from kdcore.events import Probed
 from kdcore.models.students import load_classifier
 from kdcore.models.tokenizers import load_tokenizer
+from kdcore.probes import latency
+from kdcore.probes.latency import Latency
 
-__all__ = ["keep_probe", "predictions", "student", "teacher_folders", "teachers"]
+__all__ = ["keep_latency", "keep_probe", "predictions", "student", "teacher_folders", "teachers"]
 
 
 def student(folder: Path, which: Literal["best", "last"] = "best") -> tuple[nn.Module, Any]:
@@ -32,6 +36,15 @@ def student(folder: Path, which: Literal["best", "last"] = "best") -> tuple[nn.M
 def teachers(folder: Path) -> dict[str, tuple[nn.Module, Any]]:
     """Name -> (model in eval mode, tokenizer) of the run's teachers."""
     return {name: (load_classifier(home), load_tokenizer(home)) for name, home in teacher_folders(folder).items()}
+
+
+def keep_latency(
+    folder: Path, step: int, records: Iterable[Latency], known: Iterable[Mapping[str, Any]] = ()
+) -> Probed:
+    """The probe "latency" of a run: these records, with the size of the models' files, and others that are known."""
+    sizes = weights_on_disk(folder)
+    whole = [replace(record, disk=sizes.get(record.name)) for record in records]
+    return keep_probe(folder, "latency", step, {"records": latency.merged(known, whole)})
 
 
 def keep_probe(folder: Path, name: str, step: int, data: dict[str, Any]) -> Probed:

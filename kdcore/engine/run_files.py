@@ -33,6 +33,17 @@ def teacher_folders(folder: Path) -> dict[str, Path]:
         ) from error
 
 
+def weights_on_disk(folder: Path) -> dict[str, int]:
+    """Model -> bytes of its weight files: "student" (the best) and the run's teachers, those that are on this disk.
+
+    Raises:
+        CorruptError: the list of teachers cannot be read.
+    """
+    homes = {"student": folder / "student-best", **teacher_folders(folder)}
+    sizes = {name: sum(file.stat().st_size for file in home.glob("*.safetensors")) for name, home in homes.items()}
+    return {name: size for name, size in sizes.items() if size}
+
+
 def unfinished(folder: Path) -> list[Path]:
     """Students, checkpoints and snapshots in a run's folder that were never completed."""
     return sorted([*folder.glob(".student-*.writing"), *folder.rglob("*.partial")])

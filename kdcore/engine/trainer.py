@@ -34,6 +34,7 @@ from kdcore.errors import UserError
 from kdcore.events import Evaluated, Event, RunFinished, RunStarted, RunStopped
 from kdcore.formatting import metric_label
 from kdcore.identity import model_contents
+from kdcore.methods.catalog import catalog
 from kdcore.models.count import flops, parameters
 from kdcore.models.sizes import size_of
 from kdcore.models.students import save_student
@@ -223,9 +224,18 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
             }
             for name, t in job.ensemble.teachers.items()
         },
+        **_method_source(plan.config.method),
         "resumed_at": before.step if before else 0,
         "exact_resume": before is None or before.facts == dict(job.facts),
     }  # fmt: skip
+
+
+def _method_source(key: str) -> dict[str, Any]:
+    """Where the method comes from and the SHA-256 of its source; nothing of a shipped one."""
+    info = catalog().get(key)
+    if info is None or info.source is None:
+        return {}
+    return {"method_source": {"origin": info.source.origin, "sha256": info.sha256}}
 
 
 def _warnings(plan: Plan, teacher_scores: dict[str, Scores], guesses: Scores) -> Iterator[str]:
@@ -243,20 +253,22 @@ def _warnings(plan: Plan, teacher_scores: dict[str, Scores], guesses: Scores) ->
 
 
 def _check_content(plan: Plan, folder: Path, facts: dict[str, Any]) -> None:
-    """Notes what the run's rows and models are, and that they are still the same where it resumes.
+    """Notes what the run's rows, models and method are, and that they are still the same where it resumes.
 
     Raises:
-        UserError: the rows, or a model's weights, have changed since the run began.
+        UserError: the rows, a model's weights, or a method from outside have changed since the run began.
     """
     file = folder / "content.json"
     now = {"rows": facts["data_fingerprint"], **model_contents(facts)}
+    if source := facts.get("method_source"):
+        now["method"] = source["sha256"]
     if checkpoint.newest(folder / "checkpoint") is not None and file.exists():
         before = json.loads(file.read_text())
         changed = sorted(name for name in now if before.get(name, now[name]) != now[name])
         if changed:
             field = "own.path" if plan.config.own else "task"
             raise UserError(
-                field if "rows" in changed else "teachers",
+                "method" if "method" in changed else field if "rows" in changed else "teachers",
                 f"{', '.join(changed)} changed since this run began, so it cannot go on as one run",
                 "put back what was there, or clone the run to train on what is there now",
             )

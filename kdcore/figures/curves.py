@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
+from scipy import stats
 
 from kdcore.analysis.groups import MIN_BAND_SEEDS
 from kdcore.analysis.series import Curve, Series, curve, series
@@ -17,16 +18,29 @@ from kdcore.figures import palette
 from kdcore.figures.smoothing import smooth, thin
 from kdcore.figures.template import frame, plain
 
-X = Literal["step", "epoch", "examples", "seconds"]
+X = Literal["step", "epoch", "examples", "tokens", "seconds"]
 X_TITLES: dict[str, str] = {
     "step": "Training step",
     "epoch": "Epoch",
     "examples": "Training rows seen",
+    "tokens": "Training tokens seen",
     "seconds": "Time since start (s)",
 }
 
-Band = Literal["std", "sem", "range"]
-BAND_WORDS: dict[str, str] = {"std": "± std", "sem": "± standard error", "range": "min to max"}
+Band = Literal["std", "sem", "ci", "range"]
+BAND_WORDS: dict[str, str] = {
+    "std": "± std",
+    "sem": "± standard error",
+    "ci": "95% interval (t)",
+    "range": "min to max",
+}
+LEVEL = 0.95
+"""Of the interval of the mean."""
+
+
+def fewest_seeds(band: Band) -> int:
+    """Seeds from which on a group is drawn as mean and band: an interval says itself how little two seeds tell."""
+    return 2 if band == "ci" else MIN_BAND_SEEDS
 
 
 Kind = Literal["raw", "weighted"]
@@ -179,7 +193,7 @@ def compare(
     for curve_ in curves:
         groups.setdefault(curve_.group, []).append(curve_)
     for members in groups.values():
-        if band and len(members) >= MIN_BAND_SEEDS:
+        if band and len(members) >= fewest_seeds(band):
             _band(figure, members, smoothing, band, scale, log, dark)
         else:
             for index, curve_ in enumerate(sorted(members, key=lambda member: member.seed)):
@@ -196,7 +210,8 @@ def mean_and_spread(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """x, mean, low, high over the seeds, on the union of their x, each curve only inside its own range.
 
-    Points where fewer than two seeds have a value get a mean but no band.
+    Points where fewer than two seeds have a value get a mean but no band. The interval is that of the mean under
+    Student's t with one degree of freedom less than seeds at that point.
     """
     grid = np.unique(np.concatenate([member.x for member in members]))
     rows = np.stack([_on_grid(member.x, smooth(member.y, smoothing), grid) for member in members])
@@ -208,7 +223,9 @@ def mean_and_spread(
         low = np.nanmin(np.where(count > 0, rows, np.inf), 0)
         high = np.nanmax(np.where(count > 0, rows, -np.inf), 0)
     else:
-        half = deviation / np.sqrt(safe) if band == "sem" else deviation
+        half = deviation if band == "std" else deviation / np.sqrt(safe)
+        if band == "ci":
+            half = half * stats.t.ppf((1 + LEVEL) / 2, np.maximum(count - 1, 1))
         low, high = mean - half, mean + half
     alone = count < 2
     return grid, mean, np.where(alone, np.nan, low), np.where(alone, np.nan, high)

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from kdcore.analysis.pareto import Better, Floats
-from kdcore.figures import palette
+from kdcore.analysis.pareto import Better
+from kdcore.figures import palette, point_labels
+from kdcore.figures.point_labels import Plane
 from kdcore.figures.template import INK, QUIET, frame, plain
 
 LOOKS = ("chosen", "lit", "faint", "below")
 """The answer, what nobody beats, what is beaten, and what is outside the bounds."""
 
-Box = tuple[float, float, float, float]
-"""Left, lower, right and upper edge, in pixels from the lower left corner."""
-
 FAINT = (0.35, 0.5)
 """Opacity of beaten points on a light and on a dark page."""
-
-_WIDTH, _HEIGHT = 320.0, 380.0
-_SIDES = (
-    "top right", "top left", "bottom right", "bottom left", "top center", "bottom center", "middle right",
-    "middle left",
-)  # fmt: skip
 
 RIVALS = {
     "bf16": ("star-diamond", "Teacher, bf16 weights"),
@@ -35,6 +27,19 @@ RIVALS = {
     "cut": ("star-triangle-down", "Teacher, cut"),
 }
 """Kind of undistilled rival -> marker, name in the legend. All in the teacher's colour."""
+
+CORNERS: dict[Better, str] = {"less": "↖ up and left is better", "more": "up and right is better ↗"}
+"""Where the good points are, said in the corner where none are."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A level line with its words. position: of the words, as plotly has it."""
+
+    level: float
+    text: str
+    position: str
+    dash: str
 
 
 def scatter(
@@ -74,7 +79,8 @@ def scatter(
     _steps(figure, known, better, dark)
     known["look"] = _looks(known, least, bound, better, chosen)
     log = len(known) > 0 and known["cost"].min() > 0 and known["cost"].max() / known["cost"].min() > 10
-    known = _placed(known, log)
+    lines = _lines(known, least, guess, better, log)
+    known = _placed(known, lines, better, log)
     _ring(figure, known[known["look"] == "chosen"], dark)
     for (kind, method), rows in known.groupby(["kind", "method"], sort=False):
         style = _style(str(kind), str(method), dark)
@@ -88,8 +94,7 @@ def scatter(
         figure.update_xaxes(type="log", dtick="D2")
     if si:
         figure.update_xaxes(tickformat="~s")
-    _guides(figure, known, least, log, dark)
-    _guess(figure, guess, dark)
+    _level_lines(figure, lines, dark)
     if bound is not None:
         figure.add_vline(x=bound, line={"color": QUIET[dark], "width": 1})
     _leaders(figure, known, log, dark)
@@ -127,57 +132,14 @@ def _style(kind: str, method: str, dark: bool) -> palette.Style:
     return palette.Style(f"rival-{kind}", label, neutral.family, neutral.color, neutral.dash, marker, neutral.width)
 
 
-def _placed(known: pd.DataFrame, log: bool) -> pd.DataFrame:
-    """text and side of the labels: where one covers no point and no label, else none.
-
-    A student's label that has no room beside its point gets `away`, pixels (right, down) to where a thin line leads;
-    teachers outside the bounds and beaten rivals have a label where there is room. Judged on a plot of `_WIDTH` x
-    `_HEIGHT` pixels, a phone's, so that what fits here fits everywhere.
-    """
+def _placed(known: pd.DataFrame, lines: Sequence[Line], better: Better, log: bool) -> pd.DataFrame:
+    """The points with their labels, see `point_labels.placed`."""
     if known.empty:
-        return known.assign(text="", side="", away=None)
-    cost = known["cost"].to_numpy(np.float64)
-    x = _pixels(np.log(cost) if log else cost, _WIDTH)
-    y = _pixels(known["quality"].to_numpy(np.float64), _HEIGHT)
-    text = _short(known)
-    taken = [(at_x - 7, at_y - 7, at_x + 7, at_y + 7) for at_x, at_y in zip(x, y, strict=True)]
-    labels, sides = [""] * len(known), ["top center"] * len(known)
-    away: list[tuple[float, float] | None] = [None] * len(known)
-    student = known["kind"] == "student"
-    named = student | (known["look"] == "lit") | (known["kind"] == "teacher")
-    looks = known["look"].map(LOOKS.index)
-    order = np.lexsort((cost, -known["quality"].to_numpy(np.float64), looks))
-    for index in order[named.to_numpy()[order]]:
-        at, width = (float(x[index]), float(y[index])), 6.2 * len(text[index])
-        others = [other for number, other in enumerate(taken) if number != index]
-        side = next((side for side in _SIDES if _free(_box(*at, side, width), others)), None)
-        if side is not None:
-            labels[index], sides[index] = text[index], side
-            taken.append(_box(*at, side, width))
-        elif student.iloc[index]:
-            away[index], box = _lead(at, width, others)
-            taken.append(box)
-    return known.assign(text=labels, side=sides, away=pd.Series(away, known.index, dtype=object), full=text)
-
-
-def _free(box: Box, others: Sequence[Box]) -> bool:
-    """Whether a label is inside the plot and covers nothing."""
-    return box[0] >= -10 and box[2] <= _WIDTH + 10 and not any(_overlap(box, other) for other in others)
-
-
-def _lead(at: tuple[float, float], width: float, others: Sequence[Box]) -> tuple[tuple[float, float], Box]:
-    """Where a label goes that has no room beside its point: the nearest free place around it, else the last tried.
-
-    Returns:
-        pixels right and down of the point, and the label's box.
-    """
-    for distance, angle in itertools.product((34.0, 52.0, 70.0, 90.0, 120.0), range(0, 360, 30)):
-        right, down = distance * math.cos(math.radians(angle)), distance * math.sin(math.radians(angle))
-        center = at[0] + right, at[1] - down
-        box = center[0] - width / 2, center[1] - 8, center[0] + width / 2, center[1] + 8
-        if _free(box, others) and box[1] >= 0 and box[3] <= _HEIGHT:
-            break
-    return (right, down), box
+        return known.assign(text="", side="", away=None, full="")
+    plane = Plane.around(known, [line.level for line in lines], log)
+    words = [plane.words_at(line.level, line.text, line.position) for line in lines]
+    corner = plane.words_at(plane.low, CORNERS[better], "bottom right" if better == "less" else "bottom left")
+    return point_labels.placed(known, plane, [*words, corner])
 
 
 def _leaders(figure: go.Figure, known: pd.DataFrame, log: bool, dark: bool) -> None:
@@ -185,48 +147,18 @@ def _leaders(figure: go.Figure, known: pd.DataFrame, log: bool, dark: bool) -> N
     for _, row in known.iterrows():
         if row["away"] is not None:
             figure.add_annotation(
-                x=math.log10(row["cost"]) if log else row["cost"], y=row["quality"], text=plain(row["full"]),
+                x=math.log10(row["cost"]) if log else row["cost"], y=row["quality"], text=_lines_of(row["full"]),
                 ax=row["away"][0], ay=row["away"][1], showarrow=True, arrowhead=0, arrowwidth=1,
                 arrowcolor=QUIET[dark], standoff=6, font={"size": 11, "color": _ink(row["look"], dark)},
             )  # fmt: skip
 
 
+def _lines_of(label: str) -> str:
+    return plain(label).replace("\n", "<br>")
+
+
 def _ink(look: str, dark: bool) -> str:
     return INK[dark] if look in ("chosen", "lit") else QUIET[dark]
-
-
-def _pixels(values: Floats, extent: float) -> Floats:
-    """Values from 5 % to 95 % of an axis so long."""
-    wide = float(np.ptp(values)) or 1.0
-    result: Floats = extent * (0.05 + 0.9 * (values - values.min()) / wide)
-    return result
-
-
-def _box(x: float, y: float, side: str, width: float) -> Box:
-    """Left, lower, right and upper edge of a label of one line beside a point."""
-    height, gap = 14.0, 8.0
-    vertical, horizontal = side.split()
-    low = {"top": y + gap, "middle": y - height / 2, "bottom": y - gap - height}[vertical]
-    beside = gap if vertical == "middle" else 0.0
-    left = {"right": x + beside, "left": x - width - beside, "center": x - width / 2}[horizontal]
-    return left, low, left + width, low + height
-
-
-def _overlap(box: Box, other: Box) -> bool:
-    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
-
-
-def _short(known: pd.DataFrame) -> list[str]:
-    """The labels, without the student's size where all students have the same: "KD, 2 x 64" as "KD"."""
-    students = known.loc[known["kind"] == "student", "label"]
-    sizes = {label.rpartition(", ")[2] for label in students}
-    if len(sizes) != 1 or not all(", " in label for label in students):
-        return list(known["label"])
-    same = f", {sizes.pop()}"
-    return [
-        label.removesuffix(same) if kind == "student" else label
-        for label, kind in zip(known["label"], known["kind"], strict=True)
-    ]
 
 
 def _points(
@@ -241,7 +173,9 @@ def _points(
             x=rows["cost"],
             y=rows["quality"],
             mode="markers+text" if rows["text"].any() else "markers",
-            text=[f"<b>{plain(text)}</b>" if text and look == "chosen" else plain(text) for text in rows["text"]],
+            text=[
+                f"<b>{_lines_of(text)}</b>" if text and look == "chosen" else _lines_of(text) for text in rows["text"]
+            ],
             textposition=list(rows["side"]),
             cliponaxis=False,
             textfont={"size": 13 if look == "chosen" else 11, "color": _ink(look, dark)},
@@ -316,46 +250,34 @@ def _band(figure: go.Figure, edges: pd.DataFrame, better: Better, dark: bool) ->
         )
 
 
-def _guides(figure: go.Figure, known: pd.DataFrame, least: float | None, log: bool, dark: bool) -> None:
-    teachers = known[known["kind"] == "teacher"]
-    if teachers.empty:
-        return
-    top = float(teachers["quality"].max())
-    lines = (
-        [(0.97, "bottom left"), (0.99, "top left")]
-        if least is None
-        else [(least / top, _clear_side(known, least, log))]
-    )
-    for share, position in lines:
+def _lines(known: pd.DataFrame, least: float | None, guess: float | None, better: Better, log: bool) -> list[Line]:
+    """The lines at a quality: what is asked for, or 97 % and 99 % of the best teacher, and a blind guess."""
+    top = known.loc[known["kind"] == "teacher", "quality"].max()
+    shares = [] if not top > 0 else [0.97, 0.99] if least is None else [least / top]
+    levels = [share * top for share in shares] + ([] if guess is None else [guess])
+    if known.empty:
+        return []
+    plane = Plane.around(known, levels, log)
+    lines = []
+    for share in shares:
+        text = f"{100 * share:.3g}% of the best teacher"
+        fixed = {0.97: "bottom left", 0.99: "top left"}.get(share) if least is None else None
+        sides = ("bottom left", "top left", "bottom right", "top right") if fixed is None else (fixed,)
+        side = point_labels.clear_side(known, share * top, plane, sides)
+        lines.append(Line(share * top, text, side, "dot" if least is None else "solid"))
+    if guess is not None:  # its words stand across from those of the corner
+        across = "left" if better == "less" else "right"
+        side = point_labels.clear_side(known, guess, plane, (f"top {across}", f"bottom {across}"))
+        lines.append(Line(guess, "blind guess", side, "dot"))
+    return lines
+
+
+def _level_lines(figure: go.Figure, lines: Sequence[Line], dark: bool) -> None:
+    for line in lines:
+        color = palette.FAMILIES["none"][dark] if line.text == "blind guess" else QUIET[dark]
         figure.add_hline(
-            y=share * top,
-            line={"color": QUIET[dark], "width": 1, "dash": "dot" if least is None else "solid"},
-            annotation={"text": f"{100 * share:.3g}% of the best teacher", "font": {"color": QUIET[dark], "size": 11}},
-            annotation_position=position,
-        )
-
-
-def _clear_side(known: pd.DataFrame, level: float, log: bool) -> str:
-    """Where on a level line its words cover fewest points and their labels."""
-    cost = known["cost"].to_numpy(np.float64)
-    x = _pixels(np.log(cost) if log else cost, _WIDTH)
-    y = _pixels(np.append(known["quality"].to_numpy(np.float64), level), _HEIGHT)
-    above = y[:-1] - y[-1]
-
-    def crowd(side: str) -> int:
-        vertical, horizontal = side.split()
-        near = x < 0.3 * _WIDTH if horizontal == "left" else x > 0.7 * _WIDTH
-        return int((near & ((above > -12) & (above < 34) if vertical == "top" else (above > -34) & (above < 12))).sum())
-
-    return min(("bottom left", "top left", "bottom right", "top right"), key=crowd)
-
-
-def _guess(figure: go.Figure, guess: float | None, dark: bool) -> None:
-    if guess is not None:
-        color = palette.FAMILIES["none"][dark]
-        figure.add_hline(
-            y=guess, line={"color": color, "width": 1, "dash": "dot"}, annotation_position="bottom right",
-            annotation={"text": "blind guess", "font": {"color": color, "size": 11}},
+            y=line.level, line={"color": color, "width": 1, "dash": line.dash}, annotation_position=line.position,
+            annotation={"text": line.text, "font": {"color": color, "size": 11}},
         )  # fmt: skip
 
 
@@ -365,7 +287,7 @@ def _corner(figure: go.Figure, better: Better, dark: bool) -> None:
         y=0.02,
         xref="paper",
         yref="paper",
-        text="↖ up and left is better" if better == "less" else "up and right is better ↗",
+        text=CORNERS[better],
         showarrow=False,
         xanchor="right" if better == "less" else "left",
         yanchor="bottom",

@@ -12,13 +12,17 @@ from kdcore import layer_map
 from kdcore.layer_map import LayerMap
 from kdcore.losses.mixture import layer_shares, mixture_mse
 from kdcore.methods.base import (
+    Ablations,
     Method,
     MethodConfig,
+    TaskKind,
     alpha_field,
     hard_and_soft,
     rows_for_teacher,
     same_width,
     temperature_field,
+    without_share,
+    without_weight,
 )
 from kdcore.methods.running_mean import RunningMean
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
@@ -123,6 +127,10 @@ class ALPKD(Method):
             m: tuple(range(max(1, block[0] - more), min(teacher.layers, block[-1] + more) + 1))
             for m, block in blocks.items()
         }
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        return without_share(config) | without_weight(config, mixture="beta")
 
     def stages(self) -> list[Stage]:
         if not self.map:

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from kdcore.losses.soft_targets import ensemble_signal, hard_labels
-from kdcore.methods.base import Method, MethodConfig
-from kdcore.methods.teacher_weights import all_scores, by_rank, by_softmax
+from kdcore.methods.base import Ablations, Method, MethodConfig, TaskKind, without_share
+from kdcore.methods.teacher_weights import Mixture, all_scores, by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Step, Term, want
 
 
@@ -76,6 +76,15 @@ class WKD(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         self.weights = _weights(config, setup.scores)
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        return without_share(config, "hard_label_weight", "hard", "soft")
+
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        assert isinstance(config, cls.Config)
+        return Mixture("mean", "weight", temperature=config.temperature) if config.hard_label_weight < 1 else None
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, logits = self.config, step.student.logits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -12,7 +12,13 @@ from torch.optim import Optimizer
 from kdcore.errors import UserError
 from kdcore.layer_map import LayerMap
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
+from kdcore.methods.teacher_weights import Mixture
 from kdcore.records import Batch, Family, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term
+
+Ablations = dict[str, dict[str, Any]]
+"""Part of a method -> the options that leave it out."""
+
+TaskKind = Literal["classification", "regression"]
 
 
 class Build(Protocol):
@@ -172,6 +178,23 @@ class Method(nn.Module):
         return {}
 
     @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        """What these settings can do without, for a repeat that shows what it brings.
+
+        Terms are keys by their name, stages as `stage NAME`, anything else in words. What is off already is left out,
+        and so is a term that is all that its stage learns from.
+
+        Args:
+            kind: of the task.
+        """
+        return {}
+
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        """How the answers of several teachers become soft targets; None where they become none."""
+        return None
+
+    @classmethod
     def deployed(cls, config: MethodConfig, student: ModelSize) -> ModelSize:
         """The size of the model that the method makes of a student of this size: what is run, timed and exported."""
         return student
@@ -207,6 +230,35 @@ def hard_and_soft(step: Step, alpha: float, temperature: float) -> dict[str, Ter
     hard = hard_labels(logits, step.batch.labels, step.regression)
     soft = teacher_signal(rows_for_teacher(step, logits), step.teacher.logits, temperature, step.regression)
     return {"hard": Term(hard, 1 - alpha), "soft": Term(soft, alpha)}
+
+
+def without_share(config: MethodConfig, share: str = "alpha", above: str = "soft", rest: str = "hard") -> Ablations:
+    """Two terms that share a weight of 1, each without the other; none where one has all of it already.
+
+    Args:
+        share: the option with the weight of the term `above`; `rest` has what is left.
+    """
+    both = 0 < getattr(config, share) < 1
+    return {rest: {share: 1.0}, above: {share: 0.0}} if both else {}
+
+
+def without_weight(config: MethodConfig, **options: str) -> Ablations:
+    """Terms beside others that stay: each that counts, at weight 0.
+
+    Args:
+        options: term -> the option that weighs it.
+    """
+    return {term: {option: 0.0} for term, option in options.items() if getattr(config, option)}
+
+
+def one_term_less(config: MethodConfig, **options: str) -> Ablations:
+    """Terms of a sum that has no others: each that counts, at weight 0; none where it is the last one.
+
+    Args:
+        options: term -> the option that weighs it.
+    """
+    without = without_weight(config, **options)
+    return without if len(without) > 1 else {}
 
 
 def same_heads(setup: Setup, why: str, otherwise: str) -> None:

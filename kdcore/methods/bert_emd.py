@@ -16,13 +16,16 @@ from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.transport import score_costs, state_costs, transport_plan, unit_costs
 from kdcore.methods.base import (
+    Ablations,
     Method,
     MethodConfig,
+    TaskKind,
     alpha_field,
     hard_and_soft,
     rows_for_teacher,
     same_heads,
     temperature_field,
+    without_share,
 )
 from kdcore.methods.running_mean import RunningMean
 from kdcore.models.projections import linear
@@ -142,6 +145,12 @@ class BERTEMD(Method):
         """Every layer with every layer, and the embedding outputs with one another. beta = 0 matches none."""
         assert isinstance(config, cls.Config)
         return {0: (0,), **layer_map.every(student.layers, teacher.layers)} if config.beta else {}
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        assert isinstance(config, cls.Config)
+        layers = {"states, attention and embedding": {"beta": 0.0}} if config.beta else {}
+        return without_share(config) | layers
 
     def stages(self) -> list[Stage]:
         if not self.config.beta:

@@ -1,19 +1,24 @@
 """The methods there are, as a table: key, title, family, papers and idea, read from their files without running them.
 
 A method's file imports torch, which takes seconds; lists, labels and legends need only its name. What stands here is
-therefore read from the text of the class, where key, title, family and papers are literals.
+therefore read from the text of the class, where key, title, family and papers are literals. Methods from outside are
+found by `outside`.
 """
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, cast
 
-from kdcore.records import Family, Paper
+from kdcore.config import MethodSource, RunConfig
+from kdcore.errors import UserError
+from kdcore.methods import outside
+from kdcore.methods.info import FAMILIES, NO_PAPER, MethodInfo, read_info
+
+__all__ = [
+    "FAMILIES", "MODULES", "NO_PAPER", "MethodInfo", "add_files", "catalog", "check_source", "found", "read_info",
+    "shipped", "source_of", "title_of",
+]  # fmt: skip
 
 MODULES = (
     "fine_tune", "kd", "takd", "annealing_kd", "distilbert", "pkd", "bert_emd", "alp_kd", "pea_kd", "tinybert",
@@ -21,108 +26,84 @@ MODULES = (
 )  # fmt: skip
 """The file of each method in this folder, by family and year: the order in which they are listed everywhere."""
 
-FAMILIES: dict[Family, str] = {
-    "none": "no distillation",
-    "soft_targets": "soft targets",
-    "hidden": "hidden states",
-    "attention": "attention",
-    "relation": "relations",
-    "choice": "choice of teacher",
-    "gradient": "gradients",
-    "form": "form of the student",
-    "data": "training data",
-}
-"""Family -> its name for people, in the order in which they are listed."""
-
-NO_PAPER = "no paper"
-
-
-@dataclass(frozen=True)
-class MethodInfo:
-    """What a list needs of a method.
-
-    papers: where it comes from, the first before those that change it. idea: its first sentence. module: its file in
-    this folder, without `.py`. formula: its loss, lines of an `aligned` in TeX.
-    """
-
-    key: str
-    title: str
-    family: Family
-    papers: tuple[Paper, ...]
-    idea: str
-    module: str
-    formula: str = ""
-
-    @property
-    def family_name(self) -> str:
-        return FAMILIES[self.family]
-
-    @property
-    def cite(self) -> str:
-        """The first paper as a text names it."""
-        return self.papers[0].cite if self.papers else NO_PAPER
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Where it stands in lists: by family, then by the first paper's year, what has no paper last."""
-        return list(FAMILIES).index(self.family), self.papers[0].year if self.papers else 9999
-
 
 @cache
-def catalog() -> dict[str, MethodInfo]:
-    """Key -> what is known of the method, in the order of `MODULES`.
-
-    >>> catalog()["pkd"].cite
-    'Sun et al. 2019'
-    """
+def shipped() -> dict[str, MethodInfo]:
+    """Key -> what is known of each method in this folder, in the order of `MODULES`."""
     folder = Path(__file__).parent
     infos = (read_info((folder / f"{module}.py").read_text(encoding="utf-8"), module) for module in MODULES)
     return {info.key: info for info in infos}
 
 
+def catalog() -> dict[str, MethodInfo]:
+    """Key -> what is known of the method, by family and year; those from outside, too.
+
+    >>> catalog()["pkd"].cite
+    'Sun et al. 2019'
+    """
+    return _whole(outside.named())
+
+
+def found() -> outside.Found:
+    """The methods from outside, and what is wrong with those that cannot be taken."""
+    return _found(outside.named())
+
+
+def add_files(paths: list[Path]) -> None:
+    """Takes these files' methods in, here and in the processes that are started from here.
+
+    Raises:
+        UserError: a file cannot be taken; file, line and remedy are named.
+    """
+    named = outside.with_files(outside.named(), paths)
+    problems = _found(named).problems
+    for path in paths:
+        if problem := problems.get(str(path.resolve())):
+            raise problem
+    outside.keep(named)
+
+
 def title_of(key: str) -> str:
-    """The method's title, or the start of its key where no such method is installed (a run from elsewhere)."""
+    """The method's title, or the start of its key where no such method is here (a run from elsewhere)."""
     info = catalog().get(key)
     return info.title if info else key[:40]
 
 
-def read_info(source: str, module: str) -> MethodInfo:
-    """What the text of a method's file says of it.
-
-    Raises:
-        ValueError: no class in it has literals as `key`, `title` and `family`, and a tuple of `Paper`s of literals as
-            `papers`.
-    """
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ClassDef):
-            values = dict(_assignments(node))
-            if {"key", "title", "family", "papers"} <= values.keys():
-                key, title, family = (ast.literal_eval(values[name]) for name in ("key", "title", "family"))
-                if family not in FAMILIES:
-                    raise ValueError(f"{module}.py: {family!r} is none of the families {', '.join(FAMILIES)}")
-                idea = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
-                papers, formula = _papers(values["papers"], module), _formula(values.get("formula"))
-                return MethodInfo(key, title, cast(Family, family), papers, idea, module, formula)
-    raise ValueError(f"{module}.py has no class with key, title, family and papers as literals")
+def source_of(key: str) -> MethodSource | None:
+    """Where the method comes from; None where it is shipped, or is not here."""
+    info = catalog().get(key)
+    return info.source if info else None
 
 
-def _formula(node: ast.expr | None) -> str:
-    return " ".join(ast.literal_eval(node).split()) if node else ""
+def check_source(run: RunConfig) -> None:
+    """Raises UserError where the method that the run was made with is not here, or its source has changed since."""
+    stored, here = run.method_source, catalog().get(run.method)
+    if stored is None:
+        return
+    if here is None:
+        file = stored.origin.endswith(".py")
+        broken = next((one for one in found().problems.values() if one.field.startswith(stored.origin)), None)
+        why = f"which cannot be taken ({broken.field}: {broken.problem})" if broken else "which is not here"
+        raise UserError(
+            "method", f"the method {run.method!r} comes from {stored.origin}, {why}",
+            "name it with --method-file, or its folder in KD_METHODS_DIR" if file else f"install {stored.origin}",
+        )  # fmt: skip
+    if here.source is None or here.source.version != stored.version:
+        now = f"{here.source.origin}, version {here.source.version}" if here.source else "a shipped one"
+        raise UserError(
+            "method",
+            f"the method {run.method!r} was {stored.origin}, version {stored.version}, when this run was made, "
+            f"and is {now} now",
+            "put back what was there, or start another run without method_source (a clone has none)",
+        )
 
 
-def _papers(node: ast.expr, module: str) -> tuple[Paper, ...]:
-    if not isinstance(node, ast.Tuple):
-        raise ValueError(f"{module}.py: papers is not a tuple")
-    papers = []
-    for call in node.elts:
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError(f"{module}.py: papers holds something else than Paper(name=literal, ...)")
-        fields: dict[str, Any] = {word.arg or "": ast.literal_eval(word.value) for word in call.keywords}
-        papers.append(Paper(**fields))
-    return tuple(papers)
+@lru_cache(maxsize=4)
+def _found(named: outside.Named) -> outside.Found:
+    return outside.find(named, shipped())
 
 
-def _assignments(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
-    for statement in node.body:
-        if isinstance(statement, ast.Assign):
-            yield from ((target.id, statement.value) for target in statement.targets if isinstance(target, ast.Name))
+@lru_cache(maxsize=4)
+def _whole(named: outside.Named) -> dict[str, MethodInfo]:
+    infos = [*shipped().values(), *(method.info for method in _found(named).methods.values())]
+    return {info.key: info for info in sorted(infos, key=lambda info: info.place)}

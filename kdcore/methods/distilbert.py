@@ -16,13 +16,18 @@ from kdcore.losses.hidden import cosine
 from kdcore.losses.precision import full
 from kdcore.losses.vocabulary import NOT_ASKED, hidden_words, soft_words
 from kdcore.methods.base import (
+    Ablations,
     Method,
     MethodConfig,
+    TaskKind,
     alpha_field,
     hard_and_soft,
+    one_term_less,
     rows_for_teacher,
     same_width,
     temperature_field,
+    without_share,
+    without_weight,
 )
 from kdcore.models import masked_lm
 from kdcore.models.masked_lm import MaskedLM, WordHead
@@ -155,6 +160,15 @@ class DistilBERT(Method):
         """The last layers, unless their weight is 0."""
         assert isinstance(config, cls.Config)
         return {student.layers: (teacher.layers,)} if config.cosine_weight else {}
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        assert isinstance(config, cls.Config)
+        without = without_share(config) | without_weight(config, cosine="cosine_weight")
+        if config.masked_lm:
+            weights = {name: f"{name}_weight" for name in ("vocabulary", "words", "states")}
+            without |= one_term_less(config, **weights) | {"stage masked": {"masked_lm": ""}}
+        return without
 
     def stages(self) -> list[Stage]:
         if self.head is None:

@@ -16,8 +16,18 @@ from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import row_means
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import hard_labels, logit_rows, soft_rows, uncertainty
-from kdcore.methods.base import Method, MethodConfig, rows_for_teacher, same_width, temperature_field
+from kdcore.methods.base import (
+    Ablations,
+    Method,
+    MethodConfig,
+    TaskKind,
+    rows_for_teacher,
+    same_width,
+    temperature_field,
+    without_weight,
+)
 from kdcore.methods.running_mean import RunningMean
+from kdcore.methods.teacher_weights import Mixture
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 
@@ -152,12 +162,27 @@ class DynamicKD(Method):
         return config.part == "rows" and config.selection != "none"
 
     @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        """Which teacher answers a row, or what it weighs, follows from how unsure the student is at that step."""
+        assert isinstance(config, cls.Config)
+        temperature = config.temperature if config.distance == "kl" else 1.0
+        if config.adoption == "hard":
+            return Mixture("rows", counted="rows asked", temperature=temperature)
+        return Mixture("changing", temperature=temperature)
+
+    @classmethod
     def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """All layers and the embedding output, for part=supervision with a weight of hidden states."""
         assert isinstance(config, cls.Config)
         if config.part != "supervision" or not config.hidden_weight:
             return {}
         return layer_map.alone({0: 0, **layer_map.spread(student.layers, teacher.layers)})
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        assert isinstance(config, cls.Config)
+        hidden = without_weight(config, hidden="hidden_weight") if config.part == "supervision" else {}
+        return without_weight(config, hard="hard_weight") | hidden
 
     def stages(self) -> list[Stage]:
         student, teacher = want("logits"), want("logits")

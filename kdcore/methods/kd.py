@@ -6,7 +6,17 @@ import torch
 from torch import Tensor
 
 from kdcore.losses.soft_targets import ensemble_targets, hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, alpha_field, rows_for_teacher, temperature_field
+from kdcore.methods.base import (
+    Ablations,
+    Method,
+    MethodConfig,
+    TaskKind,
+    alpha_field,
+    rows_for_teacher,
+    temperature_field,
+    without_share,
+)
+from kdcore.methods.teacher_weights import Mixture
 from kdcore.records import Needs, Paper, Step, Term, want
 
 
@@ -59,6 +69,15 @@ class KD(Method):
         temperature: float = temperature_field(10.0)
 
     config: Config
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        return without_share(config)
+
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        assert isinstance(config, cls.Config)
+        return Mixture("mean", temperature=config.temperature) if config.alpha else None
 
     def terms(self, step: Step) -> dict[str, Term]:
         hard = hard_labels(step.student.logits, step.batch.labels, step.regression)

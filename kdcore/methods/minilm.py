@@ -7,13 +7,17 @@ from pydantic import Field
 from kdcore.layer_map import LayerMap
 from kdcore.losses.relation import attention_divergence, merge_heads, token_relations
 from kdcore.methods.base import (
+    Ablations,
     Method,
     MethodConfig,
+    TaskKind,
     alpha_field,
     hard_and_soft,
     rows_for_teacher,
     same_heads,
     temperature_field,
+    without_share,
+    without_weight,
 )
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
@@ -96,6 +100,10 @@ class MiniLM(Method):
     def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """The last layers."""
         return {student.layers: (teacher.layers,)}
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        return without_weight(config, values="value_weight") | without_share(config)
 
     def stages(self) -> list[Stage]:
         share = self.config.relation_share

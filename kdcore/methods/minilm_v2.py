@@ -9,7 +9,18 @@ from pydantic import Field
 from kdcore.errors import UserError
 from kdcore.layer_map import LayerMap, pairs
 from kdcore.losses.relation import merge_heads, token_relations
-from kdcore.methods.base import Method, MethodConfig, alpha_field, hard_and_soft, rows_for_teacher, temperature_field
+from kdcore.methods.base import (
+    Ablations,
+    Method,
+    MethodConfig,
+    TaskKind,
+    alpha_field,
+    hard_and_soft,
+    one_term_less,
+    rows_for_teacher,
+    temperature_field,
+    without_share,
+)
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 BLOCK = 16
@@ -122,6 +133,11 @@ class MiniLMv2(Method):
                 "name one of those, or 0 for the last",
             )
         return {student.layers: (config.teacher_layer or teacher.layers,)}
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        weights = {"queries": "query_weight", "keys": "key_weight", "values": "value_weight"}
+        return one_term_less(config, **weights) | without_share(config)
 
     def stages(self) -> list[Stage]:
         share = self.config.relation_share

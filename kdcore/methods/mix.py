@@ -19,17 +19,21 @@ from kdcore.losses.hidden import cosine, patience, token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.relation import attention_divergence, merge_heads, token_relations
 from kdcore.methods.base import (
+    Ablations,
     Method,
     MethodConfig,
+    TaskKind,
     alpha_field,
     hard_and_soft,
     rows_for_teacher,
     same_heads,
     same_width,
     temperature_field,
+    without_share,
+    without_weight,
 )
 from kdcore.methods.draws import Draws
-from kdcore.methods.teacher_weights import all_scores, by_rank
+from kdcore.methods.teacher_weights import Mixture, all_scores, by_rank
 from kdcore.models.projections import linear
 from kdcore.records import ModelSize, Needs, Setup, Stage, Step, Term, want
 
@@ -158,6 +162,11 @@ class Mix(Method):
         return config.rows_weight > 0
 
     @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        assert isinstance(config, cls.Config)
+        return Mixture("draw", "chance", "draws", config.temperature) if config.alpha else None
+
+    @classmethod
     def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:
         """Mapped layers, and the last ones where a term compares these alone.
 
@@ -170,6 +179,10 @@ class Mix(Method):
         if any(getattr(config, f"{name}_weight") for name in READS):
             return {student.layers: (teacher.layers,)}
         return {}
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        return without_share(config) | without_weight(config, **{name: f"{name}_weight" for name in READS})
 
     def stages(self) -> list[Stage]:
         sides: tuple[dict[str, set[int]], dict[str, set[int]]] = ({}, {})

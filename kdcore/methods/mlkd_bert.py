@@ -18,7 +18,16 @@ from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.relation import token_relations
 from kdcore.losses.soft_targets import teacher_signal
-from kdcore.methods.base import Method, MethodConfig, rows_for_teacher, temperature_field
+from kdcore.methods.base import (
+    Ablations,
+    Method,
+    MethodConfig,
+    TaskKind,
+    one_term_less,
+    rows_for_teacher,
+    temperature_field,
+    without_weight,
+)
 from kdcore.models.projections import linears
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
@@ -171,6 +180,15 @@ class MLKDBERT(Method):
         """Relations between rows and the contrast, both of the prediction stage."""
         assert isinstance(config, cls.Config)
         return config.sample_weight > 0 or config.contrast_weight > 0
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        assert isinstance(config, cls.Config)
+        without: Ablations = {}
+        weights = {name: f"{name}_weight" for name in ("embedding", "attention", "hidden")}
+        if config.representation_share and without_weight(config, **weights):
+            without = one_term_less(config, **weights) | {"stage representation": {"representation_share": 0.0}}
+        return without | without_weight(config, sample="sample_weight", contrast="contrast_weight")
 
     # --- the two stages ---------------------------------------------------------------------------------------------
 

@@ -18,14 +18,18 @@ from kdcore.losses.hidden import patience
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import entropy, hard_labels
 from kdcore.methods.base import (
+    Ablations,
     Build,
     Method,
     MethodConfig,
+    TaskKind,
     alpha_field,
     hard_and_soft,
     rows_for_teacher,
     same_width,
     temperature_field,
+    without_share,
+    without_weight,
 )
 from kdcore.models.shared_layers import run_again
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
@@ -153,6 +157,16 @@ class PeaKD(Method):
         depth = cls.deployed(config, student).layers
         nearest = {j: n for j, n in layer_map.spread(depth, teacher.layers).items() if j < depth}
         return layer_map.alone(layer_map.common(depth, teacher.layers) or nearest)
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        assert isinstance(config, cls.Config)
+        without = without_share(config) | without_weight(config, patience="beta")
+        if config.ptp and kind == "classification":
+            without["stage ptp"] = {"ptp": False}
+        if config.sharing == "shuffle":
+            without["exchange of query and key"] = {"sharing": "plain"}
+        return without
 
     # --- the two stages ---------------------------------------------------------------------------------------------
 

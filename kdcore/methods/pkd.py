@@ -13,13 +13,17 @@ from kdcore.fields import parse_list
 from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import patience, token_patience
 from kdcore.methods.base import (
+    Ablations,
     Method,
     MethodConfig,
+    TaskKind,
     alpha_field,
     hard_and_soft,
     rows_for_teacher,
     same_width,
     temperature_field,
+    without_share,
+    without_weight,
 )
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
@@ -116,6 +120,10 @@ class PKD(Method):
             )
         rule = "spread" if config.layers == "skip" else config.layers
         return layer_map.alone(layer_map.chosen(rule, student.layers, teacher.layers, student.layers - 1))
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        return without_share(config) | without_weight(config, patience="beta")
 
     def stages(self) -> list[Stage]:
         if not self.map:

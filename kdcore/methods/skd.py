@@ -9,9 +9,17 @@ from pydantic import Field
 from torch import Tensor
 
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, rows_for_teacher, temperature_field
+from kdcore.methods.base import (
+    Ablations,
+    Method,
+    MethodConfig,
+    TaskKind,
+    rows_for_teacher,
+    temperature_field,
+    without_share,
+)
 from kdcore.methods.draws import Draws
-from kdcore.methods.teacher_weights import all_scores, by_rank, by_softmax
+from kdcore.methods.teacher_weights import Mixture, all_scores, by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
 
 FINAL = "distil"
@@ -97,6 +105,11 @@ class SKD(Method):
         assert isinstance(config, cls.Config)
         return float(teachers) if config.sampling == "student-rank" and teachers > 1 else 0.0
 
+    @classmethod
+    def mixture(cls, config: MethodConfig) -> Mixture | None:
+        assert isinstance(config, cls.Config)
+        return Mixture("draw", "chance", "draws", config.temperature) if config.hard_label_weight < 1 else None
+
     def stages(self) -> list[Stage]:
         pilots = [
             Stage(stage, self.needs, self.terms, start="fresh", teachers=(teacher,), pilot=True)
@@ -108,6 +121,10 @@ class SKD(Method):
         if step.stage in self._pilots:
             return {self._pilots[step.stage]: None}
         return {self._draws.draw(self.probabilities(), step.rng): None}
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        return without_share(config, "hard_label_weight", "hard", "soft")
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, logits = self.config, step.student.logits

@@ -7,7 +7,17 @@ from torch import nn
 
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Build, Method, MethodConfig, alpha_field, rows_for_teacher, temperature_field
+from kdcore.methods.base import (
+    Ablations,
+    Build,
+    Method,
+    MethodConfig,
+    TaskKind,
+    alpha_field,
+    rows_for_teacher,
+    temperature_field,
+    without_share,
+)
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
 
 STUDENT, FINAL = "student", "distil"
@@ -82,6 +92,10 @@ class TAKD(Method):
     def pilots(cls, config: MethodConfig, teachers: int) -> float:
         assert isinstance(config, cls.Config)
         return float(config.assistants)
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        return without_share(config)
 
     def build_students(self, build: Build) -> dict[str, nn.Module]:
         return {STUDENT: build()} | {role: build(layers=layers) for role, layers in self.assistants.items()}

@@ -1,11 +1,31 @@
-"""From the scores of teachers to shares that sum to 1: how often one is drawn, or how much its answers weigh."""
+"""What the answers of several teachers weigh: how a method mixes them, and shares from scores."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from kdcore.errors import UserError
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How a method makes soft targets of the answers of several teachers.
+
+    kind: mean, the target of each row is the weighted mean of all answers; draw, one teacher's answer is the target of
+    a whole step, and the weighted mean is what is expected of it; rows, each row has the answer of one teacher;
+    changing, the weights follow the student from step to step.
+    weights: family of the `notes()` that hold each teacher's weight, such as weight for weight/large; empty: all alike.
+    counted: family of the notes that hold how often each teacher was asked; empty: not counted.
+    temperature: at which the probabilities are taken that are averaged.
+    """
+
+    kind: Literal["mean", "draw", "rows", "changing"]
+    weights: str = ""
+    counted: str = ""
+    temperature: float = 1.0
 
 
 def all_scores(scores: Mapping[str, float | None], field: str, rule: str, remedy: str) -> list[float]:

@@ -20,7 +20,17 @@ from kdcore.losses.hidden import token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.relation import attention_divergence
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
-from kdcore.methods.base import Method, MethodConfig, rows_for_teacher, same_heads, temperature_field
+from kdcore.methods.base import (
+    Ablations,
+    Method,
+    MethodConfig,
+    TaskKind,
+    one_term_less,
+    rows_for_teacher,
+    same_heads,
+    temperature_field,
+    without_weight,
+)
 from kdcore.models import masked_lm
 from kdcore.models.projections import StackedLinear
 from kdcore.models.word_neighbours import WordNeighbours
@@ -204,6 +214,17 @@ class TinyBERT(Method):
         if config.hidden_weight or config.attention_weight:
             mapped |= _layers(config, student.layers, teacher.layers)
         return mapped
+
+    @classmethod
+    def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
+        assert isinstance(config, cls.Config)
+        without: Ablations = {}
+        weights = {name: f"{name}_weight" for name in ("embedding", "hidden", "attention")}
+        if config.intermediate_share and without_weight(config, **weights):
+            without = one_term_less(config, **weights) | {"stage intermediate": {"intermediate_share": 0.0}}
+        if config.augment != "none":
+            without["altered rows"] = {"augment": "none"}
+        return without
 
     # --- the two stages ---------------------------------------------------------------------------------------------
 

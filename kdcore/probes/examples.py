@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp, rel_entr, softmax
+from scipy.special import log_softmax, logsumexp, rel_entr, softmax
 
 from kdcore.data.splits import IDS_PER_SPLIT
 
@@ -100,18 +100,22 @@ def with_answers(rows: pd.DataFrame, reference: int, student: int) -> pd.DataFra
     return rows[cell].sort_values("drop", ascending=False, kind="stable")
 
 
-def mean_answer(answers: Iterable[ArrayLike]) -> Floats:
-    """The answer of several models together: the logarithm of their mean probabilities, [rows, classes]; or, where they
-    give one number per row, the mean score [rows, 1].
+def mean_answer(
+    answers: Iterable[ArrayLike], weights: Sequence[float] | None = None, temperature: float = 1.0
+) -> Floats:
+    """The answer of several models together: the logarithm of their weighted mean probabilities, [rows, classes]; or,
+    where they give one number per row, the weighted mean score [rows, 1].
 
     Args:
-        answers: logits [rows, classes] of each model, at least one.
+        answers: logits [rows, classes] of each model, at least one. weights: one a model, none negative, of sum 1;
+            None: equal ones. temperature: T > 0, at which the probabilities are taken.
     """
     stacked = np.stack([np.asarray(logits, np.float64) for logits in answers])
+    shares = np.full(len(stacked), 1 / len(stacked)) if weights is None else np.asarray(weights, np.float64)
     if stacked.shape[-1] == 1:
-        return np.asarray(stacked.mean(0))
-    logarithms = stacked - logsumexp(stacked, axis=-1, keepdims=True)
-    return np.asarray(logsumexp(logarithms, axis=0) - np.log(len(stacked)))
+        return np.asarray(np.tensordot(shares, stacked, 1))
+    logarithms = log_softmax(stacked / temperature, axis=-1)
+    return np.asarray(logsumexp(logarithms, axis=0, b=shares[:, None, None]))
 
 
 def disagreement(answers: Iterable[ArrayLike]) -> Floats:

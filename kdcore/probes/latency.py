@@ -1,4 +1,4 @@
-"""How long a forward pass takes: models measured in turn, so that what slows the machine slows all of them alike."""
+"""What answering costs: models measured in turn, so that what slows the machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from typing import Any, Literal
 import numpy as np
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from kdcore.models.anatomy import anatomy
 from kdcore.models.observe import evaluating
 from kdcore.models.sizes import usable_positions
+from kdcore.probes import memory
+from kdcore.probes.energy import Meter
+from kdcore.probes.forward_pass import Inputs, answer, arithmetic, device_of, finish, inputs_for
 
 Precision = Literal["fp32", "bf16", "bf16 weights", "int8"]
 """bf16: float32 weights under autocast, as runs compute. bf16 weights, int8: what the model itself was turned into."""
@@ -31,6 +33,11 @@ _FEWEST = 5
 """Rounds that are measured even where the time is over."""
 _SPARE = 0.3
 """Cores' worth of foreign work that a measurement puts up with."""
+ENERGY_TURNS, ENERGY_SECONDS = 3, 1.0
+"""Windows of each model and batch size in which its energy is counted, and how long one is at least."""
+
+Case = tuple[str, int]
+"""Name of a model, batch size."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class Latency:
     tokens: length of every row, without padding. p10_ms, p90_ms: a tenth of the passes were faster, a tenth slower.
     busy: other work held cores that the measurement needed, or a training ran beside it: not to be trusted.
     session: alike for models that took turns, so that the ratio of their times is one of the models.
+    memory: bytes while it answers, see `memory.answering`. disk: bytes of its weights' files. energy_mj: millijoules a
+    row. None where not known; energy_note: why energy is not.
     """
 
     name: str
@@ -56,6 +65,10 @@ class Latency:
     load_average: float
     busy: bool
     session: str = ""
+    memory: int | None = None
+    disk: int | None = None
+    energy_mj: float | None = None
+    energy_note: str = ""
 
     def data(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -72,8 +85,10 @@ def measure(
     precision: Precision | Mapping[str, Precision] = "fp32",
     seconds: float = 60.0,
     beside: Callable[[], bool] = lambda: False,
+    meter: Meter | str = "",
 ) -> list[Latency]:
-    """Times the models, interleaved: each round runs every model at every batch size once.
+    """Times the models, interleaved: each round runs every model at every batch size once. Then counts their memory,
+    and their energy where there is a meter.
 
     Eval mode and `inference_mode`; the random state stays as it is. Models are on the device they are on.
 
@@ -81,6 +96,7 @@ def measure(
         tokens: a realistic row length of the task, such as its mean. repeats: rounds, fewer where `seconds` are over.
         precision: of all models, or of each by name.
         beside: whether something else is known to be at work, such as a training; asked before and after.
+        meter: what counts energy, or why nothing does.
 
     Raises:
         ValueError: no models, sizes below 1, or rows longer than a model can read.
@@ -93,24 +109,23 @@ def measure(
     of_model = {name: precision if isinstance(precision, str) else precision[name] for name in models}
     foreign, load, accompanied = _foreign_cores(), os.getloadavg()[0], beside()
     session = uuid.uuid4().hex[:8]
-    cases = {(name, batch): _inputs(model, batch, tokens) for name, model in models.items() for batch in batch_sizes}
-    times: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
+    cases = {(name, batch): inputs_for(model, batch, tokens) for name, model in models.items() for batch in batch_sizes}
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model))
         stack.enter_context(torch.inference_mode())
-        deadline = time.perf_counter() + seconds
-        for turn, counted in enumerate(_rounds(warmup, repeats, deadline)):
-            for name, batch in _rotated(list(cases), turn):
-                taken = _time(models[name], cases[name, batch], of_model[name])
-                if counted:
-                    times[name, batch].append(taken)
+        times = _times(models, cases, of_model, _rounds(warmup, repeats, time.perf_counter() + seconds))
+        held = {case: memory.answering(models[case[0]], inputs, of_model[case[0]]) for case, inputs in cases.items()}
+        energy = {} if isinstance(meter, str) else _energy(models, cases, of_model, meter)
     spare = (os.cpu_count() or 1) - torch.get_num_threads() + _SPARE
     busy = accompanied or beside() or max(foreign, _foreign_cores()) > spare
     return [
         replace(
-            _record(name, batch, tokens, times[name, batch], _device(models[name]), of_model[name], load, busy),
+            _record(name, batch, tokens, times[name, batch], device_of(models[name]), of_model[name], load, busy),
             session=session,
+            memory=held[name, batch],
+            energy_mj=energy.get((name, batch)),
+            energy_note=meter if isinstance(meter, str) else "",
         )
         for name, batch in cases
     ]
@@ -138,6 +153,41 @@ def _identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return record.get("name"), *(record.get(part) for part in CONDITION)
 
 
+def _times(
+    models: Mapping[str, nn.Module], cases: Mapping[Case, Inputs], precision: Mapping[str, Precision],
+    rounds: Iterator[bool],
+) -> dict[Case, list[float]]:  # fmt: skip
+    """Seconds of each pass that counts."""
+    times: dict[Case, list[float]] = {case: [] for case in cases}
+    for turn, counted in enumerate(rounds):
+        for case in _rotated(list(cases), turn):
+            taken = _time(models[case[0]], cases[case], precision[case[0]])
+            if counted:
+                times[case].append(taken)
+    return times
+
+
+def _energy(
+    models: Mapping[str, nn.Module], cases: Mapping[Case, Inputs], precision: Mapping[str, Precision], meter: Meter
+) -> dict[Case, float]:
+    """Millijoules a row: the median of windows in which a model answers again and again, the models in turn."""
+    found: dict[Case, list[float]] = {case: [] for case in cases}
+    for turn in range(ENERGY_TURNS):
+        for case in _rotated(list(cases), turn):
+            passes = 0
+
+            def answer_on(case: Case = case) -> None:
+                nonlocal passes
+                until = time.perf_counter() + ENERGY_SECONDS
+                while not passes or time.perf_counter() < until:
+                    answer(models[case[0]], cases[case], precision[case[0]])
+                    passes += 1
+
+            joules = meter.joules(answer_on)
+            found[case].append(1000 * joules / (passes * case[1]))
+    return {case: float(np.median(values)) for case, values in found.items()}
+
+
 def _rounds(warmup: int, repeats: int, deadline: float) -> Iterator[bool]:
     """False for each warm-up round, then True for each that counts, until the time is over."""
     for _ in range(warmup):
@@ -148,41 +198,21 @@ def _rounds(warmup: int, repeats: int, deadline: float) -> Iterator[bool]:
         yield True
 
 
-def _rotated(cases: list[tuple[str, int]], turn: int) -> list[tuple[str, int]]:
+def _rotated(cases: list[Case], turn: int) -> list[Case]:
     """Another case goes first each round, so that none always follows the same one."""
     start = turn % len(cases)
     return cases[start:] + cases[:start]
 
 
-def _inputs(model: nn.Module, batch: int, tokens: int) -> dict[str, Tensor]:
-    parts = anatomy(model)
-    rows = parts.vocabulary
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(min(5, rows - 1), rows, (batch, tokens), generator=generator).to(_device(model))
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if parts.token_types > 1:
-        inputs["token_type_ids"] = torch.zeros_like(ids)
-    return inputs
-
-
-def _time(model: nn.Module, inputs: dict[str, Tensor], precision: str) -> float:
+def _time(model: nn.Module, inputs: Inputs, precision: str) -> float:
     """Seconds of one forward pass, the device's work included."""
     device = inputs["input_ids"].device
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        _finish(device)
+    with arithmetic(device, precision):
+        finish(device)
         start = time.perf_counter()
         model(**inputs)
-        _finish(device)
+        finish(device)
         return time.perf_counter() - start
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
 
 
 def _foreign_cores(look: float = 0.2) -> float:

@@ -154,8 +154,14 @@ def _explained(runs: pd.DataFrame) -> Iterator[str]:
             yield paragraph(f"{key}: this program does not know the method.")
             continue
         method = METHODS[key]
-        about = docs.read(method)
+        try:
+            about = docs.read(method)
+        except ValueError as error:  # of a method from outside
+            yield paragraph(f"{key}: {error}.")
+            continue
         yield heading(3, method.title)
+        if origin := ", ".join(sorted({*runs.loc[runs["method"] == key, "method_origin"]} - {""})):
+            yield paragraph(f"From outside: {origin}.", "quiet")
         yield prose(about.idea)
         names = {*about.terms, *method.Config.model_fields}
         for line in about.loss:

@@ -159,12 +159,13 @@ def timing_orders(runs: pd.DataFrame, costs: pd.DataFrame) -> tuple[list[Order],
         runs: rows of `Store.runs`. costs: their `cost_table.readings`.
 
     Returns:
-        orders for the sizes never timed on a quiet machine; where there are none, for all sizes once more. Then
-        whether they are sizes never timed so.
+        orders for the sizes never timed on a quiet machine, or whose memory was never counted (runs of older versions);
+        where there are none, for all sizes once more. Then whether they are such sizes.
     """
     students = costs[costs["kind"] == "student"]
     quiet = students[(students["axis"] == "latency-1") & ~students["busy"].astype(bool)]
-    timed = set(zip(quiet["task"], quiet["size"], strict=True))
+    counted = students[students["axis"] == "memory-1"]
+    timed = _kinds(quiet) & _kinds(counted)
     sizes = students.drop_duplicates("run")[["run", "size"]]
     best: dict[tuple[str, str], pd.Series] = {}
     for _, run in runs.merge(sizes, left_on="id", right_on="run").iterrows():
@@ -174,6 +175,11 @@ def timing_orders(runs: pd.DataFrame, costs: pd.DataFrame) -> tuple[list[Order],
             best[kind] = run
     untimed = [run for kind, run in best.items() if kind not in timed]
     return [Order(run["id"], str(run["name"])) for run in untimed or best.values()], bool(untimed)
+
+
+def _kinds(students: pd.DataFrame) -> set[tuple[str, str]]:
+    """(task, size) of students."""
+    return set(zip(students["task"], students["size"], strict=True))
 
 
 def missing_baselines(store: Store, runs: Sequence[str]) -> dict[tuple[str, str], str]:

@@ -3,7 +3,8 @@
     name: pairs
     common: {train: {epochs: 3}}          # any settings of a run, shared by all
     teachers: [{name: big, source: package, where: minilm, fine_tune: {}}]
-    methods: [fine-tune, {method: pkd, label: PKD-Last, options: {layers: last}, teachers: [big]}]
+    methods: [fine-tune, {method: pkd, label: PKD-Last, options: {layers: last}, teachers: [big]},
+              {method: tinybert, without: [hidden, attention]}]     # and again without each; all: without each part
     students: [{layers: 3}]
     inits: [{init: base, init_layers: first}, {init: teacher, init_layers: skip}]
     tasks: [mrpc, {task: sst2, seeds: [0], common: {train: {epochs: 1}}}]
@@ -18,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -26,6 +27,7 @@ from kdcore.config import OwnData, RunConfig, Settings, TeacherSpec
 from kdcore.errors import UserError
 from kdcore.events import Event
 from kdcore.identity import config_hash, content, group_key
+from kdcore.runs.ablations import START, ablations
 from kdcore.settings_file import merged, read_settings, validate, with_absolute_paths
 from kdcore.tasks import find_task
 
@@ -39,12 +41,16 @@ MOST_RUNS = 10_000
 
 
 class MethodEntry(Settings):
-    """A method of the grid; label tells two settings of one method apart. teachers: names out of the grid's list."""
+    """A method of the grid; label tells two settings of one method apart. teachers: names out of the grid's list.
+
+    without: parts whose ablations are run beside it, as `ablations.ablations` names them; `all`: every one.
+    """
 
     method: str
     label: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
     teachers: tuple[str, ...] | None = None
+    without: Literal["all"] | tuple[str, ...] = ()
     common: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -143,6 +149,7 @@ def _check_size(grid: Grid) -> None:
 
 def _cells(grid: Grid) -> Iterator[Cell]:
     from kdcore.methods import resolve
+    from kdcore.methods.catalog import source_of
 
     for t, task in enumerate(grid.tasks):
         for seed in task.seeds or grid.seeds:
@@ -155,8 +162,32 @@ def _cells(grid: Grid) -> Iterator[Cell]:
                         settings = merged(
                             settings, {"student": student}, {"student": init}, {"train": {"seed": seed}}
                         ) | {"name": label, "task": task.task, "own": task.own, "method": method.method,
-                             "options": options, "teachers": _teachers(grid, task, method, m)}  # fmt: skip
-                        yield Cell(label, validate(RunConfig, settings, f"sweep(tasks[{t}], methods[{m}])"))
+                             "method_source": source_of(method.method), "options": options,
+                             "teachers": _teachers(grid, task, method, m)}  # fmt: skip
+                        run = validate(RunConfig, settings, f"sweep(tasks[{t}], methods[{m}])")
+                        yield Cell(label, run)
+                        yield from _ablations(label, run, method.without, f"methods[{m}].without")
+
+
+def _ablations(label: str, run: RunConfig, without: Literal["all"] | tuple[str, ...], field: str) -> Iterator[Cell]:
+    """The run without each of these parts.
+
+    Raises:
+        UserError: it has no such part to leave out, `field` named.
+    """
+    if not without:
+        return
+    there = {ablation.part: ablation for ablation in ablations(run)}
+    unknown = [] if without == "all" else [part for part in without if part not in (*there, START)]
+    if unknown:
+        raise UserError(
+            field, f"{run.method} with these settings has no part {unknown[0][:40]!r} to leave out",
+            f"there are: {', '.join([*there, START])}",
+        )  # fmt: skip
+    for part, ablation in there.items():
+        if without == "all" or part in without:
+            name = f"{label} {ablation.title}"
+            yield Cell(name, ablation.run.model_copy(update={"name": name}))
 
 
 def _teachers(grid: Grid, task: TaskEntry, method: MethodEntry, index: int) -> tuple[TeacherSpec, ...]:

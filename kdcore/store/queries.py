@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select
 
-from kdcore.store.run_row import LOST, read_config, run_content, run_environment, run_keys, tag_list, task_key
+from kdcore.store.run_row import (
+    LOST,
+    method_origin,
+    read_config,
+    run_content,
+    run_environment,
+    run_keys,
+    tag_list,
+    task_key,
+)
 from kdcore.store.tables import evaluations, metrics, runs
 
 if TYPE_CHECKING:
@@ -23,6 +32,7 @@ RUN_COLUMNS = (
     "created", "started", "finished", "device", "node", "position", "reason", "remedy", "note", "tags", "archived",
     "parent", "sweep",
     "protocol", "group", "version", "machine", "rows", "models", "config_hash", "worker", "lease_until",
+    "method_origin",
 )  # fmt: skip
 METRIC_COLUMNS = ("run", "stage", "step", "epoch", "seconds", "kind", "name", "value")
 EVALUATION_COLUMNS = ("run", "stage", "step", "split", "which", "metric", "value", "rows")
@@ -65,7 +75,7 @@ def _set_apart(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _listed(row: Any) -> dict[str, Any]:
-    _, broken = read_config(row.config)
+    config, broken = read_config(row.config)
     progress = row.progress if isinstance(row.progress, dict) else {}
     read = row._asdict()
     record = {name: read.get(name) for name in RUN_COLUMNS}
@@ -84,6 +94,7 @@ def _listed(row: Any) -> dict[str, Any]:
         "eta_s": progress.get("eta_s"),
         "tags": tag_list(row.tags),
         "archived": bool(row.archived),
+        "method_origin": method_origin(config),
     }  # fmt: skip
 
 

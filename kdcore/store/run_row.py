@@ -83,6 +83,11 @@ class RunRow:
         return self._config
 
     @property
+    def method_origin(self) -> str:
+        """The file or package that its method comes from; empty where it is a shipped one."""
+        return method_origin(self._config)
+
+    @property
     def active(self) -> bool:
         return self.state in ACTIVE
 
@@ -142,6 +147,11 @@ def run_content(text: object) -> Content:
     except ValueError:
         facts = {}
     return content(_dict(facts))
+
+
+def method_origin(config: RunConfig | None) -> str:
+    """The file or package that a run's method comes from; empty where it is shipped, or cannot be read."""
+    return config.method_source.origin if config and config.method_source else ""
 
 
 def tag_list(value: Any) -> list[str]:

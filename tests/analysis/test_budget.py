@@ -129,3 +129,18 @@ def test_hostile_names_are_no_markup() -> None:
     choice = budget.choose(_points(rows), 0.9, None, LATENCY)
     words = budget_answer.answer(choice, 0.9, LATENCY)
     assert "[x](y)" not in words and ":red[t]" not in words
+
+
+def test_memory_is_bounded_in_its_own_unit_and_other_work_decides_nothing() -> None:
+    words = _words(bound=2.0, axis="memory-1", busy=("mid",))
+    assert "The leanest student with at least 90% of teacher x (100.0) within 2 MiB is **mid**" in words
+    assert "2 MiB, 25% of that teacher's." in words
+    assert AXES["memory-1"].number(0.25) == "256 KiB" and AXES["disk"].number(417.6) == "418 MiB"
+
+
+def test_energy_is_set_against_the_teachers_of_the_same_session() -> None:
+    words = _words(axis="energy-1", ratio=lambda *_: (4.0, False))
+    assert "The thriftiest student" in words and "2 mJ a row, 25% of that teacher's." in words
+    assert "never timed in turn with that teacher" in _words(axis="energy-1")
+    assert "**teacher x** itself is better and thriftier" in _words(axis="energy-1", ratio=lambda *_: (0.5, False))
+    assert "Cannot be said, time again" in _words(axis="energy-1", busy=("mid",))

@@ -55,6 +55,47 @@ def test_the_ninth_decile_is_an_axis_of_its_own() -> None:
     assert _of_run(_run(), {}, {"latency": {"records": sessions}})["session"].nunique() == 3  # of parameters: none
 
 
+def test_memory_is_a_cost_of_its_condition_and_other_work_does_not_change_it() -> None:
+    records = [
+        _record("student", memory=3 * 2**20, busy=True),
+        _record("student", 32, memory=6 * 2**20),
+        _record("large"),
+    ]
+    found = _of_run(_run(), {}, {"latency": {"records": records}}, scores={"large": 0.9})
+    here = found[found["axis"].str.startswith("memory")].set_index("axis")
+    assert here["cost"].to_dict() == {"memory-1": 3.0, "memory-32": 6.0}, "the teacher's record is older than this"
+    assert set(here["place"]) == {"CPU, bf16, 1 thread"} and set(here["tokens"]) == {20}
+    assert not here["busy"].any() and set(here["session"]) == {""}
+
+
+def test_energy_is_disturbed_by_other_work_as_time_is() -> None:
+    records = [_record("student", energy_mj=40.0, busy=True, session="x"), _record("student", 32, energy_mj=10.0)]
+    found = _of_run(_run(), {}, {"latency": {"records": records}})
+    here = found[found["axis"].str.startswith("energy")].set_index("axis")
+    assert here["cost"].to_dict() == {"energy-1": 40.0, "energy-32": 10.0}
+    assert here["busy"].tolist() == [True, False] and here.loc["energy-1", "session"] == "r x"
+
+
+def test_size_on_disk_is_that_of_the_files_else_what_the_probe_found() -> None:
+    records = [_record("student", disk=5 * 2**20), _record("large", disk=8 * 2**20)]
+    found = _of_run(_run(), {}, {"latency": {"records": records}}, scores={"large": 0.9}, stored={"student": 2**20})
+    assert found[found["axis"] == "disk"].set_index("label")["cost"].to_dict() == {"label g": 1.0, "teacher large": 8.0}
+
+
+def test_the_table_has_every_cost_of_one_condition() -> None:
+    records = [_record("student", ms=2.0, memory=3 * 2**20, disk=2**20), _record("large", ms=8.0, disk=4 * 2**20),
+               _record("student", ms=9.0, memory=7 * 2**20, hardware="GPU")]  # fmt: skip
+    table = _of_run(_run(), {}, {"latency": {"records": records}}, scores={"large": 0.9})
+    place, axes = "CPU, bf16, 1 thread", ["latency-1", "memory-1", "disk"]
+    found = cost_points.costs_beside(table, place, {"mrpc": 20}, axes)
+    assert found.loc["label g"].tolist() == [2, 3, 1]
+    assert found.loc["teacher large"].tolist()[::2] == [8, 4] and np.isnan(found.loc["teacher large", "memory-1"])
+    assert cost_points.costs_beside(table, "", {"mrpc": 0}, axes).loc["label g", "latency-1"] in (2, 9)
+    second = _of_run(_run("q", task="rte"), {}, {"latency": {"records": [_record("student", ms=4.0)]}})
+    both = cost_points.costs_beside(pd.concat([table, second]), place, {"mrpc": 20, "rte": 20}, axes)
+    assert both.loc["label g", "latency-1"] == 3.0, "over tasks the mean"
+
+
 def test_a_run_that_says_nothing_has_its_parameters_alone() -> None:
     found = _of_run(_run())
     assert found["axis"].tolist() == ["parameters"] and found["cost"].tolist() == [99]

@@ -25,6 +25,26 @@ def test_labels_tell_groups_apart_by_what_differs() -> None:
     assert groups.labels({"g": CONFIG}, {"g": "KD"}) == {"g": "KD"}
 
 
+def test_labels_name_where_a_student_starts_in_words() -> None:
+    starts = {"g": ("random", "first"), "h": ("teacher", "skip"), "i": ("teacher", [1, 3])}
+    settings = {
+        group: CONFIG | {"student": {"init": init, "init_layers": layers}} for group, (init, layers) in starts.items()
+    }
+    assert groups.labels(settings, dict.fromkeys(starts, "KD")) == {
+        "g": "KD, random start",
+        "h": "KD, spread layers of the teacher",
+        "i": "KD, layers 1, 3 of the teacher",
+    }
+
+
+def test_layers_do_not_tell_random_students_apart() -> None:
+    settings = {
+        group: CONFIG | {"student": {"init": "random", "init_layers": layers}, "options": {"alpha": alpha}}
+        for group, layers, alpha in (("g", "first", 0.1), ("h", "skip", 0.2))
+    }
+    assert groups.labels(settings, {"g": "KD", "h": "KD"}) == {"g": "KD, alpha 0.1", "h": "KD, alpha 0.2"}
+
+
 def test_mean_and_std_in_words() -> None:
     assert groups.format_mean(*groups.mean_and_std([1.0, 2.0, 3.0])) == "2.0 ± 1.0 (N=3)"
     assert groups.format_mean(*groups.mean_and_std([2.0, float("nan")])) == "2.0 (N=1)"

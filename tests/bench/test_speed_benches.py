@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,19 @@ import numpy as np
 import pytest
 import torch
 
-from bench import gpu, memory, numerics, overhead, scaling, startup, throughput, timing_blocks, toolkits
+from bench import (
+    answering_memory,
+    first_paint,
+    gpu,
+    memory,
+    numerics,
+    overhead,
+    scaling,
+    startup,
+    throughput,
+    timing_blocks,
+    toolkits,
+)
 from bench.fixtures import Subject
 from bench.reference_loop import PKD, pkd
 from bench.timing_blocks import Bench
@@ -40,7 +53,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 def results(bench: ModuleType, folder: Path, *more: str) -> dict[str, Any]:
     """What the bench writes."""
     folder = folder / "results"
-    trains = [] if bench in (gpu, startup) else TRAINS
+    trains = [] if bench in (answering_memory, first_paint, gpu, startup) else TRAINS
     bench.main([*TINY, *trains, "--into", str(folder), *more])
     name = bench.__name__.removeprefix("bench.")
     assert [path.name for path in folder.iterdir()] == [f"{name}.json"]  # nothing unfinished is left
@@ -114,6 +127,41 @@ def test_startup(here, monkeypatch, tmp_path):
     monkeypatch.setattr(startup, "COMMANDS", {"python": ("-c", "pass"), "import kdcore": ("-c", "import kdcore")})
     monkeypatch.setattr(startup, "dashboard", lambda: dict.fromkeys(startup.PAGES, 1.0))
     assert results(startup, tmp_path)["summary"]["import kdcore"]["to_python_alone"]["median"] > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_answering_memory(here, tmp_path):
+    """The smallest model alone, in this process."""
+    summary = results(answering_memory, tmp_path)["summary"]
+    assert all(row["counted_mib"]["min"] > 0 for row in summary.values())
+    assert any(arm.startswith("2 x 64, batch 32") for arm in summary)
+
+
+def _seconds(root: Path, answers: dict[str, str | None]) -> timing_blocks.Figures:
+    """As if pages took two seconds here and four there."""
+    times = {"first_s": 2.0, "again_s": 1.0} if root == first_paint.ROOT else {"first_s": 4.0, "again_s": 4.0}
+    found = {f"{page or 'start'} {name}": seconds for page in answers for name, seconds in times.items()}
+    return found | {f"{page or 'start'} answer_s": 1.5 for page, answer in answers.items() if answer}
+
+
+def test_first_paint(here, monkeypatch, tmp_path):
+    """Without the browser and the other commit."""
+    monkeypatch.setattr(first_paint, "open_pages", _seconds)
+    monkeypatch.setattr(first_paint, "check_out", lambda commit, folder: None)
+    monkeypatch.setattr(first_paint, "_commit", lambda name: f"hash of {name}")
+    written = results(first_paint, tmp_path, "before")
+    assert written["commits"] == {"HEAD": "hash of HEAD", "before": "hash of before"}
+    speed = written["summary"]["speed"]
+    assert (speed["first_to_there"]["median"], speed["again_to_there"]["median"]) == (0.5, 0.25)
+    assert speed["answer_s"]["median"] == 1.5 and written["summary"].keys() == {"start", "speed"}
+
+
+def test_another_commits_files_are_laid_out(tmp_path):
+    try:
+        first_paint.check_out("HEAD", tmp_path)
+    except subprocess.CalledProcessError:
+        pytest.skip("this is not a checkout of git")
+    assert (tmp_path / "app.py").is_file() and not (tmp_path / ".git").exists()
 
 
 def test_a_task_without_its_files_names_the_setting(monkeypatch, tmp_path, capsys):

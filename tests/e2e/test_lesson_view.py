@@ -11,7 +11,8 @@ import pytest
 
 from kdcore.runs.example import open_study
 from kdcore.store import open_store
-from pages.parts.learn.lessons import address, lessons, runs_of
+from pages.parts.learn.lesson_address import address, runs_of
+from pages.parts.learn.lessons import lessons
 
 PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
 pytestmark = pytest.mark.timeout(15 * PATIENCE)

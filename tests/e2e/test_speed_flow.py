@@ -1,11 +1,14 @@
-"""Rivals measured for real, on a click: the models are tiny and untrained, the process that times them is not."""
+"""What one does with the answer, and measuring for real: the models are tiny and untrained, the process is not."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +57,32 @@ def _expect(locator: Any) -> Any:
 
     expect.set_options(timeout=1000 * PATIENCE)
     return expect(locator)
+
+
+def test_the_answer_goes_along_as_a_file_and_as_a_link(open_page: Callable[..., Any], run: str) -> None:
+    page = open_page(f"speed?runs={run}&sleast=50&saxis=Parameters")
+    answer = page.locator(".st-key-speed_answer")
+    _expect(answer).to_contain_text("The smallest student with at least 50% of teacher large")
+    with page.expect_download() as download:
+        answer.get_by_role("button", name="Download the student").click()
+    assert download.value.suggested_filename == f"{run}.zip"
+    names = {Path(name).name for name in zipfile.ZipFile(download.value.path()).namelist()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    answer.get_by_role("button", name="Link").click()
+    link = page.locator("[data-testid=stPopoverBody] code")
+    _expect(link).to_contain_text("saxis=Parameters")
+    again = open_page(link.inner_text().split("/", 3)[3])
+    _expect(again.locator(".st-key-speed_answer")).to_have_text(re.compile("The smallest student with at least 50%"))
+
+
+def test_memory_is_measured_again_on_a_click(open_page: Callable[..., Any], run: str) -> None:
+    page = open_page(f"speed?runs={run}&saxis=Memory,+batch+1&sleast=50")
+    _expect(page.get_by_text("Memory, batch 1: not measured, time again.")).to_be_visible()
+    page.get_by_role("button", name="Time again").click()
+    answer = page.locator(".st-key-speed_answer")
+    _expect(answer).to_contain_text(re.compile(r"The leanest student .*KiB"), timeout=4000 * PATIENCE)
+    page.goto(page.url.replace("Memory", "Energy"))
+    _expect(page.get_by_text(re.compile("no energy counter here|The thriftiest student"))).to_be_visible()
 
 
 def test_rivals_are_measured_on_a_click_and_stand_in_the_plot(

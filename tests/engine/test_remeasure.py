@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from kdcore.engine import measure_process, remeasure
 from kdcore.engine.measure_process import OwnProcess
 from kdcore.errors import UserError
 from kdcore.events import Probed, Progress, RunStarted
+from tests.helpers import zeus_double
 from tests.helpers.tiny_task import STUDENT, run
 
 
@@ -44,6 +46,23 @@ def test_student_and_teacher_are_timed_as_the_run_was(finished: Any) -> None:
     assert {r["tokens"] for r in records} == {max(8, round(facts["mean_tokens"]))}
     assert {r["threads"] for r in records} == {facts["threads"]}
     assert json.loads((folder / "probes" / "latency.json").read_text()) == found["latency"]
+    student = (folder / "student-best" / "model.safetensors").stat().st_size
+    assert {r["disk"] for r in records if r["name"] == "student"} == {student}
+    assert all(r["disk"] and r["memory"] > 0.9 * r["disk"] for r in records)
+
+
+def test_energy_is_counted_where_there_is_a_counter_and_else_its_absence_is_said(
+    finished: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, folder, facts = finished
+    zeus_double.uninstall(monkeypatch)
+    records = _probed(remeasure.measure(settings, folder, facts, {}))["latency"]["records"]
+    assert {r["energy_mj"] for r in records} == {None}
+    assert all("no energy counter here" in r["energy_note"] for r in records)
+    zeus_double.install(monkeypatch, zeus_double.Counters(cpus={0: 5.0}))
+    monkeypatch.setattr(remeasure.latency, "ENERGY_SECONDS", 0.0)
+    records = _probed(remeasure.measure(settings, folder, facts, {}))["latency"]["records"]
+    assert {(r["energy_mj"], r["energy_note"]) for r in records} == {(0.0, "")}, "this counter stands still"
 
 
 def test_rivals_are_scored_on_the_runs_dev_split_and_timed_in_turn(finished: Any) -> None:
@@ -98,6 +117,30 @@ def test_the_child_answers_orders_asks_back_and_tells_errors(finished: Any) -> N
     said = [json.loads(line) for line in answers.getvalue().splitlines()]
     assert [next(iter(one)) for one in said] == ["progress", "ask", "ask", "probed", "end", "error"]
     assert all(record["busy"] for record in said[3]["probed"][2]["records"])
+
+
+HELPER = """
+import pathlib, subprocess, sys
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+pathlib.Path(__file__).with_name("helper").write_text(str(helper.pid))
+raise ImportError
+"""
+
+
+def test_a_helper_that_outlives_the_child_does_not_keep_its_answers_open(
+    finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "zeus").mkdir()
+    (tmp_path / "zeus" / "device.py").write_text(HELPER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with OwnProcess() as child:
+        assert set(_probed(child.measure(*finished, {}))) == {"latency"}
+        helper = psutil.Process(int((tmp_path / "zeus" / "helper").read_text()))
+        child.end()
+        with pytest.raises((RuntimeError, OSError)):
+            list(child.measure(*finished, {}))
+        assert helper.is_running(), "the end was seen before the helper's"
+        helper.kill()
 
 
 def test_a_process_of_its_own_measures_and_can_be_ended(finished: Any) -> None:

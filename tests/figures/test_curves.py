@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from kdcore.analysis.series import Curve
 from kdcore.figures import curves, palette, scores
@@ -98,6 +99,32 @@ def test_bands_by_hand() -> None:
     assert high[0] == pytest.approx(3 + deviation / np.sqrt(3))
     _, _, low, high = curves.mean_and_spread(members, 0.0, "range")
     assert (low[0], high[0]) == (1.0, 6.0)
+
+
+def test_the_interval_is_students() -> None:
+    values = [1.0, 2.0, 6.0]
+    members = [_curve(seed, [value]) for seed, value in enumerate(values)]
+    _, mean, low, high = curves.mean_and_spread(members, 0.0, "ci")
+    # Student's t, two-sided 95%: 4.302653 for two degrees of freedom, 12.706205 for one
+    half = 4.302653 * np.std(values, ddof=1) / np.sqrt(3)
+    assert mean[0] == 3.0 and (low[0], high[0]) == pytest.approx((3 - half, 3 + half), rel=1e-6)
+    wanted = stats.t.interval(0.95, 2, loc=3.0, scale=stats.sem(values))
+    assert (low[0], high[0]) == pytest.approx(wanted)
+    _, _, low, high = curves.mean_and_spread(members[:2], 0.0, "ci")
+    assert (high[0] - low[0]) / 2 == pytest.approx(12.706205 * 0.5, rel=1e-6)
+
+
+def test_the_interval_follows_how_many_seeds_there_are_at_each_point() -> None:
+    members = [_curve(0, [1.0, 1.0]), _curve(1, [2.0, 2.0]), _curve(2, [6.0])]
+    _, _, low, high = curves.mean_and_spread(members, 0.0, "ci")
+    assert (high - low) / 2 == pytest.approx([4.302653 * np.sqrt(7 / 3), 12.706205 * 0.5], rel=1e-6)
+
+
+def test_an_interval_takes_two_seeds_and_says_its_level() -> None:
+    two = [_curve(seed, [1.0 + seed, 2.0 + seed]) for seed in range(2)]
+    figure = curves.compare(two, "step", "Loss", band="ci")
+    assert [trace.meta for trace in figure.data] == ["band", None] and "N=2, 95% interval (t)" in figure.data[1].name
+    assert [trace.meta for trace in curves.compare(two[:1], "step", "Loss", band="ci").data] == [None]
 
 
 def test_a_shorter_run_is_not_stretched_and_alone_it_has_no_band() -> None:

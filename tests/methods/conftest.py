@@ -33,6 +33,7 @@ def outputs(wanted: Want, size: ModelSize, seed: int, classes: int = CLASSES, tr
     dims = {
         "logits": (ROWS, classes),
         "cls": (ROWS, size.width),
+        "pooled": (ROWS, size.width),
         "hidden": (ROWS, TOKENS, size.width),
         "embeddings": (ROWS, TOKENS, size.width),
         "head_outputs": (ROWS, TOKENS, size.width),

@@ -284,6 +284,44 @@ def test_axes_smoothing_and_band_are_kept_in_the_address(store: Any, visit: Call
     assert app.toggle(key="logx").value and app.toggle(key="logy").value and app.slider(key="sm").value == 0.5
 
 
+def test_any_logged_quantity_can_be_on_the_horizontal_axis(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config(method, seed)) for method in ("fine-tune", "kd") for seed in range(2)]
+    runs = ",".join(made)
+    app = visit("compare", runs=runs, x="Another quantity", against="Gradient norm, before clipping")
+    assert not app.exception and not app.error
+    assert app.segmented_control(key="compare_tab").value == "Curves" and app.selectbox(key="against").value == (
+        "gradient_norm.gradient_norm"
+    )
+    app.session_state["compare_pairs-numbers"] = True
+    app.run()
+    (numbers,) = (frame.value for frame in app.dataframe if "gradient_norm.gradient_norm" in frame.value)
+    assert len(numbers) == 4 * 3, "a row at each evaluation"
+    assert numbers[numbers["seed"] == 0]["step"].tolist() == [20, 40, 60] * 2
+    app.selectbox(key="against").set_value("lr.lr").run()
+    assert not app.exception and not app.error
+    assert "4 runs, each from its first step" in words(app)
+
+
+def test_the_interval_is_offered_with_what_it_needs(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config("kd", seed)) for seed in range(2)]
+    app = visit("compare", runs=",".join(made), band="95% interval (t)")
+    assert not app.exception and app.selectbox(key="band").value == "ci"
+    assert "95% interval of the mean (t). It needs two seeds" in words(app)
+
+
+def test_tokens_are_an_axis_where_a_run_said_how_long_its_rows_are(store: Any, visit: Callable[..., Any]) -> None:
+    made = [add(store, run_config("kd", seed)) for seed in range(2)]
+    app = visit("compare", runs=",".join(made), tab="Curves")
+    assert "Training tokens seen" not in app.segmented_control(key="x").options
+    store.record(made[0], [RunStarted({"mean_tokens": 10.0})])
+    app = visit("compare", runs=",".join(made), tab="Curves", x="Training tokens seen")
+    app.session_state["compare_curves-numbers"] = True
+    app.run()
+    assert not app.exception and not app.error
+    (numbers,) = (frame.value for frame in app.dataframe if "tokens" in frame.value)
+    assert numbers["tokens"].tolist() == [20 * 32 * 10, 40 * 32 * 10, 60 * 32 * 10]
+
+
 def test_numbers_name_the_command_that_draws_them_again(store: Any, visit: Callable[..., Any]) -> None:
     runs = [add(store, run_config(method)) for method in ("kd", "fine-tune")]
     app = visit("compare", runs=",".join(runs), tab="Curves")

@@ -14,6 +14,7 @@ from kdcore.identity import config_hash
 from kdcore.methods import METHODS
 from kdcore.runs.example import open_study
 from pages.parts.common import keys
+from pages.parts.learn import lesson_address
 from pages.parts.learn import lessons as lesson_files
 from pages.parts.learn.handout import handout
 from pages.parts.learn.lessons import Lesson, lessons
@@ -74,7 +75,7 @@ def test_every_run_of_a_lesson_is_shown_in_a_step() -> None:
 
 
 def _runs(store: Any, key: str = "soft-targets") -> dict[str, list[str]]:
-    return lesson_files.runs_of(lessons()[key], store.runs(include_archived=True))
+    return lesson_address.runs_of(lessons()[key], store.runs(include_archived=True))
 
 
 def test_a_lesson_takes_runs_that_compare(store: Any) -> None:
@@ -132,7 +133,7 @@ def test_every_step_can_be_opened_with_the_study_alone(
     key: str, number: int, store: Any, visit: Callable[..., Any]
 ) -> None:
     open_study(store)
-    page, query = lesson_files.address(key, number, _runs(store, key))
+    page, query = lesson_address.address(key, number, _runs(store, key))
     app = visit(page.removeprefix("pages/").removesuffix(".py"), **query)
     assert not app.exception and not app.error
     assert lessons()[key].steps[number - 1].title in words(app) and "This step needs" not in words(app)
@@ -170,7 +171,7 @@ def test_a_handout_holds_questions_and_scores_and_asks_nothing_of_the_network(st
     open_study(store)
     runs = store.runs(include_archived=True)
     for lesson in lessons().values():
-        by_name = lesson_files.runs_of(lesson, runs)
+        by_name = lesson_address.runs_of(lesson, runs)
         page = handout(lesson, by_name, runs)
         for name, ids in by_name.items():
             for _, row in runs[runs["id"].isin(ids)].iterrows():

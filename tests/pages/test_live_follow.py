@@ -16,6 +16,7 @@ from kdcore.events import Evaluated, RunStarted, StepDone
 from kdcore.figures import curves
 from pages.parts.common import loss_equation
 from pages.parts.common.plot_data import plot_data
+from pages.parts.live import updates
 from pages.parts.live.point_cache import KINDS, CachedPoints, cached_points
 from tests.helpers.store_factory import add, grow, run_config, words
 
@@ -138,10 +139,56 @@ def test_only_a_run_that_trains_and_is_followed_has_a_clock(
     monkeypatch.setattr(st, "fragment", noted)
     app = visit("live", job=add(store, run_config("kd"), end="running"))
     assert not app.exception and paces[-1] == 1.0
-    app.toggle(key="live_follow").set_value(False).run()
-    assert not app.exception and paces[-1] is None
+    app.selectbox(key="live_every").set_value("5").run()
+    assert not app.exception and paces[-1] == 5.0 and app.query_params["every"] == "5"
+    assert "Live updates are off" not in words(app)
+    app.selectbox(key="live_every").set_value("off").run()
+    assert not app.exception and paces[-1] is None and app.query_params["every"] == "off"
+    assert "Live updates are off. This is as of" in words(app)
     app = visit("live", job=add(store, run_config("kd")))
-    assert paces[-1] is None and not any(one.key == "live_follow" for one in app.toggle)
+    assert paces[-1] is None and not any(one.key == "live_every" for one in app.selectbox)
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [("10", 10.0), ("off", None), ("0.001", 1.0), ("<b>", 1.0)])
+def test_the_period_of_updates_is_kept_in_the_address(
+    asked: str, seconds: float | None, store: Any, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paces: dict[str, float | None] = {}
+    fragment = st.fragment
+
+    def noted(function: Any, run_every: float | None = None) -> Any:
+        paces[function.__module__] = run_every
+        return fragment(function, run_every=run_every)
+
+    monkeypatch.setattr(st, "fragment", noted)
+    app = visit("live", job=add(store, run_config("kd"), end="running"), every=asked)
+    assert not app.exception and app.selectbox(key="live_every").value in updates.PERIODS
+    assert paces["pages.parts.live.queue"] == (None if seconds is None else max(4.0, seconds))
+    assert updates.PERIODS[app.selectbox(key="live_every").value] == seconds
+    if seconds is None:
+        grow(store, store.runs()["id"].iloc[0], 31, TERMS)
+        app.button(key="live_now").click().run()
+        assert "Values at training step 31," in words(app)
+
+
+def test_a_run_that_ended_is_followed_while_others_of_its_batch_wait(
+    store: Any, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paces: list[float | None] = []
+    fragment = st.fragment
+
+    def noted(function: Any, run_every: float | None = None) -> Any:
+        if function.__name__ == "_follow":
+            paces.append(run_every)
+        return fragment(function, run_every=run_every)
+
+    monkeypatch.setattr(st, "fragment", noted)
+    done, waits = add(store, run_config("kd")), add(store, run_config("kd", 1), end="queued")
+    app = visit("live", job=done, runs=f"{done},{waits}")
+    assert "**1 of 2 done.**" in words(app) and paces[-1] == 1.0
+    store.cancel(waits)
+    app.run()
+    assert paces[-1] is None and not app.exception
 
 
 def test_an_archived_run_that_still_trains_does_not_redraw_the_page_for_ever(

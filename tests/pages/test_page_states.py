@@ -79,7 +79,7 @@ def test_an_address_with_nonsense_gets_a_friendly_page(page: str, store: Any, vi
     fill(store, seeds=1)
     app = visit(page, job="../../etc/passwd", runs="a,../../x,<b>", sm="9", x="sideways", band="..", what="evil",
                 clone="nobody", ctask="..", stask="..", logy="maybe", race="../x,<b>", moment="<i>", verdict_first="..",
-                gains_of="'", live_follow="?")  # fmt: skip
+                gains_of="'", every="?")  # fmt: skip
     assert not app.exception
     if page in ("live", "layers", "attention"):
         assert "not in this store" in words(app)

@@ -11,6 +11,7 @@ import pytest
 
 from kdcore.analysis.cost_axes import AXES
 from kdcore.events import Evaluated, Event, Probed, Progress
+from kdcore.probes import energy
 from kdcore.runs import remeasure
 from pages.parts.speed.remeasure import remeasurer
 from tests.helpers.store_factory import TEACHER, add, fill, run_config, words
@@ -40,6 +41,7 @@ def test_every_axis_is_drawn_or_says_why_not(axis: str, store: Any, visit: Calla
     assert not app.exception and not app.error
     missing = axis in ("flops", "disk")  # the written runs have neither a shape nor files
     assert ("has a number for" in words(app)) == missing
+    assert ("not measured, time again" in words(app)) == (AXES[axis].kind in ("memory", "energy"))
 
 
 def test_numbers_come_as_a_table(store: Any, visit: Callable[..., Any]) -> None:
@@ -50,6 +52,46 @@ def test_numbers_come_as_a_table(store: Any, visit: Callable[..., Any]) -> None:
     (table,) = [frame.value for frame in app.dataframe]
     assert {"model", "dev score", "seeds", "share on the front", "busy"} <= set(table.columns)
     assert set(table["seeds"]) == {3, 1}
+
+
+def _lean(store: Any, run: str, mebibytes: float) -> None:
+    """As if the memory of this run's models had been counted: so much for the student, twice that for the teacher."""
+    records = store.probes(run)["latency"]["records"]
+    size = {"student": mebibytes * 2**20, TEACHER["name"]: 2 * mebibytes * 2**20}
+    store.record(run, [Probed("latency", 60, {"records": [r | {"memory": size[r["name"]]} for r in records]})])
+
+
+def test_memory_is_asked_for_by_address_and_stands_in_the_table(store: Any, visit: Callable[..., Any]) -> None:
+    lean, large, old = (add(store, run_config(method)) for method in ("kd", "pkd", "skd"))
+    _lean(store, lean, 3)
+    _lean(store, large, 30)
+    query = {"runs": f"{lean},{large},{old}", "saxis": "Memory, batch 1", "sleast": "50", "smost-memory-1": "5"}
+    app = visit("speed", **query)
+    assert "The leanest student" in _plain(app) and "within 5 MiB is **KD, 2 x 32**" in _plain(app)
+    assert {key: app.query_params[key] for key in query} == query
+    assert "Not measured, time again below: Stochastic KD, 2 x 32." in _plain(app)
+    app.session_state["speed_scatter-numbers"] = True
+    app.run()
+    (table,) = [frame.value for frame in app.dataframe]
+    assert {"Memory, batch 1", "ms a row", "size on disk (MiB)"} <= set(table.columns)
+
+
+def test_where_there_is_no_energy_counter_the_reason_is_said(store: Any, visit: Callable[..., Any]) -> None:
+    run = add(store, run_config("kd"))
+    records = [record | {"energy_note": energy.NO_RAPL} for record in store.probes(run)["latency"]["records"]]
+    store.record(run, [Probed("latency", 60, {"records": records})])
+    app = visit("speed", runs=run, saxis="Energy, batch 1")
+    assert "Test CPU (2 cores): no energy counter here: the system shows none of its processor (RAPL)" in _plain(app)
+
+
+def test_a_run_older_than_the_count_of_memory_can_be_measured_again(
+    store: Any, visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = add(store, run_config("kd"))
+    query = {"runs": run, "saxis": "Memory, batch 1"}
+    assert "no longer on this disk, so they cannot be timed here" in _plain(visit("speed", **query))
+    _kept(tmp_path, run)
+    assert visit("speed", **query).button(key="speed_again_absent").label == "Time again"
 
 
 def test_runs_of_other_hardware_are_a_choice_and_never_mixed(store: Any, visit: Callable[..., Any]) -> None:

@@ -438,3 +438,18 @@ def test_a_student_of_0_1_0_answers_as_it_did(store):
             ids = torch.tensor([tokenizer(text_of[example_id])["input_ids"]])
             answer = model(input_ids=ids).logits[0].numpy()
             np.testing.assert_allclose(answer, expected, atol=0.02)  # it was asked in bf16
+
+
+def test_a_run_of_a_method_from_outside_travels_without_its_file(store, finished, elsewhere, tmp_path):
+    from kdcore.methods import METHODS
+
+    source = {"origin": "angle_kd.py", "version": "0123456789ab"}
+    run = finished(method="angle-kd", method_source=source)
+    bundle.export_runs(store, [run], tmp_path / "bundle.zip")
+    there = elsewhere()
+    bundle.import_runs(there, tmp_path / "bundle.zip")
+    row = there.get(run)
+    assert (row.method, row.method_origin) == ("angle-kd", "angle_kd.py") and "angle-kd" not in METHODS
+    assert list(there.runs()["method_origin"]) == ["angle_kd.py"]
+    bundle.export_model(there, run, tmp_path / "student")
+    assert (tmp_path / "student" / "config.json").is_file()

@@ -20,7 +20,8 @@ from kdcore.runs.demo import STORY, demo_runs
 from kdcore.runs.export import student_folder
 from kdcore.store import Store
 from pages.parts.common.read_only import ReadOnlyProxy
-from pages.parts.learn.lessons import Lesson, lessons, runs_of
+from pages.parts.learn.lesson_address import runs_of
+from pages.parts.learn.lessons import Lesson, lessons
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -78,13 +79,15 @@ def figure(
     on_click: OnClick = "ignore",
     replay: Replay | None = None,
     readout: str = "",
+    about: Mapping[str, Any] | None = None,
 ) -> Click | None:
-    """Draws one figure with its caption and, one click below, its numbers as a table and a CSV file.
+    """Draws one figure with its caption and, one click below, its numbers as a table and as files.
 
     Args:
         key: unique on the page. A figure that raises becomes a card with the reason.
         follows: zoom and hidden lines stay until this string changes.
         data: the numbers, or what reads them when they are asked for. how: how they were computed, shown with them.
+        about: what their JSON file says of them, see `numbers`.
         on_click, replay, readout: see `plot.plot`. Returns what was clicked since the last run of the page.
     """
     click = None
@@ -96,8 +99,19 @@ def figure(
         if caption:
             st.caption(caption)
         if data is not None or how:
-            numbers(data, key, how)
+            numbers(data, key, how, about)
     return click
+
+
+def outside(*origins: str) -> None:
+    """Marks methods that are not shipped, by the file or package that each comes from; empty ones are left out."""
+    for origin in dict.fromkeys(filter(None, origins)):
+        st.badge(
+            f"from outside: {plain(origin, 80)}",
+            color="violet",
+            icon=":material/extension:",
+            help="This method is not shipped with KDBoard. A person named its file or installed its package here.",
+        )
 
 
 def badges(task: str, partial: str | None = None) -> None:

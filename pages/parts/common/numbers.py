@@ -1,18 +1,27 @@
-"""The numbers behind a figure: a table, a CSV file, how they were computed, and the command that draws it again."""
+"""The numbers behind a figure: a table, two files, how they were computed, and the command that draws it again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from pages.parts.common.csv_file import csv_bytes
+from pages.parts.common.downloads import downloads
 from pages.parts.common.keys import JOB, RUNS
 
 
-def numbers(data: pd.DataFrame | Callable[[], pd.DataFrame] | None, key: str, how: str = "") -> None:
-    """The numbers behind a figure and how they were computed, closed until they are asked for."""
+def numbers(
+    data: pd.DataFrame | Callable[[], pd.DataFrame] | None,
+    key: str,
+    how: str = "",
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """The numbers behind a figure and how they were computed, closed until they are asked for.
+
+    about: what the JSON file says of them: metric, split, units of columns.
+    """
     label = (
         "Numbers" if not how else "How was this computed?" if data is None else "Numbers, and how they were computed"
     )
@@ -23,20 +32,15 @@ def numbers(data: pd.DataFrame | Callable[[], pd.DataFrame] | None, key: str, ho
         if how:
             st.markdown(how)
         if data is not None:
-            _table(data() if callable(data) else data, key)
+            runs = _reported_runs(key)
+            said = {"figure": key, "runs": runs, "how": how, **(about or {})}
+            _table(data() if callable(data) else data, key, runs, said)
 
 
-def _table(table: pd.DataFrame, key: str) -> None:
+def _table(table: pd.DataFrame, key: str, runs: list[str], about: Mapping[str, Any]) -> None:
     st.dataframe(table, hide_index=True, key=f"{key}-table")
-    st.download_button(
-        "Download these numbers (CSV)",
-        data=lambda: csv_bytes(table),
-        file_name=f"{key}.csv",
-        mime="text/csv",
-        key=f"{key}-csv",
-        icon=":material/download:",
-    )
-    if runs := _reported_runs(key):
+    downloads(table, "Download these numbers", key, f"{key}-", about)
+    if runs:
         st.caption("To draw this figure without the browser, in a report with all that belongs to it:")
         st.code(f"python -m kdcore report {' '.join(runs)} -o report.html", language="bash", wrap_lines=True)
 

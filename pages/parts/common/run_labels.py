@@ -26,7 +26,7 @@ def chip_label(row: Row, task: bool) -> str:
     """One run as a chip: its name, and what the name may leave out."""
     parts = [one_line(row["name"], 36)]
     seed: str = "" if pd.isna(row["seed"]) else f"seed {int(row['seed'])}"
-    parts += [seed] if seed and seed not in row["name"] else []
+    parts += [seed] if seed and seed not in parts[0] else []
     parts += [task_title(row["task"])] if task else []
     parts += [] if row["state"] == "done" else [_state(row)]
     return " · ".join(parts)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.parts.common.keys import JOB, LESSON, RUNS
+from pages.parts.common.keys import JOB, LESSON, RUNS, TOUR
 from pages.parts.common.menu import MANY_RUNS, ONE_RUN, ROOT, navigation
 
 HERE = Path(__file__).resolve().parent
@@ -37,7 +37,7 @@ def run() -> None:
         sidebar.show()
         _history(key="history")
     with _navigated():
-        _banners()
+        _banners(page.url_path or "start")
         page.run()
 
 
@@ -66,14 +66,18 @@ def _navigated() -> Iterator[None]:
         _script_run.navigated = False
 
 
-def _banners() -> None:
-    """What is on top of every page: a lesson's step, and why some buttons are missing."""
+def _banners(page: str) -> None:
+    """What is on top of every page: a step of a lesson or of the tour, and why some buttons are missing."""
     from pages.parts.common.read_only import banner
 
     if LESSON in st.query_params:
         from pages.parts.learn.lesson_bar import bar  # imports the methods, and with them torch
 
         bar()
+    elif TOUR in st.query_params:
+        from pages.parts.start import tour
+
+        tour.bar(page)
     banner()
 
 

@@ -1,4 +1,5 @@
-"""Where the gain comes from: the waterfall of one group, and the steps that are not in the comparison yet."""
+"""Where the gain comes from: the waterfall of one group, the steps that are not in the comparison yet, and the group
+without one part."""
 
 from __future__ import annotations
 
@@ -12,9 +13,12 @@ from kdcore.analysis.ablation import Rung
 from kdcore.analysis.comparison import Comparison
 from kdcore.config import RunConfig
 from kdcore.figures import waterfall
+from kdcore.runs.ablations import title_in
 from kdcore.store import Store
-from pages.parts.common import cards, queue_runs
-from pages.parts.common.text import listed, metric_title, plain
+from pages.parts.common import ablation_menu, cards, queue_runs
+from pages.parts.common.keys import RUNS
+from pages.parts.common.text import metric_title, plain
+from pages.parts.compare import scores, variants
 
 HOW = (
     "The steps are found among the runs of this comparison, by their settings. A bar begins where the last run step "
@@ -37,7 +41,8 @@ def show(store: Store, comparison: Comparison, everything: pd.DataFrame, teacher
         st.caption("Choose a finished run that learned from a teacher to see what gave its score.")
         return
     labels = dict(zip(taught["group"], taught["label"], strict=True))
-    best = str(taught.groupby("group")["score"].mean().idxmax())
+    whole = taught[[not title_in(tags) for tags in taught["tags"]]]
+    best = str((whole if len(whole) else taught).groupby("group")["score"].mean().idxmax())
     top = st.selectbox(
         "Student",
         list(labels),
@@ -60,9 +65,23 @@ def show(store: Store, comparison: Comparison, everything: pd.DataFrame, teacher
         data=rows,
         follows=top,
         how=HOW,
+        about=scores.about(comparison),
     )
     seeds = sorted(int(seed) for seed in done.loc[done["group"] == top, "seed"])
     _offer(store, rungs, seeds, comparison, everything)
+    with cards.guarded("What its parts bring cannot be shown"):
+        variants.show(comparison, top)
+        _repeat(comparison, top, everything)
+
+
+def _repeat(comparison: Comparison, top: str, everything: pd.DataFrame) -> None:
+    """The menu of ablations of the group `top`, for all its seeds in the store; those not chosen yet join."""
+    done = comparison.finished[comparison.finished["group"] == top]
+    whole = ablation_menu.finished_seeds(everything, top) | {
+        int(seed): str(run) for seed, run in zip(done["seed"], done["id"], strict=True)
+    }
+    chosen = st.session_state.get(RUNS, [])
+    ablation_menu.show(RunConfig.model_validate(comparison.settings_of(top)), whole, "gains_repeat", chosen)
 
 
 def _seeds(rows: pd.DataFrame) -> str:
@@ -87,8 +106,7 @@ def _offer(
                 queue_runs.add(f"Add {len(there)} from the store", there, f"gains_add_{index}")
             else:
                 runs = [queue_runs.with_seed(rung.config, seed) for seed in seeds]
-                text = f"seed{'s' if len(seeds) > 1 else ''} {listed(map(str, seeds), 6)}"
-                queue_runs.offer(f"Queue it ({text})", runs, f"gains_queue_{index}")
+                queue_runs.offer(f"Queue it ({ablation_menu.seeds_text(seeds)})", runs, f"gains_queue_{index}")
 
 
 def _in_store(store: Store, wanted: RunConfig, rest: pd.DataFrame) -> list[str]:

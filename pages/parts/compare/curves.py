@@ -10,13 +10,11 @@ import streamlit as st
 
 from kdcore.analysis import series
 from kdcore.analysis.comparison import Comparison
-from kdcore.analysis.groups import MIN_BAND_SEEDS
 from kdcore.analysis.series import Curve
 from kdcore.figures import curves
-from kdcore.figures.template import plain as figure_plain
 from kdcore.store import Store
 from pages.parts.common import cards
-from pages.parts.common.text import metric_title
+from pages.parts.compare import quantities, quantity_pairs
 
 HOW = (
     "The numbers are raw, without smoothing. A line is the mean over a group's seeds at each point that any of "
@@ -25,11 +23,17 @@ HOW = (
 )
 
 
+ANOTHER = "quantity"
+"""In place of a clock on the horizontal axis."""
+
+
 @dataclass(frozen=True)
 class Choice:
-    """What a person set. quantity: dev, select, loss, or `kind.term`. band: a key of `curves.BAND_WORDS`, or none."""
+    """What a person set. quantity, against: keys of `quantities.titles`; the second is empty where the horizontal axis
+    is a clock. band: a key of `curves.BAND_WORDS`, or none."""
 
     quantity: str
+    against: str
     x: curves.X
     band: curves.Band | None
     smoothing: float
@@ -38,45 +42,41 @@ class Choice:
 
     @property
     def score(self) -> bool:
-        return self.quantity in ("dev", "select")
+        return self.quantity in quantities.SCORES
 
 
 def show(store: Store, comparison: Comparison, losses: pd.DataFrame, evaluations: pd.DataFrame) -> None:
-    quantities = _quantities(store, comparison)
-    choice = _controls(quantities)
+    titles = quantities.titles(store, comparison)
+    choice = _controls(titles, bool(series.mean_tokens(comparison.facts)))
+    if choice.against:
+        look = {"smoothing": choice.smoothing, "log": choice.log_y, "log_x": choice.log_x}
+        keys = (choice.against, choice.quantity)
+        quantity_pairs.show(store, comparison, keys, titles, (losses, evaluations), look)
+        return
     lines = _lines(store, comparison, choice, losses, evaluations)
     if not lines:
         cards.empty("None of the chosen runs has logged this quantity yet.")
         return
-    _draw(lines, choice, quantities[choice.quantity])
+    _draw(lines, choice, titles[choice.quantity], comparison)
 
 
-def _quantities(store: Store, comparison: Comparison) -> dict[str, str]:
-    """Key -> title of what can be drawn."""
-    title = metric_title(comparison.metric)
-    terms = [item for item in store.quantities(list(comparison.runs["id"])) if item[0] in ("raw", "weighted")]
-    return {
-        "dev": f"{title}, dev split",
-        "select": f"{title}, select",
-        "loss": "Loss (weighted sum)",
-        **{f"{kind}.{name}": f"Term {figure_plain(name)} ({kind})" for kind, name in terms},
-    }
-
-
-def _controls(quantities: dict[str, str]) -> Choice:
+def _controls(titles: dict[str, str], tokens: bool) -> Choice:
+    """tokens: whether any run has said how long its rows are."""
     left, right = st.columns(2)
     quantity = left.selectbox(
-        "Quantity", list(quantities), key="what", bind="query-params",
-        format_func=lambda key: quantities.get(key, key),
-    )  # fmt: skip
+        "Quantity", list(titles), key="what", bind="query-params", format_func=lambda key: titles.get(key, key)
+    )
     band = right.selectbox(
         "Band over seeds", [*curves.BAND_WORDS, "none"], key="band", bind="query-params",
         format_func=lambda key: curves.BAND_WORDS.get(key, "every seed"),
+        help="The interval is that of the mean by Student's t: it needs two seeds. The other bands need three",
     )  # fmt: skip
+    clocks = {key: title for key, title in curves.X_TITLES.items() if tokens or key != "tokens"}
     x = st.segmented_control(
-        "Horizontal axis", list(curves.X_TITLES), key="x", bind="query-params", default="step", required=True,
-        format_func=lambda key: curves.X_TITLES.get(key, key),
+        "Horizontal axis", [*clocks, ANOTHER], key="x", bind="query-params", default="step", required=True,
+        format_func=lambda key: curves.X_TITLES.get(key, "Another quantity"),
     )  # fmt: skip
+    against = quantity_pairs.choose(titles) if x == ANOTHER else ""
     left, middle, right = st.columns([2, 1, 1], vertical_alignment="bottom")
     smoothing = left.slider(
         "Smoothing", 0.0, 0.99, 0.0, 0.01, key="sm", bind="query-params",
@@ -85,8 +85,9 @@ def _controls(quantities: dict[str, str]) -> Choice:
     log_y = middle.toggle("Log scale, vertical", key="logy", bind="query-params")
     log_x = right.toggle("Log scale, horizontal", key="logx", bind="query-params")
     return Choice(
-        quantity if quantity in quantities else "dev",
-        cast(curves.X, x if x in curves.X_TITLES else "step"),
+        quantity if quantity in titles else "dev",
+        against,
+        cast(curves.X, x if x in clocks else "step"),
         cast(curves.Band, band) if band in curves.BAND_WORDS else None,
         float(smoothing or 0.0),
         bool(log_y),
@@ -100,14 +101,16 @@ def _lines(
     """The chosen quantity of each run that counts."""
     kind, _, name = choice.quantity.partition(".")
     metrics = store.metrics(list(comparison.runs["id"]), kinds=[kind]) if name else losses
-    metrics, evaluations = (series.with_rows_seen(points, comparison.settings) for points in (metrics, evaluations))
+    metrics, evaluations = (
+        series.with_rows_seen(points, comparison.settings, comparison.facts) for points in (metrics, evaluations)
+    )
     if choice.score:
         select = choice.quantity == "select"
         return series.score_curves(comparison.runs, evaluations, metrics, comparison.metric, select, choice.x)
     return series.loss_curves(comparison.runs, metrics, kind, name or "loss", choice.x)
 
 
-def _draw(lines: list[Curve], choice: Choice, title: str) -> None:
+def _draw(lines: list[Curve], choice: Choice, title: str, comparison: Comparison) -> None:
     dark = cards.dark()
     columns = [
         pd.DataFrame(
@@ -121,8 +124,17 @@ def _draw(lines: list[Curve], choice: Choice, title: str) -> None:
             band=choice.band, scale=100.0 if choice.score else 1.0, dark=dark, markers=choice.score,
         ),
         "compare_curves",
-        f"{len(lines)} runs. Groups of fewer than {MIN_BAND_SEEDS} seeds are drawn seed by seed.",
+        f"{len(lines)} runs. {_band_note(choice.band)}",
         data=pd.concat(columns),
         follows=f"{choice.quantity} {choice.x} {choice.log_x} {choice.log_y}",
         how=HOW,
+        about=quantities.about(comparison, choice.quantity),
     )  # fmt: skip
+
+
+def _band_note(band: curves.Band | None) -> str:
+    if band is None:
+        return "Each seed is a line of its own."
+    if band == "ci":
+        return f"Bands: {curves.LEVEL:.0%} interval of the mean (t). It needs two seeds; a single one is a line."
+    return f"Groups of fewer than {curves.fewest_seeds(band)} seeds are drawn seed by seed."

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from kdcore.analysis.blind_guess import groups_at_guess
 from kdcore.analysis.comparison import Comparison
+from kdcore.analysis.score_numbers import UNITS, score_numbers
 from kdcore.analysis.teacher_scores import best_teacher_score
 from kdcore.figures import scores
 from kdcore.formatting import listed
 from pages.parts.common import cards
-from pages.parts.common.csv_file import csv_bytes
+from pages.parts.common.downloads import downloads
 from pages.parts.common.plot import Click
 from pages.parts.common.text import hundredfold, metric_title, plain
 
@@ -45,18 +48,23 @@ def show(comparison: Comparison, evaluations: pd.DataFrame) -> None:
         "seed, version and machine. Training: the loop alone, without making and asking teachers. This table names no "
         "winner: that takes a test, below."
     )
-    download(table, "comparison")
-
-
-def download(table: pd.DataFrame, name: str) -> None:
-    st.download_button(
-        "Download the table (CSV)",
-        lambda: csv_bytes(table),
-        f"{name}.csv",
-        "text/csv",
-        key=f"compare_csv_{name}",
-        icon=":material/download:",
+    downloads(
+        lambda: score_numbers(comparison),
+        "Download the table",
+        "comparison",
+        "compare_comparison_",
+        {**about(comparison), "baseline": comparison.labels[comparison.baseline], "units": UNITS},
     )
+
+
+def about(comparison: Comparison) -> dict[str, Any]:
+    """What a file of this page says of its scores."""
+    return {
+        "task": comparison.task,
+        "metric": comparison.metric,
+        "split": "dev, the first of the task's dev splits; select are training rows kept aside",
+        "runs": list(comparison.runs["id"]),
+    }
 
 
 def _dots(comparison: Comparison, evaluations: pd.DataFrame) -> None:
@@ -91,6 +99,7 @@ def _scores(comparison: Comparison, evaluations: pd.DataFrame) -> Click | None:
         how="The student with the best score on *select* (training rows kept aside) is scored on the dev split, "
         "which decides nothing. Std is the sample's (N − 1).",
         on_click="rerun",
+        about=about(comparison),
     )
 
 
@@ -117,4 +126,5 @@ def _gaps(gaps: pd.DataFrame, comparison: Comparison) -> Click | None:
         how="Runs of one seed, version and machine share data order and initial weights, so their difference has less "
         "chance in it than the difference of two means.",
         on_click="rerun",
+        about=about(comparison) | {"baseline": name, "units": {"score": "fraction of 1, less the baseline's"}},
     )

@@ -6,9 +6,12 @@ import streamlit as st
 
 from kdcore.analysis import task_average
 from kdcore.analysis.comparison import Comparison
+from kdcore.analysis.score_numbers import UNITS
 from pages.parts.common import cards
+from pages.parts.common.downloads import downloads
 from pages.parts.common.text import plain, task_title
-from pages.parts.compare import scores
+
+SCORES = ("score", "score std")
 
 
 def choose(by_task: list[Comparison]) -> Comparison:
@@ -33,4 +36,10 @@ def _scores_by_task(by_task: list[Comparison]) -> None:
         "Each task's main metric on its dev split, mean ± sample std over N seeds. **Average**: "
         f"{plain(average)}, over the seeds that have all of them."
     )
-    scores.download(table, "tasks")
+    downloads(
+        lambda: task_average.numbers_by_task(by_task)[0],
+        "Download the table",
+        "tasks",
+        "compare_tasks_",
+        {"split": "dev, the first of each task's dev splits", "units": {name: UNITS[name] for name in SCORES}},
+    )

@@ -9,7 +9,7 @@ import streamlit as st
 
 from kdcore.data.splits import IDS_PER_SPLIT
 from kdcore.probes.examples import listing
-from pages.parts.common.csv_file import csv_bytes
+from pages.parts.common.downloads import downloads
 from pages.parts.common.keys import ATTENTION_TASK, EXAMPLES_ROW, JOB, SECOND_SENTENCE, SENTENCE
 from pages.parts.common.text import MAX_CHARACTERS, plain
 from pages.parts.examples import columns, try_sentence
@@ -45,21 +45,14 @@ def show(ids: pd.Index, pair: Pair, measures: pd.DataFrame) -> None:
         column_order=columns.order(rows, pair),
         on_select="rerun",
         selection_mode="single-row-required",
-        selection_default={"selection": {"rows": [_asked(rows.index)]}},
+        selection_default={"selection": {"rows": [asked(rows.index)]}},
         alt="Rows of the dev split with gold label and each model's prediction",
         column_config=dict(zip(rows.columns, columns.configs(pair, measures), strict=True)),
     )
     order = "Sorted by the fall in confidence; gained rows by its rise." if pair.dev.task.labels else ""
     rest = "" if len(rows) == len(ids) else f" The first {MOST_ROWS:,} are listed."
     st.caption(f"{order}{rest} Choose a row to see it in full below.")
-    st.download_button(
-        "Download this list (CSV)",
-        lambda: csv_bytes(rows),
-        "examples.csv",
-        "text/csv",
-        key="examples_csv",
-        icon=":material/download:",
-    )
+    downloads(rows, "Download this list", "examples", "examples_", {"task": pair.dev.task.key, "split": "dev"})
     positions = [position for position in selected["selection"]["rows"] if position < len(rows)]
     example = int(rows.index[positions[0] if positions else 0])
     st.query_params[EXAMPLES_ROW] = str(example % IDS_PER_SPLIT)
@@ -67,7 +60,7 @@ def show(ids: pd.Index, pair: Pair, measures: pd.DataFrame) -> None:
         _row(example, pair)
 
 
-def _asked(ids: pd.Index) -> int:
+def asked(ids: pd.Index) -> int:
     """The place of the dev row that the address names; else the first."""
     numbers = [str(example % IDS_PER_SPLIT) for example in ids]
     asked = st.query_params.get(EXAMPLES_ROW)

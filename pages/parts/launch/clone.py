@@ -7,6 +7,7 @@ import streamlit as st
 
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
+from kdcore.methods.catalog import catalog
 from kdcore.tasks import TASKS
 from pages.parts.common import cards
 from pages.parts.common.run_picker import the_store
@@ -26,11 +27,20 @@ def fill(runs: pd.DataFrame) -> None:
             raise UserError("clone", "the link names a run that is not in this store", "choose one under All runs")
         row = the_store().get(run_id)
         config = row.config.model_copy(update={"name": row.name if row.config.name else ""})
+        if config.method not in catalog():
+            raise UserError("method", f"its method {config.method!r} is not here", _remedy(row.method_origin))
     except UserError as error:
         cards.problem(error, "The form could not be filled from a run")
         return
     _fill_form(config, runs)
     st.info(f"Filled with the settings of {plain(row.name, 80)}.", icon=":material/content_copy:")
+
+
+def _remedy(origin: str) -> str:
+    """origin: of the method, as the run has it."""
+    if origin.endswith(".py"):
+        return f"start the dashboard with KD_METHODS_DIR set to the folder of {origin}"
+    return f"install {origin} and start the dashboard again" if origin else "choose another run"
 
 
 def _fill_form(config: RunConfig, runs: pd.DataFrame) -> None:

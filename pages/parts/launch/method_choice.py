@@ -7,8 +7,9 @@ from typing import Any
 import streamlit as st
 
 from kdcore.methods import METHODS, Method
-from kdcore.methods.catalog import FAMILIES, catalog
+from kdcore.methods.catalog import FAMILIES, catalog, source_of
 from kdcore.tasks import Task
+from pages.parts.common import cards, method_problems
 from pages.parts.launch import recipe
 from pages.parts.launch.defaults import start_over
 
@@ -17,6 +18,7 @@ ALL, FAMILY = "all", "launch.family"
 
 def choose(task: Task) -> tuple[type[Method], Any]:
     """Draws the choice; the method, and the container for what its recipe says."""
+    method_problems.show()
     keys = list(METHODS)
     if st.session_state.get("launch.method") not in keys:
         st.session_state["launch.method"] = "kd" if "kd" in keys else keys[0]
@@ -31,6 +33,8 @@ def choose(task: Task) -> tuple[type[Method], Any]:
     method = METHODS[key if key in keys else keys[0]]
     recipe.choose(method.key, _other_recipe)
     docstring = (method.__doc__ or "").strip()
+    if source := source_of(method.key):
+        cards.outside(source.origin)
     st.caption(catalog()[method.key].idea)
     about_recipe = st.container()
     if task.kind not in method.kinds:
@@ -44,7 +48,7 @@ def choose(task: Task) -> tuple[type[Method], Any]:
 
 def _family() -> str:
     """Draws the choice of a family; that family, or `ALL`. A method from a link or a clone is always listed."""
-    known = {info.family for info in catalog().values()}
+    known = {info.family for key, info in catalog().items() if key in METHODS}
     chosen = catalog()[st.session_state["launch.method"]].family
     if st.session_state.get(FAMILY) not in (ALL, chosen):
         st.session_state[FAMILY] = ALL
@@ -62,7 +66,7 @@ def _label(key: str) -> str:
 
 def _other_family() -> None:
     """The first method of the family is chosen where another family's was."""
-    members = [key for key, info in catalog().items() if info.family == st.session_state[FAMILY]]
+    members = [key for key in METHODS if catalog()[key].family == st.session_state[FAMILY]]
     if members and st.session_state["launch.method"] not in members:
         st.session_state["launch.method"] = members[0]
         _other_method()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,7 +38,9 @@ def show(run: RunConfig) -> None:
         text = yaml.safe_dump(run.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
         st.code(text, language="yaml")
         st.caption("Save it as run.yaml; this command trains the same student:")
-        st.code("python -m kdcore distil --file run.yaml", language="bash")
+        outside = run.method_source and run.method_source.origin.endswith(".py")
+        more = f" --method-file {shlex.quote(run.method_source.origin)}" if run.method_source and outside else ""
+        st.code(f"python -m kdcore distil --file run.yaml{more}", language="bash")
 
 
 def _sizes(plan: Any) -> None:

@@ -8,7 +8,8 @@ from html import escape
 import pandas as pd
 
 from pages.parts.common.text import task_title
-from pages.parts.learn.lessons import Lesson, RunsByName
+from pages.parts.learn.lesson_address import RunsByName
+from pages.parts.learn.lessons import Lesson
 
 _STYLE = (
     "body{font:12pt/1.5 sans-serif;max-width:44em;margin:2em auto;padding:0 1em}"

@@ -16,8 +16,9 @@ from pages.parts.common.keys import JOB, LESSON, PART, PRESENT, RACE, RUNS, STEP
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import plain
 from pages.parts.learn import lesson_ends, lesson_runs
+from pages.parts.learn.lesson_address import RunsByName, address, runs_of
 from pages.parts.learn.lesson_links import step_link, style
-from pages.parts.learn.lessons import Lesson, RunsByName, address, lessons, runs_of
+from pages.parts.learn.lessons import Lesson, lessons
 
 HERE = Path(__file__).resolve().parent
 _stage = st.components.v2.component(

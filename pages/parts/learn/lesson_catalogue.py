@@ -9,8 +9,9 @@ from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import listed, task_title
 from pages.parts.learn import lesson_runs
 from pages.parts.learn.handout import handout
+from pages.parts.learn.lesson_address import RunsByName, runs_of
 from pages.parts.learn.lesson_links import step_link, style
-from pages.parts.learn.lessons import Lesson, RunsByName, lessons, runs_of
+from pages.parts.learn.lessons import Lesson, lessons
 
 
 def show() -> None:

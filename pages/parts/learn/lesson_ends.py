@@ -6,8 +6,9 @@ import streamlit as st
 
 from pages.parts.common.keys import RUNS
 from pages.parts.common.mode import read_only
+from pages.parts.learn.lesson_address import RunsByName
 from pages.parts.learn.lesson_links import step_link
-from pages.parts.learn.lessons import Lesson, RunsByName, lessons
+from pages.parts.learn.lessons import Lesson, lessons
 
 
 def poll(key: str, lesson: Lesson) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts.common.keys import PRESENT
-from pages.parts.learn.lessons import RunsByName, address
+from pages.parts.learn.lesson_address import RunsByName, address
 
 
 def step_link(label: str, icon: str, lesson: str, number: int, by_name: RunsByName) -> None:

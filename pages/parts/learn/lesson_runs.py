@@ -13,7 +13,8 @@ from pages.parts.common.read_only import action, read_only
 from pages.parts.common.run_picker import MOST_RUNS, the_store
 from pages.parts.common.sidebar import worker
 from pages.parts.common.text import listed
-from pages.parts.learn.lessons import Lesson, RunsByName, Step
+from pages.parts.learn.lesson_address import RunsByName
+from pages.parts.learn.lessons import Lesson, Step
 
 PROBES = {"distances": "layer distances", "latency": "latency"}
 

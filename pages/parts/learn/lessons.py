@@ -1,7 +1,7 @@
 """The lessons: files in `pages/lessons/`.
 
 Each step of a lesson names a page, what is chosen there, and which controls are hidden. Runs have a name within their
-lesson and are looked up in the store, so that a lesson works with the runs that are there.
+lesson; `lesson_address` looks them up in the store.
 """
 
 from __future__ import annotations
@@ -10,23 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 from pydantic import Field
 
 from kdcore.config import RunConfig, Settings, TeacherSpec
-from kdcore.identity import group_key
 from kdcore.methods.catalog import title_of
 from kdcore.runs.demo import STUDENT, demo_run
 from kdcore.settings_file import read_settings, validate
-from kdcore.tasks import TASKS
-from pages.parts.common.keys import JOB, LESSON, RACE, RUNS, STEP
 
 FOLDER = Path(__file__).resolve().parents[2] / "lessons"
-MOST_RUNS = 24
-"""Runs of one step's comparison."""
-
-RunsByName = dict[str, list[str]]
-"""A run's name within its lesson -> ids of finished runs that can be compared with one another, newest first."""
 
 
 class Step(Settings):
@@ -113,43 +104,3 @@ def lessons() -> dict[str, Lesson]:
     """
     by_key = {path.stem: validate(Lesson, read_settings(path), path.name) for path in FOLDER.glob("*.yaml")}
     return dict(sorted(by_key.items(), key=lambda item: item[1].number))
-
-
-def runs_of(lesson: Lesson, runs: pd.DataFrame) -> RunsByName:
-    """The finished runs that the lesson shows.
-
-    Its own, of every seed, where each of its names has one. Else, where its methods tell its runs apart, those that
-    share a protocol (same task, student, initial weights and training): of the group with most of the methods, the
-    newest such group.
-
-    Args:
-        runs: rows of `Store.runs`, newest first.
-    """
-    done = runs[runs["state"] == "done"]
-    own = {name: list(done.loc[_of_group(done, group_key(run)), "id"]) for name, run in lesson.configs().items()}
-    names = {run.method: name for name, run in lesson.runs.items()}
-    if all(own.values()) or len(names) < len(lesson.runs):
-        return own
-    kinds = {key for key, task in TASKS.items() if task.kind == "classification"}
-    fit = done[done["method"].isin(names) & done["task"].isin(kinds)]
-    groups = [rows for _, rows in fit.groupby("protocol", sort=False)]
-    best = max(groups, key=lambda rows: rows["method"].nunique(), default=fit)
-    return {name: list(best.loc[best["method"] == method, "id"]) for method, name in names.items()}
-
-
-def _of_group(runs: pd.DataFrame, key: str) -> list[bool]:
-    """Which runs have these settings. What follows the dash in a group's name tells rows and weights apart."""
-    return [str(group).partition("-")[0] == key for group in runs["group"]]
-
-
-def address(key: str, number: int, by_name: RunsByName) -> tuple[str, dict[str, str]]:
-    """The page of a step (from 1) and the URL parameters of its link."""
-    step = lessons()[key].steps[number - 1]
-    query = {LESSON: key, STEP: str(number), **step.view}
-    if step.run and by_name.get(step.run):
-        query[JOB] = by_name[step.run][0]
-    if chosen := [run for name in step.runs for run in by_name.get(name, [])][:MOST_RUNS]:
-        query[RUNS] = ",".join(chosen)
-    if step.race and all(map(by_name.get, step.race)):
-        query[RACE] = ",".join(by_name[name][0] for name in step.race)
-    return f"pages/{step.page}.py", query

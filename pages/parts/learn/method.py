@@ -8,10 +8,10 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.methods import METHODS, Method, MethodConfig, docs, introspect, resolve
-from kdcore.methods.catalog import catalog
+from kdcore.methods.catalog import catalog, source_of
 from kdcore.records import ModelSize, Setup
 from kdcore.store import RunRow
-from pages.parts.common import cards
+from pages.parts.common import cards, method_problems
 from pages.parts.common.run_labels import run_label
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.selection import remember
@@ -23,12 +23,15 @@ FIRST = "kd"
 
 
 def show() -> None:
+    method_problems.show()
     key = _choose_method()
     method = METHODS[key]
-    about = docs.read(method)
+    about = method_docs.read(method)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(plain(method.title), anchor=False, width="content")
         st.badge(catalog()[key].family_name, icon=":material/category:")
+        if source := source_of(key):
+            cards.outside(source.origin)
     st.markdown(plain(about.idea, 500))
     if lines := catalog()[key].formula:
         method_docs.formula(lines)

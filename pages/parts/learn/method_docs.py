@@ -7,12 +7,26 @@ from collections.abc import Collection, Iterable
 import pandas as pd
 import streamlit as st
 
+from kdcore.errors import UserError
 from kdcore.fields import describe_all
-from kdcore.methods import MethodConfig
+from kdcore.methods import Method, MethodConfig, docs
 from kdcore.methods.docs import MethodDoc
 from kdcore.records import Paper
 from kdcore.report import latex
 from pages.parts.common.text import plain, sentence
+
+
+def read(method: type[Method]) -> MethodDoc:
+    """What its docstring says.
+
+    Raises:
+        UserError: a method from outside does not explain itself; the tests hold the shipped ones to it.
+    """
+    try:
+        return docs.read(method)
+    except ValueError as error:
+        remedy = "write it as docs/add-a-method.md shows; `kdcore check-method FILE` tries it"
+        raise UserError("method", str(error), remedy) from None
 
 
 def formula(lines: str) -> None:

@@ -20,6 +20,12 @@ def runs_of(store: Store, run: str) -> pd.DataFrame:
     return runs.loc[known] if run in known and len(known) > 1 else runs[:0]
 
 
+def waiting(store: Store, run: str) -> bool:
+    """Whether any of the runs that the address names together with this one waits or is under way."""
+    together = runs_of(store, run)
+    return bool(together["state"].isin(UNFINISHED).any())
+
+
 def show(store: Store, row: RunRow) -> None:
     """One line: how many of them are done; at the end the way to their comparison."""
     together = runs_of(store, row.id)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
+from kdcore.analysis.ablation import ALONE
 from kdcore.analysis.run_result import run_result
 from kdcore.methods.catalog import title_of
 from kdcore.store import RESUMABLE, RunRow, Store
-from pages.parts.common import cards, run_header, student_download
+from pages.parts.common import ablation_menu, cards, run_header, student_download
+from pages.parts.common.keys import RUNS
 from pages.parts.common.read_only import action
 from pages.parts.common.text import plain, sentence, task_title
 from pages.parts.live.figure_cache import cached
@@ -40,6 +42,8 @@ def actions(store: Store, row: RunRow) -> None:
     with st.container(horizontal=True, key="live_actions"):
         if not row.active:
             student_download.student(store, row.id, "live_student")
+        if row.state == "done" and not row.broken and row.method != ALONE:
+            _ablations(store, row)
         if row.state in RESUMABLE and not row.broken:
             action(
                 "Resume",
@@ -49,6 +53,21 @@ def actions(store: Store, row: RunRow) -> None:
                 args=("requeue", row.id),
                 help="Continues from its last checkpoint, at the end of the queue",
             )
+
+
+def _ablations(store: Store, row: RunRow) -> None:
+    """What the run can be repeated without, for all seeds of its settings that are finished."""
+    with cards.guarded("What can be left out cannot be listed"):
+        whole = cached("live_seeds", life(row), lambda: _finished_seeds(store, row))
+        compared = st.session_state.get(RUNS, [])
+        ablation_menu.show(row.config, whole, "live_repeat", compared if row.id in compared else ())
+
+
+def _finished_seeds(store: Store, row: RunRow) -> dict[int, str]:
+    """Seed -> a finished run of the same settings; of this run's seed itself."""
+    runs = store.runs(include_archived=True)
+    group = str(runs.loc[runs["id"] == row.id, "group"].iloc[0])
+    return ablation_menu.finished_seeds(runs, group) | {row.config.train.seed: row.id}
 
 
 def _facts(row: RunRow) -> list[str]:

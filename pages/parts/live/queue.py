@@ -6,28 +6,34 @@ import streamlit as st
 
 from kdcore.analysis.queue_times import Turn, queue_turns
 from kdcore.errors import UserError
-from kdcore.methods.catalog import title_of
+from kdcore.methods.catalog import check_source, title_of
 from kdcore.store import UNFINISHED
 from pages.parts.common.read_only import action
 from pages.parts.common.run_picker import the_store
-from pages.parts.common.text import duration, plain, task_title
+from pages.parts.common.text import duration, plain, sentence, task_title
 
-REFRESH_SECONDS = 4.0
+LEAST_SECONDS = 4.0
 """Rare, because each refresh has a fixed cost beside that of the followed run, whose end redraws the page anyway."""
 
 
-def show() -> None:
-    """The queue, refreshed while something runs or waits."""
+def show(period: float | None) -> None:
+    """The queue, refreshed while something runs or waits.
+
+    period: seconds between two drawings of the page, None: updates are off.
+    """
     busy = the_store().busy()
-    st.fragment(_queue, run_every=REFRESH_SECONDS if busy else None)(busy)
+    every = None if period is None else max(LEAST_SECONDS, period)
+    st.fragment(_queue, run_every=every if busy else None)(busy)
 
 
 def request(method: str, *args: object) -> None:
     """Calls a method of the store; a queued run may have started between the drawing and the click: then says so."""
     try:
+        if method == "requeue":
+            check_source(the_store().get(str(args[0])).config)
         getattr(the_store(), method)(*args)
     except UserError as error:
-        st.toast(plain(error.problem))
+        st.toast(plain(f"{sentence(error.problem)} {sentence(error.remedy)}", 500))
 
 
 def _queue(busy: bool) -> None:

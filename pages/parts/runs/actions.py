@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.errors import UserError
+from kdcore.methods.catalog import check_source
 from kdcore.store import ACTIVE, Store
 from pages.parts.common import cards, student_download
 from pages.parts.common.read_only import action
@@ -41,9 +42,11 @@ def show(store: Store, picked: pd.DataFrame) -> None:
             disabled=run is None or state not in RESUMABLE,
             help="Puts a stopped, failed or interrupted run back into the queue",
         ):
-            store.requeue(ids[0])
-            remember(ids[0])
-            st.switch_page("pages/live.py", query_params={"job": ids[0]})
+            with cards.guarded("This run cannot be resumed"):
+                check_source(store.get(ids[0]).config)
+                store.requeue(ids[0])
+                remember(ids[0])
+                st.switch_page("pages/live.py", query_params={"job": ids[0]})
         if action("Rename, note, tags", key="runs_edit", icon=":material/edit:", disabled=run is None):
             _edit(store, ids[0])
         if run:

@@ -85,7 +85,10 @@ def _view(runs: pd.DataFrame) -> pd.DataFrame:
             "gain": 100 * runs["gain"],
             "state": runs["state"],
             "task": runs["task"].map(task_title),
-            "method": runs["method"].map(title_of),
+            "method": [
+                f"{title_of(key)} (from outside: {one_line(origin, 40)})" if origin else title_of(key)
+                for key, origin in zip(runs["method"], runs["method_origin"], strict=True)
+            ],
             "student": runs["student"],
             "seed": runs["seed"],
             "metric": runs["metric"].map(lambda metric: metric_title(metric) if metric else ""),

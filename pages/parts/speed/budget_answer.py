@@ -11,6 +11,7 @@ from pages.parts.common.text import plain
 
 EVEN = 0.03
 """Share by which two speeds may differ and still be called the same."""
+NEVER = "never timed in turn with that teacher on a quiet machine"
 
 
 def answer(choice: Choice, share: float, axis: Axis) -> str:
@@ -78,6 +79,8 @@ def _beside_teacher(choice: Choice, axis: Axis) -> str:
         return ""
     if axis.timed:
         return ", " + speed_words(choice.ratio if axis.better == "less" else choice.ratio and 1 / choice.ratio)
+    if axis.in_turn:  # what both used in one session
+        return f", {1 / choice.ratio:.0%} of that teacher's" if choice.ratio else f", {NEVER}"
     return f", {student['cost'] / teacher['cost']:.0%} of that teacher's" if teacher["cost"] > 0 else ""
 
 
@@ -88,7 +91,7 @@ def speed_words(times: float | None) -> str:
     ('4.0 times as fast as that teacher', '5.0 times slower than that teacher')
     """
     if times is None:
-        return "never timed in turn with that teacher on a quiet machine"
+        return NEVER
     if abs(times - 1) <= EVEN:
         return "as fast as that teacher"
     return (

@@ -19,7 +19,7 @@ from pages.parts.common.keys import JOB, SPEED_GROUP
 from pages.parts.common.plot import Click
 from pages.parts.common.text import hundredfold, plain, sentence, task_title
 from pages.parts.speed import answer_box, plot_words
-from pages.parts.speed.measured import Measured
+from pages.parts.speed.measured import BESIDE, Measured
 
 COLUMNS = {
     "label": "model",
@@ -70,12 +70,19 @@ def show(
         "speed_scatter",
         f"{sentence(plain(seen.condition, 300))} {plot_words.legend(drawn, axis, bool(len(edges)), choice)}. Click a "
         "point to open its run.",
-        data=points.drop(columns=["key", "kind"]).rename(columns={k: v.format(axis.title) for k, v in COLUMNS.items()}),
+        data=_numbers(seen, points, axis),
         follows=f"{seen.condition} {axis.key}",
         how=plot_words.HOW,
         on_click="rerun",
     )  # fmt: skip
     _open(click, runs)
+
+
+def _numbers(seen: Measured, points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
+    """The points with what else the models cost."""
+    others = seen.beside.drop(columns=[axis.key], errors="ignore").rename(columns=BESIDE)
+    table = points.drop(columns=["key", "kind"]).join(others, on="label")
+    return table.rename(columns={name: title.format(axis.title) for name, title in COLUMNS.items()})
 
 
 def _drawn(points: pd.DataFrame) -> pd.DataFrame:

@@ -10,12 +10,20 @@ import pandas as pd
 from kdcore.analysis import cost_points as costs
 from kdcore.analysis.cost_axes import Axis
 
+BESIDE = {
+    "latency-1": "ms a row",
+    "memory-1": "memory (MiB)",
+    "disk": "size on disk (MiB)",
+    "energy-1": "energy (mJ a row)",
+}
+"""Costs that the table of numbers has whichever one is drawn -> title of their column."""
+
 
 @dataclass(frozen=True)
 class Measured:
     """Args: points: one row per run or model, as `cost_points` gives them. condition: what they were measured on.
     length: of the rows, in words. on_axis: readings of the axis; where, tokens (task -> length): of the condition.
-    sizes: group -> sizes of its students.
+    sizes: group -> sizes of its students. beside: label -> what the models cost on `BESIDE`, under the same condition.
     """
 
     points: pd.DataFrame
@@ -25,6 +33,7 @@ class Measured:
     where: str
     tokens: Mapping[str, int]
     sizes: Mapping[str, set[str]]
+    beside: pd.DataFrame
 
     def ratio(self, group: str, other: str) -> tuple[float, bool] | None:
         """See `cost_points.speed_ratio`; of a group's students."""
@@ -51,4 +60,5 @@ def read(
     of_group = {
         str(group): {sizes[run] for run in members["id"] if run in sizes} for group, members in runs.groupby("group")
     }
-    return Measured(points, condition, length, on_axis, where, lengths, of_group)
+    beside = costs.costs_beside(table, where, lengths, list(BESIDE))
+    return Measured(points, condition, length, on_axis, where, lengths, of_group, beside)

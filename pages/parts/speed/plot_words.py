@@ -17,15 +17,20 @@ HOW = (
     "weights, so runs of one size are repeats of one measurement: their median counts, of those on a quiet machine "
     "where there are any. What the machine did from one session to the next is taken out first: a session is scaled so "
     "that the teacher which took most turns costs in it what it usually does. **How many times as fast**: the median "
-    "over the sessions in which student and teacher took turns. **Quality**: dev score of the "
-    "student that `select` chose. **Parameters and operations** follow from the size; a multiply-add counts 2. A point "
-    "is on the front where no other is at least as cheap and at least as good, and better in one of both. **Band and "
+    "over the sessions in which student and teacher took turns. **Quality**: dev score of the student that `select` "
+    "chose. **Memory**: the weights, and the most that torch held beside them in one pass; what every model needs, "
+    "Python and torch themselves, is not counted. **Energy**: of the processors and their memory, or of the GPU, idle "
+    "power included, while a model answers for a second; the median of three, in turn. **Parameters and operations** "
+    "follow from the size; a multiply-add counts 2. An empty cell was not measured: time again. A point is on the "
+    "front where no other is at least as cheap and at least as good, and better in one of both. **Band and "
     f"share**: seeds are resampled {fronts.RESAMPLES} times with replacement, cost and score of a run together; the "
     "band holds the middle 80% of the fronts, the share says how often a point was on one."
 )
 
 
-def notes(measured: pd.DataFrame, runs: pd.DataFrame, on_axis: pd.DataFrame, averaged: tuple[str, ...]) -> None:
+def notes(
+    measured: pd.DataFrame, runs: pd.DataFrame, on_axis: pd.DataFrame, averaged: tuple[str, ...], axis: Axis
+) -> None:
     """What the plot leaves out and what not to trust. averaged: the tasks of an average."""
     if averaged:
         st.caption(f"{sentence(task_average.describe(averaged))} Each task has the same weight, by its main metric.")
@@ -36,10 +41,12 @@ def notes(measured: pd.DataFrame, runs: pd.DataFrame, on_axis: pd.DataFrame, ave
         )
     drawn = measured.dropna(subset=["cost", "quality"])
     missing = sorted({*runs["label"], *measured["label"]} - set(drawn["label"]))
+    newer = axis.kind in ("memory", "energy")  # than some runs
+    unknown = "Not measured, time again below" if newer else "Without a score or a measurement, so not drawn"
     elsewhere = set(on_axis.loc[on_axis["cost"].notna(), "label"])
     for reason, labels in (
         ("Measured under other conditions, so not drawn here", [label for label in missing if label in elsewhere]),
-        ("Without a score or a measurement, so not drawn", [label for label in missing if label not in elsewhere]),
+        (unknown, [label for label in missing if label not in elsewhere]),
     ):
         if labels:
             st.caption(f"{reason}: {listed(map(plain, labels), 8)}.")
@@ -48,7 +55,7 @@ def notes(measured: pd.DataFrame, runs: pd.DataFrame, on_axis: pd.DataFrame, ave
 def legend(drawn: pd.DataFrame, axis: Axis, band: bool, choice: Choice) -> str:
     """How the marks are read. drawn: the points with a cost and a score. band: whether one is drawn."""
     marks = ["Points are means over seeds, whiskers ± std" if drawn["n"].max() > 1 else "One seed each"]
-    marks += ["students of one size share their times"] if axis.timed else []
+    marks += [f"students of one size share their {'times' if axis.timed else axis.kind}"] if axis.kind != "size" else []
     marks += ["shaded: where the front lies when seeds are resampled"] if band else []
     marks += ["ringed: the answer"] if choice.student is not None else []
     outside = (drawn["quality"] < choice.least) | ~drawn["cost"].map(lambda cost: axis.meets(cost, choice.bound))

@@ -19,7 +19,7 @@ BASELINES = (
     "linear layers in int8 (torch's dynamic quantisation, on the CPU); cut to the layers that the student starts from. "
     "Each keeps the precision it is named for; students could be quantised as well, which is not measured here."
 )
-TIMING = "student and teachers in turn, batch 1 and 32, at the run's mean length, on this machine"
+TIMING = "student and teachers in turn, batch 1 and 32, at the run's mean length, on this machine; their memory, too"
 
 
 @st.cache_resource(show_spinner=False, on_release=lambda remeasurer: remeasurer.stop())
@@ -63,10 +63,13 @@ def time_again(store: Store, runs: pd.DataFrame, costs: pd.DataFrame, key: str) 
     if not again:
         st.caption("The models are no longer on this disk, so they cannot be timed here.")
         return
-    which = "Sizes that were not timed yet, or on a busy machine" if untimed else "Every size once more"
-    help_text = f"{which} ({len(again)} run{'' if len(again) == 1 else 's'}): {TIMING}"
-    if action("Time again", key=key, icon=":material/timer:", help=help_text):
+    if action("Time again", key=key, icon=":material/timer:", help=_help(again, untimed)):
         _begin(store, again)
+
+
+def _help(orders: Sequence[Order], untimed: bool) -> str:
+    which = "Sizes that were not measured yet, or on a busy machine" if untimed else "Every size once more"
+    return f"{which} ({len(orders)} run{'' if len(orders) == 1 else 's'}): {TIMING}"
 
 
 def _buttons(store: Store, runs: pd.DataFrame, costs: pd.DataFrame, orders: Sequence[Order]) -> None:
@@ -77,9 +80,7 @@ def _buttons(store: Store, runs: pd.DataFrame, costs: pd.DataFrame, orders: Sequ
     ):  # fmt: skip
         _begin(store, orders)
     again, untimed = timing_orders(runs, costs)
-    which = "Sizes that were not timed yet, or on a busy machine" if untimed else "Every size once more"
-    help_text = f"{which} ({len(again)} run{'' if len(again) == 1 else 's'}): {TIMING}"
-    if again and action("Time the students", key="speed_again", icon=":material/timer:", help=help_text):
+    if again and action("Time the students", key="speed_again", icon=":material/timer:", help=_help(again, untimed)):
         _begin(store, again)
 
 

@@ -1,0 +1,193 @@
+"""A method with real models of two and four layers and no engine: what `contract` tries methods on."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from kdcore.config import StudentSpec
+from kdcore.methods.registry import resolve
+from kdcore.models.observe import observe, rerun_of
+from kdcore.models.students import build_student
+from kdcore.records import Batch, Encoding, ModelSize, Outputs, Setup, Stage, Step, Term, Want
+
+STUDENT = ModelSize(layers=2, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
+TEACHER = ModelSize(layers=4, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(5, STUDENT.vocabulary))]
+
+Case = tuple[str, Mapping[str, Any], str, int]
+"""Key of a method, its options, the kind of task, and how many teachers."""
+
+
+class Answers:
+    """What the teachers say of the bench's batch, as `Method.before_stage` gets it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def labels(self) -> Tensor:
+        return self._bench.batch().labels
+
+    def logits(self, teacher: str) -> Tensor:
+        model = self._bench.teachers[teacher]
+        logits: Tensor = observe(model, self._bench.batch().encoding, {"logits": ()}, grad=False).logits
+        return logits
+
+    def word_embeddings(self, teacher: str) -> Tensor:
+        model = cast(Any, self._bench.teachers[teacher])
+        table: Tensor = model.bert.embeddings.word_embeddings.weight
+        return table.detach().clone()
+
+    def vocabulary(self) -> list[str]:
+        return VOCABULARY
+
+
+@functools.cache
+def _initial(shape: ModelSize, classes: int, seed: int) -> nn.Module:
+    """A model as it is before it learns, made once."""
+    spec = StudentSpec(layers=shape.layers, init="random")
+    model: nn.Module = build_student(shape, classes, spec, None, seed, 0.0)
+    with torch.no_grad():  # larger than BERT's 0.02, or all models would say nearly the same
+        for parameter in model.parameters():
+            parameter.mul_(5)
+    return model
+
+
+class Bench:
+    """A method with real models and no engine: steps as `Method` and `Step` document them."""
+
+    def __init__(self, case: Case, seed: int = 0, equal: bool = False) -> None:
+        """equal: each teacher is the student."""
+        key, options, kind, count = case
+        self.regression = kind == "regression"
+        self.classes = 1 if self.regression else 3
+        shape = STUDENT if equal else TEACHER
+        self.teachers = {
+            f"t{i}": self._model(shape, seed=5 if equal else 10 + i).requires_grad_(False) for i in range(count)
+        }
+        self.setup = Setup(
+            kind=cast(Literal["classification", "regression"], kind),
+            labels=self.classes,
+            student=STUDENT,
+            teachers=dict.fromkeys(self.teachers, shape),
+            scores={name: 0.6 + 0.1 * place for place, name in enumerate(self.teachers)},
+            train_rows=6,
+            task="mrpc",
+        )
+        method, self.config = resolve(key, dict(options))
+        self.method = method(self.config, self.setup)
+        self.students = self.method.build_students(self._build)
+        self.rng = torch.Generator().manual_seed(seed)
+
+    def _build(self, layers: int | None = None, draw: int = 0, of: str | None = None) -> nn.Module:
+        if of is not None:
+            return copy.deepcopy(self.teachers[of]).requires_grad_(True)
+        return self._model(replace(STUDENT, layers=layers or STUDENT.layers), seed=5 + 100 * draw)
+
+    def _model(self, shape: ModelSize, seed: int) -> nn.Module:
+        return copy.deepcopy(_initial(shape, self.classes, seed))
+
+    def ready(self) -> Iterator[Stage]:
+        """The stages, each with what the teachers and earlier stages would have told before it begins."""
+        for stage in self.method.stages():
+            self.method.before_stage(stage.name, Answers(self))
+            if stage.pilot:
+                self.method.after_stage(stage.name, {"accuracy": 0.5 + 0.1 * len(stage.name)})
+            yield stage
+
+    def step(
+        self,
+        stage: Stage,
+        batch: Batch,
+        number: int = 1,
+        change: Callable[[Outputs], Outputs] = lambda outputs: outputs,
+    ) -> Step:
+        """One step of the stage. change: of all that is observed, before the method sees it."""
+        students = {name: change(outputs) for name, outputs in self.student_outputs(stage, batch.encoding).items()}
+        bare = Step(
+            batch=batch, students=students, stage=stage.name, step=number, steps=50, epoch=0.0, rng=self.rng,
+            regression=self.regression,
+        )  # fmt: skip
+        asked = stage.asks(self.teachers)
+        rows = {name: rows for name, rows in self.method.pick_teachers(bare).items() if name in asked} if asked else {}
+        teachers = {
+            name: change(
+                self.teacher_outputs(stage, name, batch.encoding if chosen is None else batch.encoding.rows(chosen))
+            )
+            for name, chosen in rows.items()
+        }
+        return replace(bare, teachers=teachers, rows=rows)
+
+    def student_outputs(self, stage: Stage, encoding: Encoding) -> dict[str, Outputs]:
+        """Role -> what the stage reads of it on these rows, for the roles that run in it."""
+        return {
+            role: _observed(
+                model, encoding, stage.needs.of_student(role), stage.trains(role), "student" in stage.needs.rerun
+            )
+            for role, model in self.students.items()
+            if stage.runs(role)
+        }
+
+    def teacher_outputs(self, stage: Stage, name: str, encoding: Encoding) -> Outputs:
+        """What the stage reads of a teacher on these rows."""
+        wanted = stage.needs.of_teacher(name)
+        return _observed(self.teachers[name], encoding, wanted, False, "teacher" in stage.needs.rerun)
+
+    def loss(self, stage: Stage, batch: Batch, draw: int = 0) -> Tensor:
+        """The weighted sum, with the teacher draw fixed."""
+        self.rng.manual_seed(draw)
+        return total(stage.terms(self.step(stage, batch)))
+
+    def batch(self, rows: int = 6, pad: int = 0) -> Batch:
+        """Rows of 2 to 9 tokens. pad: columns of padding beyond the longest row."""
+        generator = torch.Generator().manual_seed(3)
+        lengths = torch.tensor([9, 4, 7, 2, 9, 5])[:rows]
+        tokens = torch.randint(5, 40, (rows, 9), generator=generator)
+        mask = (torch.arange(9 + pad)[None] < lengths[:, None]).long()
+        ids = nn.functional.pad(tokens, (0, pad)) * mask
+        labels = torch.randint(0, 3, (rows,), generator=generator)
+        labels = labels.float() if self.regression else labels
+        return Batch(torch.arange(rows), labels, {"": Encoding(ids, mask, torch.zeros_like(ids))})
+
+    def optimiser(self, stage: Stage) -> torch.optim.Optimizer:
+        roles = {**self.students, "method": self.method}
+        groups = [
+            {"params": list(roles[role].parameters()), "lr": 1e-3 * rate}
+            for role, rate in stage.lr.items()
+            if stage.trains(role)
+        ]
+        return torch.optim.AdamW([group for group in groups if group["params"]])
+
+    def train(self, stage: Stage, steps: int, batch: Batch) -> list[float]:
+        """So many steps on one batch; the loss of each."""
+        optimiser, losses = self.optimiser(stage), []
+        for number in range(1, steps + 1):
+            step = self.step(stage, batch, number)
+            loss = total(stage.terms(step))
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            self.method.after_step(step)
+            losses.append(loss.item())
+        return losses
+
+
+def _observed(model: nn.Module, encoding: Encoding, wanted: Want, grad: bool, rerun: bool) -> Outputs:
+    outputs = observe(model, encoding, wanted, grad=grad)
+    return outputs.with_rerun(rerun_of(model, encoding, wanted)) if rerun else outputs
+
+
+def total(terms: Mapping[str, Term]) -> Tensor:
+    """The weighted sum of the terms, a scalar."""
+    return sum((term.value * term.weight for term in terms.values()), torch.zeros(()))
+
+
+def part(batch: Batch, rows: Tensor) -> Batch:
+    """Some rows of a batch, in the order of `rows`."""
+    return Batch(batch.ids[rows], batch.labels[rows], {"": batch.encoding.rows(rows)})
