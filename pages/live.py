@@ -32,6 +32,7 @@ def main() -> None:
     if runs.empty:
         empty_store.show("**Nothing is running**, and nothing has run yet. Look at the example, or train on Start.")
         return
+    period = place.empty()  # left of the list box, whose end lies under Streamlit's own toolbar
     run = one_run(runs, "Run", "live_run", _first(runs), place)
     if run is None:
         return
@@ -40,7 +41,7 @@ def main() -> None:
     waiting = batch.waiting(store, run)
     follows = active(row) or waiting
     if follows:
-        updates.choose(place)
+        updates.choose(period)
     st.fragment(_follow, run_every=updates.period() if follows else None)(run, row.state, waiting)
     st.divider()
     queue.show(updates.period())

@@ -18,7 +18,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 HERE = Path(__file__).resolve().parent
 SLOW = (
-    "bench", "cli", "pages", "engine/test_evaluate.py", "engine/test_hostile.py", "engine/test_invariance.py",
+    "bench", "cli", "export", "pages", "engine/test_evaluate.py", "engine/test_hostile.py", "engine/test_invariance.py",
     "engine/test_masked_lm.py", "engine/test_own_method.py", "engine/test_protocol.py", "engine/test_remeasure.py",
     "engine/test_resume.py", "engine/test_snapshots.py", "engine/test_stages.py", "engine/test_takd.py",
     "engine/test_teacher_cache.py", "engine/test_teachers.py", "methods/test_contract.py", "report/test_report.py",

@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"engine"},
     {"runs"},
     {"analysis"},
+    {"export"},
     {"figures"},
     {"report"},
     {"cli", "api"},
@@ -55,6 +56,8 @@ ONLY_IN = {
     "sqlalchemy": ("kdcore/store/",),
     "datasets": ("kdcore/data/", "kdcore/engine/evaluate.py"),
     "evaluate": ("kdcore/engine/evaluate.py",),
+    "onnx": ("kdcore/export/",),
+    "onnxruntime": ("kdcore/export/",),
 }
 """Library -> where it may be imported."""
 

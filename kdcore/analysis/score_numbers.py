@@ -26,7 +26,7 @@ def score_numbers(comparison: Comparison) -> pd.DataFrame:
     alone) and its std, seeds (which), unfinished, also differs in; units in `UNITS`.
     """
     table = comparison.summary()
-    scores = {name: (100 * table[column]).astype("float64") for column, name in _SCORES.items()}
+    scores = {name: (100 * table[column]).astype("float64").round(6) for column, name in _SCORES.items()}
     return pd.DataFrame(
         {
             "method and student": table["label"],

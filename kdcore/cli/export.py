@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from kdcore.cli.console import plain
+from kdcore.cli.publish import onnx_lines
 from kdcore.errors import UserError
 
 
@@ -35,18 +36,27 @@ def export(
     to: Annotated[Path, typer.Option(help="A new folder for the model, or a new file for a bundle.")],
     which: Annotated[Literal["best", "last"], typer.Option(help="Which student.")] = "best",
     bundle: Annotated[bool, typer.Option("--bundle", help="One file with runs, scores and students.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also model.onnx, checked against the student.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Also model-int8.onnx, 8-bit weights, scored.")] = False,
 ) -> None:
-    """Write a student as a Hugging Face folder, or runs as one file that `import` reads elsewhere."""
-    from kdcore.runs import bundle as bundles
+    """Write a student as a Hugging Face folder with a model card, or runs as one file that `import` reads elsewhere."""
     from kdcore.store import open_store
 
     store = open_store()
+    if bundle and (onnx or int8):
+        raise UserError("--onnx", "a bundle holds students as they were trained", "leave --bundle or --onnx out")
     if bundle:
+        from kdcore.runs import bundle as bundles
+
         bundles.export_runs(store, run, to)
     elif len(run) > 1:
         raise UserError("run", "a model folder holds one run", "name one run, or add --bundle")
     else:
-        bundles.export_model(store, run[0], to, which)
+        from kdcore.export.folder import export_student
+
+        check = export_student(store, run[0], to, which, onnx, int8)
+        for line in onnx_lines(check) if check else ():
+            typer.echo(line)
     typer.echo(f"wrote {to}")
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -31,11 +31,15 @@ Dialect = dict[str, Any]
 
 @dataclass
 class Rows:
-    """header: column names. rows: as many cells each. notes: what a person should know of the reading."""
+    """header: column names. rows: as many cells each. notes: what a person should know of the reading.
+
+    lines: of the file, counted from 1, in which each row begins.
+    """
 
     header: list[str]
     rows: list[list[str]]
     notes: list[Note] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
 
 
 def parse(text: str, ending: str, wanted: Collection[str], name: str, about: str) -> Rows:
@@ -53,9 +57,13 @@ def parse(text: str, ending: str, wanted: Collection[str], name: str, about: str
     if "\n" not in text:
         text = text.replace("\r", "\n")
     announced = _SEPARATOR_LINE.match(text)  # Excel's own first line
-    if announced:
-        text = text[announced.end() :]
-    separator = announced[1] if announced else _separator(text, SEPARATORS[ending], wanted)
+    if not announced:
+        return _parse(text, _separator(text, SEPARATORS[ending], wanted), name, about)
+    table = _parse(text[announced.end() :], announced[1], name, about)
+    return replace(table, lines=[line + 1 for line in table.lines])
+
+
+def _parse(text: str, separator: str, name: str, about: str) -> Rows:
     try:
         if separator == "\t":
             return _tabbed(text, name, about)
@@ -149,11 +157,13 @@ def _read(text: str, dialect: Dialect, name: str, about: str) -> Rows:
     lines = csv.reader(io.StringIO(text, newline=""), **dialect)
     try:
         header = [cell.strip() for cell in next(lines, [])]
-        table = Rows(header, [])
+        table, before = Rows(header, []), lines.line_num
         for cells in lines:
+            first, before = before + 1, lines.line_num
             if not cells or (len(header) > 1 and len(cells) == 1 and not cells[0].strip()):
                 continue
             table.rows.append(_fitted(cells, header, lines.line_num, name, about))
+            table.lines.append(first)
     except csv.Error as error:
         raise UserError(
             about, f"line {lines.line_num} of {name} cannot be read ({error})", "check its quotation marks"

@@ -6,7 +6,7 @@ import json
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,14 @@ Columns = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class Table:
-    """columns: name -> cells, all of one length. notes: what a person should know of the reading."""
+    """columns: name -> cells, all of one length. notes: what a person should know of the reading.
+
+    lines: of the file, counted from 1, in which each row begins; empty where the file has no lines.
+    """
 
     columns: Columns
     notes: tuple[Note, ...] = ()
+    lines: tuple[int, ...] = ()
 
 
 def read_table(path: Path, field: str, wanted: Collection[str] = ()) -> Table:
@@ -104,7 +108,7 @@ def _separated(path: Path, field: str, wanted: Collection[str]) -> Table:
     table = separated.parse(_text(path, field), path.suffix.lower(), wanted, path.name, field)
     _check_names(table.header, path, field)
     places = [(i, name) for i, name in enumerate(table.header) if name]
-    return Table({name: [row[i] for row in table.rows] for i, name in places}, tuple(table.notes))
+    return Table({name: [row[i] for row in table.rows] for i, name in places}, tuple(table.notes), tuple(table.lines))
 
 
 def _json_lines(path: Path, field: str, wanted: Collection[str]) -> Table:
@@ -112,6 +116,7 @@ def _json_lines(path: Path, field: str, wanted: Collection[str]) -> Table:
     if text.lstrip().startswith("["):
         return _json(path, field, wanted)
     rows: list[dict[str, Any]] = []
+    lines: list[int] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -126,7 +131,8 @@ def _json_lines(path: Path, field: str, wanted: Collection[str]) -> Table:
                 field, f"line {number} of {path.name} is not a JSON object", 'write {"column": value, ...} on each line'
             )
         rows.append(row)
-    return _from_objects(rows)
+        lines.append(number)
+    return replace(_from_objects(rows), lines=tuple(lines))
 
 
 def _json(path: Path, field: str, wanted: Collection[str]) -> Table:

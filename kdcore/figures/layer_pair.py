@@ -18,7 +18,7 @@ CHOSEN = ("#0891B2", "#22D3EE")
 """The ring of what a person chose; the method's own pairs are outlined in red."""
 
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up")
-"""Of lines that share a colour, where there are many."""
+"""Of lines, beside their colours: five and six, so that thirty pairs look different, with or without colour vision."""
 
 
 def ring(figure: go.Figure, student: int, teacher: int, dark: bool = False) -> go.Figure:
@@ -116,7 +116,7 @@ def course(lines: Sequence[Line], measure: str, marked: Mapping[str, int], dark:
                 mode="lines+markers",
                 name=plain(line.name),
                 line={"color": palette.term_color(line.pair, dark), "dash": "dash" if line.beside else "solid"},
-                marker={"symbol": SYMBOLS[line.pair // len(palette.TERM_COLORS) % len(SYMBOLS)], "size": 8},
+                marker={"symbol": SYMBOLS[line.pair % len(SYMBOLS)], "size": 8},
                 hovertemplate="step %{x}: %{y:.3f}",
             )
         )

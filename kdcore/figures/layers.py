@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from kdcore.figures import palette
-from kdcore.figures.template import INK, QUIET, frame, outline, plain
+from kdcore.figures.template import INK, PAGE, QUIET, frame, outline, plain
 from kdcore.layer_map import pairs
 
 MEASURES: dict[str, tuple[str, str]] = {
@@ -26,6 +26,9 @@ SHARE = "share"
 
 SIMILARITIES = ("cka", "cls")
 """Measures of which more is nearer, with 1 for the same."""
+
+MATCHED: dict[str, object] = {"color": "#E11D48", "width": 3}
+"""The frame of a pair that the method matches."""
 
 _HALF = 0.13
 """Half the width of a layer's box in `map_figure`, where student and teacher stand 1 apart."""
@@ -71,8 +74,9 @@ def matrix(
             colorbar={"thickness": 12, "outlinewidth": 0, "tickfont": {"color": INK[dark]}},
         )
     )
-    for student, teacher in pairs(layer_map or {}):
-        outline(figure, student, teacher, {"color": "#E11D48", "width": 3})
+    for line in ({"color": PAGE[dark], "width": 8}, MATCHED):  # a rim keeps the frame apart from cells of any colour
+        for student, teacher in pairs(layer_map or {}):
+            outline(figure, student, teacher, line)
     figure.update_xaxes(dtick=1, showgrid=False)
     figure.update_yaxes(dtick=1, showgrid=False)
     return figure

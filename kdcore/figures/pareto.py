@@ -80,7 +80,7 @@ def scatter(
     known["look"] = _looks(known, least, bound, better, chosen)
     log = len(known) > 0 and known["cost"].min() > 0 and known["cost"].max() / known["cost"].min() > 10
     lines = _lines(known, least, guess, better, log)
-    known = _placed(known, lines, better, log)
+    known = _placed(figure, known, lines, better, log)
     _ring(figure, known[known["look"] == "chosen"], dark)
     for (kind, method), rows in known.groupby(["kind", "method"], sort=False):
         style = _style(str(kind), str(method), dark)
@@ -132,14 +132,15 @@ def _style(kind: str, method: str, dark: bool) -> palette.Style:
     return palette.Style(f"rival-{kind}", label, neutral.family, neutral.color, neutral.dash, marker, neutral.width)
 
 
-def _placed(known: pd.DataFrame, lines: Sequence[Line], better: Better, log: bool) -> pd.DataFrame:
-    """The points with their labels, see `point_labels.placed`."""
+def _placed(figure: go.Figure, known: pd.DataFrame, lines: Sequence[Line], better: Better, log: bool) -> pd.DataFrame:
+    """The points with their labels, see `point_labels.placed`; the axis goes on as far as labels need."""
     if known.empty:
         return known.assign(text="", side="", away=None, full="")
-    plane = Plane.around(known, [line.level for line in lines], log)
-    words = [plane.words_at(line.level, line.text, line.position) for line in lines]
-    corner = plane.words_at(plane.low, CORNERS[better], "bottom right" if better == "less" else "bottom left")
-    return point_labels.placed(known, plane, [*words, corner])
+    planes = [Plane.around(known, [line.level for line in lines], log, size) for size in point_labels.PLOTS]
+    corner = Line(planes[0].low, CORNERS[better], "bottom right" if better == "less" else "bottom left", "")
+    words = [[plane.words_at(line.level, line.text, line.position) for line in (*lines, corner)] for plane in planes]
+    figure.update_yaxes(autorangeoptions={"include": [planes[0].high]})
+    return point_labels.placed(known, planes, words)
 
 
 def _leaders(figure: go.Figure, known: pd.DataFrame, log: bool, dark: bool) -> None:

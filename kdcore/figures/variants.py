@@ -48,7 +48,7 @@ def variants(
             x=np.fmax(change, high),
             y=list(range(len(known))),
             mode="text",
-            text=[f"  {_words(*row)}" for row in zip(change, high, known["n"], strict=True)],
+            text=[f"\u2003{_words(*row)}" for row in zip(change, high, known["n"], strict=True)],
             textposition="middle right",
             textfont={"color": INK[dark], "size": 12},
             cliponaxis=False,

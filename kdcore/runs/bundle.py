@@ -1,4 +1,4 @@
-"""Runs as one file: exported here, imported elsewhere. And a student as a Hugging Face folder.
+"""Runs as one file: exported here, imported elsewhere.
 
 A bundle is a zip file of `bundle.json` and, for each run, `runs/<id>/` with `run.json` (settings, state, words),
 `metrics.parquet`, `evaluations.parquet`, `probes.json` and `files/` (students, predictions, probes, log). Checkpoints
@@ -26,7 +26,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kdcore import __version__
 from kdcore.errors import CorruptError, UserError
 from kdcore.paths import cache_subdir, checked_id, run_dir
-from kdcore.runs.export import student_folder
 
 if TYPE_CHECKING:
     from kdcore.store import Store
@@ -58,33 +57,6 @@ class _Probe(BaseModel):
     name: str = Field(max_length=100)
     step: int = Field(ge=0, le=2**31 - 1)
     data: dict[str, Any] | None
-
-
-# --- a model ---------------------------------------------------------------------------------------------------------
-
-
-def export_model(store: Store, run_id: str, target: Path, which: str = "best") -> None:
-    """Copies a run's student as the folder that `AutoModelForSequenceClassification.from_pretrained` loads.
-
-    Raises:
-        UserError: no such run or student, or the target is not free.
-    """
-    source = student_folder(store, run_id, which)
-    try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise UserError("--to", f"{target} exists and is not empty", "name a new folder")
-    except OSError as error:
-        raise UserError("--to", f"{target} cannot be opened ({error})", "name a folder that can") from error
-    partial = _beside(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, partial)
-        if target.exists():
-            target.rmdir()
-        partial.rename(target)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError("--to", f"{target} cannot be written ({error})", "name a folder that can") from error
 
 
 # --- out -------------------------------------------------------------------------------------------------------------

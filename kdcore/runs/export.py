@@ -1,9 +1,7 @@
-"""A run's student where it was kept, and as one file to take along. Reads only."""
+"""Where a run keeps its student. Reads only."""
 
 from __future__ import annotations
 
-import io
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +23,3 @@ def student_folder(store: Store, run_id: str, which: str = "best") -> Path:
     if not (folder / "config.json").is_file():
         raise UserError("run", f"{run_id} has no student '{which}'", "choose a run that is done, or the other student")
     return folder
-
-
-def student_zip(store: Store, run_id: str, which: str = "best") -> bytes:
-    """The same folder as one zip file, named after the run inside.
-
-    Raises:
-        UserError: no such run or student.
-    """
-    folder, packed = student_folder(store, run_id, which), io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:  # weights do not shrink
-        for path in sorted(folder.iterdir()):
-            file.write(path, f"{run_id}/{path.name}")
-    return packed.getvalue()

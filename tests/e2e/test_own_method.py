@@ -55,7 +55,7 @@ def test_it_is_launched_from_its_form_and_compared_with_pkd(
     box.click()
     box.fill("Angle")
     page.get_by_role("option", name=re.compile("Angle KD")).first.click()
-    badge = page.get_by_text("from outside: angle_kd.py")
+    badge = page.get_by_text("from outside: angle_kd.py").first
     _expect(badge).to_be_visible()
     beta = page.locator(".st-key-launch-options-angle-kd-beta input")
     beta.fill("2")
@@ -76,7 +76,7 @@ def test_it_is_launched_from_its_form_and_compared_with_pkd(
     pkd = store.add_run(settings.model_copy(update=shipped))
     _until_done(store)
     page = open_page(f"compare?runs={mine},{pkd}")
-    _expect(page.get_by_text("from outside: angle_kd.py")).to_be_visible()
+    _expect(page.get_by_text("from outside: angle_kd.py").first).to_be_visible()
     _expect(page.get_by_text("Angle KD").first).to_be_attached()
-    names = page.evaluate("() => document.querySelector('.kd-plot-figure')._fullLayout.yaxis.ticktext.join()")
-    assert "Angle KD" in names and "Patient KD" in names
+    names = "document.querySelector('.kd-plot-figure')?._fullLayout?.yaxis.ticktext?.join()"
+    page.wait_for_function(f"() => {names}?.includes('Angle KD') && {names}.includes('Patient KD')")

@@ -9,7 +9,7 @@ import pytest
 from plotly.colors import sample_colorscale
 
 from kdcore import layer_map
-from kdcore.figures import attention, attention_heads, layer_pair, layers, palette
+from kdcore.figures import attention, attention_heads, layer_pair, layers, palette, template
 
 
 def test_layers_stand_student_by_teacher_with_the_map_outlined() -> None:
@@ -19,7 +19,10 @@ def test_layers_stand_student_by_teacher_with_the_map_outlined() -> None:
     assert np.array_equal(np.asarray(heat.z), values.T)
     assert (heat.zmin, heat.zmax) == (0.0, 1.0)
     boxes = [(shape.x0, shape.x1, shape.y0, shape.y1) for shape in figure.layout.shapes]
-    assert boxes == [(1.5, 2.5, 0.5, 1.5), (3.5, 4.5, 1.5, 2.5)]
+    wanted = [(1.5, 2.5, 0.5, 1.5), (3.5, 4.5, 1.5, 2.5)]
+    assert boxes == 2 * wanted, "rims in the page's own colour, and over them the frames"
+    rims, frames = figure.layout.shapes[:2], figure.layout.shapes[2:]
+    assert {rim.line.color for rim in rims} == {template.PAGE[False]} and rims[0].line.width > frames[0].line.width
     assert figure.layout.xaxis.title.text == "Teacher layer (0 = embeddings)"
 
 
@@ -183,7 +186,7 @@ def test_two_matrices_share_a_scale_and_may_begin_at_the_first_layer() -> None:
     heat = figure.data[0]
     assert (heat.zmin, heat.zmax) == (0.0, 3.0) and list(heat.x) == list(heat.y) == [1, 2]
     assert figure.layout.xaxis.title.text == "Teacher layer" and figure.layout.title.text == "a run"
-    (box,) = figure.layout.shapes
+    _, box = figure.layout.shapes
     assert (box.x0, box.x1, box.y0, box.y1) == (1.5, 2.5, 0.5, 1.5)
 
 
@@ -198,6 +201,9 @@ def test_pairs_have_the_same_colour_in_both_runs_and_the_second_is_dashed() -> N
     assert list(first.y) == [0.1, 0.5] and list(second.x) == [0, 20]
     assert first.line.color == second.line.color == third.line.color
     assert (first.line.dash, second.line.dash) == ("solid", "dash") and first.marker.symbol != third.marker.symbol
+    few = layer_pair.course([layer_pair.Line(str(pair), [0], [0.1], pair) for pair in range(30)], "cka", {})
+    assert len({line.marker.symbol for line in few.data[:5]}) == 5, "told apart without colours, too"
+    assert len({(line.line.color, line.marker.symbol) for line in few.data}) == 30
     assert second.name.startswith("&lt;b&gt;") and figure.layout.shapes[0].x0 == 10
     assert not layer_pair.course(lines, "mse", {}).layout.shapes
 

@@ -219,6 +219,23 @@ def _kept(tmp_path: Path, run: str) -> None:
     (folder / "teachers.json").write_text(f'{{"large": "{teacher}"}}')
 
 
+def test_where_the_best_seed_kept_no_student_another_ones_is_offered(
+    store: Any, visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    runs = [add(store, run_config("kd", seed)) for seed in range(2)]
+    for run, score in zip(runs, (0.7, 0.8), strict=True):
+        store.record(run, [Evaluated("end", 60, "select", "best", {"accuracy": score}, 100)])
+    query = {"runs": ",".join(runs), "sleast": "50"}
+    assert not visit("speed", **query).get("download_button")
+    for run, label in zip(runs, ("Download the student of seed 0", "Download the student"), strict=True):
+        folder = tmp_path / "runs" / run / "student-best"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        app = visit("speed", **query)
+        assert "Open the run (seed 1, best by select)" in [link.proto.label for link in app.get("page_link")]
+        assert [button.proto.label for button in app.get("download_button")] == [label]
+
+
 def test_rivals_are_measured_in_the_background_and_then_drawn(
     store: Any, visit: Callable[..., Any], script: Script, tmp_path: Path
 ) -> None:

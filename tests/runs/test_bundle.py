@@ -21,7 +21,7 @@ from kdcore.methods import resolve
 from kdcore.models.students import load_classifier
 from kdcore.models.tokenizers import load_tokenizer
 from kdcore.paths import cache_subdir, run_dir
-from kdcore.runs import bundle, export
+from kdcore.runs import bundle
 from kdcore.store import open_store, transfer
 
 
@@ -148,30 +148,6 @@ def test_export_overwrites_nothing(store, finished, tmp_path):
     with pytest.raises(UserError, match="exists"):
         bundle.export_runs(store, [finished()], target)
     assert target.read_text() == "mine"
-
-
-def test_model_folder_is_copied_whole(store, finished, tmp_path):
-    run = finished()
-    target = tmp_path / "new" / "model"
-    bundle.export_model(store, run, target)
-    assert {path.name for path in target.iterdir()} == {"config.json", "model.safetensors"}
-    with pytest.raises(UserError, match="not empty"):
-        bundle.export_model(store, run, target)
-    with pytest.raises(UserError, match="no student 'last'"):
-        bundle.export_model(store, run, tmp_path / "y", "last")
-    (tmp_path / "empty").mkdir()
-    bundle.export_model(store, run, tmp_path / "empty")
-    assert (tmp_path / "empty" / "config.json").is_file()
-
-
-def test_a_zipped_student_is_the_folder_under_the_runs_name(store, finished, tmp_path):
-    run = finished()
-    with zipfile.ZipFile(io.BytesIO(export.student_zip(store, run))) as file:
-        assert set(file.namelist()) == {f"{run}/config.json", f"{run}/model.safetensors"}
-        kept = export.student_folder(store, run) / "model.safetensors"
-        assert file.read(f"{run}/model.safetensors") == kept.read_bytes()
-    with pytest.raises(UserError, match="no student 'last'"):
-        export.student_zip(store, run, "last")
 
 
 # --- strangers -------------------------------------------------------------------------------------------------------

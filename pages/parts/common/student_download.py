@@ -1,31 +1,52 @@
-"""The download of a student: the Hugging Face folder that a run kept, as one file."""
+"""The download of a student: the folder that `kdcore export` writes, as one file."""
 
 from __future__ import annotations
 
+import io
+import zipfile
 from functools import partial
 
 import streamlit as st
 
 from kdcore.errors import UserError
-from kdcore.runs.export import student_folder, student_zip
+from kdcore.export.folder import student_zip
+from kdcore.runs.export import student_folder
 from kdcore.store import Store
 
 
-def student(store: Store, run: str, key: str) -> None:
-    """A download of the run's best student, where it kept one. The file is made on the click."""
+def kept(store: Store, run: str) -> bool:
+    """Whether the run's best student is on this disk."""
     try:
-        folder = student_folder(store, run)
+        return bool(student_folder(store, run))
     except UserError:
+        return False
+
+
+def student(store: Store, run: str, key: str, label: str = "Download the student") -> None:
+    """A download of the run's best student, where it kept one. The file is made on the click."""
+    if not kept(store, run):
         return
+    folder = student_folder(store, run)
     megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     st.download_button(
-        "Download the student",
-        partial(student_zip, store, run),
+        label,
+        partial(packed, store, run),
         f"{run}.zip",
         "application/zip",
         key=key,
         icon=":material/download:",
         on_click="ignore",
-        help=f"{megabytes:.1f} MB: weights, settings and tokenizer, best by select. Unpack it and open it with "
-        "transformers' `AutoModelForSequenceClassification.from_pretrained`.",
+        help=f"{megabytes:.1f} MB: weights (best by select), tokenizer and model card. Unpack it and open the folder "
+        "with transformers: `pipeline('text-classification', FOLDER, truncation=True)`.",
     )
+
+
+def packed(store: Store, run: str) -> bytes:
+    """The student as a zip file; where it cannot be published, one with the reason: a click must show something."""
+    try:
+        return student_zip(store, run)
+    except UserError as error:
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as file:
+            file.writestr(f"{run}/not-exported.txt", f"{error}\n")
+        return content.getvalue()

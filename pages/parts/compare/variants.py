@@ -44,7 +44,7 @@ def _draw(known: pd.DataFrame, comparison: Comparison, whole: str) -> None:
         lambda: figures.variants(known, title, label, method, dark=dark),
         "gains_variants",
         f"Each row is **{plain(label)}** with one setting changed. Left of the line: it scores less. Whiskers and ±: "
-        f"{LEVEL:.0%} interval over the seeds that both have; where it holds the line, within seed noise.",
+        f"{LEVEL:.0%} interval over the seeds that both have; where it crosses the line, within seed noise.",
         data=known,
         follows=whole,
         how=HOW,

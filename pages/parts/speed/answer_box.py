@@ -31,15 +31,19 @@ def show(store: Store, choice: Choice, share: float, axis: Axis, runs: pd.DataFr
 
 
 def _next_steps(store: Store, members: pd.DataFrame) -> None:
-    """The student of the group that `select` puts first: its run and its weights."""
+    """The run of the group that `select` puts first, and the weights of the first one whose student is here."""
     if members.empty:
         return
-    run = members.sort_values("select_score", ascending=False, na_position="last").iloc[0]
+    order = members.sort_values("select_score", ascending=False, na_position="last")
+    run = order.iloc[0]
     seed = f" (seed {run['seed']:.0f}, best by select)" if len(members) > 1 else ""
     st.page_link(
         "pages/live.py", label=f"Open the run{seed}", icon=":material/monitoring:", query_params={JOB: run["id"]}
     )
-    student_download.student(store, run["id"], "speed_download")
+    here = next((row for _, row in order.iterrows() if student_download.kept(store, row["id"])), None)
+    if here is not None:
+        other = "" if here["id"] == run["id"] else f" of seed {here['seed']:.0f}"
+        student_download.student(store, here["id"], "speed_download", f"Download the student{other}")
 
 
 def address() -> str:

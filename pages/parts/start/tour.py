@@ -80,7 +80,8 @@ def bar(page: str) -> None:
                 _forward(store, at)
                 if at > 1:
                     link(store, at - 1, "Previous", ":material/arrow_back:")
-                _leave(page)
+                # a link to the page one is on would leave the browser's address as it is
+                st.button("Leave the tour", key="tour_leave", icon=":material/close:", type="tertiary", on_click=_leave)
 
 
 def _forward(store: Store, at: int) -> None:
@@ -125,8 +126,5 @@ def _best(runs: pd.DataFrame) -> str | None:
     return next((run for run in ids if (run_dir(run) / "student-best").is_dir()), ids[0])
 
 
-def _leave(page: str) -> None:
-    """To the same page without the tour."""
-    query = {name: value for name, value in st.query_params.to_dict().items() if name != TOUR}
-    st.page_link(f"pages/{page}.py", label="Leave the tour", icon=":material/close:", query_params=query or None,
-                 width="content")  # fmt: skip
+def _leave() -> None:
+    st.query_params.pop(TOUR, None)

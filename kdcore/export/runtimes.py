@@ -1,0 +1,100 @@
+"""Answers of a published folder: by torch from its weights, or by ONNX Runtime from a file beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdcore.data.encode import Encoded, pad, sorted_order
+from kdcore.errors import UserError
+
+ONNX, INT8 = "model.onnx", "model-int8.onnx"
+INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
+EXTRA = "install it with `pip install 'kdboard[onnx]'`"
+BATCH = 64
+"""Rows at once, those of like length together."""
+
+Logits = NDArray[np.float32]
+"""[rows, outputs], in the order of the rows."""
+
+
+def torch_logits(folder: Path, rows: Encoded) -> Logits:
+    """By torch, in float32 on the CPU.
+
+    Raises:
+        UserError: the folder holds no classifier that can be read.
+    """
+    import torch
+
+    from kdcore.engine.device import Compute
+    from kdcore.engine.predict import predict
+    from kdcore.models.students import load_classifier
+
+    passes = predict(load_classifier(folder), rows, Compute(torch.device("cpu"), "fp32"), "")
+    while True:
+        try:
+            next(passes)
+        except StopIteration as end:
+            logits: Logits = end.value
+            return logits
+
+
+def onnx_logits(file: Path, rows: Encoded) -> Logits:
+    """By ONNX Runtime, on the CPU.
+
+    Raises:
+        UserError: the package is not installed, or the file is damaged or has other inputs.
+    """
+    session = _session(file)
+    batches = sorted_order(rows.lengths, BATCH)
+    found = []
+    for chosen in batches:
+        coded = pad(rows, chosen)
+        found.append(_run(session, {name: getattr(coded, name).numpy() for name in INPUT_NAMES}, file))
+    out = np.empty((len(rows), found[0].shape[1]), dtype=np.float32)
+    out[np.concatenate(batches)] = np.concatenate(found)
+    return out
+
+
+def package(name: str, field: str) -> ModuleType:
+    """A package of the extra `onnx`.
+
+    Raises:
+        UserError: it is not installed, or does not start.
+    """
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        missing = getattr(error, "name", None) or name
+        raise UserError(field, f"the package {missing} is not installed", EXTRA) from error
+
+
+def _session(file: Path) -> Any:
+    import torch
+
+    runtime = package("onnxruntime", "--runtime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # what it warns of is optimised anyway
+    try:
+        return runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own classes, which derive from nothing in common
+        raise _damaged(file, error) from error
+
+
+def _run(session: Any, inputs: dict[str, NDArray[np.int64]], file: Path) -> Logits:
+    try:
+        return np.asarray(session.run(["logits"], inputs)[0], dtype=np.float32)
+    except Exception as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:200]
+    return UserError("folder", f"{file.name} cannot be run ({reason})", "export the run again")
