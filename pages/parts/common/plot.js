@@ -30,6 +30,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     state.shown = data
     if (place.isConnected) replay(frame, place, data)
   }
+  place.setAttribute("role", "img")
   place.setAttribute("aria-label", data.alt)
   place.style.height ||= `${data.height}px` // until it is drawn; a narrow plot then takes more
   library()
