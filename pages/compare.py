@@ -13,9 +13,20 @@ from kdcore.store import Store
 from pages.parts.common import cards, empty_store, queue_runs, shell
 from pages.parts.common.keys import RACE, TAB
 from pages.parts.common.run_picker import many_runs, the_store
-from pages.parts.compare import ablation, answer, curves, race, report, scope, scores, settings, significance, tasks
+from pages.parts.compare import (
+    ablation,
+    answer,
+    curves,
+    first_choice,
+    race,
+    report,
+    scope,
+    scores,
+    settings,
+    significance,
+    tasks,
+)
 
-MOST_SUGGESTED = 12  # runs that are chosen where the address names none
 MOST_GROUPS = 6  # more on one plot are hard to tell apart
 TABS = ("Scores", "Curves", "Race", "Settings", "Report")
 MEANT = {"Race": (RACE, "clock"), "Curves": ("what", "band", "x", "against", "sm", "logy", "logx")}
@@ -31,7 +42,7 @@ def main() -> None:
         empty_store.show("**Nothing to compare yet.** It takes finished runs of two methods; the example has them.")
         return
     picked = many_runs(
-        everything, "Runs", "compare_runs", suggestion(everything),
+        everything, "Runs", "compare_runs", first_choice.suggestion(everything),
         help="Runs that differ in nothing but the seed are drawn as one mean with a band",
     )  # fmt: skip
     if not picked:
@@ -45,16 +56,6 @@ def main() -> None:
         cards.empty("None of the chosen runs can be read.")
         return
     _one_task(store, tasks.choose(list(by_task.values())), everything, answers, picked)
-
-
-def suggestion(everything: pd.DataFrame) -> list[str]:
-    """Finished runs of one protocol: of the newest task's protocols the one with most of them, the newest runs."""
-    done = everything[everything["state"] == "done"]
-    if done.empty:
-        return []
-    done = done[done["task"] == done["task"].iloc[0]]
-    protocol = done["protocol"].value_counts(sort=True).index[0]
-    return list(done[done["protocol"] == protocol]["id"][:MOST_SUGGESTED])
 
 
 def _one_task(

@@ -16,7 +16,11 @@ INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 SCORE = "score"
 """Name of the only output of a regression."""
 
-_OF_THIS_MACHINE = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file")
+_OF_THIS_MACHINE = (
+    "_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file", "is_local",
+    "local_files_only", "max_length",
+)  # fmt: skip
+"""What transformers keeps of how a model or tokenizer was once read here."""
 
 
 def check_form(folder: Path, name: str) -> None:

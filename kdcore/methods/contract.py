@@ -7,23 +7,18 @@ and `NotApplicable` where it has no meaning for the method. Its docstring's line
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from kdcore.errors import UndeclaredTensorError, UserError
+from kdcore.errors import UndeclaredTensorError
 from kdcore.layer_map import pairs
-from kdcore.methods import docs
-from kdcore.methods.base import Method
 from kdcore.methods.contract_bench import STUDENT, TEACHER, Bench, Case, part
-from kdcore.methods.registry import resolve
 from kdcore.models.sizes import size_of
 from kdcore.records import TENSORS, Outputs
-
-MOST_TEACHERS = 12
 
 
 class ContractError(AssertionError):
@@ -330,69 +325,3 @@ def the_deployed_model_has_the_announced_size(case: Case) -> None:
     main: Any = next(iter(bench.students.values()))
     built, said = size_of(main.config), replace(deployed, labels=bench.classes)
     require(built == said, f"it builds {built} and `deployed` says {said}")
-
-
-def config_survives_json(method: type[Method], variants: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Settings survive being written as JSON"""
-    for options in [{}, *variants]:
-        config = resolve(method.key, dict(options))[1]
-        again = resolve(method.key, json.loads(config.model_dump_json()))[1]
-        require(again == config, f"settings {dict(options)} are others after JSON")
-
-
-def every_setting_has_default_description_and_bounds(method: type[Method]) -> None:
-    """Every setting has a default and a description, every number has bounds"""
-    try:
-        method.Config()
-    except ValueError:
-        raise ContractError("a setting has no default") from None
-    for name, field in method.Config.model_fields.items():
-        require(field.description, f"setting {name} has no description")
-        bounds = {type(bound).__name__ for bound in field.metadata}
-        bounded = bounds & {"Ge", "Gt"} and bounds & {"Le", "Lt"}
-        require(
-            field.annotation not in (int, float) or bounded, f"setting {name} has no bounds: Field(1.0, ge=0, le=9)"
-        )
-
-
-def wrong_settings_are_named(method: type[Method]) -> None:
-    """A wrong setting is refused by name"""
-    _refuses(method, "no_such_thing", 1)
-    for name, field in method.Config.model_fields.items():
-        if field.annotation is float:
-            for wrong in (-1.0, 1e9, float("nan"), "many"):
-                _refuses(method, name, wrong)
-
-
-def _refuses(method: type[Method], name: str, wrong: object) -> None:
-    try:
-        resolve(method.key, {name: wrong})
-    except UserError as error:
-        require(error.field == f"options.{name}", f"{name}={wrong} is refused as {error.field}")
-        return
-    raise ContractError(f"{name}={wrong} is taken")
-
-
-def it_explains_itself(method: type[Method]) -> None:
-    """The docstring has a sentence, then loss, shapes and departs"""
-    require((method.__doc__ or "").split("\n")[0].strip().endswith("."), "the docstring's first line is no sentence")
-    try:
-        about = docs.read(method)
-    except ValueError as error:
-        raise ContractError(str(error)) from None
-    require(about.loss and about.shapes and about.departs, "loss, shapes or departs are empty")
-    require(method.title, "it has no title")
-
-
-def counts_of_teachers_agree(method: type[Method], variants: Sequence[Mapping[str, Any]] = ()) -> None:
-    """`teachers`, `takes` and `relates_rows` agree"""
-    fewest, most = method.teachers
-    require(0 <= fewest <= most <= MOST_TEACHERS, f"teachers is {method.teachers}, not within 0 to {MOST_TEACHERS}")
-    require((fewest == 0) == (not method.needs.teacher), "it needs teachers' tensors and takes none, or the reverse")
-    for options in [{}, *variants]:
-        config = resolve(method.key, dict(options))[1]
-        least, greatest = method.takes(config)
-        require(fewest <= least <= greatest <= most, f"takes says {least} to {greatest}, outside {fewest} to {most}")
-        require(
-            method.batch_relational or not method.relates_rows(config), "relates_rows, and batch_relational is False"
-        )

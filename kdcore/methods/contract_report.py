@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdcore.errors import UserError
-from kdcore.methods import contract
+from kdcore.methods import contract, contract_settings
 from kdcore.methods.base import Method
 from kdcore.methods.contract import ContractError, NotApplicable
 from kdcore.methods.contract_bench import Case
@@ -19,11 +19,11 @@ from kdcore.methods.registry import find_method, resolve
 State = Literal["ok", "note", "failed", "left out"]
 
 CLASS_CHECKS: tuple[Callable[[type[Method]], None], ...] = (
-    contract.it_explains_itself,
-    contract.every_setting_has_default_description_and_bounds,
-    contract.config_survives_json,
-    contract.wrong_settings_are_named,
-    contract.counts_of_teachers_agree,
+    contract_settings.it_explains_itself,
+    contract_settings.every_setting_has_default_description_and_bounds,
+    contract_settings.config_survives_json,
+    contract_settings.wrong_settings_are_named,
+    contract_settings.counts_of_teachers_agree,
 )
 CASE_CHECKS: tuple[Callable[[Case], None], ...] = (
     contract.stages_are_consistent,
@@ -40,6 +40,7 @@ CASE_CHECKS: tuple[Callable[[Case], None], ...] = (
     contract.batch_composition_does_not_matter,
     contract.rows_that_a_teacher_answers_are_compared_with_those_of_the_student,
     contract.no_distillation_loss_where_student_equals_teacher,
+    contract_settings.what_can_be_left_out_is_out,
     contract.a_repeated_batch_is_learned,
     contract.same_seed_same_losses_and_no_use_of_global_randomness,
     contract.notes_are_numbers_and_history_is_json,

@@ -77,7 +77,7 @@ def test_the_example_holds_the_contract(file: Path) -> None:
     code, out, error = kd("check-method", file)
     assert code == 0, out + error
     lines = out.splitlines()
-    assert lines[0] == "Angle KD (angle-kd), angle_kd.py" and lines[-1] == "23 checks hold"
+    assert lines[0] == "Angle KD (angle-kd), angle_kd.py" and lines[-1] == "24 checks hold"
     assert all(line.startswith("ok ") for line in lines[1:-1])
     code, out, _ = kd("check-method", file, "--option", "beta=0.5")
     assert code == 0
@@ -90,7 +90,8 @@ def test_the_example_holds_the_contract(file: Path) -> None:
         ("(1 - cosine).mean()", "(1 - cosine).mean().bfloat16()", "bfloat16", "call .float()"),
         ("(1 - cosine).mean()", "(1 - cosine).sum()", "mean over its rows", "means over rows"),
         ('"logits", cls=(self.student_layer,)', '"logits", cls=(1, self.student_layer)', "reads every", "layer 1"),
-        ("ge=0.01, le=100, ", "", "bounds", "beta"),
+        ("ge=0, le=100, ", "", "bounds", "beta"),
+        ('angle="beta"', 'angel="beta"', "no weight left", "no term angel"),
         ("    shapes ", "    forms ", "docstring", "lacks shapes"),
         ("step.student.cls", "step.student.hidden", "finite float32", "was not declared"),
     ],

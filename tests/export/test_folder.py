@@ -157,11 +157,13 @@ def test_nothing_names_a_folder_of_this_machine(store, trained, tmp_path):
     shelf = tmp_path / "secret-place"
     run = trained(tiny_task.run("kd", tiny_task.teachers(shelf, 2)[:1], max_steps=2))
     file = run_dir(run) / "student-best" / "tokenizer_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "name_or_path": str(shelf)}))
+    here = {"name_or_path": str(shelf), "local_files_only": True, "is_local": True}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **here}))
     export_student(store, run, tmp_path / "m")
     for path in (tmp_path / "m").iterdir():
         assert b"secret-place" not in path.read_bytes(), path.name
     assert read_facts(tmp_path / "m")["settings"]["teachers"][0]["where"] == "t0"
+    assert not here.keys() & json.loads((tmp_path / "m" / "tokenizer_config.json").read_text()).keys()
 
 
 def test_a_table_of_ones_own_is_named_without_its_folder(store, trained, tmp_path):

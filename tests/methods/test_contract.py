@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcore.methods import METHODS, contract, resolve
+from kdcore.methods import METHODS, contract, contract_settings, resolve
 from kdcore.methods.contract_bench import VOCABULARY
 from kdcore.methods.contract_bench import Bench as Bench  # the tests of single methods take it from here
 from kdcore.methods.contract_report import CASE_CHECKS, CLASS_CHECKS
@@ -132,6 +132,13 @@ def test_notes_are_numbers_and_history_is_json(case):
     holds(contract.notes_are_numbers_and_history_is_json, case)
 
 
+@pytest.mark.parametrize("key", METHODS)
+def test_what_can_be_left_out_is_out(key):
+    """With the defaults alone: `test_ablations.py` has further settings."""
+    method = METHODS[key]
+    holds(contract_settings.what_can_be_left_out_is_out, (key, {}, min(method.kinds), method.takes(method.Config())[0]))
+
+
 def test_the_deployed_model_has_the_size_that_was_announced(case):
     """Time, memory and export are told from this size before anything is built."""
     holds(contract.the_deployed_model_has_the_announced_size, case)
@@ -141,7 +148,7 @@ def test_every_check_of_the_contract_is_a_test_here():
     """What `kdcore check-method` asks of a method from outside is asked of the shipped ones."""
     text = Path(__file__).read_text(encoding="utf-8")
     for check in (*CASE_CHECKS, *CLASS_CHECKS):
-        assert f"holds(contract.{check.__name__}, " in text, check.__name__
+        assert f".{check.__name__}, " in text, check.__name__
 
 
 # --- the settings and the words, without models -----------------------------------------------------------------------
@@ -153,19 +160,19 @@ def method(request):
 
 
 def test_config_round_trip(method):
-    holds(contract.config_survives_json, method, contract_of(method).options()[1:])
+    holds(contract_settings.config_survives_json, method, contract_of(method).options()[1:])
 
 
 def test_every_setting_has_a_default_and_a_description(method):
-    holds(contract.every_setting_has_default_description_and_bounds, method)
+    holds(contract_settings.every_setting_has_default_description_and_bounds, method)
 
 
 def test_wrong_settings_are_named(method):
-    holds(contract.wrong_settings_are_named, method)
+    holds(contract_settings.wrong_settings_are_named, method)
 
 
 def test_words_for_people(method):
-    holds(contract.it_explains_itself, method)
+    holds(contract_settings.it_explains_itself, method)
     assert METHODS[method.key] is method
 
 
@@ -179,4 +186,4 @@ def test_papers(method):
 
 
 def test_counts_of_teachers(method):
-    holds(contract.counts_of_teachers_agree, method, contract_of(method).options()[1:])
+    holds(contract_settings.counts_of_teachers_agree, method, contract_of(method).options()[1:])

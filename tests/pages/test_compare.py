@@ -17,7 +17,7 @@ from kdcore.analysis.significance import compare, describe
 from kdcore.events import Evaluated, RunFinished, RunStarted
 from pages.parts.common import queue_runs
 from pages.parts.common.plot import Click, read_click
-from pages.parts.compare import race, significance
+from pages.parts.compare import first_choice, race, significance
 from tests.helpers.store_factory import add, run_config, words
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -362,3 +362,11 @@ def test_the_first_visit_compares_runs_of_one_protocol(store: Any, visit: Callab
     add(store, run_config("kd", train={"epochs": 3, "seed": 0, "max_length": 32}))
     app = visit("compare")
     assert set(app.multiselect(key="compare_runs").value) == set(made)
+
+
+def test_the_first_visit_takes_whole_groups_the_best_beside_training_alone(store: Any) -> None:
+    methods = {"fine-tune": 0.5, "skd": 0.9, "kd": 0.6, "distilbert": 0.8, "pkd": 0.7}
+    made = {m: [add(store, run_config(m, seed), score=score) for seed in range(3)] for m, score in methods.items()}
+    add(store, run_config("kd", 3), score=0.6, end="stopped")
+    wanted = {run for method in ("fine-tune", "skd", "distilbert", "pkd") for run in made[method]}
+    assert set(first_choice.suggestion(store.runs())) == wanted

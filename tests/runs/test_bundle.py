@@ -22,6 +22,7 @@ from kdcore.models.students import load_classifier
 from kdcore.models.tokenizers import load_tokenizer
 from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs import bundle
+from kdcore.runs.export import student_folder
 from kdcore.store import open_store, transfer
 
 
@@ -427,5 +428,4 @@ def test_a_run_of_a_method_from_outside_travels_without_its_file(store, finished
     row = there.get(run)
     assert (row.method, row.method_origin) == ("angle-kd", "angle_kd.py") and "angle-kd" not in METHODS
     assert list(there.runs()["method_origin"]) == ["angle_kd.py"]
-    bundle.export_model(there, run, tmp_path / "student")
-    assert (tmp_path / "student" / "config.json").is_file()
+    assert (student_folder(there, run) / "model.safetensors").is_file()
