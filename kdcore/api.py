@@ -197,7 +197,7 @@ def plot_scores(comparison: Comparison, dark: bool = False) -> Figure:
     ...     "probes": {"fidelity": False, "latency": False, "distances": False},
     ... })
     >>> plot_scores(compare([one])[0]).layout.xaxis.title.text
-    'Accuracy, dev split'
+    'Accuracy (%), dev split'
     """
     from kdcore.figures import scores
     from kdcore.formatting import metric_title

@@ -28,6 +28,14 @@ def pairs(layers: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, int]]:
     return ((student, teacher) for student, several in layers.items() for teacher in several)
 
 
+def sides(layers: Mapping[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The student's layers of a map of one to one, in its order, and the teacher's, each once and in theirs.
+
+    sides({2: 4, 1: 4}) is ((2, 1), (4,)).
+    """
+    return tuple(layers), tuple(sorted(set(layers.values())))
+
+
 def every(student: int, teacher: int) -> LayerMap:
     """Each student layer with all layers of the teacher."""
     return {m: tuple(range(1, teacher + 1)) for m in range(1, student + 1)}

@@ -26,8 +26,9 @@ TENSORS: dict[str, str] = {
 }
 """Every tensor a method may ask for, with its shape. Layers count from 1; `cls` and `hidden` also have layer 0.
 
-The logits follow from `embeddings`, `hidden`, `head_outputs` and `pooled`, so they can be differentiated with respect
-to them. The others are side branches: in place of `cls` take the gradient of `hidden` at the first token.
+The logits follow from `embeddings`, `hidden`, `head_outputs` and (in BERT, as every student is one) `pooled`, so they
+can be differentiated with respect to them. The others are side branches: in place of `cls` take the gradient of
+`hidden` at the first token.
 """
 
 ALL_LAYERS: tuple[int, ...] = (-1,)
@@ -189,6 +190,10 @@ class Term:
     weight: float | Tensor = 1.0
 
 
+def _no_probe() -> Mapping[str, float]:
+    raise ValueError("only `after_step` of a training can probe")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """All that a method sees of one training step. `pick_teachers` sees it without teachers and rows.
@@ -199,6 +204,8 @@ class Step:
     rows: for each teacher picked, int64 indices into the batch, or None for all rows.
     step, steps: of the stage, counted from 1, and how many it has.
     rng: CPU generator for teacher draws, of its own so that drawing changes neither data order nor dropout.
+    probe: "loss" against the gold labels, and the scores, of the stage's learner on `select` as it is now. It costs a
+        pass over these rows; for `after_step` alone.
     """
 
     batch: Batch
@@ -211,6 +218,7 @@ class Step:
     epoch: float
     rng: Generator
     regression: bool
+    probe: Callable[[], Mapping[str, float]] = _no_probe
 
     @property
     def student(self) -> Outputs:
@@ -245,7 +253,9 @@ class Stage:
         method's own modules; a role that is not named is frozen.
     start: where the students' weights come from: "last" (go on), or "fresh" (the run's initial weights again).
     ends: with which weights its learners go on: the last, or all those of the moment when `select` was best.
-    teachers: names of those this stage uses; None: all.
+    adopt: roles that are teachers of this name once the stage is over, with the weights that it ends with. Later stages
+        that name them in `teachers` ask them like the others, from the cache.
+    teachers: names of those this stage uses; None: all that the run has, without those that it made itself.
     students: roles that run in this stage; None: all. One that is not in `lr` is frozen: it runs in eval mode, and
         nothing of it has a graph. The first that is trained is the one that is scored.
     judge: what decides on `select` which weights are the stage's best: the task's main metric, or the stage's own
@@ -262,6 +272,7 @@ class Stage:
     schedule: Literal["linear", "constant"] = "linear"
     start: Literal["last", "fresh"] = "last"
     ends: Literal["last", "best"] = "last"
+    adopt: tuple[str, ...] = ()
     teachers: tuple[str, ...] | None = None
     pilot: bool = False
     students: tuple[str, ...] | None = None

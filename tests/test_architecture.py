@@ -41,7 +41,7 @@ FORBIDDEN = {
 """Imports that go down and are wrong all the same: methods see records, engine and probes only give results."""
 
 METHOD_SUPPORT = {
-    "base", "catalog", "contract", "contract_bench", "contract_report", "docs", "info", "introspect",
+    "base", "catalog", "contract", "contract_bench", "contract_report", "docs", "draws", "info", "introspect",
     "outside", "registry", "running_mean", "teacher_weights",
 }  # fmt: skip
 """Modules of `kdcore/methods` that are not a method; the only ones there that others there may import."""

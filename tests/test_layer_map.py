@@ -159,3 +159,8 @@ def test_a_chosen_rule_or_list_is_refused_under_the_name_of_its_setting():
         layer_map.chosen((1, 2), 3, 6)
     with pytest.raises(UserError, match=r"options\.layers.*\[7\]"):
         layer_map.chosen((1, 2, 7), 3, 6)
+
+
+def test_sides_of_a_map_are_what_is_read_of_each_model():
+    assert layer_map.sides({3: 6, 1: 2, 2: 6}) == ((3, 1, 2), (2, 6))
+    assert layer_map.sides({}) == ((), ())

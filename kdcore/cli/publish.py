@@ -1,4 +1,4 @@
-"""Commands about a published folder: predict."""
+"""Commands about a published folder: predict, push."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     app.command()(predict)
+    app.command()(push)
 
 
 def predict(
@@ -36,6 +37,27 @@ def predict(
     reader = open_reader(folder, [name for name in (text, text_pair) if name], runtime)
     count = answer_file(reader, file, to)
     typer.echo(f"wrote {to} ({count:,} rows, by {'torch' if reader.runtime == 'torch' else 'ONNX Runtime'})")
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(help="A folder that `export` wrote.")],
+    to: Annotated[str, typer.Option(help="The repository on the Hugging Face hub: organisation/name.")],
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public; else it is private.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: send it.")] = False,
+) -> None:
+    """Send a student to the Hugging Face hub, after asking."""
+    from kdcore.export.push import check_complete, check_repository, push_folder
+    from kdcore.formatting import size
+
+    check_complete(folder)
+    check_repository(to)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        typer.echo(f"  {path.relative_to(folder)} ({size(path.stat().st_size)})")
+    whose = "a public" if public else "a private"
+    if not yes:
+        typer.confirm(f"Send these {len(files)} files to {to}, {whose} repository where it is new?", abort=True)
+    typer.echo(f"sent to {push_folder(folder, to, private=not public)}")
 
 
 def onnx_lines(check: OnnxCheck) -> list[str]:

@@ -35,6 +35,7 @@ class TrainingState:
     step: optimiser steps done in the whole run, pilots included. stage, stage_step: the stage and steps done in it.
     spent: steps of the run's budget done in earlier stages (pilots do not count), which is where its data order stands.
     best: the best score on `select` in this stage, and the run step it was reached at; stale: evaluations since.
+    own_teachers: role that earlier stages made a teacher of -> hash of its folder.
     """
 
     step: int = 0
@@ -47,6 +48,7 @@ class TrainingState:
     seconds: float = 0.0
     history: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    own_teachers: dict[str, str] = field(default_factory=dict)
 
 
 def save(
@@ -165,6 +167,7 @@ def _split(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], d
         f"{index}.{name}": value.detach().contiguous()
         for index, values in state["state"].items()
         for name, value in values.items()
+        if isinstance(value, torch.Tensor)
     }
     return tensors, {"param_groups": state["param_groups"]}
 
@@ -176,7 +179,7 @@ def _join(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor],
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
     for parameter, moments in optimizer.state.items():
-        if moments["exp_avg"].shape != parameter.shape:
+        if any(moment.dim() and moment.shape != parameter.shape for moment in moments.values()):
             raise ValueError("a parameter has another size than its moments")
 
 

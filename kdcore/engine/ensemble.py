@@ -53,6 +53,7 @@ class Ensemble:
     ) -> None:
         self.teachers = {teacher.name: teacher for teacher in teachers}
         self._rows, self._data, self._compute, self._cached = rows, data, compute, cached
+        self._own: dict[str, Teacher] = {}  # trained in this run, asked by name alone
         self._models: dict[str, nn.Module] = {}
         self._exact: dict[str, nn.Module] = {}  # in float32, for stages that differentiate a teacher
         self._caches: dict[str, TeacherCache] = {}
@@ -61,14 +62,22 @@ class Ensemble:
         self.seconds = 0.0
         self.hits = self.misses = self.live = self.damaged = 0
 
+    def adopt(self, teacher: Teacher) -> None:
+        """Takes in a teacher that the run trained; stages that name it can ask it, others do not know it."""
+        self._own[teacher.name] = teacher
+        self._models.pop(teacher.name, None)
+
+    def _teacher(self, name: str) -> Teacher:
+        return self._own[name] if name in self._own else self.teachers[name]
+
     def ready(self, needs: Needs, names: Iterable[str]) -> Generator[Progress, None, None]:
         """Before a stage: fills the cache for what it reads of these teachers, or loads the models it must run."""
         self._needs, names = needs, tuple(names)
         self._caches.clear()
         rerun = names if "teacher" in needs.rerun else ()
-        self._exact = {name: self.teachers[name].load().to(self._compute.device) for name in rerun}
+        self._exact = {name: self._teacher(name).load().to(self._compute.device) for name in rerun}
         for name in names:
-            teacher = self.teachers[name]
+            teacher = self._teacher(name)
             tensors = teacher_cache.tensors_of(needs.of_teacher(name), teacher.size) if self._cached else None
             if tensors is not None and self._fits(teacher, tensors):
                 yield from self._fill(teacher, tensors)
@@ -92,11 +101,11 @@ class Ensemble:
         self.live += len(ids)
         with self._compute.autocast():
             wanted = self._needs.of_teacher(name)
-            return observe(self._model(self.teachers[name]), encoding, wanted, grad=False, whole=True)
+            return observe(self._model(self._teacher(name)), encoding, wanted, grad=False, whole=True)
 
     def logits(self, name: str, rows: Encoded, what: str) -> Generator[Progress, None, NDArray[np.float32]]:
         """A teacher's logits over any rows (dev splits, `select`), float32 [rows, outputs]; kept like the others."""
-        teacher = self.teachers[name]
+        teacher = self._teacher(name)
         tensors = teacher_cache.tensors_of({"logits": ()}, teacher.size)
         assert tensors is not None
         with teacher_cache.pinned(teacher_cache.entry_folder(self._identity(teacher), rows)):
@@ -108,7 +117,7 @@ class Ensemble:
 
     def word_embeddings(self, name: str) -> Tensor:
         """A copy of a teacher's table of word embeddings, float32 [vocabulary, width], on the CPU."""
-        return anatomy(self._model(self.teachers[name])).word_vectors().float().cpu()
+        return anatomy(self._model(self._teacher(name))).word_vectors().float().cpu()
 
     @contextmanager
     def open(self) -> Iterator[Ensemble]:

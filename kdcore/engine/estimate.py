@@ -91,14 +91,14 @@ def predict(plan: Plan) -> Prediction:
         steps * _rerun_seconds(stage, sizes, plan.teacher_sizes, train.batch_size, pace)
         for stage, steps in zip(plan.stages, plan.steps, strict=True)
     )
-    live = _live_shares(plan.stages, plan.teacher_sizes, train.teacher_cache)
-    teaching += sum(
-        share * plan.budget * pace.forward(plan.teacher_sizes[name], train.batch_size) for name, share in live.items()
-    )
+    live = _live_shares(plan.stages, sizes, plan.teacher_sizes, train.teacher_cache)
+    asked = {**sizes, **plan.teacher_sizes}
+    teaching += sum(share * plan.budget * pace.forward(asked[name], train.batch_size) for name, share in live.items())
+    teaching += sum(pace.forward(sizes[role], rows) for stage in plan.stages for role in stage.adopt)
     return Prediction(
         seconds=START_UP + training + teaching,
         teacher_seconds=teaching,
-        memory_bytes=_memory(plan, sizes, [plan.teacher_sizes[name] for name, share in live.items() if share], longest),
+        memory_bytes=_memory(plan, sizes, [asked[name] for name, share in live.items() if share], longest),
         disk_bytes=_disk(plan, sizes),
         steps=sum(plan.steps),
         basis=f"estimated from timing one {student.width}-wide layer on this machine, {pace.tokens} tokens a row",
@@ -164,7 +164,8 @@ def _rerun_seconds(
 ) -> float:
     """Of a step's second passes, once each. A learner's costs four forwards: its gradient is differentiated too."""
     learners = [size for role, size in sizes.items() if stage.trains(role) and "student" in stage.needs.rerun]
-    guides = [teachers[name] for name in stage.asks(teachers) if "teacher" in stage.needs.rerun]
+    asked = {**sizes, **teachers}
+    guides = [asked[name] for name in stage.asks(teachers) if "teacher" in stage.needs.rerun]
     return sum(4 * pace.forward(size, rows) for size in learners) + sum(3 * pace.forward(size, rows) for size in guides)
 
 
@@ -178,12 +179,18 @@ def _teacher_seconds(plan: Plan, spec: TeacherSpec, rows: int, scored: int, pace
     return seconds
 
 
-def _live_shares(stages: list[Stage], teachers: Mapping[str, ModelSize], cached: bool) -> dict[str, float]:
-    """Teacher -> share of the student's steps in which it runs, since what is asked of it is not kept."""
-    shares = dict.fromkeys(teachers, 0.0)
+def _live_shares(
+    stages: list[Stage], roles: Mapping[str, ModelSize], teachers: Mapping[str, ModelSize], cached: bool
+) -> dict[str, float]:
+    """Teacher -> share of the student's steps in which it runs, since what is asked of it is not kept.
+
+    roles: of whom the run may make teachers.
+    """
+    asked = {**roles, **teachers}
+    shares = dict.fromkeys(asked, 0.0)
     for stage in stages:
         for name in stage.asks(teachers):
-            if not cached or teacher_cache.tensors_of(stage.needs.of_teacher(name), teachers[name]) is None:
+            if not cached or teacher_cache.tensors_of(stage.needs.of_teacher(name), asked[name]) is None:
                 shares[name] += stage.share
     return shares
 
@@ -216,8 +223,9 @@ def _learning(
             if "student" in stage.needs.rerun:
                 total += 3 * _activations(size, rows, longest)
     if "teacher" in stage.needs.rerun:
+        asked = {**sizes, **teachers}
         for name in stage.asks(teachers):
-            total += _weights([teachers[name]]) + _activations(teachers[name], rows, longest)
+            total += _weights([asked[name]]) + _activations(asked[name], rows, longest)
     return total
 
 
@@ -229,16 +237,19 @@ def _activations(size: ModelSize, rows: int, longest: int, cls_only: bool = Fals
 
 
 def _disk(plan: Plan, sizes: Mapping[str, ModelSize]) -> int:
-    """Best and last student; two checkpoints while it runs, with the moments of who learns; teachers' outputs."""
+    """Best and last student, and teachers that the run makes; two checkpoints while it runs, with the moments of who
+    learns; teachers' outputs."""
     student, teachers = next(iter(sizes.values())), plan.config.teachers
     moments = 8 * max(
         sum(parameters(size).total for role, size in sizes.items() if stage.trains(role)) for stage in plan.stages
     )
-    stored = len(plan.training_rows) * len(teachers) * (student.width * 4 + 64)
+    own = [sizes[role] for stage in plan.stages for role in stage.adopt]
+    stored = len(plan.training_rows) * (len(teachers) + len(own)) * (student.width * 4 + 64)
     outputs = stored if plan.config.train.teacher_cache else 0
     return (
-        8 * parameters(student).total + 2 * (_weights(sizes.values()) + moments) + min(outputs, teacher_cache.budget())
-    )
+        8 * parameters(student).total + _weights(own) + 2 * (_weights(sizes.values()) + moments)
+        + min(outputs, teacher_cache.budget())
+    )  # fmt: skip
 
 
 def _weights(sizes: Iterable[ModelSize]) -> int:

@@ -17,6 +17,7 @@ from kdcore.data.splits import TaskData, train_and_select
 from kdcore.engine.checkpoint import TrainingState
 from kdcore.engine.device import Compute
 from kdcore.engine.ensemble import Ensemble
+from kdcore.engine.predict import result_of
 from kdcore.engine.schedule import epoch_steps, student_steps
 from kdcore.engine.sparse_embedding import SparseEmbedding
 from kdcore.methods.base import Method
@@ -112,6 +113,15 @@ class Job:
         """What the tables that are trained in part keep of the other words while a stage runs."""
         return {f"unused-words-{role}": table.unused for role, table in self.sparse_embeddings().items()}
 
+    def own_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """The method's own, by their names in a checkpoint."""
+        return {f"own-{name}": optimizer for name, optimizer in self.method.optimizers.items()}
+
+    def own_parameters(self) -> set[nn.Parameter]:
+        """What the method's own optimisers train."""
+        groups = [group for optimizer in self.method.optimizers.values() for group in optimizer.param_groups]
+        return {parameter for group in groups for parameter in group["params"]}
+
     def modules(self) -> dict[str, nn.Module]:
         """All that is trained: the students by role, and the method's own modules as "method"."""
         return {**self.students, "method": self.method}
@@ -127,12 +137,10 @@ class TrainingAnswers:
         return torch.from_numpy(self.job.rows.labels)
 
     def logits(self, teacher: str) -> torch.Tensor:
-        progress = self.job.ensemble.logits(teacher, self.job.rows, f"teacher {teacher} on the training rows")
-        while True:  # the outputs are there from `ready`, so there is no progress worth passing on
-            try:
-                next(progress)
-            except StopIteration as end:
-                return torch.from_numpy(end.value)
+        rows = self.job.rows  # the outputs are there from `ready`
+        return torch.from_numpy(
+            result_of(self.job.ensemble.logits(teacher, rows, f"teacher {teacher} on the training rows"))
+        )
 
     def word_embeddings(self, teacher: str) -> torch.Tensor:
         return self.job.ensemble.word_embeddings(teacher)

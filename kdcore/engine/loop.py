@@ -20,6 +20,7 @@ from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.evaluate import scores
 from kdcore.engine.job import Job, TrainingAnswers
 from kdcore.engine.optimizer import make_optimizer, set_rate, trained_parameters
+from kdcore.engine.own_teachers import adopt, adopt_again
 from kdcore.engine.predict import predict
 from kdcore.engine.results import keep_probe
 from kdcore.engine.schedule import stage_steps
@@ -83,6 +84,10 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
         job.snapshots.begin(job.state.step if resumed else None)
     for module in job.modules().values():
         module.to(job.compute.device)
+    job.method.optimizers = job.method.own_optimizers()
+    if resumed is not None:
+        checkpoint.restore(resumed, {}, job.own_optimizers())
+        adopt_again(job)
     generator = torch.Generator()
     with ExitStack() as dropouts:
         for student in job.students.values():
@@ -223,6 +228,7 @@ def _end(job: Job, stage: Stage) -> None:
     state = job.state
     if stage.ends == "best":
         _go_back(job, stage)
+    adopt(job, stage)
     best = math.nan if state.best is None else state.best
     metrics = {"loss": -best} if stage.judge == "loss" else {job.task.main_metric: best}
     job.method.after_stage(stage.name, metrics)
@@ -289,6 +295,6 @@ def _decide(job: Job, stage: Stage, score: float) -> None:
 def _save(job: Job, optimizer: torch.optim.Optimizer | None) -> None:
     job.state.history = dict(job.method.history())
     job.state.facts = dict(job.facts)
-    optimizers = {} if optimizer is None else {"stage": optimizer}
+    optimizers = job.own_optimizers() | ({} if optimizer is None else {"stage": optimizer})
     modules = {**job.modules(), **job.unused_words()}
     checkpoint.save(job.folder / "checkpoint", job.state, modules, optimizers, job.before_saving)

@@ -16,13 +16,15 @@ NO_DECAY = ("bias", "LayerNorm.weight", "layer_norm.weight")
 
 
 def make_optimizer(job: Job, stage: Stage) -> torch.optim.Optimizer:
-    """AdamW over what this stage trains; everything else is frozen.
+    """AdamW over what this stage trains; everything else is frozen, but for what the method's own optimisers train.
 
     Parameters that roles share belong to the first that the stage trains.
     """
     groups: list[dict[str, Any]] = []
     for module in job.modules().values():
         module.requires_grad_(False)
+    for parameter in job.own_parameters():
+        parameter.requires_grad_(True)
     taken: set[nn.Parameter] = set()
     learners = [role for role in job.modules() if stage.trains(role)]
     for role in learners:
@@ -52,7 +54,7 @@ def trained_parameters(job: Job, stage: Stage, role: str) -> dict[str, nn.Parame
     module = job.modules()[role]
     parts = anatomy(module) if stage.frozen and role != "method" else None
     frozen = {p for name in stage.frozen if parts for kept in parts.part(name) for p in kept.parameters()}
-    kept = job.kept[role]
+    kept, frozen = job.kept[role], frozen | job.own_parameters()
     return {name: p for name, p in module.named_parameters() if name not in kept and p not in frozen}
 
 

@@ -280,17 +280,22 @@ def check_method(plan: Plan) -> None:
 
 
 def check_layers(plan: Plan) -> None:
-    """Raises UserError where a stage reads layers that a model of the run does not have."""
+    """Raises UserError where a stage reads layers that a model of the run does not have, or two have one name."""
     roles = depths(plan.method)
+    teachers = roles | {name: size.layers for name, size in plan.teacher_sizes.items()}
     for stage in plan.stages:
+        for name in set(stage.adopt) & set(plan.teacher_sizes):
+            raise UserError(
+                f"teachers.{name}", f"{plan.method.title} trains a teacher of this name itself", "choose another name"
+            )
         for role, layers in roles.items():
             if stage.runs(role):
                 remedy = "give the student more layers, or choose other ones in the options"
                 _check_layers(plan, stage.needs.of_student(role), layers, "student.layers", role, remedy)
         for name in stage.asks(plan.teacher_sizes):
             remedy = "choose a teacher of more layers, or other layers in the options"
-            depth = plan.teacher_sizes[name].layers
-            _check_layers(plan, stage.needs.of_teacher(name), depth, f"teachers.{name}", f"teacher {name}", remedy)
+            wanted, depth = stage.needs.of_teacher(name), teachers[name]
+            _check_layers(plan, wanted, depth, f"teachers.{name}", f"teacher {name}", remedy)
 
 
 def _check_layers(plan: Plan, wanted: Want, depth: int, field: str, who: str, remedy: str) -> None:

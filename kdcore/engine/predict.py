@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,19 @@ from kdcore.records import want
 
 BATCH = 64
 """Rows of a canonical batch: in bf16 a row's value depends on its padding, so every pass uses the same batches."""
+
+
+Result = TypeVar("Result")
+
+
+def result_of(passing: Generator[Progress, None, Result]) -> Result:
+    """What a pass over rows returns, where its progress is not worth telling."""
+    while True:
+        try:
+            next(passing)
+        except StopIteration as end:
+            value: Result = end.value
+            return value
 
 
 def predict(

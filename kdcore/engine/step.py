@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from kdcore.data.encode import Encoded, collate, sorted_order
+from kdcore.engine.evaluate import scores
 from kdcore.engine.job import Job
 from kdcore.engine.optimizer import clip
+from kdcore.engine.predict import predict, result_of
 from kdcore.engine.seeds import seed_of
 from kdcore.errors import UserError
 from kdcore.events import Progress, StepDone
+from kdcore.losses.soft_targets import hard_labels
 from kdcore.models.observe import observe, rerun_of
 from kdcore.records import Batch, Stage, Step, Term
 
@@ -157,7 +161,15 @@ def _observe(job: Job, stage: Stage, batch: Batch, clock: StepClock) -> Step:
     picked = job.method.pick_teachers(step) if asked else {}
     rows = {name: chosen for name, chosen in picked.items() if name in asked}
     answers = {name: job.ensemble.answer(name, batch, chosen) for name, chosen in rows.items()}
-    return replace(step, teachers=answers, rows=rows)
+    return replace(step, teachers=answers, rows=rows, probe=partial(_probe, job, stage))
+
+
+def _probe(job: Job, stage: Stage) -> dict[str, float]:
+    """Loss against the gold labels and scores of the stage's learner on `select`."""
+    rows, regression = job.splits["select"], job.task.kind == "regression"
+    logits = result_of(predict(job.learner(stage), rows, job.compute, "scoring select for the method"))
+    loss = hard_labels(torch.from_numpy(logits), torch.from_numpy(rows.labels), regression)
+    return {"loss": float(loss), **scores(job.task, logits, rows.labels)}
 
 
 def _parts(batch: Batch, parts: int) -> list[Batch]:

@@ -17,7 +17,7 @@ from torch import nn
 
 from kdcore import __version__
 from kdcore.config import RunConfig
-from kdcore.engine import checkpoint, final_metrics
+from kdcore.engine import checkpoint, final_metrics, own_teachers
 from kdcore.engine.control import Control, NoControl, Stop
 from kdcore.engine.device import build_facts, give_back_memory, keep_freed_memory
 from kdcore.engine.ensemble import Ensemble, Teacher
@@ -125,7 +125,8 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
             "readings": end - trained,
         }
         job.before_saving()  # a resume of another worker needs the checkpoint
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        for name in ("checkpoint", own_teachers.FOLDER):
+            shutil.rmtree(folder / name, ignore_errors=True)
         yield RunFinished(
             {**summary, "seconds": seconds["total"], "seconds_by_part": seconds, "cache": ensemble.facts()}
         )
@@ -294,7 +295,7 @@ def _stopped(job: Job, stop: Stop) -> Generator[Event, None, None]:
     job.before_saving()
     step = job.state.step
     if stop == "discard":
-        for name in ("student-best", "student-last", "stage-best", "checkpoint", "probes"):
+        for name in ("student-best", "student-last", "stage-best", own_teachers.FOLDER, "checkpoint", "probes"):
             shutil.rmtree(job.folder / name, ignore_errors=True)
         yield RunStopped(step, kept=False)
         return

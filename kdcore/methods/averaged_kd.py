@@ -7,10 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from kdcore.errors import UserError
 from kdcore.losses.soft_targets import ensemble_signal, hard_labels
 from kdcore.methods.base import Ablations, Method, MethodConfig, TaskKind, without_share
-from kdcore.methods.teacher_weights import Mixture, by_rank, by_softmax
+from kdcore.methods.teacher_weights import Mixture, all_scores, by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Step, Term, want
 
 
@@ -107,9 +106,6 @@ def _weights(config: WKD.Config, scores: Mapping[str, float | None]) -> dict[str
     """
     if config.weights == "equal":
         return dict.fromkeys(scores, 1 / len(scores))
-    known = [score for score in scores.values() if score is not None]
-    if len(known) < len(scores):
-        missing = ", ".join(name for name, score in scores.items() if score is None)
-        raise UserError("options.weights", f"{config.weights} needs a score of {missing}", "choose equal weights")
+    known = all_scores(scores, "options.weights", config.weights, "choose equal weights")
     weights = by_rank(known) if config.weights == "rank" else by_softmax(known, config.spread)
     return dict(zip(scores, weights, strict=True))

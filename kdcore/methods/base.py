@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from kdcore.errors import UserError
 from kdcore.layer_map import LayerMap
@@ -79,6 +80,7 @@ class Method(nn.Module):
         super().__init__()
         self.config = config
         self.setup = setup
+        self.optimizers: dict[str, Optimizer] = {}
 
     # --- required -----------------------------------------------------------------------------------------------
 
@@ -122,6 +124,14 @@ class Method(nn.Module):
 
     def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:
         """Called when the stage's teachers are ready, and again where a resumed run goes on inside the stage."""
+
+    def own_optimizers(self) -> dict[str, Optimizer]:
+        """Optimisers of modules of the method that learn by a rule of their own, in `after_step`, by name.
+
+        Asked once, on the training's device; from then on they are `self.optimizers`. Stages leave their parameters
+        alone, also those that are frozen or clipped, and checkpoints keep them.
+        """
+        return {}
 
     def after_step(self, step: Step) -> None:
         """Called after the optimiser step, with the batch's last part.
@@ -205,9 +215,12 @@ def temperature_field(default: float) -> Any:
     return Field(default, ge=0.1, le=100, description="T: how far both distributions are flattened")
 
 
-def rows_for_teacher(step: Step, tensor: Tensor) -> Tensor:
-    """The rows of a student's tensor [batch, ...] that the step's only teacher answers, in the teacher's order."""
-    (rows,) = step.rows.values()
+def rows_for_teacher(step: Step, tensor: Tensor, teacher: str | None = None) -> Tensor:
+    """The rows of a student's tensor [batch, ...] that a teacher answers, in the teacher's order.
+
+    teacher: its name; None: the step's only one.
+    """
+    (rows,) = step.rows.values() if teacher is None else (step.rows[teacher],)
     return tensor if rows is None else tensor[rows]
 
 

@@ -28,7 +28,7 @@ from kdcore.methods.base import (
     without_share,
 )
 from kdcore.methods.running_mean import RunningMean
-from kdcore.models.projections import linears
+from kdcore.models.projections import linear
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
 
 LEAST_MASS = 1e-6
@@ -127,7 +127,7 @@ class BERTEMD(Method):
         if not config.beta:
             return
         same_heads(setup, "BERT-EMD compares attention head by head", "set beta to 0")
-        (self.projection,) = linears(("shared",), setup.student.width, teacher.width, setup.seed).values()
+        self.projection = linear(setup.student.width, teacher.width, setup.seed)
         for kind in KINDS:
             for side, layers in zip(("student", "teacher"), self.depths, strict=True):
                 self.register_buffer(f"{side}_{kind}", torch.full((layers,), 1 / layers, dtype=torch.float64))

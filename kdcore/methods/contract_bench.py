@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, cast
@@ -47,6 +48,17 @@ class Answers:
         return VOCABULARY
 
 
+@functools.cache
+def _initial(shape: ModelSize, classes: int, seed: int) -> nn.Module:
+    """A model as it is before it learns, made once."""
+    spec = StudentSpec(layers=shape.layers, init="random")
+    model: nn.Module = build_student(shape, classes, spec, None, seed, 0.0)
+    with torch.no_grad():  # larger than BERT's 0.02, or all models would say nearly the same
+        for parameter in model.parameters():
+            parameter.mul_(5)
+    return model
+
+
 class Bench:
     """A method with real models and no engine: steps as `Method` and `Step` document them."""
 
@@ -79,12 +91,7 @@ class Bench:
         return self._model(replace(STUDENT, layers=layers or STUDENT.layers), seed=5 + 100 * draw)
 
     def _model(self, shape: ModelSize, seed: int) -> nn.Module:
-        spec = StudentSpec(layers=shape.layers, init="random")
-        model: nn.Module = build_student(shape, self.classes, spec, None, seed, 0.0)
-        with torch.no_grad():  # larger than BERT's 0.02, or all models would say nearly the same
-            for parameter in model.parameters():
-                parameter.mul_(5)
-        return model
+        return copy.deepcopy(_initial(shape, self.classes, seed))
 
     def ready(self) -> Iterator[Stage]:
         """The stages, each with what the teachers and earlier stages would have told before it begins."""

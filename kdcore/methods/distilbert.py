@@ -31,7 +31,7 @@ from kdcore.methods.base import (
 )
 from kdcore.models import masked_lm
 from kdcore.models.masked_lm import MaskedLM, WordHead
-from kdcore.models.projections import linears
+from kdcore.models.projections import linear
 from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
 MASKED, DISTIL = "masked", "distil"
@@ -153,7 +153,7 @@ class DistilBERT(Method):
             self.head = masked_lm.read_head(self._found)
             width = self.head.dense.in_features
             if width != setup.student.width:
-                (self.projection,) = linears(("words",), setup.student.width, width, setup.seed).values()
+                self.projection = linear(setup.student.width, width, setup.seed)
 
     @classmethod
     def layer_map(cls, config: MethodConfig, student: ModelSize, teacher: ModelSize) -> LayerMap:

@@ -187,7 +187,7 @@ class DynamicKD(Method):
     def stages(self) -> list[Stage]:
         student, teacher = want("logits"), want("logits")
         if self.map:
-            student["hidden"], teacher["hidden"] = tuple(self.map), tuple(sorted(set(self.map.values())))
+            student["hidden"], teacher["hidden"] = layer_map.sides(self.map)
         return [Stage("distil", Needs(student, teacher), self.terms, lr={"student": 1.0})]
 
     # --- who teaches which rows -------------------------------------------------------------------------------------
@@ -252,8 +252,7 @@ class DynamicKD(Method):
 
     def _distance(self, step: Step, teacher: str) -> Tensor:
         """l of the rows that the teacher answers."""
-        rows, logits = step.rows[teacher], step.student.logits
-        ours, theirs = logits if rows is None else logits[rows], step.teachers[teacher].logits
+        ours, theirs = rows_for_teacher(step, step.student.logits, teacher), step.teachers[teacher].logits
         return (
             logit_rows(ours, theirs)
             if self.config.distance == "mse"

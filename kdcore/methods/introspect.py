@@ -69,7 +69,11 @@ def stages_of(method: type[Method], config: MethodConfig, setup: Setup) -> list[
         guide = next((role for role in depth if stage.students and stage.runs(role) and not stage.trains(role)), "")
         read = stage.needs.of_student(learner)
         asked = stage.asks(setup.teachers)
-        if guide and not asked:
+        if asked and asked[0] not in setup.teachers:
+            guide = asked[0]
+            needs = Needs(read, stage.needs.of_teacher(guide))
+            infos.append(StageInfo(stage, learner, depth[learner], guide, depth[guide], needs, {}))
+        elif guide and not asked:
             needs = Needs(read, stage.needs.of_student(guide))
             infos.append(StageInfo(stage, learner, depth[learner], guide, depth[guide], needs, {}))
         else:

@@ -32,8 +32,9 @@ from kdcore.methods.base import (
     without_share,
     without_weight,
 )
-from kdcore.methods.teacher_weights import Mixture, by_rank
-from kdcore.models.projections import linears
+from kdcore.methods.draws import Draws
+from kdcore.methods.teacher_weights import Mixture, all_scores, by_rank
+from kdcore.models.projections import linear
 from kdcore.records import ModelSize, Needs, Setup, Stage, Step, Term, want
 
 READS = {
@@ -132,13 +133,9 @@ class Mix(Method):
         self.last = setup.student.layers, teacher.layers
         if "hidden" in self.weights:
             widths = {size.width for size in setup.teachers.values()}
-            self.projections = torch.nn.ModuleDict(
-                {
-                    f"{width}": linears(("only",), setup.student.width, width, setup.seed)["only"]
-                    for width in sorted(widths)
-                }
-            )
-        self._draws = dict.fromkeys(setup.teachers, 0)
+            maps = {str(width): linear(setup.student.width, width, setup.seed) for width in sorted(widths)}
+            self.projections = torch.nn.ModuleDict(maps)
+        self._draws = Draws(setup.teachers)
 
     def _check(self, setup: Setup) -> None:
         """Raises UserError where terms and models do not go together."""
@@ -206,8 +203,7 @@ class Mix(Method):
         names = list(self.setup.teachers)
         if len(names) == 1:
             return {names[0]: None}
-        chances = torch.tensor([self.chances()[name] for name in names], dtype=torch.float64)
-        return {names[int(torch.multinomial(chances, 1, generator=step.rng))]: None}
+        return {self._draws.draw(self.chances(), step.rng): None}
 
     def chances(self) -> dict[str, float]:
         """Teacher -> how likely it is drawn.
@@ -218,10 +214,7 @@ class Mix(Method):
         scores = self.setup.scores
         if self.config.choice == "uniform" or len(scores) == 1:
             return dict.fromkeys(scores, 1 / len(scores))
-        known = [score for score in scores.values() if score is not None]
-        if len(known) < len(scores):
-            missing = ", ".join(name for name, score in scores.items() if score is None)
-            raise UserError("options.choice", f"rank needs a score of {missing}", "choose uniform")
+        known = all_scores(scores, "options.choice", "rank", "choose uniform")
         return dict(zip(scores, by_rank(known), strict=True))
 
     # --- terms ------------------------------------------------------------------------------------------------------
@@ -259,21 +252,15 @@ class Mix(Method):
     # --- read-outs --------------------------------------------------------------------------------------------------
 
     def after_step(self, step: Step) -> None:
-        for name in step.teachers:
-            self._draws[name] += 1
+        self._draws.count(step.teachers)
 
     def notes(self) -> dict[str, float]:
         """Each teacher's share of the draws so far, and the chance it was given."""
-        steps = sum(self._draws.values())
-        if len(self._draws) == 1 or not steps:
-            return {}
-        shares = {f"draws/{name}": count / steps for name, count in self._draws.items()}
-        return shares | {f"chance/{name}": chance for name, chance in self.chances().items()}
+        several = len(self.setup.teachers) > 1
+        return self._draws.notes(self.chances()) if several and self._draws.total else {}
 
     def history(self) -> dict[str, object]:
-        return {"draws": dict(self._draws)}
+        return {"draws": dict(self._draws.counts)}
 
     def restore_history(self, history: Mapping[str, object]) -> None:
-        draws = history["draws"]
-        assert isinstance(draws, Mapping)
-        self._draws = {name: int(draws.get(name, 0)) for name in self._draws}
+        self._draws.restore(history["draws"])

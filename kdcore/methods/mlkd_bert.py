@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -177,6 +176,12 @@ class MLKDBERT(Method):
         return {0: (0,), **inner} if config.hidden_weight and config.projection == "per-layer" else inner
 
     @classmethod
+    def relates_rows(cls, config: MethodConfig) -> bool:
+        """Relations between rows and the contrast, both of the prediction stage."""
+        assert isinstance(config, cls.Config)
+        return config.sample_weight > 0 or config.contrast_weight > 0
+
+    @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
         assert isinstance(config, cls.Config)
         without: Ablations = {}
@@ -238,9 +243,9 @@ class MLKDBERT(Method):
         if config.embedding_weight:
             student["embeddings"] = teacher["embeddings"] = ()
         if config.attention_weight:
-            student["head_outputs"], teacher["head_outputs"] = _layers(self._attention_map())
+            student["head_outputs"], teacher["head_outputs"] = layer_map.sides(self._attention_map())
         if config.hidden_weight:
-            student["hidden"], teacher["hidden"] = _layers(self.map)
+            student["hidden"], teacher["hidden"] = layer_map.sides(self.map)
         return Needs(student, teacher)
 
     def _prediction(self, share: float) -> Stage:
@@ -313,11 +318,6 @@ def _splits(splits: int, student: int, teacher: int) -> int:
             f"choose one of {fitting}",
         )
     return splits
-
-
-def _layers(mapped: Mapping[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The layers that a map reads of the student and of the teacher."""
-    return tuple(mapped), tuple(sorted(set(mapped.values())))
 
 
 def _rates(method: bool) -> dict[str, float]:

@@ -171,7 +171,7 @@ class PeaKD(Method):
     # --- the two stages ---------------------------------------------------------------------------------------------
 
     def stages(self) -> list[Stage]:
-        ours, theirs = tuple(self.map), tuple(sorted(set(self.map.values())))
+        ours, theirs = layer_map.sides(self.map)
         needs = Needs(want("logits", cls=ours), want("logits", cls=theirs)) if self.map else Needs(
             want("logits"), want("logits")
         )  # fmt: skip

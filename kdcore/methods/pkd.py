@@ -128,9 +128,8 @@ class PKD(Method):
     def stages(self) -> list[Stage]:
         if not self.map:
             return [Stage("distil", Needs(student=want("logits"), teacher=want("logits")), self.terms)]
-        student = want("logits", **{self._states: tuple(self.map)})
-        teacher = want("logits", **{self._states: tuple(sorted(set(self.map.values())))})
-        return [Stage("distil", Needs(student, teacher), self.terms)]
+        ours, theirs = (want("logits", **{self._states: layers}) for layers in layer_map.sides(self.map))
+        return [Stage("distil", Needs(ours, theirs), self.terms)]
 
     @property
     def _states(self) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
 from kdcore.methods.base import (
     Ablations,
@@ -20,7 +18,8 @@ from kdcore.methods.base import (
     temperature_field,
     without_share,
 )
-from kdcore.methods.teacher_weights import Mixture, by_rank, by_softmax
+from kdcore.methods.draws import Draws
+from kdcore.methods.teacher_weights import Mixture, all_scores, by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
 
 FINAL = "distil"
@@ -95,7 +94,7 @@ class SKD(Method):
 
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
-        self._counts: dict[str, int] = dict.fromkeys(setup.teachers, 0)
+        self._draws = Draws(setup.teachers)
         self._pilot_scores: dict[str, float] = {}
         self._pilots: dict[str, str] = {}
         if self.pilots(config, len(setup.teachers)):
@@ -121,9 +120,7 @@ class SKD(Method):
     def pick_teachers(self, step: Step) -> Mapping[str, Tensor | None]:
         if step.stage in self._pilots:
             return {self._pilots[step.stage]: None}
-        names = list(self._counts)
-        chances = torch.tensor([self.probabilities()[name] for name in names], dtype=torch.float64)
-        return {names[int(torch.multinomial(chances, 1, generator=step.rng))]: None}
+        return {self._draws.draw(self.probabilities(), step.rng): None}
 
     @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
@@ -138,8 +135,7 @@ class SKD(Method):
     def after_step(self, step: Step) -> None:
         """Counts the draw here, since a batch that is split into parts asks for its teacher once a part."""
         if step.stage not in self._pilots:
-            for name in step.teachers:
-                self._counts[name] += 1
+            self._draws.count(step.teachers)
 
     def after_stage(self, stage: str, scores: Mapping[str, float]) -> None:
         """Keeps a pilot's main score, the first one given."""
@@ -152,33 +148,25 @@ class SKD(Method):
         Raises:
             UserError: the ranking asks for a score that no one recorded.
         """
-        names = list(self._counts)
+        names = list(self.setup.teachers)
         if self.config.sampling == "uniform" or len(names) == 1:
             return dict.fromkeys(names, 1 / len(names))
         source = self.setup.scores if self.config.sampling == "teacher-rank" else self._pilot_scores
-        scores = [source.get(name) for name in names]
-        known = [score for score in scores if score is not None]
-        if len(known) < len(names):
-            missing = ", ".join(name for name, score in zip(names, scores, strict=True) if score is None)
-            raise UserError(
-                "options.sampling", f"{self.config.sampling} needs a score of {missing}", "choose uniform sampling"
-            )
+        scores = {name: source.get(name) for name in names}
+        known = all_scores(scores, "options.sampling", self.config.sampling, "choose uniform sampling")
         chances = by_rank(known) if self.config.mapping == "rank" else by_softmax(known, self.config.spread)
         return dict(zip(names, chances, strict=True))
 
     def notes(self) -> dict[str, float]:
         """Each teacher's share of the draws so far, the chance it was given, and the scores of pilots."""
         notes = {f"pilot/{name}": score for name, score in self._pilot_scores.items()}
-        if steps := sum(self._counts.values()):
-            notes |= {f"draws/{name}": count / steps for name, count in self._counts.items()}
-            notes |= {f"chance/{name}": chance for name, chance in self.probabilities().items()}
-        return notes
+        return notes | self._draws.notes(self.probabilities()) if self._draws.total else notes
 
     def history(self) -> dict[str, object]:
-        return {"counts": dict(self._counts), "pilot_scores": dict(self._pilot_scores)}
+        return {"counts": dict(self._draws.counts), "pilot_scores": dict(self._pilot_scores)}
 
     def restore_history(self, history: Mapping[str, object]) -> None:
-        counts, scores = history["counts"], history["pilot_scores"]
-        assert isinstance(counts, Mapping) and isinstance(scores, Mapping)
-        self._counts = {name: int(counts.get(name, 0)) for name in self._counts}
+        scores = history["pilot_scores"]
+        assert isinstance(scores, Mapping)
+        self._draws.restore(history["counts"])
         self._pilot_scores = {str(name): float(score) for name, score in scores.items()}

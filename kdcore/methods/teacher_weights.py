@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from kdcore.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,22 @@ class Mixture:
     weights: str = ""
     counted: str = ""
     temperature: float = 1.0
+
+
+def all_scores(scores: Mapping[str, float | None], field: str, rule: str, remedy: str) -> list[float]:
+    """The score of each teacher.
+
+    Args:
+        field, rule: the setting and the choice in it that ask for scores. remedy: what to choose in its place.
+
+    Raises:
+        UserError: no one recorded a score of some teacher.
+    """
+    known = [score for score in scores.values() if score is not None]
+    if len(known) < len(scores):
+        missing = ", ".join(name for name, score in scores.items() if score is None)
+        raise UserError(field, f"{rule} needs a score of {missing}", remedy)
+    return known
 
 
 def by_rank(scores: Sequence[float]) -> list[float]:

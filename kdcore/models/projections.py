@@ -20,6 +20,11 @@ def linears(names: Iterable[str], student: int, teacher: int, seed: int) -> nn.M
     return nn.ModuleDict({name: _linear(student, teacher, generator) for name in names})
 
 
+def linear(student: int, teacher: int, seed: int) -> nn.Linear:
+    """A single one of `linears`, the first of this seed."""
+    return _linear(student, teacher, torch.Generator().manual_seed(seed))
+
+
 def _linear(student: int, teacher: int, generator: torch.Generator) -> nn.Linear:
     linear: nn.Linear = nn.utils.skip_init(nn.Linear, student, teacher)  # type: ignore[no-untyped-call]
     if student == teacher:

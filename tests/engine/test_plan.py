@@ -91,6 +91,21 @@ def test_several_faults_are_told_at_once(one_teacher):
     assert fields == ["options.temperature", "teachers.lost.where"]
 
 
+@pytest.mark.parametrize(
+    ("options", "count", "said"),
+    [
+        ({}, 1, "takes 2 to 12 with these options, 1 are chosen"),
+        ({"adoption": "soft"}, 3, "takes 2 with these options, 3 are chosen"),
+        ({"part": "rows"}, 2, "takes 1 with these options, 2 are chosen"),
+        ({}, 3, ""),
+        ({"part": "supervision"}, 1, ""),
+    ],
+)
+def test_how_many_teachers_a_method_takes_follows_from_its_options(three_teachers, options, count, said):
+    lines = preflight.check(Plan(run("dynamic-kd", three_teachers[:count], options))).blocks
+    assert [line.text for line in lines if line.field == "teachers"] == ([f"Dynamic KD {said}"] if said else [])
+
+
 def test_a_blocked_run_has_no_forecast(one_teacher, monkeypatch):
     monkeypatch.setattr(estimate, "_rate", lambda *a: pytest.fail("timed in vain"))
     assert preflight.check(Plan(run("kd", ()))).forecast is None

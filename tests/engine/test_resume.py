@@ -65,6 +65,58 @@ def test_killed_at_random_moments_ends_the_same_bit_for_bit(trained, three_teach
         assert same(world.weights(folder / f"student-{which}"), whole.weights(which)), which
 
 
+HALTS = {
+    "annealing-kd": (run("annealing-kd", evaluate_every=4), 1),
+    "alp-kd": (run("alp-kd", options={"view": "overlapping", "tokens": "all"}, evaluate_every=4), 1),
+    "bert-emd": (run("bert-emd", options={"beta": 1.0, "masses": "softmax"}, evaluate_every=4), 1),
+    "dynamic-kd, teachers": (run("dynamic-kd", evaluate_every=4), 2),
+    "dynamic-kd, drawn rows": (run("dynamic-kd", options={"part": "rows", "selection": "random"}, evaluate_every=4), 1),
+    "dynamic-kd, supervision": (run("dynamic-kd", options={"part": "supervision"}, evaluate_every=4), 1),
+    "mix": (run("mix", options={"patience_weight": 10.0, "choice": "rank"}, evaluate_every=4), 3),
+    "tinybert, divergence of means": (
+        run("tinybert", options={"attention_loss": "kl", "layers": "mean"}, evaluate_every=4), 1,
+    ),
+    "tinybert, probabilities, drawn layers": (
+        run("tinybert", options={"attention_loss": "probabilities", "layers": "random"}, evaluate_every=4), 1,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HALTS)
+def test_stopped_in_the_first_a_middle_and_the_last_step_of_each_stage_nothing_differs(
+    trained, three_teachers, tmp_path, case
+):
+    """Weights, scores, and all that is told of each step and read out at each evaluation."""
+    setting, count = HALTS[case]
+    setting = setting.model_copy(update={"teachers": three_teachers[:count]})
+    whole = trained(setting)
+    stages: dict[str, list[int]] = {}
+    for event in whole.of(StepDone):
+        stages.setdefault(event.stage, []).append(event.step)
+    halts = sorted({step for steps in stages.values() for step in (steps[0], steps[len(steps) // 2], steps[-1])})
+    assert halts[-1] == 12 and len(halts) == 3 * len(stages)
+    parts = [trained(setting, tmp_path / "halted", control=StopAt(halt)) for halt in halts]
+    last = trained(setting, tmp_path / "halted")
+    for which in ("last", "best"):
+        assert same(last.weights(which), whole.weights(which)), which
+    assert [said for part in (*parts, last) for said in told(part)] == told(whole)
+    ends = [[event.scores for event in done.of(Evaluated) if event.stage == "end"] for done in (last, whole)]
+    assert ends[0] == ends[1]
+
+
+def told(done) -> list[object]:
+    """What is said while stages train, in its order, times left out."""
+    said: list[object] = []
+    for event in done.events:
+        if isinstance(event, StepDone):
+            said.append((event.step, event.raw, event.weighted, event.lr, event.gradient_norm, event.notes))
+        elif isinstance(event, Evaluated) and event.which == "last" and event.stage != "end":
+            said.append((event.step, event.split, event.scores))
+        elif isinstance(event, Probed) and event.name == "matrices":
+            said.append((event.step, event.data))
+    return said
+
+
 def test_the_events_told_again_are_the_same(trained, one_teacher, halted):
     setting = run("kd", one_teacher, checkpoint_every=3)
     whole = trained(setting)

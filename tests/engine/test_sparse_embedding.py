@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from kdcore.engine import checkpoint, loop
 from kdcore.engine.checkpoint import TrainingState
+from kdcore.engine.job import Job
 from kdcore.engine.sparse_embedding import SparseEmbedding, sparse_embedding
 from kdcore.errors import CorruptError
 from tests.helpers import tiny_task as world
@@ -125,6 +127,17 @@ def test_nothing_changes_where_words_have_no_plain_table(reader):
     reader.table = factors = nn.Sequential(nn.Embedding(WORDS, 2), nn.Linear(2, WIDTH)).double()
     with sparse_embedding(reader, USED) as words:
         assert words is None and reader.table is factors
+
+
+def test_only_plain_tables_of_one_student_each_are_trained_in_part():
+    alone, factors, one, two = (Reader() for _ in range(4))
+    factors.table = nn.Sequential(nn.Embedding(WORDS, 2), nn.Linear(2, WIDTH)).double()
+    two.table = one.table
+    job = SimpleNamespace(students={"alone": alone, "factors": factors, "one": one, "two": two})
+    assert Job.word_tables(job).keys() == {"alone"}
+    job.students = {"alone": alone, "factors": factors}
+    with sparse_embedding(alone, USED) as words:
+        assert Job.sparse_embeddings(job) == {"alone": words}
 
 
 def test_a_run_is_the_same_with_the_whole_table(trained, one_teacher, monkeypatch):

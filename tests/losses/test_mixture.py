@@ -67,6 +67,16 @@ def test_shares_are_a_distribution_over_what_is_seen():
     assert (shares >= 0).all() and (shares[:, ~SEEN] == 0).all()
 
 
+def test_a_mixture_lies_within_what_it_mixes():
+    teacher = states(THEIRS, 4)
+    shares = layer_shares(states(OURS, 3), teacher, SEEN)
+    mixed = torch.einsum("bji,biw->bjw", shares, teacher)
+    assert mixture_mse(mixed, teacher, shares).item() == pytest.approx(0, abs=1e-25)
+    for j in range(OURS):
+        seen = teacher[:, SEEN[j]]
+        assert ((seen.amin(1) <= mixed[:, j]) & (mixed[:, j] <= seen.amax(1))).all()
+
+
 def test_products_of_hundreds_overflow_nothing():
     shares = layer_shares(
         100 * states(OURS, 3).float(), 100 * states(THEIRS, 4).float(), torch.ones(OURS, THEIRS).bool()

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -73,6 +74,39 @@ def test_the_plan_is_the_cheapest_of_all_assignments():
     quarter = masses(0.25, 0.25, 0.25, 0.25)
     best = min(sum(costs[i, j].item() for i, j in enumerate(order)) / 4 for order in itertools.permutations(range(4)))
     assert (transport_plan(costs, quarter, quarter) * costs).sum().item() == pytest.approx(best, rel=1e-9)
+
+
+def slow_plan(costs: torch.Tensor, ours: torch.Tensor, theirs: torch.Tensor) -> np.ndarray:
+    """The cheapest of all plans that use no more cells than it has layers, less one: every vertex is among them."""
+    m, n = costs.shape
+    cells = list(itertools.product(range(m), range(n)))
+    sums = np.concatenate([ours.numpy(), theirs.numpy()[:-1]])
+    best, cheapest = np.inf, np.zeros((m, n))
+    for used in itertools.combinations(cells, m + n - 1):
+        which = np.array([[float(i == row) for i, _ in used] for row in range(m)]
+                         + [[float(j == column) for _, j in used] for column in range(n - 1)])  # fmt: skip
+        if abs(np.linalg.det(which)) < 0.5:
+            continue
+        moved = np.linalg.solve(which, sums)
+        total = sum(costs[i, j].item() * mass for (i, j), mass in zip(used, moved, strict=True))
+        if moved.min() >= -1e-12 and total < best:
+            best, cheapest = total, np.zeros((m, n))
+            for (i, j), mass in zip(used, moved, strict=True):
+                cheapest[i, j] = mass
+    return cheapest
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_plan_is_the_cheapest_of_all_vertices(seed):
+    (costs,) = random(1, 2, 4, seed=seed)
+    ours, theirs = masses(0.35, 0.65), masses(0.1, 0.2, 0.3, 0.4)
+    found, expected = transport_plan(costs.abs(), ours, theirs), torch.from_numpy(slow_plan(costs.abs(), ours, theirs))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+def test_equal_costs_are_the_loss_whatever_the_masses():
+    plan = transport_plan(torch.full((2, 3), 0.7, dtype=torch.float64), masses(0.9, 0.1), masses(0.2, 0.5, 0.3))
+    assert (plan * 0.7).sum().item() == pytest.approx(0.7, rel=1e-10)
 
 
 def test_equal_layers_are_carried_to_themselves():

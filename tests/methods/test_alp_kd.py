@@ -8,7 +8,14 @@ import torch
 from kdcore.errors import UserError
 from kdcore.methods import resolve
 from kdcore.records import Outputs
+from tests.methods.contract import Contract
 from tests.methods.test_contract import Bench
+
+CONTRACT = Contract(
+    variants=({"view": "buckets", "scale": "sqrt-width"}, {"beta": 0.0}),
+    trained=({"view": "overlapping", "tokens": "all", "detach": True},),
+    not_zero=frozenset({"mixture"}),  # a mixture of several layers is none of them
+)
 
 
 def layer_map(shape, student: int, teacher: int, view: str) -> dict[int, tuple[int, ...]]:

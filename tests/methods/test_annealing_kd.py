@@ -5,6 +5,12 @@ import torch
 
 from kdcore.methods import METHODS
 from kdcore.records import Outputs
+from tests.methods.contract import Contract
+
+CONTRACT = Contract(
+    variants=({"temperatures": 1},),
+    not_zero=frozenset({"logits"}),  # of a part of the teacher's logits, at first
+)
 
 
 def scales(world, steps: int, temperatures: int) -> list[float]:
@@ -57,6 +63,19 @@ def test_there_is_no_loss_where_the_student_says_the_scaled_logits(world, replac
     assert 0 < scale < 1
     same = replaced(step, students={"student": with_logits(step.student, scale * step.teacher.logits)})
     assert made.method.anneal(same)["logits"].value.item() == pytest.approx(0, abs=1e-20)
+
+
+def test_the_target_is_the_teachers_logits_made_shorter(world, replaced):
+    """Its class is the teacher's, and its length p times as long; at logits of 0 the gradient shows it."""
+    made = world("annealing-kd")
+    step = made.step("anneal", number=30)
+    nothing = torch.zeros_like(step.student.logits).requires_grad_()
+    said = replaced(step, students={"student": with_logits(step.student, nothing)})
+    (gradient,) = torch.autograd.grad(made.method.anneal(said)["logits"].value, nothing)
+    target, theirs = -gradient * nothing.numel() / 2, step.teacher.logits
+    assert 0 < made.method.scale(step) < 1
+    torch.testing.assert_close(target.norm(dim=-1), made.method.scale(step) * theirs.norm(dim=-1))
+    assert torch.equal(target.argmax(-1), theirs.argmax(-1))
 
 
 def test_gradient_by_hand_and_by_gradcheck(world, replaced):

@@ -7,6 +7,11 @@ import torch
 
 from kdcore.errors import UserError
 from kdcore.methods import METHODS
+from tests.methods.contract import Contract
+
+CONTRACT = Contract(
+    variants=({"weights": "rank", "hard_label_weight": 0.5}, {"weights": "softmax", "temperature": 4.0})
+)
 
 NAMES = ["small", "medium", "large"]
 SCORES = {"small": 0.70, "medium": 0.75, "large": 0.90}

@@ -1,5 +1,7 @@
 """BERT-EMD: the cheapest transport between all layers, and masses that follow what it cost."""
 
+import itertools
+
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -11,7 +13,14 @@ from kdcore.losses.transport import score_costs, state_costs, transport_plan, un
 from kdcore.methods import METHODS
 from kdcore.methods.bert_emd import BERTEMD
 from kdcore.records import Outputs
+from tests.losses.test_transport import slow_plan
+from tests.methods.contract import Contract
 from tests.methods.test_contract import Bench
+
+CONTRACT = Contract(
+    variants=({"beta": 1.0, "masses": "equal", "joint_masses": False}, {"beta": 0.0}),
+    trained=({"alpha": 0.5, "beta": 1.0, "masses": "softmax", "mass_temperature": 5.0},),
+)
 
 
 def slow_costs(made, step) -> dict[str, torch.Tensor]:
@@ -55,6 +64,66 @@ def test_equals_the_equations(world, shape, width):
         assert terms[name] == pytest.approx(value, rel=1e-10), name
     kd = world("kd", {"alpha": 0.3, "temperature": 1.0})
     assert made.loss(step).item() == pytest.approx(kd.loss(step).item() + 0.5 * sum(expected.values()), rel=1e-10)
+
+
+@pytest.mark.parametrize("masses", ["cost", "equal"])
+def test_two_steps_equal_loops_over_numbers(world, shape, masses):
+    """Costs one number at a time, the plan from all vertices, and the masses that the first step leaves the second."""
+    made = emd(world, options={"beta": 1.0, "masses": masses}, student=shape(2), teachers={"big": shape(3)})
+    ours, theirs = [0.5, 0.5], [1 / 3] * 3
+    for seed in (1, 2):
+        step = made.step(seed=seed)
+        costs = {"states": slow_states(made, step), "attention": slow_scores(step)}
+        sides = torch.tensor(ours, dtype=torch.float64), torch.tensor(theirs, dtype=torch.float64)
+        plans = {kind: slow_plan(each, *sides) for kind, each in costs.items()}
+        terms = made.terms(step)
+        for kind, plan in plans.items():
+            assert terms[kind] == pytest.approx(float((plan * costs[kind].numpy()).sum()), rel=1e-10), kind
+        made.method.after_step(step)
+        if masses == "cost":
+            ours, theirs = slow_masses(plans, costs, 1), slow_masses(plans, costs, 0)
+        assert made.method.student_states.tolist() == pytest.approx(ours, rel=1e-9)
+        assert made.method.teacher_attention.tolist() == pytest.approx(theirs, rel=1e-9)
+
+
+def slow_states(made, step) -> torch.Tensor:
+    """D of states of 2 and 3 layers."""
+    weight, bias = made.method.projection.weight.tolist(), made.method.projection.bias.tolist()
+    costs = torch.zeros(2, 3, dtype=torch.float64)
+    for row, length in enumerate(step.teacher.mask.sum(-1).tolist()):
+        for at in range(length):
+            for i, j in itertools.product(range(2), range(3)):
+                state, guide = (
+                    side.hidden[n + 1][row, at].tolist() for side, n in ((step.student, i), (step.teacher, j))
+                )
+                mapped = [
+                    sum(w * s for w, s in zip(line, state, strict=True)) + b
+                    for line, b in zip(weight, bias, strict=True)
+                ]
+                apart = sum((a - b) ** 2 for a, b in zip(mapped, guide, strict=True)) / len(guide)
+                costs[i, j] += apart / length / len(step.batch)
+    return costs
+
+
+def slow_scores(step) -> torch.Tensor:
+    """D of attention of 2 and 3 layers."""
+    costs = torch.zeros(2, 3, dtype=torch.float64)
+    for row, length in enumerate(step.teacher.mask.sum(-1).tolist()):
+        for i, j in itertools.product(range(2), range(3)):
+            ours, theirs = step.student.scores[i + 1][row].tolist(), step.teacher.scores[j + 1][row].tolist()
+            for a, b in zip(ours, theirs, strict=True):
+                apart = sum((a[p][q] - b[p][q]) ** 2 for p in range(length) for q in range(length))
+                costs[i, j] += apart / length**2 / len(ours) / len(step.batch)
+    return costs
+
+
+def slow_masses(plans, costs, dim: int) -> list[float]:
+    """1 / cost of a unit of a layer's mass, of sum 1, mean of both kinds."""
+    means = []
+    for kind, plan in plans.items():
+        units = (plan * costs[kind].numpy()).sum(dim) / plan.sum(dim)
+        means.append((1 / units) / (1 / units).sum())
+    return ((means[0] + means[1]) / 2).tolist()
 
 
 @pytest.mark.usefixtures("doubles")

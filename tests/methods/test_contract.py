@@ -10,89 +10,34 @@ from kdcore.methods.contract_bench import VOCABULARY
 from kdcore.methods.contract_bench import Bench as Bench  # the tests of single methods take it from here
 from kdcore.methods.contract_report import CASE_CHECKS, CLASS_CHECKS
 from tests.helpers import masked_lm_folder
-
-MASKED_LM = "folder:masked-lm"
-"""A folder beside every test here (see `masked_lm_at_hand`)."""
-
-VARIANTS: dict[str, list[dict[str, object]]] = {
-    "alp-kd": [
-        {"view": "buckets", "scale": "sqrt-width"},
-        {"view": "overlapping", "tokens": "all", "detach": True},
-        {"beta": 0.0},
-    ],
-    "annealing-kd": [{"temperatures": 1}],
-    "bert-emd": [
-        {"alpha": 0.5, "beta": 1.0, "masses": "softmax", "mass_temperature": 5.0},
-        {"beta": 1.0, "masses": "equal", "joint_masses": False},
-        {"beta": 0.0},
-    ],
-    "dynamic-kd": [
-        {"adoption": "soft", "distance": "kl"},
-        {"adoption": "soft-instance", "detach": False},
-        {"part": "rows", "ratio": 0.4},
-        {"part": "rows", "selection": "none"},
-        {"part": "supervision", "reverse": True},
-    ],
-    "kd": [{"alpha": 1.0}],
-    "distilbert": [{"cosine_weight": 0.0}, {"masked_lm": MASKED_LM}],
-    "minilm": [{"value_weight": 0.0}],
-    "mix": [
-        {"patience_weight": 100.0, "scores_weight": 0.5, "cosine_weight": 1.0, "choice": "rank", "layers": "last"},
-        {"hidden_weight": 0.0, "attention_weight": 1.0, "values_weight": 2.0, "rows_weight": 1.0},
-        {"hidden_weight": 0.0},
-    ],
-    "minilm-v2": [{"relation_heads": 4, "teacher_layer": 2}, {"query_weight": 0.0, "key_weight": 2.0}],
-    "mlkd": [
-        {"projection": "shared", "embedding_norm": False, "contrast_scaled": False, "splits": 4, "layers": "last"},
-        {"hidden_weight": 0.0, "embedding_weight": 0.0, "sample_weight": 0.0},
-        {"attention_weight": 0.0, "contrast_weight": 0.0},
-        {"representation_share": 0.0},
-    ],
-    "pea-kd": [
-        {"sharing": "plain", "beta": 0.0},
-        {"sharing": "none", "second_pass": "all", "thresholds": (0.5, 0.4)},
-        {"ptp": False, "second_pass": "upper-half"},
-    ],
-    "pkd": [{"layers": "last", "normalise": False}, {"layers": (1,)}, {"tokens": "all"}],
-    "skd": [{"sampling": "teacher-rank", "mapping": "softmax"}, {"sampling": "student-rank", "hard_label_weight": 0.5}],
-    "takd": [{"alpha": 1.0}],
-    "tinybert": [
-        {"layers": "last", "projection": "per-layer", "score_target": "teacher", "temperature": 2.0},
-        {"layers": (1, 2), "hidden_weight": 0.0, "intermediate_share": 0.8},
-        {"attention_weight": 0.0, "embedding_weight": 0.0},
-        {"embedding_weight": 0.0, "hidden_weight": 0.0, "attention_weight": 2.0},
-        {"intermediate_share": 0.0},
-        {"attention_loss": "kl", "layers": "mean"},
-        {"attention_loss": "probabilities", "layers": "random", "layers_seed": 3},
-        {"augment": "word-neighbours"},
-        {"augment": "masked-lm", "masked_lm": MASKED_LM},
-    ],
-    "wkd": [{"weights": "rank", "hard_label_weight": 0.5}, {"weights": "softmax", "temperature": 4.0}],
-}
-"""Settings beside the defaults that change what a method computes."""
-
-NOT_ZERO_AT_EQUALITY: dict[str, set[str]] = {
-    "alp-kd": {"mixture"},  # a mixture of several layers is none of them
-    "annealing-kd": {"logits"},  # of a part of the teacher's logits, at first
-    "distilbert": {"vocabulary", "words", "states"},  # of a masked language model, which is not the teacher
-    "mlkd": {"contrast"},  # equal vectors have the others of the batch to be told from
-    "pea-kd": {"ptp", "soft", "patience"},  # its student is never its teacher: it runs layers twice, or learns labels
-}
-"""Method -> terms that its card does not call zero where student equals teacher."""
-
-DEEPER_TEACHER = {"takd"}
-"""Methods that refuse a teacher of the student's depth; their own tests show the zero."""
+from tests.methods.contract import contract_of
 
 
-def cases() -> Iterator[object]:
+def cases(training: bool) -> Iterator[object]:
+    """Every method with the settings, tasks and numbers of teachers that it is checked with.
+
+    training: those alone of the checks that train.
+    """
     for key, method in METHODS.items():
-        for options in [{}, *VARIANTS.get(key, [])]:
-            fewest, most = method.takes(resolve(key, options)[1])
+        for options in contract_of(method).options(training):
+            fewest, most = method.takes(resolve(key, dict(options))[1])
             counts = sorted({fewest, max(fewest, min(most, 2))})
             for kind in sorted(method.kinds):
                 for count in counts:
                     name = f"{key}-{kind}-{count}-" + ",".join(f"{k}={v}" for k, v in options.items())
                     yield pytest.param((key, options, kind, count), id=name.strip("-"))
+
+
+def trains(check: Callable[..., None]) -> Callable[..., None]:
+    """Marks a check that trains for many steps: it runs over the variants that ask for it alone."""
+    check.trains = True  # type: ignore[attr-defined]
+    return check
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The cases of each check. They are found here, since the tests of methods that they stand in use this file."""
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", list(cases(hasattr(metafunc.function, "trains"))))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -102,11 +47,6 @@ def masked_lm_at_hand(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         yield
-
-
-@pytest.fixture(params=list(cases()))
-def case(request) -> tuple:
-    return request.param
 
 
 def holds(check: Callable[..., None], *arguments: object) -> None:
@@ -145,22 +85,26 @@ def test_rows_that_a_teacher_answers_are_compared_with_those_of_the_student(case
     holds(contract.rows_that_a_teacher_answers_are_compared_with_those_of_the_student, case)
 
 
+@trains
 def test_a_repeated_batch_is_learned(case):
     holds(contract.a_repeated_batch_is_learned, case)
 
 
+@trains
 def test_same_seed_same_losses_and_no_use_of_global_randomness(case):
     holds(contract.same_seed_same_losses_and_no_use_of_global_randomness, case)
 
 
+@trains
 def test_state_survives_saving_and_loading(case):
     holds(contract.state_survives_saving_and_loading, case)
 
 
 def test_no_distillation_loss_where_student_equals_teacher(case):
-    if case[0] in DEEPER_TEACHER:
+    said = contract_of(METHODS[case[0]])
+    if said.deeper_teacher:
         pytest.skip("its teacher is deeper than its student")
-    holds(contract.no_distillation_loss_where_student_equals_teacher, case, NOT_ZERO_AT_EQUALITY.get(case[0], ()))
+    holds(contract.no_distillation_loss_where_student_equals_teacher, case, said.not_zero)
 
 
 def test_reads_all_that_it_declares(case):
@@ -209,7 +153,7 @@ def method(request):
 
 
 def test_config_round_trip(method):
-    holds(contract.config_survives_json, method, VARIANTS.get(method.key, []))
+    holds(contract.config_survives_json, method, contract_of(method).options()[1:])
 
 
 def test_every_setting_has_a_default_and_a_description(method):
@@ -235,4 +179,4 @@ def test_papers(method):
 
 
 def test_counts_of_teachers(method):
-    holds(contract.counts_of_teachers_agree, method, VARIANTS.get(method.key, []))
+    holds(contract.counts_of_teachers_agree, method, contract_of(method).options()[1:])

@@ -16,6 +16,13 @@ from kdcore.methods.distilbert import HIDDEN_WORDS, TOKENS_AT_ONCE
 from kdcore.models.observe import observe
 from kdcore.records import Batch, Encoding, Outputs, Step
 from tests.helpers import masked_lm_folder
+from tests.methods.contract import MASKED_LM, Contract
+
+CONTRACT = Contract(
+    variants=({"cosine_weight": 0.0},),
+    trained=({"masked_lm": MASKED_LM},),
+    not_zero=frozenset({"vocabulary", "words", "states"}),  # of a masked language model, which is not the teacher
+)
 
 
 def hidden(step):

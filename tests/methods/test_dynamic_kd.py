@@ -1,4 +1,8 @@
-"""Dynamic KD: teachers, rows and supervision that follow how unsure the student is."""
+"""Dynamic KD: teachers, rows and supervision that follow how unsure the student is.
+
+That the student is scored alone, whatever the part, needs no test of its own: what scores it takes a model and rows,
+and knows no method.
+"""
 
 import math
 from dataclasses import replace
@@ -11,6 +15,16 @@ from kdcore.errors import UserError
 from kdcore.losses.soft_targets import uncertainty
 from kdcore.methods import METHODS, resolve
 from kdcore.records import Outputs
+from tests.methods.contract import Contract
+
+CONTRACT = Contract(
+    variants=({"adoption": "soft", "distance": "kl"}, {"part": "rows", "selection": "none"}),
+    trained=(
+        {"adoption": "soft-instance", "detach": False},
+        {"part": "rows", "ratio": 0.4},
+        {"part": "supervision", "reverse": True},
+    ),
+)
 
 NAMES = ("small", "large")
 
@@ -144,6 +158,21 @@ def test_all_rows_are_kd(world, shape):
         values(made, replace(step, teachers={"large": said}))["hard"]
         == kd.terms(replace(step, rows={"large": None}))["hard"]
     )
+
+
+@pytest.mark.parametrize(("ratio", "asked"), [(0.5, 3), (0.1, 1), (1.0, 6)])
+def test_asked_rows_equal_the_equation_and_gold_labels_count_in_all(world, shape, ratio, asked):
+    made = dynamic(world, shape, 1, part="rows", ratio=ratio, soft_weight=3.0)
+    step = made.step()
+    unsure = slow_unsure(step.student.logits.detach())
+    rows = sorted(range(6), key=lambda row: -unsure[row])[:asked]
+    said = Outputs({"logits": step.teacher.logits[rows]}, step.teacher.mask[rows])
+    found = values(made, replace(step, teachers={"large": said}))
+    soft = sum(slow_mse(step.student.logits[rows], step.teacher.logits[rows])) / asked
+    hard = 0.0
+    for logits, label in zip(step.student.logits.tolist(), step.batch.labels.tolist(), strict=True):
+        hard += (math.log(sum(math.exp(z) for z in logits)) - logits[label]) / 6
+    assert found == pytest.approx({"hard": hard, "soft": soft}, rel=1e-10)
 
 
 def test_with_two_classes_all_measures_of_doubt_choose_the_same_rows(world, shape):

@@ -5,6 +5,10 @@ import math
 import pytest
 import torch
 
+from tests.methods.contract import Contract
+
+CONTRACT = Contract(variants=({"alpha": 1.0},))
+
 
 def reference(student, teachers, labels, alpha, t):
     """(1 - a) CE + a T^2 KL(mean of teachers || student), one number at a time."""
@@ -89,3 +93,9 @@ def test_a_teacher_that_answers_some_rows_is_compared_on_those(world, replaced):
         teachers={"big": said},
     )
     assert made.terms(part)["soft"] == pytest.approx(made.terms(chosen)["soft"], rel=1e-12)
+
+
+def test_where_there_is_no_training_there_is_no_probe(world):
+    made = world("kd")
+    with pytest.raises(ValueError, match="only `after_step` of a training"):
+        made.step().probe()

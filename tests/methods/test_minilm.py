@@ -13,7 +13,10 @@ import torch.nn.functional as F
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, resolve
 from kdcore.records import Outputs
+from tests.methods.contract import Contract
 from tests.methods.test_contract import Bench
+
+CONTRACT = Contract(variants=({"value_weight": 0.0},))
 
 UNTRAINED = (
     "bert.encoder.layer.1.attention.output",

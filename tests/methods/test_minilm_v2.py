@@ -12,8 +12,11 @@ import torch
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, resolve
 from kdcore.records import Outputs
+from tests.methods.contract import Contract
 from tests.methods.test_contract import Bench
 from tests.methods.test_minilm import UNTRAINED
+
+CONTRACT = Contract(variants=({"relation_heads": 4, "teacher_layer": 2}, {"query_weight": 0.0, "key_weight": 2.0}))
 
 NAMES = ("queries", "keys", "values")
 

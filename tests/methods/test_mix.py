@@ -1,4 +1,8 @@
-"""A mixture's terms are those of the methods they are named after, and teachers are drawn as by Stochastic KD."""
+"""A mixture's terms are those of the methods they are named after, and teachers are drawn as by Stochastic KD.
+
+No paper has it, so there are no equations of its own: each term is a function that the tests of losses hold to a loop
+in float64. That whole runs are those of a paper is in tests/engine.
+"""
 
 import json
 from collections import Counter
@@ -11,7 +15,18 @@ from kdcore.errors import UserError
 from kdcore.methods import resolve
 from kdcore.methods.mix import READS
 from kdcore.methods.teacher_weights import by_rank
+from tests.methods.contract import Contract
 from tests.methods.test_contract import Bench
+
+CONTRACT = Contract(
+    variants=(
+        {"hidden_weight": 0.0, "attention_weight": 1.0, "values_weight": 2.0, "rows_weight": 1.0},
+        {"hidden_weight": 0.0},
+    ),
+    trained=(
+        {"patience_weight": 100.0, "scores_weight": 0.5, "cosine_weight": 1.0, "choice": "rank", "layers": "last"},
+    ),
+)
 
 NOTHING = {f"{name}_weight": 0.0 for name in READS}
 

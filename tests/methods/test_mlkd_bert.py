@@ -12,7 +12,21 @@ from kdcore.methods import METHODS, resolve
 from kdcore.models.count import parameters
 from kdcore.models.sizes import PRESETS
 from kdcore.records import ModelSize, Outputs, Step
+from tests.methods.contract import Contract
 from tests.methods.test_contract import Bench
+
+CONTRACT = Contract(
+    variants=(
+        {"hidden_weight": 0.0, "embedding_weight": 0.0, "sample_weight": 0.0},
+        {"attention_weight": 0.0, "contrast_weight": 0.0},
+        {"representation_share": 0.0},
+        {"sample_weight": 0.0, "contrast_weight": 0.0},
+    ),
+    trained=(
+        {"projection": "shared", "embedding_norm": False, "contrast_scaled": False, "splits": 4, "layers": "last"},
+    ),
+    not_zero=frozenset({"contrast"}),  # equal vectors have the others of the batch to be told from
+)
 
 FIRST = ("embedding", "attention", "hidden")
 SECOND = ("sample", "contrast", "soft")
@@ -383,3 +397,17 @@ def test_the_code_divides_its_soft_labels_by_the_classes(world):
     code = -(step.teacher.logits.softmax(-1) * step.student.logits.log_softmax(-1)).mean()
     (theirs,) = torch.autograd.grad(code, step.student.logits)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "relates"),
+    [
+        ({}, True),
+        ({"sample_weight": 0.0}, True),
+        ({"contrast_weight": 0.0}, True),
+        ({"sample_weight": 0.0, "contrast_weight": 0.0}, False),
+    ],
+)
+def test_rows_are_related_by_the_terms_that_say_so_alone(options, relates):
+    method, config = resolve("mlkd", options)
+    assert method.relates_rows(config) is relates

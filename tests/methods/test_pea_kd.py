@@ -14,6 +14,14 @@ from kdcore.layer_map import single
 from kdcore.methods import resolve
 from kdcore.methods.pea_kd import LABELS, PeaKD, median_thresholds, ptp_labels, repeated
 from kdcore.records import ModelSize, Outputs, Setup
+from tests.methods.contract import Contract
+
+CONTRACT = Contract(
+    variants=({"sharing": "plain", "beta": 0.0}, {"ptp": False, "second_pass": "upper-half"}),
+    trained=({"sharing": "none", "second_pass": "all", "thresholds": (0.5, 0.4)},),
+    # its student is never its teacher: it runs layers twice, or learns labels
+    not_zero=frozenset({"ptp", "soft", "patience"}),
+)
 
 
 def size(layers: int, width: int = 768) -> ModelSize:

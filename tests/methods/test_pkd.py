@@ -8,6 +8,9 @@ import torch
 from kdcore.errors import UserError
 from kdcore.layer_map import single
 from kdcore.methods import METHODS, resolve
+from tests.methods.contract import Contract
+
+CONTRACT = Contract(variants=({"layers": "last", "normalise": False}, {"layers": (1,)}, {"tokens": "all"}))
 
 
 def layer_map(shape, student, teacher, layers):

@@ -9,6 +9,12 @@ import torch
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, resolve
 from kdcore.methods.teacher_weights import by_rank, by_softmax
+from tests.methods.contract import Contract
+
+CONTRACT = Contract(
+    variants=({"sampling": "teacher-rank", "mapping": "softmax"},),
+    trained=({"sampling": "student-rank", "hard_label_weight": 0.5},),
+)
 
 NAMES = ["small", "medium", "large"]
 SCORES = {"small": 0.70, "medium": 0.75, "large": 0.90}

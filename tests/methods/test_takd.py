@@ -9,6 +9,9 @@ import torch
 from kdcore.errors import UserError
 from kdcore.methods import METHODS, resolve
 from kdcore.methods.takd import assistant_depths
+from tests.methods.contract import Contract
+
+CONTRACT = Contract(variants=({"alpha": 1.0},), deeper_teacher=True)
 
 TWO = {"assistants": 2}
 

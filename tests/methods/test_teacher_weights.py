@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from kdcore.errors import UserError
 from kdcore.methods import METHODS
+from kdcore.methods.teacher_weights import all_scores
 from kdcore.probes.examples import mean_answer
 
 NAMES = ["small", "medium", "large"]
@@ -80,3 +82,18 @@ def test_no_soft_target_no_mixture(key, options):
 def test_every_method_of_several_teachers_says_how_it_mixes_them():
     silent = [key for key, method in METHODS.items() if method.teachers[1] > 1 and not method.mixture(method.Config())]
     assert silent == ["fine-tune"], "which listens to none"
+
+
+def test_the_scores_in_the_order_of_the_teachers():
+    assert all_scores({"b": 0.7, "a": 0.0}, "options.choice", "rank", "choose uniform") == [0.7, 0.0]
+
+
+def test_those_without_a_score_are_named_with_what_to_do():
+    with pytest.raises(UserError) as said:
+        all_scores({"a": None, "b": 0.7, "c": None}, "options.choice", "rank", "choose uniform")
+    error = said.value
+    assert (error.field, error.problem, error.remedy) == (
+        "options.choice",
+        "rank needs a score of a, c",
+        "choose uniform",
+    )

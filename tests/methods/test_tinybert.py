@@ -16,7 +16,24 @@ from kdcore.models.count import parameters
 from kdcore.models.word_neighbours import STOP_WORDS
 from kdcore.records import Batch, Encoding, ModelSize, Outputs
 from tests.helpers import masked_lm_folder
+from tests.methods.contract import MASKED_LM, Contract
 from tests.methods.test_contract import Bench
+
+CONTRACT = Contract(
+    variants=(
+        {"layers": (1, 2), "hidden_weight": 0.0, "intermediate_share": 0.8},
+        {"attention_weight": 0.0, "embedding_weight": 0.0},
+        {"embedding_weight": 0.0, "hidden_weight": 0.0, "attention_weight": 2.0},
+        {"intermediate_share": 0.0},
+        {"attention_loss": "probabilities", "layers": "random", "layers_seed": 3},
+        {"augment": "word-neighbours"},
+    ),
+    trained=(
+        {"layers": "last", "projection": "per-layer", "score_target": "teacher", "temperature": 2.0},
+        {"attention_loss": "kl", "layers": "mean"},
+        {"augment": "masked-lm", "masked_lm": MASKED_LM},
+    ),
+)
 
 STATES = ("embedding", "hidden")
 

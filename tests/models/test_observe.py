@@ -102,6 +102,22 @@ def test_padding_changes_no_valid_position(tiny, encoding, family):
     torch.testing.assert_close(long.logits, short.logits, **CLOSE)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_follow_from_states_and_not_from_side_branches(tiny, encoding, family):
+    """What a method can differentiate them with respect to, as `records.TENSORS` has it."""
+    seen = observe(tiny(family), encoding, EVERYTHING)
+    reached = set()
+    for name in set(seen.names()) - {"logits"}:
+        said = getattr(seen, name)
+        for tensor in said.values() if isinstance(said, dict) else [said]:
+            (gradient,) = torch.autograd.grad(seen.logits.sum(), tensor, retain_graph=True, allow_unused=True)
+            if gradient is not None:
+                reached.add(name)
+    assert reached == {"embeddings", "hidden", "head_outputs"} | ({"pooled"} if family == "bert" else set())
+    first = torch.autograd.grad(seen.logits.sum(), seen.hidden[2])[0]
+    assert first[:, 0].abs().sum() > 0 and not first[:, 1:].any()
+
+
 def test_only_what_was_declared_is_there_and_the_error_says_what_was(tiny, encoding):
     seen = observe(tiny(), encoding, want("logits", cls=(1,), hidden=(2,)))
     assert seen.names() == ["cls", "hidden", "logits"] and list(seen.cls) == [1] and list(seen.hidden) == [2]

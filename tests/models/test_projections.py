@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdcore.models.projections import StackedLinear, linears
+from kdcore.models.projections import StackedLinear, linear, linears
 
 
 def test_equal_widths_start_as_the_identity() -> None:
     states = torch.randn(2, 3, 5, 8)
     maps = linears(("one", "two"), 8, 8, seed=1)
     assert list(maps) == ["one", "two"]
-    assert all(torch.equal(linear(states), states) for linear in maps.values())
+    assert all(torch.equal(each(states), states) for each in maps.values())
     assert torch.equal(StackedLinear(2, 8, 8, seed=1)(states), states)
 
 
@@ -33,6 +33,11 @@ def test_weights_follow_from_the_seed_and_not_from_the_global_generator() -> Non
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(one["b"].weight, same["b"].weight) and not torch.equal(one["b"].weight, other["b"].weight)
     assert not torch.equal(one["a"].weight, one["b"].weight)
+
+
+def test_a_single_map_is_the_first_of_its_seed() -> None:
+    one, several = linear(4, 6, seed=3), linears(("a", "b"), 4, 6, seed=3)
+    assert torch.equal(one.weight, several["a"].weight) and not one.bias.any()
 
 
 def test_one_map_for_each_place_or_one_for_all() -> None:

@@ -43,14 +43,17 @@ def show(store: Store, comparison: Comparison, everything: pd.DataFrame, teacher
     labels = dict(zip(taught["group"], taught["label"], strict=True))
     whole = taught[[not title_in(tags) for tags in taught["tags"]]]
     best = str((whole if len(whole) else taught).groupby("group")["score"].mean().idxmax())
-    top = st.selectbox(
-        "Student",
-        list(labels),
-        index=list(labels).index(best),
-        format_func=lambda group: labels.get(group, group),
-        key="gains_of",
-        bind="query-params",
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        top = st.selectbox(
+            "Student",
+            list(labels),
+            index=list(labels).index(best),
+            format_func=lambda group: labels.get(group, group),
+            key="gains_of",
+            bind="query-params",
+        )
+        with cards.guarded("What can be left out cannot be listed"):
+            _repeat(comparison, top, everything)
     rungs = ablation.climb(comparison, top)
     rows = ablation.table(rungs, done)
     if text := ablation.summary(rows):
@@ -71,7 +74,6 @@ def show(store: Store, comparison: Comparison, everything: pd.DataFrame, teacher
     _offer(store, rungs, seeds, comparison, everything)
     with cards.guarded("What its parts bring cannot be shown"):
         variants.show(comparison, top)
-        _repeat(comparison, top, everything)
 
 
 def _repeat(comparison: Comparison, top: str, everything: pd.DataFrame) -> None:
