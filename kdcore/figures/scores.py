@@ -29,7 +29,7 @@ def dots(
             differences, the name of what lies at zero.
     """
     groups = list(dict.fromkeys(rows["group"]))[::-1]
-    figure = frame(title, "", dark=dark, height=130 + 44 * max(2, len(groups)))
+    figure = frame(title, "", dark=dark, height=110 + 42 * max(2, len(groups)))
     for row, group in enumerate(groups):
         members = rows[rows["group"] == group]
         _group(figure, members, row, scale, dark)
