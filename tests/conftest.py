@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from kdcore.methods.catalog import shipped
 from kdcore.store import Store, open_store
 from tests.helpers import databases
 
@@ -40,14 +42,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test writes into a folder of its own."""
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Every test writes into a folder of its own, and leaves no method from outside behind."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("KD_CACHE_DIR", str(folder))
     monkeypatch.delenv("KD_DATABASE_URL", raising=False)
     for name in ("KD_METHOD_FILES", "KD_METHODS_DIR"):  # commands that run in this process may set the first
         monkeypatch.setenv(name, "")
-    return folder
+    yield folder
+    if registry := sys.modules.get("kdcore.methods.registry"):
+        for key in set(registry.METHODS) - set(shipped()):
+            del registry.METHODS[key]
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_only_a_teacher_can_have_what_a_student_lost(store: Any, visit: Callable
         answers(run, seed=seed)
     app = visit("examples", runs=",".join(runs), job=runs[0])
     assert "Lost: " in words(app) and "Teacher large right" in [metric.label for metric in app.metric]
-    app.selectbox(key="examples_other").select_index(1).run()
+    app.selectbox(key="with").select_index(1).run()
     assert not app.exception and "Only the other right: " in words(app) and "Lost" not in words(app)
     assert any(metric.label.startswith("Student run 1") for metric in app.metric)
 

@@ -19,7 +19,7 @@ ALL, FAMILY = "all", "launch.family"
 def choose(task: Task) -> tuple[type[Method], Any]:
     """Draws the choice; the method, and the container for what its recipe says."""
     method_problems.show()
-    keys = list(METHODS)
+    keys = [key for key in catalog() if key in METHODS]
     if st.session_state.get("launch.method") not in keys:
         st.session_state["launch.method"] = "kd" if "kd" in keys else keys[0]
     left, right = st.columns([2, 3], gap="small")
@@ -66,7 +66,7 @@ def _label(key: str) -> str:
 
 def _other_family() -> None:
     """The first method of the family is chosen where another family's was."""
-    members = [key for key in METHODS if catalog()[key].family == st.session_state[FAMILY]]
+    members = [key for key, info in catalog().items() if key in METHODS and info.family == st.session_state[FAMILY]]
     if members and st.session_state["launch.method"] not in members:
         st.session_state["launch.method"] = members[0]
         _other_method()
