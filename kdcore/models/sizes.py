@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdcore.config import StudentSpec
 from kdcore.errors import UserError
+from kdcore.models.library import transformers
 from kdcore.records import ModelSize
 
 if TYPE_CHECKING:
@@ -112,13 +113,12 @@ def bert_config(size: ModelSize, labels: int, dropout: float | None) -> BertConf
         UserError: the size is not one of a BERT (a narrower embedding table, heads that do not divide the width).
     """
     import torch
-    from transformers import BertConfig
 
     if size.embedding_width not in (None, size.width):
         raise UserError("student.width", "a BERT student's embeddings are as wide as its layers", "leave it empty")
     if size.width % size.heads:
         raise UserError("student.heads", f"{size.heads} heads do not divide width {size.width}", "choose a divisor")
-    config = BertConfig(
+    config = transformers().BertConfig(
         vocab_size=size.vocabulary,
         hidden_size=size.width,
         num_hidden_layers=size.layers,

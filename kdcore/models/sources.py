@@ -16,6 +16,7 @@ from kdcore.config import TeacherSpec
 from kdcore.errors import UserError
 from kdcore.models.compatibility import check_encoder, is_head
 from kdcore.models.config_file import FAMILIES, read_config_file
+from kdcore.models.library import transformers
 from kdcore.models.sizes import size_of
 from kdcore.models.weights import build_classifier, read_weights, stored_names, weights_hash
 from kdcore.paths import run_dir, user_path
@@ -95,11 +96,9 @@ def read_config(folder: Path, field: str = "teachers.where") -> Any:
     Raises:
         UserError: no config.json, one that cannot be read, another architecture, or absurd sizes.
     """
-    from transformers import AutoConfig
-
     raw = read_config_file(folder, field)
     try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        config = transformers().AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         sizes = {name: int(getattr(config, name)) for name in _LIMITS}
         width, heads = sizes["hidden_size"], int(config.num_attention_heads)
         spread = float(config.initializer_range)

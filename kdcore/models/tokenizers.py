@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdcore.errors import UserError
+from kdcore.models.library import transformers
 from kdcore.models.sizes import usable_positions
 from kdcore.records import Encoding
 
@@ -48,13 +49,13 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         UserError: no vocabulary there, or one that cannot be read.
     """
-    from transformers import AutoTokenizer
-
     folder = Path(folder)
     if not any((folder / name).is_file() for name in _FILES):
         raise UserError("tokenizer", f"{folder} holds no vocabulary", f"it needs one of {', '.join(_FILES)}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        tokenizer = transformers().AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # the readers of tokenizers raise bare Exception
         raise UserError(
             "tokenizer", f"the tokenizer in {folder} cannot be read: {str(error)[:200]}", "save it again"
@@ -69,14 +70,12 @@ def tokenizer_from_vocabulary(tokens: Sequence[str]) -> PreTrainedTokenizerBase:
     Raises:
         UserError: tokens that repeat, or without [PAD], [UNK], [CLS], [SEP] and [MASK].
     """
-    from transformers import BertTokenizerFast
-
     vocabulary = {token: index for index, token in enumerate(tokens)}
     missing = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token not in vocabulary]
     if missing or len(vocabulary) != len(tokens):
         raise UserError("vocabulary", f"tokens repeat or lack {missing}", "list each token once, special ones included")
     # `vocab_file=` would be ignored in silence: five tokens, every word [UNK]
-    tokenizer = BertTokenizerFast(vocab=vocabulary, model_max_length=512)
+    tokenizer = transformers().BertTokenizerFast(vocab=vocabulary, model_max_length=512)
     if len(tokenizer) != len(tokens):
         raise UserError(
             "vocabulary", f"{len(tokens)} tokens became {len(tokenizer)}", "check the version of transformers"

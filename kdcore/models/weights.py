@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from kdcore.errors import UserError
 from kdcore.models.header import StoredTensor, read_header, wrapper
+from kdcore.models.library import transformers
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -121,15 +122,13 @@ def empty_classifier(config: Any) -> Any:
     Raises:
         UserError: nothing can be built from the config.
     """
-    from transformers import AutoModelForSequenceClassification
-
     config = copy.deepcopy(config)
     config.dtype = torch.float32
     config.output_attentions = False
     config.output_hidden_states = False
     try:
         with torch.device("meta"):
-            return AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+            return transformers().AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
     except Exception as error:  # a hostile config breaks in as many ways as it has fields
         raise UserError("model", f"no model follows from its config: {str(error)[:200]}", "save it again") from error
 
@@ -195,10 +194,8 @@ def parameter_shapes(config: Any) -> dict[str, tuple[int, ...]]:
 
 @lru_cache(maxsize=64)
 def _shapes(text: str) -> dict[str, tuple[int, ...]]:
-    from transformers import CONFIG_MAPPING
-
     content = json.loads(text)
-    model = empty_classifier(CONFIG_MAPPING[content["model_type"]].from_dict(content))
+    model = empty_classifier(transformers().CONFIG_MAPPING[content["model_type"]].from_dict(content))
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -13,9 +12,10 @@ from typing import Any
 
 import psutil
 import pytest
-from safetensors.numpy import save_file
 
+from kdcore.models.students import save_student
 from kdcore.store import Store, open_store
+from tests.helpers import model_factory
 from tests.helpers.store_factory import add, grow, run_config
 
 PATIENCE = float(os.environ.get("KD_TEST_PATIENCE", "90"))
@@ -64,17 +64,13 @@ def test_the_student_is_taken_along(
 ) -> None:
     run = runs["kd 0"]
     folder = server.cache / "runs" / run / "student-best"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    import numpy
-
-    save_file({"weight": numpy.ones(3, numpy.float32)}, folder / "model.safetensors")
+    save_student(model_factory.model(2, seed=0), model_factory.tokenizer(), folder)
     page = open_page(f"live?job={run}")
     with page.expect_download() as download:
         page.locator(".st-key-live_student").get_by_role("button").click()
     download.value.save_as(tmp_path / "student.zip")
     with zipfile.ZipFile(tmp_path / "student.zip") as file:
-        assert sorted(file.namelist()) == [f"{run}/config.json", f"{run}/model.safetensors"]
+        assert {f"{run}/{name}" for name in ("README.md", "config.json", "model.safetensors")} <= set(file.namelist())
         assert file.testzip() is None
 
 

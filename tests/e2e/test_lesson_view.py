@@ -67,9 +67,8 @@ def test_figure_and_question_of_each_step_are_on_the_screen(
         _expect(page.locator(".st-key-lesson_bar")).to_contain_text(step.question[:30])
         _in_view(page, ".st-key-lesson_question", 1920, 1080)
         _in_view(page, f".st-key-{step.figure}", 1920, 1080)
-        assert page.get_by_test_id("stSidebar").is_hidden() or page.get_by_test_id("stSidebar").count() == 0
-        size = page.locator(".st-key-lesson_bar p").nth(2).evaluate("found => getComputedStyle(found).fontSize")
-        assert size == "22px"
+        _expect(page.get_by_test_id("stSidebar")).to_be_hidden()
+        _expect(page.locator(".st-key-lesson_question p").first).to_have_css("font-size", "22px")
 
 
 def test_arrow_keys_go_through_the_steps_and_stay_in_present_mode(open_page: Callable[..., Any], frame: Any) -> None:

@@ -134,6 +134,7 @@ def test_the_tour_is_left_and_found_again(open_page: Callable[..., Any], store: 
         _expect(page).to_have_url(re.compile(rf"tour={number}\b"))
     page.reload()
     _expect(bar).to_contain_text("step 5 of 5")
+    _expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_attached()
     page.go_back()
     _expect(bar).to_contain_text("step 4 of 5")
     page.locator(".st-key-tour_leave").get_by_role("button").click()
