@@ -76,6 +76,7 @@ def test_arrow_keys_go_through_the_steps_and_stay_in_present_mode(open_page: Cal
     bar = page.locator(".st-key-lesson_bar")
     _expect(bar).to_contain_text("step 1 of")
     _expect(page.locator(".st-key-lesson_next a").first).to_be_visible()
+    page.wait_for_function("window.kdLessonKeys", timeout=1000 * PATIENCE)
     page.keyboard.press("ArrowRight")
     _expect(bar).to_contain_text("step 2 of")
     page.wait_for_url(re.compile("present=true"))

@@ -79,3 +79,12 @@ def test_nothing_is_started_where_nothing_may_be(
     monkeypatch.setenv("KD_READ_ONLY", "1")
     app = visit("learn", tour="5")
     assert not app.exception and INSTEAD.title in words(app)
+
+
+def test_a_page_of_the_tour_shows_its_own_step(store: Any, visit: Callable[..., Any]) -> None:
+    """Back may bring the number of the page that was left along."""
+    fill(store, seeds=1)
+    app = visit("layers", tour="5")
+    assert "step 3 of 5" in words(app) and app.query_params["tour"] in ("3", ["3"])
+    app = visit("runs", tour="3")
+    assert "step 3 of 5" in words(app) and "Go to Layers" in links(app)

@@ -17,4 +17,5 @@ def show(comparison: Comparison) -> None:
     if table.empty:
         st.caption("The chosen runs differ in nothing but their seeds.")
         return
-    st.dataframe(table, key="compare_settings", alt="Settings in which the chosen groups differ")
+    with st.container(key="compare_settings"):
+        st.dataframe(table, alt="Settings in which the chosen groups differ")

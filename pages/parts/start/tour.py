@@ -65,10 +65,15 @@ def overview() -> None:
 
 
 def bar(page: str) -> None:
-    """The step that the address names, on top of the page. page: key of the one that is shown."""
+    """The tour's step, on top of the page. page: key of the one that is shown.
+
+    A page of the tour shows its own step, however a person came there: Streamlit may bring the last page's number along
+    where Back is pressed. Elsewhere the step that the address names leads back into the tour.
+    """
     at = number()
     if at is None:
         return
+    at = next((own for own, step in enumerate(steps(), start=1) if step.page == page), at)
     with cards.guarded("The tour cannot be shown"):
         st.query_params[TOUR] = str(at)  # a link to the page one is on does not change the browser's address
         step, store = steps()[at - 1], the_store()
