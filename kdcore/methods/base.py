@@ -261,6 +261,17 @@ def one_term_less(config: MethodConfig, **options: str) -> Ablations:
     return without if len(without) > 1 else {}
 
 
+def without_stage(config: MethodConfig, stage: str, share: str, **options: str) -> Ablations:
+    """A stage whose terms are a sum of their own: each term less, and the stage itself; none where it does not run.
+
+    Args:
+        share: the option with its share of the steps. options: term -> the option that weighs it.
+    """
+    if not getattr(config, share) or not without_weight(config, **options):
+        return {}
+    return one_term_less(config, **options) | {f"stage {stage}": {share: 0.0}}
+
+
 def same_heads(setup: Setup, why: str, otherwise: str) -> None:
     """Raises UserError where a teacher has another number of attention heads than the student.
 

@@ -23,9 +23,9 @@ from kdcore.methods.base import (
     Method,
     MethodConfig,
     TaskKind,
-    one_term_less,
     rows_for_teacher,
     temperature_field,
+    without_stage,
     without_weight,
 )
 from kdcore.models.projections import linears
@@ -184,10 +184,8 @@ class MLKDBERT(Method):
     @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
         assert isinstance(config, cls.Config)
-        without: Ablations = {}
         weights = {name: f"{name}_weight" for name in ("embedding", "attention", "hidden")}
-        if config.representation_share and without_weight(config, **weights):
-            without = one_term_less(config, **weights) | {"stage representation": {"representation_share": 0.0}}
+        without = without_stage(config, "representation", "representation_share", **weights)
         return without | without_weight(config, sample="sample_weight", contrast="contrast_weight")
 
     # --- the two stages ---------------------------------------------------------------------------------------------

@@ -25,11 +25,10 @@ from kdcore.methods.base import (
     Method,
     MethodConfig,
     TaskKind,
-    one_term_less,
     rows_for_teacher,
     same_heads,
     temperature_field,
-    without_weight,
+    without_stage,
 )
 from kdcore.models import masked_lm
 from kdcore.models.projections import StackedLinear
@@ -218,10 +217,8 @@ class TinyBERT(Method):
     @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
         assert isinstance(config, cls.Config)
-        without: Ablations = {}
         weights = {name: f"{name}_weight" for name in ("embedding", "hidden", "attention")}
-        if config.intermediate_share and without_weight(config, **weights):
-            without = one_term_less(config, **weights) | {"stage intermediate": {"intermediate_share": 0.0}}
+        without = without_stage(config, "intermediate", "intermediate_share", **weights)
         if config.augment != "none":
             without["altered rows"] = {"augment": "none"}
         return without

@@ -125,18 +125,24 @@ def test_the_page_shows_new_points_scores_and_the_end(store: Any, visit: Callabl
     assert "Values at training step 32 of stage other" in words(app)
 
 
-def test_only_a_run_that_trains_and_is_followed_has_a_clock(
-    store: Any, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paces: list[float | None] = []
+@pytest.fixture
+def paces(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The periods, in seconds, at which the followed part was to be drawn anew; None: not at all."""
+    noted_paces: list[float | None] = []
     fragment = st.fragment
 
     def noted(function: Any, run_every: float | None = None) -> Any:
         if function.__name__ == "_follow":
-            paces.append(run_every)
+            noted_paces.append(run_every)
         return fragment(function, run_every=run_every)
 
     monkeypatch.setattr(st, "fragment", noted)
+    return noted_paces
+
+
+def test_only_a_run_that_trains_and_is_followed_has_a_clock(
+    store: Any, visit: Callable[..., Any], paces: list[float | None]
+) -> None:
     app = visit("live", job=add(store, run_config("kd"), end="running"))
     assert not app.exception and paces[-1] == 1.0
     app.selectbox(key="live_every").set_value("5").run()
@@ -172,17 +178,8 @@ def test_the_period_of_updates_is_kept_in_the_address(
 
 
 def test_a_run_that_ended_is_followed_while_others_of_its_batch_wait(
-    store: Any, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    store: Any, visit: Callable[..., Any], paces: list[float | None]
 ) -> None:
-    paces: list[float | None] = []
-    fragment = st.fragment
-
-    def noted(function: Any, run_every: float | None = None) -> Any:
-        if function.__name__ == "_follow":
-            paces.append(run_every)
-        return fragment(function, run_every=run_every)
-
-    monkeypatch.setattr(st, "fragment", noted)
     done, waits = add(store, run_config("kd")), add(store, run_config("kd", 1), end="queued")
     app = visit("live", job=done, runs=f"{done},{waits}")
     assert "**1 of 2 done.**" in words(app) and paces[-1] == 1.0
