@@ -58,9 +58,8 @@ def saliency(gradient: Tensor, state: Tensor, top: int = 0) -> Tensor:
     """
     products = full(gradient) * full(state)
     if top:
-        chosen = products.abs().topk(top, dim=-1).indices
-        products = products.gather(-1, chosen)
-    return torch.linalg.vector_norm(products, dim=-1)
+        products = products.gather(-1, products.abs().topk(top, dim=-1).indices)
+    return products.norm(dim=-1)
 
 
 def saliency_map(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -85,5 +84,5 @@ def attribution(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 def _unit(vectors: Tensor) -> Tensor:
     """Each vector of the last dimension at length 1; one of zeros stays so, and passes no gradient on."""
     vectors = full(vectors)
-    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    length = vectors.norm(dim=-1, keepdim=True)
     return vectors / length.where(length > 0, torch.inf)

@@ -272,6 +272,25 @@ def test_passes_that_are_run_again_are_priced(priced, monkeypatch, passes, gradi
         assert again.memory_bytes > plain.memory_bytes
 
 
+@pytest.mark.parametrize(
+    ("key", "options", "passes"), [("gkd", {}, 1), ("ad-kd", {}, 1), ("ad-kd", {"path_steps": 3}, 3)]
+)
+def test_gradients_of_student_and_teacher_are_priced_beside_kd(priced, key, options, passes):
+    """Two forwards' worth of the teacher, six of the student, at half the rate."""
+    plain = priced("kd")
+    tokens, student, teacher = int(plain.basis.split()[-4]), *(replace(world.SIZE, layers=n) for n in (1, 9))
+    more = work(student, 6, tokens, cls_only=False) + work(teacher, 2, tokens, cls_only=False)
+    more *= 2 * passes * ROWS * STEPS
+    assert priced(key, options).seconds - plain.seconds == pytest.approx(more, rel=1e-6)
+
+
+def test_graphs_of_all_passes_and_gradients_of_a_student_take_memory(priced):
+    """Of each pass the forward's and twice as much for its gradient."""
+    one, path = (priced("ad-kd", {"path_steps": steps}).memory_bytes for steps in (1, 5))
+    tokens = longest(run("fine-tune"))
+    assert path - one == 4 * 3 * estimate._activations(replace(world.SIZE, layers=1), ROWS, tokens)
+
+
 def test_a_layer_is_timed_as_it_is_run_again(monkeypatch):
     """By the same clock: the rate is the operations of six forwards."""
     monkeypatch.undo()
