@@ -59,7 +59,8 @@ def saliency(gradient: Tensor, state: Tensor, top: int = 0) -> Tensor:
     products = full(gradient) * full(state)
     if top:
         products = products.gather(-1, products.abs().topk(top, dim=-1).indices)
-    return products.norm(dim=-1)
+    length: Tensor = products.norm(dim=-1)
+    return length
 
 
 def saliency_map(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -84,5 +85,5 @@ def attribution(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 def _unit(vectors: Tensor) -> Tensor:
     """Each vector of the last dimension at length 1; one of zeros stays so, and passes no gradient on."""
     vectors = full(vectors)
-    length = vectors.norm(dim=-1, keepdim=True)
+    length: Tensor = vectors.norm(dim=-1, keepdim=True)
     return vectors / length.where(length > 0, torch.inf)
