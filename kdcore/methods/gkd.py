@@ -57,8 +57,8 @@ class GKD(Method):
         nothing is done about it, as in the code.
       - freeze_embeddings: The code's students have the teacher's embeddings, which are frozen. Here the initial weights
         are a choice of the run; embeddings of another space give directions that say nothing.
-      - dropout: In the code the student has none, but in a variant of GKD-CLS; here it is a choice of the run (0.1 by
-        default). Gradients are taken in a pass of their own, in float32, so that its dropout is not that of the logits.
+      - dropout: In the code the student has none, but in a variant of GKD-CLS. Here it is a choice of the run (0.1 by
+        default). Gradients are taken in a pass of their own, in float32, which has none unless this is on.
       - initial weights: Their student has the teacher's first layers and a new pooler and classifier; here that is a
         choice of the run.
       - layers: Their students have half of the teacher's layers. Where j N / k is not whole, J(j) is the nearest layer.
@@ -105,6 +105,9 @@ class GKD(Method):
         patience_weight: float = Field(500.0, ge=0, le=1e5, description="variant=gkd-cls: weight of the [CLS] states")
         freeze_embeddings: bool = Field(
             True, description="keep the embeddings as they are at the start: for a student that has the teacher's"
+        )
+        dropout: bool = Field(
+            False, description="the run's dropout also where gradients are taken, which makes them noisy"
         )
 
     config: Config
@@ -176,7 +179,7 @@ class GKD(Method):
 
     def _gradients(self, outputs: Outputs, layers: list[int], regression: bool, graph: bool) -> list[Tensor]:
         """Of the answer with respect to the hidden states of these layers, [batch, tokens, width] each."""
-        again = outputs.rerun()
+        again = outputs.rerun(still=not self.config.dropout)
         with torch.enable_grad():
             signal = again.logits[:, 0] if regression else gradient.log_odds(again.logits).max(-1).values
             return gradient.state_gradients(signal, [again.hidden[layer] for layer in layers], graph)

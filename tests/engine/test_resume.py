@@ -76,7 +76,7 @@ HALTS = {
     "dynamic-kd, supervision": (run("dynamic-kd", options={"part": "supervision"}, evaluate_every=4), 1),
     "mix": (run("mix", options={"patience_weight": 10.0, "choice": "rank"}, evaluate_every=4), 3),
     "gkd": (run("gkd", evaluate_every=4), 1),
-    "gkd-cls": (run("gkd", options={"variant": "gkd-cls"}, evaluate_every=4), 1),
+    "gkd-cls": (run("gkd", options={"variant": "gkd-cls", "dropout": True}, evaluate_every=4), 1),
     "ad-kd": (run("ad-kd", options={"anneal": True, "path_steps": 2}, evaluate_every=4), 1),
     "tinybert, divergence of means": (
         run("tinybert", options={"attention_loss": "kl", "layers": "mean"}, evaluate_every=4), 1,
