@@ -1,7 +1,8 @@
-"""The one place where colours live. Colour means what a method matches; dash and marker tell methods of a family apart.
+"""The one place where colours live. Colour means what a method matches; dash and marker tell any two methods apart.
 
 Colours were searched for contrast (at least 3:1 on their own background) and for distance under normal and
-colour-blind vision. Teachers and the baseline without distillation are neutral, so that colour always means a method.
+colour-blind vision, where nine families cannot all lie far apart: a line or point never rests on its colour alone.
+Teachers and the baseline without distillation are neutral, so that colour always means a method.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ _UNKNOWN = ("#6B7280", "#9CA3AF")
 _DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot", "dot")
 _TERM_DASHES = ("solid", "dash", "longdash", "dashdot")
 _MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "pentagon", "hexagon", "star-triangle-up")
+PAIRS = 24
+"""Places after which dash and marker, both counted on, would meet in the same pair again."""
 
 TERM_COLORS: tuple[tuple[str, str], ...] = (
     ("#475569", "#CBD5E1"),
@@ -121,13 +124,12 @@ def style(method: str, dark: bool = False) -> Style:
 
     A method that is not installed (a run from elsewhere) is drawn in neutral grey under its own key.
     """
-    family, label, rank = _identity(method)
+    family, label, place = _identity(method)
     color = FAMILIES.get(family, _UNKNOWN)[dark]
     if family == "none":
         return Style(method, label, family, color, "dot", "x")
-    start = list(FAMILIES).index(family) - 1 if family in FAMILIES else 5
-    dash = _DASHES[(start + rank) % len(_DASHES)]
-    return Style(method, label, family, color, dash, _MARKERS[(start + rank) % len(_MARKERS)])
+    dash = _DASHES[(place + place // PAIRS) % len(_DASHES)]
+    return Style(method, label, family, color, dash, _MARKERS[place % len(_MARKERS)])
 
 
 def term_looks(names: Sequence[str], dark: bool = False) -> dict[str, tuple[str, str]]:
@@ -161,10 +163,11 @@ def faded(color: str, opacity: float) -> str:
 
 
 def _identity(method: str) -> tuple[str, str, int]:
-    """Family, label and place among the methods of the family."""
+    """Family, label and place among all methods but the baseline; those from outside come last and move no other."""
     methods = catalog()
     if method not in methods:
         return "unknown", title_of(method), 0
+    order = sorted(methods, key=lambda key: methods[key].source is not None)
+    others = [key for key in order if methods[key].family != "none"]
     family = methods[method].family
-    siblings = [key for key, other in methods.items() if other.family == family]
-    return family, title_of(method), siblings.index(method)
+    return family, title_of(method), 0 if family == "none" else others.index(method)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kdcore.figures import palette, template
-from kdcore.methods import METHODS, docs
+from kdcore.methods import METHODS, catalog, docs
+from tests.helpers import own_method
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,15 +39,51 @@ def test_every_colour_stands_out_from_its_page(dark: bool) -> None:
     assert not weak
 
 
-def test_colour_is_the_familys_and_methods_of_a_family_differ_in_dash_and_marker() -> None:
+SEEN_WITHOUT = {
+    "red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+"""Linear RGB as seen without one kind of cones: Machado et al. 2009 (TVCG 15(6)), severity 1."""
+LAB = (
+    [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
+     [0.0883024619, 0.2817188376, 0.6299787005]],
+    [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
+     [0.0259040371, 0.7827717662, -0.8086757660]],
+)  # fmt: skip
+"""Linear RGB to cones, and the cube roots of these to Oklab (Ottosson 2020), where 0.02 is just seen."""
+
+
+def _oklab(color: str, seen: list[list[float]]) -> np.ndarray:
+    parts = np.array([int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return LAB[1] @ np.cbrt(LAB[0] @ np.clip(np.array(seen) @ linear, 0, 1))
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("without", SEEN_WITHOUT)
+def test_families_stay_apart_without_one_kind_of_cones(without: str, dark: bool) -> None:
+    seen = {family: _oklab(pair[dark], SEEN_WITHOUT[without]) for family, pair in palette.FAMILIES.items()}
+    for first, second in itertools.combinations(seen, 2):
+        assert np.linalg.norm(seen[first] - seen[second]) > 0.04, (first, second)
+
+
+def test_colour_is_the_familys_and_without_it_any_two_methods_differ() -> None:
+    """So that a line can be told from every other in grey, too."""
     looks = {key: palette.style(key) for key in METHODS}
     for key, look in looks.items():
         assert look.color == palette.FAMILIES[METHODS[key].family][0]
-    families: dict[str, list[palette.Style]] = {}
-    for key, look in looks.items():
-        families.setdefault(METHODS[key].family, []).append(look)
-    for members in families.values():
-        assert len({(look.dash, look.marker) for look in members}) == len(members)
+    assert len({(look.dash, look.marker) for look in looks.values()}) == len(looks)
+
+
+def test_a_method_from_outside_changes_no_other_look(tmp_path: Path, methods_as_before: None) -> None:
+    before = {key: palette.style(key) for key in METHODS}
+    catalog.add_files([own_method.write(tmp_path)])
+    palette.style.cache_clear()
+    assert {key: palette.style(key) for key in before} == before
+    own = palette.style(own_method.KEY)
+    assert (own.dash, own.marker) not in {(look.dash, look.marker) for look in before.values()}
+    palette.style.cache_clear()
 
 
 @pytest.mark.parametrize("dark", [False, True])
