@@ -15,6 +15,7 @@ from kdcore.analysis.comparison import Comparison
 from kdcore.config import RunConfig
 from kdcore.formatting import listed
 from kdcore.methods.catalog import title_of
+from kdcore.runs.ablations import title_in
 
 ALONE, LOGITS = "fine-tune", "kd"
 LOGITS_SETTINGS = ("alpha", "temperature")
@@ -27,6 +28,13 @@ STARTS = {
 }
 LEVEL = 0.95
 """Of the intervals."""
+CHANGES = "Each bar changes one thing against the one above it; all else (task, student, training) is the same."
+HOW = (
+    "The steps are found among the runs of this comparison, by their settings. A bar begins where the last run step "
+    f"ended, so a step without a run is counted with the next one. The whisker is the {LEVEL:.0%} interval of the "
+    "step's gain: a t interval of the differences seed by seed (Welch's, where the steps share no seed). Where it "
+    "holds zero, other seeds may turn the step round."
+)
 TEACHER_STEP = "+ the teacher's answers (KD)"
 
 Kind = Literal["start", "initialisation", "teacher", "method"]
@@ -41,6 +49,24 @@ class Rung:
     label: str
     config: RunConfig
     group: str = ""
+
+
+def best_taught(comparison: Comparison) -> str | None:
+    """The group with the best mean among those that learned from a teacher: a whole method's, before one without a
+    part. None where no run of such a group is finished."""
+    done = comparison.finished
+    taught = done[done["method"] != ALONE]
+    whole = taught[[not title_in(tags) for tags in taught["tags"]]]
+    means = (whole if len(whole) else taught).groupby("group")["score"].mean()
+    return str(means.idxmax()) if len(means) else None
+
+
+def seeds_text(rows: pd.DataFrame) -> str:
+    """`the 3 seeds that all steps share`: what the means of `table` are over."""
+    counts = sorted(set(rows.loc[rows["n"] > 0, "n"]))
+    if len(counts) == 1:
+        return f"the {f'{counts[0]} seeds' if counts[0] > 1 else 'one seed'} that all steps share"
+    return "each step's own seeds: they share none"
 
 
 def ladder(config: RunConfig) -> list[Rung]:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kdcore.analysis import significance
+from kdcore.analysis import ablation, significance
 from kdcore.analysis.comparison import compare
 from kdcore.errors import UserError
 from kdcore.figures.template import PLOTLY_JS
 from kdcore.formatting import listed
 from kdcore.methods import METHODS, docs
 from kdcore.report import sections
+from kdcore.report.gains import gains
 from kdcore.report.parts import bullets, escape, formula, heading, listing, paragraph, prose
 from kdcore.report.sections import TaskReport
 
@@ -35,6 +36,7 @@ HOW = (
      "runs of like seed, version and machine: they share data order and initial weights. Of several runs of one group "
      "and seed one counts: the newest of the version and machine that most have."),
     ("Is the difference real?", significance.HOW),
+    ("Where the gain comes from", ablation.HOW),
     ("Curves", "A line is the mean over a group's seeds at each point that any of them logged, each seed interpolated "
      "only inside its own range. Losses are the values of single steps, without smoothing; those of two methods add up "
      "different terms."),
@@ -122,6 +124,7 @@ def _task(report: TaskReport) -> Iterator[str]:
         ("What was compared", sections.conditions),
         ("Scores", sections.scores),
         ("Is the difference real?", sections.verdicts),
+        ("Where the gain comes from", gains),
         ("Curves", sections.curves),
         ("Layers: student against teacher", sections.layers),
         ("Layers: what the method reads out", sections.read_outs),

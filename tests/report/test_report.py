@@ -69,12 +69,26 @@ def runs(store: Store) -> list[str]:
     ]
 
 
+def test_it_says_where_the_gain_comes_from_and_what_parts_bring(store: Store) -> None:
+    whole = {seed: run_config("pkd", seed, options={"alpha": 0.5, "beta": 500.0}) for seed in range(3)}
+    for seed, run in whole.items():
+        add(store, run, score=0.80 + 0.01 * seed)
+        add(store, run_config("pkd", seed, options={"alpha": 0.5, "beta": 0.0}), score=0.77 + 0.01 * seed)
+        add(store, run_config("fine-tune", seed), score=0.7)
+    page = Page(report.html(store, list(store.runs()["id"]), made=MADE))
+    assert "+11.0 points over random initial weights without a teacher" in page.text
+    assert "beta 0" in page.text and "-3.0 -3.0 -3.0 3 0, 1, 2" in page.text
+    alone = Page(report.html(store, [run for run in store.runs()["id"] if run.startswith("fine-tune")], made=MADE))
+    assert "with one setting changed" not in alone.text
+
+
 def test_it_holds_what_the_page_shows(store: Store, runs: list[str]) -> None:
     text = report.html(store, runs, made=MADE)
     page = Page(text)
     headings = re.findall(r"<h([123])[^>]*>([^<]*)</h", text)
     assert headings[0] == ("1", "Pocket sentiment: Fine-tuning alone, KD")
-    for words in ("What was compared", "Scores", "Is the difference real?", "Curves", "Layers: student against teacher",
+    for words in ("What was compared", "Scores", "Is the difference real?", "Where the gain comes from", "Curves",
+                  "Layers: student against teacher",
                   "Speed", "Settings that differ", "The methods", "The runs", "How it was computed"):  # fmt: skip
         assert words in [title for _, title in headings], words
     assert "81.0 ± 1.0 (N=3)" in page.text and "+10.0 ± 0.0 (N=3)" in page.text

@@ -13,19 +13,11 @@ from kdcore.analysis.ablation import Rung
 from kdcore.analysis.comparison import Comparison
 from kdcore.config import RunConfig
 from kdcore.figures import waterfall
-from kdcore.runs.ablations import title_in
 from kdcore.store import Store
 from pages.parts.common import ablation_menu, cards, queue_runs
 from pages.parts.common.keys import RUNS
 from pages.parts.common.text import metric_title, plain
 from pages.parts.compare import scores, variants
-
-HOW = (
-    "The steps are found among the runs of this comparison, by their settings. A bar begins where the last run step "
-    "ended, so a step without a run is counted with the next one. The whisker is the 95% interval of the step's gain: "
-    "a t interval of the differences seed by seed (Welch's, where the steps share no seed). Where it holds zero, other "
-    "seeds may turn the step round."
-)
 
 
 def show(store: Store, comparison: Comparison, everything: pd.DataFrame, teacher: float | None) -> None:
@@ -41,8 +33,7 @@ def show(store: Store, comparison: Comparison, everything: pd.DataFrame, teacher
         st.caption("Choose a finished run that learned from a teacher to see what gave its score.")
         return
     labels = dict(zip(taught["group"], taught["label"], strict=True))
-    whole = taught[[not title_in(tags) for tags in taught["tags"]]]
-    best = str((whole if len(whole) else taught).groupby("group")["score"].mean().idxmax())
+    best = ablation.best_taught(comparison)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         top = st.selectbox(
             "Student",
@@ -63,11 +54,11 @@ def show(store: Store, comparison: Comparison, everything: pd.DataFrame, teacher
     cards.figure(
         lambda: waterfall.waterfall(rows, title, teacher=teacher, dark=dark),
         "gains",
-        "Each bar changes one thing against the one above it; all else (task, student, training) is the same. "
-        f"Means over {_seeds(rows)}; whiskers: 95% interval of the step's gain.",
+        f"{ablation.CHANGES} Means over {ablation.seeds_text(rows)}; whiskers: {ablation.LEVEL:.0%} interval of the "
+        "step's gain.",
         data=rows,
         follows=top,
-        how=HOW,
+        how=ablation.HOW,
         about=scores.about(comparison),
     )
     seeds = sorted(int(seed) for seed in done.loc[done["group"] == top, "seed"])
@@ -84,13 +75,6 @@ def _repeat(comparison: Comparison, top: str, everything: pd.DataFrame) -> None:
     }
     chosen = st.session_state.get(RUNS, [])
     ablation_menu.show(RunConfig.model_validate(comparison.settings_of(top)), whole, "gains_repeat", chosen)
-
-
-def _seeds(rows: pd.DataFrame) -> str:
-    counts = sorted(set(rows.loc[rows["n"] > 0, "n"]))
-    if len(counts) == 1:
-        return f"the {f'{counts[0]} seeds' if counts[0] > 1 else 'one seed'} that all steps share"
-    return "each step's own seeds: they share none"
 
 
 def _offer(
