@@ -79,8 +79,8 @@ class KroneckerLinear(nn.Module):
         return torch.kron(self.a, self.b)
 
     def forward(self, x: Tensor) -> Tensor:
-        blocks = x.unflatten(-1, (self.a.shape[1], self.b.shape[1]))
-        product = self.a @ (blocks @ self.b.T) if self.b_first else (self.a @ blocks) @ self.b.T
+        blocks = x.reshape(*x.shape[:-1], self.a.shape[1], self.b.shape[1])
+        product: Tensor = self.a @ (blocks @ self.b.T) if self.b_first else (self.a @ blocks) @ self.b.T
         return product.flatten(-2) + self.bias
 
 
