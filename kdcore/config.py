@@ -56,6 +56,9 @@ class StudentSpec(Settings):
         "first", description="which layers of the source fill the student: first, last, every n-th, or a list from 1"
     )
     checkpoint: str | None = Field(None, description="folder of the weights for init=checkpoint")
+    form: Literal["plain", "kronecker-8", "kronecker-21"] = Field(
+        "plain", description="whole matrices, or Kronecker products of two: BERT-base becomes 8 or 21 times smaller"
+    )
 
     @model_validator(mode="after")
     def _checked(self) -> StudentSpec:
@@ -63,6 +66,8 @@ class StudentSpec(Settings):
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
         if self.init == "checkpoint" and not self.checkpoint:
             raise ValueError("init=checkpoint needs the field checkpoint: a folder with safetensors weights")
+        if self.form != "plain" and self.init == "random":
+            raise ValueError(f"form={self.form} factors the initial weights, so init=random cannot fill it")
         if isinstance(self.init_layers, tuple) and len(self.init_layers) != self.layers:
             raise ValueError(f"init_layers lists {len(self.init_layers)} layers for a student of {self.layers}")
         return self

@@ -155,7 +155,8 @@ def option_text(value: object) -> str:
 def student_label(run: RunConfig) -> str:
     """The student in a list's cell: "3 layers", "4 x 128"."""
     student = run.student
-    return f"{student.layers} x {student.width}" if student.width else f"{student.layers} layers"
+    label = f"{student.layers} x {student.width}" if student.width else f"{student.layers} layers"
+    return label if student.form == "plain" else f"{label}, {student.form}"
 
 
 def init_label(run: RunConfig) -> str:

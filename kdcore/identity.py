@@ -76,9 +76,11 @@ def protocol_key(config: RunConfig) -> str:
 def essential(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The flat settings that make a student what it is: all but the seed and `NEUTRAL` ones.
 
-    A shipped method has no source to tell.
+    A shipped method has no source to tell, and a plain student no form.
     """
-    aside = (SEED, *NEUTRAL, *(() if settings.get("method_source") else ("method_source",)))
+    plain = settings.get("student", {}).get("form") == "plain"
+    untold = [*([] if settings.get("method_source") else ["method_source"]), *(["student.form"] if plain else [])]
+    aside = (SEED, *NEUTRAL, *untold)
     parts = tuple(f"{name}." for name in aside)
     return {key: value for key, value in flatten(settings).items() if key not in aside and not key.startswith(parts)}
 
@@ -109,6 +111,8 @@ def protocol(config: RunConfig) -> dict[str, dict[str, Any]]:
     topics = {topic: {key: train.pop(f"train.{key}") for key in keys} for topic, keys in names.items()}
     own = config.own and config.own.model_dump(mode="json")
     size = config.student.model_dump(mode="json", include={"layers", "width", "heads", "intermediate"})
+    if config.student.form != "plain":
+        size["form"] = config.student.form
     if config.student.width is None or config.student.heads is None:
         size["as"] = _model(_reference(config))
     return {

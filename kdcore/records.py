@@ -350,6 +350,7 @@ class ModelSize:
     """The size of an encoder. heads divide width.
 
     positions: rows of the position table, `longest` of which a text can use. pad: id of the padding token.
+    form: of its matrices, as `models.factors` knows them.
     """
 
     layers: int
@@ -362,6 +363,7 @@ class ModelSize:
     embedding_width: int | None = None
     model_type: str = "bert"
     pad: int = 0
+    form: str = "plain"
 
     @property
     def first_position(self) -> int:

@@ -38,11 +38,14 @@ def export(
     bundle: Annotated[bool, typer.Option("--bundle", help="One file with runs, scores and students.")] = False,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also model.onnx, checked against the student.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Also model-int8.onnx, 8-bit weights, scored.")] = False,
+    dense: Annotated[bool, typer.Option("--dense", help="Multiply Kronecker factors out: a plain BERT.")] = False,
 ) -> None:
     """Write a student as a Hugging Face folder with a model card, or runs as one file that `import` reads elsewhere."""
     from kdcore.store import open_store
 
     store = open_store()
+    if bundle and dense:
+        raise UserError("--dense", "a bundle holds students as they were trained", "leave --bundle or --dense out")
     if bundle and (onnx or int8):
         raise UserError("--onnx", "a bundle holds students as they were trained", "leave --bundle or --onnx out")
     if bundle:
@@ -54,9 +57,11 @@ def export(
     else:
         from kdcore.export.folder import export_student
 
-        check = export_student(store, run[0], to, which, onnx, int8)
+        check = export_student(store, run[0], to, which, onnx, int8, dense)
         for line in onnx_lines(check) if check else ():
             typer.echo(line)
+        if dense:
+            typer.echo(f"model.safetensors: {(to / 'model.safetensors').stat().st_size / 1e6:,.1f} MB")
     typer.echo(f"wrote {to}")
 
 

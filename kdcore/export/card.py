@@ -118,7 +118,16 @@ def _warnings(record: StudentRecord) -> Iterator[str]:
 
 def _use(record: StudentRecord, longest: int, onnx: OnnxCheck | None) -> Iterator[str]:
     row = '{"text": "...", "text_pair": "..."}' if len(record.task.columns) == 2 else '"..."'
-    yield "## Use\n\n```python\nfrom transformers import pipeline\n"
+    formed = record.facts.get("student", {}).get("form", "plain") != "plain"
+    if formed:
+        yield (
+            "The matrices are Kronecker products: `pip install kdboard` knows the model type `kdboard_bert`, plain "
+            "transformers refuses it. `kdcore export --dense` writes a plain BERT that answers the same.\n"
+        )
+    yield "## Use\n\n```python"
+    if formed:
+        yield "import kdcore.models.forms  # makes the model type known"
+    yield "from transformers import pipeline\n"
     yield 'classify = pipeline("text-classification", model="PATH_OR_HUB_ID", truncation=True)'
     yield f"classify({row})\n```\n"
     yield (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kdcore import __version__
 from kdcore.errors import UserError
 from kdcore.export.card import model_card
+from kdcore.export.dense import dense_record
 from kdcore.export.onnx_check import OnnxCheck
 from kdcore.export.pipeline_files import check_form, config_json, longest_row, tokenizer_files
 from kdcore.export.record import StudentRecord, public_settings, read_record
@@ -49,12 +50,14 @@ def student_zip(store: Store, run_id: str, which: str = "best") -> bytes:
 
 
 def export_student(
-    store: Store, run_id: str, target: Path, which: str = "best", onnx: bool = False, int8: bool = False
-) -> OnnxCheck | None:
+    store: Store, run_id: str, target: Path, which: str = "best", onnx: bool = False, int8: bool = False,
+    dense: bool = False,
+) -> OnnxCheck | None:  # fmt: skip
     """Writes the published folder: whole, or not at all. Returns what was measured of the ONNX file.
 
     Args:
         onnx: also write model.onnx, checked against the student. int8: also model-int8.onnx, scored.
+        dense: of a student of another form, the plain BERT that answers the same.
 
     Raises:
         UserError: no such run or student, one of no plain form, a target that is not free or cannot be written, or an
@@ -63,7 +66,14 @@ def export_student(
     user_path(str(target), "--to")
     student_folder(store, run_id, which)
     _check_free(target)
-    record = read_record(store, run_id, which)
+    with contextlib.ExitStack() as inside:
+        record = read_record(store, run_id, which)
+        if dense:
+            record = inside.enter_context(dense_record(record))
+        return _write(record, target, onnx, int8)
+
+
+def _write(record: StudentRecord, target: Path, onnx: bool, int8: bool) -> OnnxCheck | None:
     files, check = student_files(record), None
     with _whole(target) as folder:
         for name, content in files.items():

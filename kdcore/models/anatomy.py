@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcore.errors import UserError
+from kdcore.models.factors import MODEL_TYPE
 from kdcore.records import Part
 
 
@@ -85,6 +86,8 @@ def anatomy(model: nn.Module) -> Anatomy:
     """
     whole: Any = model
     family = getattr(getattr(whole, "config", None), "model_type", type(model).__name__)
+    if family == MODEL_TYPE:
+        family = "bert"
     if family not in ("bert", "roberta", "distilbert", "electra") or not hasattr(whole, "classifier"):
         raise UserError(
             "model", f"cannot look into a {family}", "choose a BERT, RoBERTa, DistilBERT or ELECTRA classifier"

@@ -12,6 +12,7 @@ from typing import Any
 
 from kdcore.errors import UserError
 from kdcore.models.header import FLOATS, StoredTensor
+from kdcore.models.sizes import family_of
 from kdcore.models.weights import parameter_shapes, stored_tensors
 
 _WORDS = "embeddings.word_embeddings.weight"
@@ -110,7 +111,7 @@ def _check_tensors(
 
 def _lookup(stored: Mapping[str, StoredTensor], name: str, config: Any) -> StoredTensor | None:
     """The stored tensor of a parameter, with or without the encoder's prefix (`bert.`)."""
-    return stored.get(name) or stored.get(name.removeprefix(f"{config.model_type}."))
+    return stored.get(name) or stored.get(name.removeprefix(f"{family_of(config)}."))
 
 
 def _expected(config: Any, field: str) -> dict[str, tuple[int, ...]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdcore.errors import UserError
+from kdcore.models.factors import FORMS, MODEL_TYPE
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra")
 """Model types that are taken: those `observe` can look into."""
@@ -71,6 +72,12 @@ def _check_family(content: Mapping[str, Any], folder: Path, field: str) -> None:
             f'add "model_type": "{likely or "bert"}" to config.json'
             + ("" if likely else f", or what else of {', '.join(FAMILIES)} these weights are"),
         )
+    if family == MODEL_TYPE:
+        if content.get("form") not in FORMS:
+            raise UserError(
+                field, f"{folder} names the form {str(content.get('form'))[:40]!r}", f"known are {', '.join(FORMS)}"
+            )
+        return
     if family not in FAMILIES:
         raise UserError(
             field, f"{folder} holds a model of type {str(family)[:60]!r}", f"choose an encoder of {', '.join(FAMILIES)}"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.errors import UserError
-from kdcore.models.sizes import size_of
+from kdcore.models.sizes import family_of, size_of
 
 _POSITIONS = "bert.embeddings.position_embeddings.weight"
 _TYPES = "bert.embeddings.token_type_embeddings.weight"
@@ -45,8 +45,9 @@ def bert_weights(model: nn.Module) -> dict[str, Tensor]:
             "the source's embeddings are narrower than its layers, a BERT's are not",
             "choose init=random",
         )
-    state = {name: tensor.detach().cpu().float() for name, tensor in model.state_dict().items()}
-    family = config.model_type
+    stored = model.dense_weights() if hasattr(model, "dense_weights") else model.state_dict()  # type: ignore[operator]
+    state = {name: tensor.detach().cpu().float() for name, tensor in stored.items()}
+    family = family_of(config)
     if family == "bert":
         return state
     state = {name: tensor for name, tensor in state.items() if family == "roberta" or _in_encoder(name, family)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kdcore.errors import UserError
+from kdcore.models.factors import products, weights
 from kdcore.records import ModelSize
 
 TOKEN_TYPES: dict[str, int] = {"bert": 2, "roberta": 1, "distilbert": 0, "electra": 2}
@@ -31,13 +32,14 @@ def parameters(size: ModelSize) -> Parameters:
         raise UserError("model", f"cannot count a {size.model_type!r}", f"known are {', '.join(TOKEN_TYPES)}")
     table = size.embedding_width or size.width
     rows = size.vocabulary + size.positions + TOKEN_TYPES[size.model_type]
-    embeddings = rows * table + _norm(table)
+    words = weights(size.form, "table", size.vocabulary, table)
+    embeddings = words + (rows - size.vocabulary) * table + _norm(table)
     if table != size.width:
         embeddings += _linear(table, size.width)
     layer = (
-        4 * _linear(size.width, size.width)
-        + _linear(size.width, size.intermediate)
-        + _linear(size.intermediate, size.width)
+        4 * (weights(size.form, "attention", size.width, size.width) + size.width)
+        + (weights(size.form, "up", size.intermediate, size.width) + size.intermediate)
+        + (weights(size.form, "down", size.width, size.intermediate) + size.width)
         + 2 * _norm(size.width)
     )
     encoder = size.layers * layer
@@ -56,9 +58,10 @@ def flops(size: ModelSize, tokens: int, batch: int = 1, cls_only: bool = False) 
             values.
     """
     width, table = size.width, size.embedding_width or size.width
-    projections = 4 * width * width
+    projections = 4 * products(size.form, "attention", width, width)
     attention = 2 * tokens * width
-    feed_forward = 2 * width * size.intermediate
+    feed_forward = products(size.form, "up", size.intermediate, width)
+    feed_forward += products(size.form, "down", width, size.intermediate)
     per_token = size.layers * (projections + attention + feed_forward)
     per_row = width * width + width * size.labels
     if table != width:

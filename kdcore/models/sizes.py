@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdcore.config import StudentSpec
 from kdcore.errors import UserError
+from kdcore.models.factors import MODEL_TYPE, check_form
 from kdcore.models.library import transformers
 from kdcore.records import ModelSize
 
@@ -67,9 +68,15 @@ def size_of(config: Any, labels: int | None = None) -> ModelSize:
         positions=config.max_position_embeddings,
         labels=config.num_labels if labels is None else labels,
         embedding_width=None if embedding in (None, config.hidden_size) else embedding,
-        model_type=config.model_type,
+        model_type=family_of(config),
         pad=config.pad_token_id or 0,
+        form=getattr(config, "form", "plain"),
     )
+
+
+def family_of(config: Any) -> str:
+    """The family whose modules a config's model has: "bert", whatever the form of its matrices."""
+    return "bert" if config.model_type == MODEL_TYPE else str(config.model_type)
 
 
 def usable_positions(config: Any) -> int:
@@ -83,7 +90,7 @@ def student_size(spec: StudentSpec, base: ModelSize, labels: int) -> ModelSize:
     The feed-forward size left empty is the base's at the base's width, and 4 x width at another.
 
     Raises:
-        UserError: the heads do not divide the width (`student.heads`).
+        UserError: the heads do not divide the width (`student.heads`), or the form the matrices (`student.form`).
     """
     width = spec.width or base.width
     heads = spec.heads or base.heads
@@ -94,7 +101,7 @@ def student_size(spec: StudentSpec, base: ModelSize, labels: int) -> ModelSize:
             f"{heads} attention heads do not divide the width {width}",
             f"choose one of {', '.join(map(str, fitting))}",
         )
-    return ModelSize(
+    size = ModelSize(
         layers=spec.layers,
         width=width,
         heads=heads,
@@ -103,7 +110,10 @@ def student_size(spec: StudentSpec, base: ModelSize, labels: int) -> ModelSize:
         positions=base.longest,
         labels=labels,
         pad=base.pad,
+        form=spec.form,
     )
+    check_form(size)
+    return size
 
 
 def bert_config(size: ModelSize, labels: int, dropout: float | None) -> BertConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from kdcore.config import TeacherSpec
 from kdcore.errors import UserError
 from kdcore.models.compatibility import check_encoder, is_head
 from kdcore.models.config_file import FAMILIES, read_config_file
+from kdcore.models.factors import MODEL_TYPE
 from kdcore.models.library import transformers
 from kdcore.models.sizes import size_of
 from kdcore.models.weights import build_classifier, read_weights, stored_names, weights_hash
@@ -97,6 +99,8 @@ def read_config(folder: Path, field: str = "teachers.where") -> Any:
         UserError: no config.json, one that cannot be read, another architecture, or absurd sizes.
     """
     raw = read_config_file(folder, field)
+    if raw.get("model_type") == MODEL_TYPE:
+        importlib.import_module("kdcore.models.forms")  # makes the type known to transformers
     try:
         config = transformers().AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         sizes = {name: int(getattr(config, name)) for name in _LIMITS}

@@ -15,6 +15,7 @@ from kdcore import layer_map
 from kdcore.config import StudentSpec
 from kdcore.errors import CorruptError, UserError
 from kdcore.models.convert_weights import bert_settings, bert_weights
+from kdcore.models.library import transformers
 from kdcore.models.sizes import bert_config, size_of, usable_positions
 from kdcore.models.sources import Located, load_encoder, read_config
 from kdcore.models.tokenizers import save_tokenizer
@@ -46,6 +47,8 @@ def build_student(
         UserError: widths, feed-forward sizes, vocabularies or layers of the source do not fit.
     """
     config = bert_config(size, labels, dropout)
+    if spec.init == "random" and size.form != "plain":
+        raise UserError("student.init", f"form={size.form} factors the weights of a model", "choose init=teacher")
     if spec.init == "random":
         return build_classifier(config, {}, seed)[0]
     if spec.init == "checkpoint":
@@ -60,7 +63,30 @@ def build_student(
     for name, value in bert_settings(source.config).items():
         if dropout is None or "dropout" not in name:
             setattr(config, name, value)
-    return build_classifier(config, state, seed)[0]
+    model = build_classifier(config, state, seed)[0]
+    return model if size.form == "plain" else _factored(model, size.form)
+
+
+def dense_model(model: nn.Module) -> nn.Module:
+    """The plain BERT classifier that computes what a student of another form does.
+
+    Raises:
+        UserError: the model is plain already.
+    """
+    from kdcore.models.forms import FormedBert
+
+    if not isinstance(model, FormedBert):
+        raise UserError("--dense", "this student's matrices are whole already", "leave --dense out")
+    config: Any = model.config
+    kept = {name: value for name, value in config.to_dict().items() if name not in ("model_type", "form")}
+    return build_classifier(transformers().BertConfig(**kept), model.dense_weights(), seed=0)[0]
+
+
+def _factored(model: nn.Module, form: str) -> nn.Module:
+    """The model with the nearest factors in place of its matrices."""
+    from kdcore.models.forms import factor_weights, formed_config
+
+    return build_classifier(formed_config(model.config, form), factor_weights(model.state_dict(), form), seed=0)[0]
 
 
 def save_student(

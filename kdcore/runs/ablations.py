@@ -72,6 +72,8 @@ def ablations(run: RunConfig) -> list[Ablation]:
     method, config = resolve(run.method, run.options)
     whole = run.model_copy(update={"options": config.model_dump(mode="json")})
     found = [_without(whole, part, off) for part, off in method.ablations(config, _kind(run)).items()]
+    if run.student.form != "plain":  # it factors the initial weights, so there must be some
+        return found
     return found if run.student.init == "random" else [*found, _from_random(whole)]
 
 

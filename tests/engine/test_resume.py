@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from kdcore.config import StudentSpec
 from kdcore.engine import checkpoint
 from kdcore.engine.checkpoint import TrainingState
 from kdcore.engine.device import has_fast_bf16
@@ -44,6 +45,7 @@ CASES = {
     "bert-emd, in parts": (run("bert-emd", options={"beta": 1.0}, accumulate=2), 1),
     "dynamic-kd": (run("dynamic-kd"), 2),
     "dynamic-kd, drawn rows": (run("dynamic-kd", options={"part": "rows", "selection": "random"}), 1),
+    "kronecker-bert": (run("kronecker-bert", student=StudentSpec(layers=2, init="teacher", form="kronecker-8")), 1),
     "mix": (run("mix", options={"patience_weight": 100.0, "choice": "rank"}), 3),
     "gkd, in parts": (run("gkd", accumulate=2, precision="auto"), 1),
     "ad-kd": (run("ad-kd", options={"anneal": True}), 1),

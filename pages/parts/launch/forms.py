@@ -20,6 +20,7 @@ LABELS = {
     "init": "Initial weights from",
     "init_layers": "Layers they are taken from",
     "checkpoint": "Checkpoint folder",
+    "form": "Matrices",
     "width": "Width (hidden size)",
     "intermediate": "Feed-forward size",
     "clip": "Largest gradient norm",

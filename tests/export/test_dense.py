@@ -1,0 +1,82 @@
+"""A trained student of Kronecker products: its facts, its folder, the plain one, ONNX, and what is refused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kdcore.config import StudentSpec
+from kdcore.errors import UserError
+from kdcore.export.answers import open_reader
+from kdcore.export.folder import export_student, read_facts
+from kdcore.models.count import flops, parameters
+from kdcore.paths import run_dir
+from tests.helpers import tiny_task
+
+FORM = "kronecker-8"
+
+
+@pytest.fixture
+def formed(trained, tmp_path) -> str:
+    """The id of a run of a few steps whose student has factors."""
+    return trained(
+        tiny_task.run(
+            "kronecker-bert",
+            tiny_task.teachers(tmp_path, 1),
+            student=StudentSpec(layers=2, init="teacher", form=FORM),
+            max_steps=6,
+        )
+    )
+
+
+def test_facts_and_files_are_those_of_the_factors(store, formed, tmp_path):
+    facts = store.get(formed).facts
+    size = replace(tiny_task.SIZE, form=FORM, labels=2)
+    assert facts["parameters"] == facts["exported_parameters"] == parameters(size).total
+    assert facts["flops"] == flops(size, int(facts["mean_tokens"])) and facts["student"]["form"] == FORM
+    export_student(store, formed, tmp_path / "m")
+    weights = load_file(tmp_path / "m" / "model.safetensors")
+    assert sum(tensor.numel() for tensor in weights.values()) == parameters(size).total
+    assert "import kdcore.models.forms" in (tmp_path / "m" / "README.md").read_text()
+    assert read_facts(tmp_path / "m")["parameters"] == parameters(size).total
+
+
+def test_the_plain_folder_answers_alike_without_this_program(store, formed, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    export_student(store, formed, tmp_path / "m")
+    export_student(store, formed, tmp_path / "plain", dense=True)
+    config = json.loads((tmp_path / "plain" / "config.json").read_text())
+    assert config["model_type"] == "bert" and config["architectures"] == ["BertForSequenceClassification"]
+    assert "form" not in config and "kdcore.models" not in (tmp_path / "plain" / "README.md").read_text()
+    plain = replace(tiny_task.SIZE, labels=2)
+    assert read_facts(tmp_path / "plain")["parameters"] == parameters(plain).total
+    texts = [["the film was good", "a bad plot"]]
+    ours, theirs = (open_reader(tmp_path / name).logits(texts) for name in ("m", "plain"))
+    assert np.allclose(ours, theirs, atol=1e-5) and np.ptp(ours) > 0
+    model = AutoModelForSequenceClassification.from_pretrained(str(tmp_path / "plain"))
+    assert sum(p.numel() for p in model.parameters()) == parameters(plain).total
+    assert torch.isfinite(next(model.parameters())).all()
+
+
+def test_a_student_with_whole_matrices_has_nothing_to_multiply_out(store, student, tmp_path):
+    with pytest.raises(UserError, match="whole already"):
+        export_student(store, student, tmp_path / "out" / "m", dense=True)
+    assert not (tmp_path / "out" / "m").exists()
+
+
+def test_onnx_answers_as_the_factors_do(store, formed, tmp_path):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="the extra onnx is not installed")
+    check = export_student(store, formed, tmp_path / "m", onnx=True)
+    assert check is not None and 0 < check.largest < 1e-4 and check.same == 1.0
+
+
+def test_a_formed_student_can_teach(trained, formed):
+    from kdcore.config import TeacherSpec
+
+    teacher = TeacherSpec(name="small", source="run", where=formed)
+    assert (run_dir(trained(tiny_task.run("kd", [teacher], max_steps=3))) / "student-best").is_dir()
