@@ -83,7 +83,7 @@ def explain(
     classes = predicted(model, encoding) if label is None else torch.tensor([label], device=words.device)
     values = attribute(model, encoding, words, classes, method)[0][words[0]]
     tokens = tokenizer.convert_ids_to_tokens(encoding.input_ids[0][words[0]].tolist())
-    of_class = None if model.config.num_labels == 1 else int(classes[0])
+    of_class = None if _outputs(model) == 1 else int(classes[0])
     return Attribution(tokens, values.double().cpu().numpy(), of_class)
 
 
@@ -104,7 +104,7 @@ def attribute(
     Raises:
         ValueError: an unknown method, or a class that the model does not have.
     """
-    outputs = model.config.num_labels
+    outputs = _outputs(model)
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known are {list(METHODS)}")
     if outputs > 1 and not bool(((classes >= 0) & (classes < outputs)).all()):
@@ -115,7 +115,8 @@ def attribute(
     total = torch.zeros_like(change)
     for place, weight in _points(method, steps):
         total += weight * _gradient(model, encoding, embeddings - (1 - place) * change, classes)
-    return (total * change).sum(-1)
+    result: Tensor = (total * change).sum(-1)
+    return result
 
 
 def loyalty(
@@ -188,6 +189,10 @@ def predicted(model: nn.Module, encoding: Encoding) -> Tensor:
         return observe(model, encoding, want("logits"), grad=False).logits.argmax(-1)
 
 
+def _outputs(model: Any) -> int:
+    return int(model.config.num_labels)
+
+
 def _agreements(
     teacher: nn.Module, student: nn.Module, encoding: Encoding, special: Collection[int]
 ) -> Iterable[Agreement]:
@@ -215,4 +220,5 @@ def _gradient(model: nn.Module, encoding: Encoding, embeddings: Tensor, classes:
         explained = logits[:, 0]
         if logits.shape[-1] > 1:
             explained = (logits - logits.mean(-1, keepdim=True)).gather(-1, classes[:, None])[:, 0]
-        return torch.autograd.grad(explained.sum(), embeddings)[0]
+        gradient: Tensor = torch.autograd.grad(explained.sum(), embeddings)[0]
+    return gradient
