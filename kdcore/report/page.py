@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kdcore.analysis import significance
+from kdcore.analysis import fidelity, significance
 from kdcore.analysis.comparison import compare
 from kdcore.errors import UserError
 from kdcore.figures.template import PLOTLY_JS
@@ -35,6 +35,7 @@ HOW = (
      "runs of like seed, version and machine: they share data order and initial weights. Of several runs of one group "
      "and seed one counts: the newest of the version and machine that most have."),
     ("Is the difference real?", significance.HOW),
+    ("How closely students follow their teachers", fidelity.HOW),
     ("Curves", "A line is the mean over a group's seeds at each point that any of them logged, each seed interpolated "
      "only inside its own range. Losses are the values of single steps, without smoothing; those of two methods add up "
      "different terms."),
@@ -122,6 +123,7 @@ def _task(report: TaskReport) -> Iterator[str]:
         ("What was compared", sections.conditions),
         ("Scores", sections.scores),
         ("Is the difference real?", sections.verdicts),
+        ("How closely students follow their teachers", sections.fidelity),
         ("Curves", sections.curves),
         ("Layers: student against teacher", sections.layers),
         ("Layers: what the method reads out", sections.read_outs),
