@@ -186,7 +186,8 @@ def word_mask(encoding: Encoding, special: Collection[int]) -> Tensor:
 def predicted(model: nn.Module, encoding: Encoding) -> Tensor:
     """The class that a model gives each row, int64 [batch]; 0 for a regression."""
     with evaluating(model), torch.autocast(encoding.input_ids.device.type, enabled=False):
-        return observe(model, encoding, want("logits"), grad=False).logits.argmax(-1)
+        logits: Tensor = observe(model, encoding, want("logits"), grad=False).logits
+    return logits.argmax(-1)
 
 
 def _outputs(model: Any) -> int:
