@@ -53,6 +53,8 @@ class Needs:
     """Which tensors a stage reads from the students and from the teachers; nothing else is computed.
 
     rerun: "student", "teacher": whose outputs the stage runs again to differentiate them (`Outputs.rerun`).
+    passes, gradients: how often a step runs each of them again, and how many gradients it takes of each such pass; what
+        a run will cost is told from them.
     by: role or teacher's name -> what is read of it, where that differs from what is read of the others.
     """
 
@@ -60,6 +62,8 @@ class Needs:
     teacher: Want = field(default_factory=dict)
     rerun: tuple[Literal["student", "teacher"], ...] = ()
     by: Mapping[str, Want] = field(default_factory=dict)
+    passes: int = 1
+    gradients: int = 1
 
     def of_student(self, role: str) -> Want:
         """What is read of this role's model."""
@@ -159,8 +163,8 @@ class Outputs:
     def rerun(self, words: Tensor | None = None, first: Tensor | None = None, still: bool = False) -> Outputs:
         """The same rows once more, in float32, with a graph that can be differentiated twice.
 
-        What was declared is there again, and `embeddings` and `hidden` of layer 0. Where the model is frozen and
-        nothing is given, that layer 0 is a leaf.
+        What was declared is there again, and `embeddings` and `hidden` of every layer. Where nothing that layer 0
+        depends on has a graph (a frozen model, a student whose embeddings are frozen), it is a leaf.
 
         Args:
             words: word embeddings [batch, tokens, width] in place of those of the ids.

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.store import ACTIVE, RunRow
-from pages.parts.common import cards, empty_store, loss_equation, queue_runs, shell
+from pages.parts.common import cards, empty_store, loss_equation, queue_runs, shell, updates
 from pages.parts.common.keys import RUNS
 from pages.parts.common.run_picker import active, one_run, the_store
 from pages.parts.live import (
@@ -20,7 +20,6 @@ from pages.parts.live import (
     progress,
     queue,
     scores,
-    updates,
 )
 from pages.parts.live.point_cache import CachedPoints, cached_points
 

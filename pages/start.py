@@ -33,7 +33,7 @@ def main() -> None:
     runs = the_store().runs()
     if not runs.empty:
         with text:
-            st.page_link("pages/start.py", label="Take the tour", icon=":material/explore:", query_params={TOUR: "1"})
+            _link("start", "Take the tour", "explore", {TOUR: "1"})
     elif tour.number() is None:
         tour.overview()
     for cards_row in (
@@ -61,7 +61,7 @@ def _example() -> None:
     cards.badges(next(iter(POCKET)))
     if ids := example.opened(the_store()):
         query = {RUNS: ",".join(ids)}
-        st.page_link("pages/compare.py", label="Open the example", icon=":material/folder_open:", query_params=query)
+        _link("compare", "Open the example", "folder_open", query)
     elif action("Open the example", key="start_example", type="primary", icon=":material/folder_open:"):
         with cards.guarded("The example cannot be opened"):
             _open_example()
@@ -91,19 +91,24 @@ def _demo() -> None:
 def _train() -> None:
     st.markdown("##### Train a student")
     st.markdown("Choose task, teachers, size and method. Time and memory are estimated before you press Start.")
-    st.page_link("pages/launch.py", label="Launch a run", icon=":material/rocket_launch:")
+    _link("launch", "Launch a run", "rocket_launch")
 
 
 def _compare() -> None:
     st.markdown("##### Compare methods")
     st.markdown("Curves, final scores over seeds, quality against latency, layer by layer and head by head.")
-    st.page_link("pages/compare.py", label="Compare runs", icon=":material/stacked_line_chart:")
+    _link("compare", "Compare runs", "stacked_line_chart")
 
 
 def _learn() -> None:
     st.markdown("##### Learn")
-    st.markdown("Each method as picture, equation and text; a temperature slider; three lessons with questions.")
-    st.page_link("pages/learn.py", label="Open the lessons", icon=":material/school:", query_params={PART: "Lessons"})
+    st.markdown("Each method as picture, equation and text; a temperature slider; lessons with questions.")
+    _link("learn", "Open the lessons", "school", {PART: "Lessons"})
+
+
+def _link(page: str, label: str, icon: str, query: dict[str, str] | None = None) -> None:
+    with st.container(key=f"link_{icon}"):
+        st.page_link(f"pages/{page}.py", label=label, icon=f":material/{icon}:", query_params=query)
 
 
 def _row(row: pd.Series, partial: str | None) -> None:

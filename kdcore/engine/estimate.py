@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from kdcore.config import StudentSpec, TeacherSpec
 from kdcore.data.encode import Encoded, encode
@@ -22,7 +23,7 @@ from kdcore.engine.teacher_source import needs_training, recipe_of
 from kdcore.methods.introspect import sizes as sizes_of
 from kdcore.models.cls_only import reads_cls_alone
 from kdcore.models.count import flops, parameters
-from kdcore.models.observe import observe
+from kdcore.models.observe import observe, rerun_of
 from kdcore.models.students import build_student
 from kdcore.probes.saliency import ROWS
 from kdcore.records import Encoding, ModelSize, Stage, want
@@ -56,11 +57,13 @@ class Pace:
     """How fast this machine computes. tokens: mean padded length of a row. rate: operations a second.
 
     vocabulary: how many different words the training rows hold; the vectors of the others are not trained.
+    rerun_rate: operations a second of passes that are run again in float32 and differentiated twice.
     """
 
     tokens: int
     rate: float
     vocabulary: int
+    rerun_rate: float
 
     def forward(self, size: ModelSize, rows: int, cls_only: bool = False) -> float:
         """Seconds of one pass over so many rows. cls_only: nothing else of the last layer is computed."""
@@ -115,8 +118,10 @@ def _pace(plan: Plan) -> tuple[Pace, int]:
     sample = _sample(plan.training_rows, plan.tokenizer, train.max_length)
     padded = np.ceil(sample.lengths / pad_to) * pad_to
     tokens = int(padded.mean()) + 1  # a row has a little padding from its neighbours too
-    rate = _rate(student.width, student.heads, student.intermediate, train.batch_size, tokens, plan.compute)
-    return Pace(tokens, rate, _vocabulary(sample, len(plan.training_rows))), int(padded.max())
+    timed = (student.width, student.heads, student.intermediate, train.batch_size, tokens, plan.compute)
+    rate = _rate(*timed)
+    rerun_rate = _rerun_rate(*timed) if any(stage.needs.rerun for stage in plan.stages) else rate
+    return Pace(tokens, rate, _vocabulary(sample, len(plan.training_rows)), rerun_rate), int(padded.max())
 
 
 def _scored_rows(plan: Plan) -> int:
@@ -166,11 +171,15 @@ def _stage_seconds(
 def _rerun_seconds(
     stage: Stage, sizes: Mapping[str, ModelSize], teachers: Mapping[str, ModelSize], rows: int, pace: Pace
 ) -> float:
-    """Of a step's second passes, once each. A learner's costs four forwards: its gradient is differentiated too."""
-    learners = [size for role, size in sizes.items() if stage.trains(role) and "student" in stage.needs.rerun]
-    asked = {**sizes, **teachers}
-    guides = [asked[name] for name in stage.asks(teachers) if "teacher" in stage.needs.rerun]
-    return sum(4 * pace.forward(size, rows) for size in learners) + sum(3 * pace.forward(size, rows) for size in guides)
+    """Of a step's passes that are run again: their forwards, and a forward's worth for each gradient. A learner's are
+    differentiated again, which costs twice as much once more."""
+    needs, asked = stage.needs, {**sizes, **teachers}
+    learners = [size for role, size in sizes.items() if stage.trains(role) and "student" in needs.rerun]
+    guides = [asked[name] for name in stage.asks(teachers) if "teacher" in needs.rerun]
+    once = 1 + needs.gradients
+    work = [3 * once * flops(size, pace.tokens, rows) for size in learners]
+    work += [once * flops(size, pace.tokens, rows) for size in guides]
+    return needs.passes * sum(work) / pace.rerun_rate
 
 
 def _teacher_seconds(plan: Plan, spec: TeacherSpec, rows: int, scored: int, pace: Pace) -> float:
@@ -226,7 +235,8 @@ def _learning(
 ) -> int:
     """Bytes of gradient, two moments and a forward pass of all who learn at once, and of passes that are run again.
 
-    A student's second pass keeps the graph of its gradient too; a teacher's has float32 weights of its own.
+    A student's passes keep the graphs of their gradients too; a teacher's, one at a time, has float32 weights of its
+    own.
     """
     total = 0
     for role, size in sizes.items():
@@ -234,7 +244,8 @@ def _learning(
             lean = reads_cls_alone(stage.needs.of_student(role), size.layers)
             total += 12 * parameters(size).total + _activations(size, rows, longest, lean)
             if "student" in stage.needs.rerun:
-                total += 3 * _activations(size, rows, longest)
+                graphs = stage.needs.passes * (1 + 2 * stage.needs.gradients)
+                total += graphs * _activations(size, rows, longest)
     if "teacher" in stage.needs.rerun:
         asked = {**sizes, **teachers}
         for name in stage.asks(teachers):
@@ -273,22 +284,52 @@ def _weights(sizes: Iterable[ModelSize]) -> int:
 @functools.lru_cache(maxsize=64)
 def _rate(width: int, heads: int, intermediate: int, rows: int, tokens: int, compute: Compute) -> float:
     """Operations a second of a student of one whole layer, forward and backward as in a step, timed here."""
+    model, size, encoding = _one_layer(width, heads, intermediate, rows, tokens, compute)
+
+    def step() -> None:
+        with compute.autocast():
+            states = observe(model, encoding, want(hidden=(1,))).hidden[1]
+        states.square().mean().backward()
+
+    return 3 * flops(size, tokens, rows) / _seconds_of(step, model, compute)
+
+
+@functools.lru_cache(maxsize=64)
+def _rerun_rate(width: int, heads: int, intermediate: int, rows: int, tokens: int, compute: Compute) -> float:
+    """The same of a layer that is run again, with the gradient at its input differentiated."""
+    model, size, encoding = _one_layer(width, heads, intermediate, rows, tokens, compute)
+    rerun = rerun_of(model, encoding, {})
+
+    def step() -> None:
+        again = rerun(None, None, False)
+        (slope,) = torch.autograd.grad(again.hidden[1].square().mean(), again.hidden[0], create_graph=True)
+        slope.square().mean().backward()
+
+    return 6 * flops(size, tokens, rows) / _seconds_of(step, model, compute)
+
+
+def _one_layer(
+    width: int, heads: int, intermediate: int, rows: int, tokens: int, compute: Compute
+) -> tuple[nn.Module, ModelSize, Encoding]:
+    """A student to be timed, its size, and a batch of ones."""
     keep_freed_memory()
     size = ModelSize(1, width, heads, intermediate, vocabulary=100, positions=tokens, labels=1)
     model = build_student(size, 1, StudentSpec(layers=1, init="random"), None, seed=0, dropout=0.1).to(compute.device)
     ids = torch.ones(rows, tokens, dtype=torch.int64, device=compute.device)
-    encoding = Encoding(ids, ids, torch.zeros_like(ids))
+    return model.train(), size, Encoding(ids, ids, torch.zeros_like(ids))
+
+
+def _seconds_of(step: Callable[[], None], model: nn.Module, compute: Compute) -> float:
+    """The best of several, after one that makes kernels and finds memory."""
     times = []
-    with seeded_dropout(model.train(), torch.Generator()):
+    with seeded_dropout(model, torch.Generator()):
         for _ in range(6):
             start = time.perf_counter()
-            with compute.autocast():
-                states = observe(model, encoding, want(hidden=(1,))).hidden[1]
-            states.square().mean().backward()
+            step()
             if compute.device.type == "cuda":
                 torch.cuda.synchronize(compute.device)
             times.append(time.perf_counter() - start)
-    return 3 * flops(size, tokens, rows) / min(times[1:])  # the first makes kernels and finds memory
+    return min(times[1:])
 
 
 @functools.cache

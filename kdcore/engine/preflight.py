@@ -143,9 +143,14 @@ def _stages_have_steps(plan: Plan) -> Iterable[Line]:
     return ()
 
 
-def _initial_weights(plan: Plan) -> Iterable[Line]:
+def _initial_weights(plan: Plan) -> Iterator[Line]:
     check_initial_weights(plan)
-    return ()
+    if plan.config.student.init == "random" and any("embeddings" in stage.frozen for stage in plan.stages):
+        yield Line(
+            "warn", "student.init",
+            f"{plan.method.title} keeps the student's embeddings as they start, and these start at random",
+            "start from the teacher, or let the method's options train the embeddings",
+        )  # fmt: skip
 
 
 def _layers_are_there(plan: Plan) -> Iterable[Line]:

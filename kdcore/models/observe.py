@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from kdcore.models.anatomy import Anatomy, anatomy
 from kdcore.models.cls_only import cls_only, reads_cls_alone
 from kdcore.models.written_out import written_out
-from kdcore.records import ALL_LAYERS, TENSORS, Encoding, Outputs, Rerun, Want
+from kdcore.records import ALL_LAYERS, TENSORS, Encoding, Outputs, Rerun, Want, want
 
 __all__ = ["Anatomy", "anatomy", "evaluating", "layers_read", "observe", "rerun_of"]
 
@@ -52,18 +52,17 @@ def rerun_of(model: nn.Module, encoding: Encoding, wanted: Want) -> Rerun:
     """How `Outputs.rerun` runs this model on these rows: in float32, all of every layer, its mode (train or eval) kept.
 
     Args:
-        wanted: what is observed beside the logits, the word embeddings and layer 0.
+        wanted: what is observed beside the logits, the word embeddings and the hidden states, which the graph holds
+            anyway.
     """
     parts = anatomy(model)
-    layers = layers_read(wanted, len(parts.layers))
-    layers |= {"logits": (), "embeddings": (), "hidden": tuple({0, *layers.get("hidden", ())})}
-    frozen = not any(parameter.requires_grad for parameter in model.parameters())
+    layers = layers_read({**wanted, **want("logits", "embeddings", hidden=ALL_LAYERS)}, len(parts.layers))
 
     def rerun(words: Tensor | None, first: Tensor | None, still: bool) -> Outputs:
         def start(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
             if first is not None:
                 return first
-            return output.detach().requires_grad_() if frozen and words is None else output
+            return output if output.requires_grad else output.detach().requires_grad_()
 
         with torch.enable_grad(), torch.autocast(encoding.input_ids.device.type, enabled=False), written_out(model):
             handle = parts.state(0).register_forward_hook(start)

@@ -132,6 +132,8 @@ def test_the_tour_is_left_and_found_again(open_page: Callable[..., Any], store: 
         bar.get_by_role("link", name="Next").click()
         _expect(bar).to_contain_text(f"step {number} of 5")
         _expect(page).to_have_url(re.compile(rf"tour={number}\b"))
+    page.reload()
+    _expect(bar).to_contain_text("step 5 of 5")
     _expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_attached()
     page.go_back()
     _expect(bar).to_contain_text("step 4 of 5")

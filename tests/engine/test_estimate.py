@@ -28,6 +28,7 @@ from tests.helpers.tiny_task import run
 def steady(monkeypatch):
     """A machine of fixed speed, so that a busy moment cannot turn an order around."""
     monkeypatch.setattr(estimate, "_rate", lambda *a: 1e8)
+    monkeypatch.setattr(estimate, "_rerun_rate", lambda *a: 5e7)
     monkeypatch.setattr(estimate, "_bandwidth", lambda: 1e9)
 
 
@@ -170,9 +171,9 @@ def test_bad_settings_are_user_errors(one_teacher):
 def test_words_that_no_row_holds_cost_no_update():
     """A step without them: seven float32 numbers fewer for each weight of their vectors, at 1e9 bytes a second."""
     shape = ModelSize(layers=1, width=16, heads=2, intermediate=32, vocabulary=1000, positions=64)
-    all_words, some = (estimate.Pace(8, 1e8, words).step(shape, 4) for words in (1000, 400))
+    all_words, some = (estimate.Pace(8, 1e8, words, 5e7).step(shape, 4) for words in (1000, 400))
     assert all_words - some == pytest.approx(600 * 16 * 28 / 1e9)
-    assert estimate.Pace(8, 1e8, 5000).step(shape, 4) == all_words
+    assert estimate.Pace(8, 1e8, 5000, 5e7).step(shape, 4) == all_words
 
 
 def test_memory_counts_teachers_that_run_beside_the_student(three_teachers):
@@ -210,13 +211,20 @@ class Peers(KD):
     """Four students that learn at once."""
 
     rerun: ClassVar[tuple[str, ...]] = ()
+    passes = gradients = 1
     roles = ("student", "second", "third", "fourth")
 
     def build_students(self, build):
         return {role: build(draw=number) for number, role in enumerate(self.roles)}
 
     def stages(self):
-        needs = Needs(student=want("logits"), teacher=want("logits"), rerun=self.rerun)
+        needs = Needs(
+            student=want("logits"),
+            teacher=want("logits"),
+            rerun=self.rerun,
+            passes=self.passes,
+            gradients=self.gradients,
+        )
         return [replace(stage, needs=needs, lr=dict.fromkeys(self.roles, 1.0)) for stage in super().stages()]
 
 
@@ -246,14 +254,49 @@ def test_assistants_learn_one_after_the_other(priced):
     assert two.memory_bytes - one.memory_bytes == more + passes[0] - passes[1]
 
 
-def test_passes_that_are_run_again_are_priced(priced, monkeypatch):
-    monkeypatch.setitem(METHODS, "kd", Peers)
+@pytest.mark.parametrize(("passes", "gradients"), [(1, 1), (1, 3), (4, 1)])
+def test_passes_that_are_run_again_are_priced(priced, monkeypatch, passes, gradients):
+    """Each forward and each gradient is a forward's worth; a student's are differentiated, which is twice as much."""
     monkeypatch.setattr(Peers, "roles", ("student",))
+    monkeypatch.setattr(Peers, "passes", passes)
+    monkeypatch.setattr(Peers, "gradients", gradients)
+    monkeypatch.setitem(METHODS, "kd", Peers)
     plain = priced("kd")
     tokens, student, teacher = int(plain.basis.split()[-4]), *(replace(world.SIZE, layers=n) for n in (1, 9))
-    for rerun, size, forwards in (("student", student, 4), ("teacher", teacher, 3)):
+    for rerun, size, worth in (("student", student, 3), ("teacher", teacher, 1)):
         monkeypatch.setattr(Peers, "rerun", (rerun,))
         again = priced("kd")
-        more = work(size, forwards * ROWS * STEPS, tokens, cls_only=False)
+        forwards = passes * worth * (1 + gradients)
+        more = 2 * work(size, forwards * ROWS * STEPS, tokens, cls_only=False)  # at half the rate
         assert again.seconds - plain.seconds == pytest.approx(more, rel=1e-6)
         assert again.memory_bytes > plain.memory_bytes
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "passes"), [("gkd", {}, 1), ("ad-kd", {}, 1), ("ad-kd", {"path_steps": 3}, 3)]
+)
+def test_gradients_of_student_and_teacher_are_priced_beside_kd(priced, key, options, passes):
+    """Two forwards' worth of the teacher, six of the student, at half the rate."""
+    plain = priced("kd")
+    tokens, student, teacher = int(plain.basis.split()[-4]), *(replace(world.SIZE, layers=n) for n in (1, 9))
+    more = work(student, 6, tokens, cls_only=False) + work(teacher, 2, tokens, cls_only=False)
+    more *= 2 * passes * ROWS * STEPS
+    assert priced(key, options).seconds - plain.seconds == pytest.approx(more, rel=1e-6)
+
+
+def test_graphs_of_all_passes_and_gradients_of_a_student_take_memory(priced):
+    """Of each pass the forward's and twice as much for its gradient."""
+    one, path = (priced("ad-kd", {"path_steps": steps}).memory_bytes for steps in (1, 5))
+    tokens = longest(run("fine-tune"))
+    assert path - one == 4 * 3 * estimate._activations(replace(world.SIZE, layers=1), ROWS, tokens)
+
+
+def test_a_layer_is_timed_as_it_is_run_again(monkeypatch):
+    """By the same clock: the rate is the operations of six forwards."""
+    monkeypatch.undo()
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: float(next(ticks)))
+    state = torch.get_rng_state()
+    rate = estimate._rerun_rate.__wrapped__(16, 2, 32, 4, 10, compute_for(run("kd").train))
+    assert rate == 6 * flops(ModelSize(1, 16, 2, 32, vocabulary=100, positions=10, labels=1), 10, 4)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -167,6 +167,17 @@ def test_too_little_memory_is_blocked(one_teacher, monkeypatch):
 # --- what warns -----------------------------------------------------------------------------------------------------
 
 
+def test_random_embeddings_that_are_frozen_are_told(one_teacher):
+    copy = world.STUDENT.model_copy(update={"init": "teacher"})
+    said = lines(run("gkd", one_teacher), "warn")["student.init"]
+    assert "GKD keeps the student's embeddings" in said.text and "from the teacher" in said.remedy
+    for setting in (
+        run("gkd", one_teacher, {"freeze_embeddings": False}), run("gkd", one_teacher, student=copy),
+        run("kd", one_teacher),
+    ):  # fmt: skip
+        assert "student.init" not in lines(setting, "warn")
+
+
 @pytest.fixture
 def kept(shelf):
     """A teacher that is said to have been trained here, with this score."""

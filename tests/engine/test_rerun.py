@@ -121,6 +121,27 @@ def test_layer_0_in_place_of_the_models_own():
     torch.testing.assert_close(rerun(None, seen.hidden[0], False).hidden[2], seen.hidden[2])
 
 
+def test_layer_0_is_a_leaf_behind_frozen_embeddings_and_on_the_path_behind_others():
+    model, encoding = world.model(seed=3).eval(), sentence()
+    rerun = rerun_of(model, encoding, want("logits"))
+    assert not rerun(None, None, False).hidden[0].is_leaf
+    model.bert.embeddings.requires_grad_(False)
+    again = rerun(None, None, False)
+    assert again.hidden[0].is_leaf and again.hidden[0].requires_grad
+    again.logits.sum().backward()
+    assert again.hidden[0].grad.any() and model.classifier.weight.grad.any()
+    words = torch.zeros_like(again.embeddings).requires_grad_()
+    (gradient,) = torch.autograd.grad(rerun(words, None, False).logits.sum(), words)
+    assert gradient.any()
+
+
+def test_every_state_is_there_whatever_is_declared_and_can_be_differentiated():
+    again = rerun_of(world.model(seed=3).eval(), sentence(), want("logits"))(None, None, False)
+    assert list(again.hidden) == [0, 1, 2]
+    gradients = torch.autograd.grad(again.logits.sum(), list(again.hidden.values()))
+    assert all(gradient.any() for gradient in gradients)
+
+
 def sentence():
     from kdcore.data.encode import collate, encode
 

@@ -45,6 +45,8 @@ CASES = {
     "dynamic-kd": (run("dynamic-kd"), 2),
     "dynamic-kd, drawn rows": (run("dynamic-kd", options={"part": "rows", "selection": "random"}), 1),
     "mix": (run("mix", options={"patience_weight": 100.0, "choice": "rank"}), 3),
+    "gkd, in parts": (run("gkd", accumulate=2, precision="auto"), 1),
+    "ad-kd": (run("ad-kd", options={"anneal": True}), 1),
 }
 
 
@@ -73,6 +75,9 @@ HALTS = {
     "dynamic-kd, drawn rows": (run("dynamic-kd", options={"part": "rows", "selection": "random"}, evaluate_every=4), 1),
     "dynamic-kd, supervision": (run("dynamic-kd", options={"part": "supervision"}, evaluate_every=4), 1),
     "mix": (run("mix", options={"patience_weight": 10.0, "choice": "rank"}, evaluate_every=4), 3),
+    "gkd": (run("gkd", evaluate_every=4), 1),
+    "gkd-cls": (run("gkd", options={"variant": "gkd-cls", "dropout": True}, evaluate_every=4), 1),
+    "ad-kd": (run("ad-kd", options={"anneal": True, "path_steps": 2}, evaluate_every=4), 1),
     "tinybert, divergence of means": (
         run("tinybert", options={"attention_loss": "kl", "layers": "mean"}, evaluate_every=4), 1,
     ),

@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import pytest
 import torch
 
+from kdcore.config import StudentSpec
 from kdcore.methods import Method, resolve
+from kdcore.models.observe import rerun_of
+from kdcore.models.students import build_student
 from kdcore.records import ALL_LAYERS, Batch, Encoding, ModelSize, Outputs, Setup, Stage, Step, Want
 
 ROWS, TOKENS, CLASSES, WIDTH = 6, 5, 3, 8
@@ -88,6 +91,8 @@ class World:
         self.method: Method = method(config, self.setup)
         self.regression, self.classes = regression, classes
         self.rng = torch.Generator().manual_seed(0)
+        self.models: dict[str, torch.nn.Module] = {}
+        """Role or teacher -> the model that is run again; what is observed at first is made by hand all the same."""
 
     def stage(self, name: str | None = None) -> Stage:
         """The stage of this name; the last one by default."""
@@ -111,6 +116,8 @@ class World:
             role: outputs(wanted, size, seed + 50 * place, self.classes, chosen.trains(role))
             for place, role in enumerate(chosen.students or ("student",))
         }
+        if "student" in chosen.needs.rerun:
+            students = {role: self._again(role, size, said, trained=True) for role, said in students.items()}
         bare = Step(
             batch=self.batch(), students=students, stage=chosen.name, step=number, steps=100, epoch=0.0, rng=self.rng,
             regression=self.regression,
@@ -121,7 +128,19 @@ class World:
             for place, name in enumerate(self.setup.teachers)
             if name in rows
         }
+        if "teacher" in chosen.needs.rerun:
+            said = {name: self._again(name, self.setup.teachers[name], outputs) for name, outputs in said.items()}
         return replaced(bare, teachers=said, rows=rows)
+
+    def _again(self, name: str, size: ModelSize, said: Outputs, trained: bool = False) -> Outputs:
+        """The outputs with a float64 model without dropout to be run again."""
+        if name not in self.models:
+            spec = StudentSpec(layers=size.layers, init="random")
+            model = build_student(size, self.classes, spec, None, seed=len(self.models), dropout=0.0).double()
+            for parameter in model.requires_grad_(trained).parameters():
+                parameter.data.mul_(5)  # BERT's start is so small that all models would say nearly the same
+            self.models[name] = model
+        return said.with_rerun(rerun_of(self.models[name], self.batch().encoding, {}))
 
     def terms(self, step: Step) -> dict[str, float]:
         """Raw values."""

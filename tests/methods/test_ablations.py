@@ -13,6 +13,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     *((key, {}) for key in METHODS if key not in ("fine-tune", "annealing-kd", "takd", "dynamic-kd")),
     ("bert-emd", {"alpha": 0.5}),
     ("dynamic-kd", {"part": "supervision"}),
+    ("gkd", {"variant": "gkd-cls"}),
     ("mix", {f"{name}_weight": 2.0 for name in ("patience", "scores", "cosine", "attention", "values", "rows")}),
     ("skd", {"hard_label_weight": 0.3}),
     ("wkd", {"hard_label_weight": 0.3}),

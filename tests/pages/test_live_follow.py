@@ -14,9 +14,8 @@ import streamlit as st
 from kdcore.analysis.series import series
 from kdcore.events import Evaluated, RunStarted, StepDone
 from kdcore.figures import curves
-from pages.parts.common import loss_equation
+from pages.parts.common import loss_equation, updates
 from pages.parts.common.plot_data import plot_data
-from pages.parts.live import updates
 from pages.parts.live.point_cache import KINDS, CachedPoints, cached_points
 from tests.helpers.store_factory import add, grow, run_config, words
 
@@ -170,6 +169,7 @@ def test_the_period_of_updates_is_kept_in_the_address(
     app = visit("live", job=add(store, run_config("kd"), end="running"), every=asked)
     assert not app.exception and app.selectbox(key="live_every").value in updates.PERIODS
     assert paces["pages.parts.live.queue"] == (None if seconds is None else max(4.0, seconds))
+    assert paces["pages.parts.common.sidebar"] == (None if seconds is None else max(5.0, seconds))
     assert updates.PERIODS[app.selectbox(key="live_every").value] == seconds
     if seconds is None:
         grow(store, store.runs()["id"].iloc[0], 31, TERMS)

@@ -22,6 +22,7 @@ EVERYTHING_ON: dict[str, list[dict[str, Any]]] = {
     "bert-emd": [{"alpha": 0.5}],
     "distilbert": [{"masked_lm": "folder:/models/words"}],
     "dynamic-kd": [{"part": "supervision"}],
+    "gkd": [{"variant": "gkd-cls"}],
     "mix": [
         {f"{name}_weight": 2.0 for name in ("patience", "hidden", "scores", "cosine", "attention", "values", "rows")}
     ],

@@ -74,7 +74,7 @@ def test_what_a_task_changes_is_set_on_every_task(key):
 
 
 def test_every_paper_whose_settings_were_read_has_one():
-    without = {"fine-tune", "takd", "wkd", "alp-kd", "annealing-kd", "bert-emd", "dynamic-kd", "mix"}
+    without = {"fine-tune", "takd", "wkd", "alp-kd", "annealing-kd", "bert-emd", "dynamic-kd", "mix", "gkd"}
     assert {one.method for one in presets().values()} == METHODS.keys() - without
     assert list(presets_of("mlkd")) == ["mlkd-4", "mlkd-6"] and not presets_of("fine-tune")
     order = list(METHODS)
@@ -173,6 +173,22 @@ def test_distilberts_weights_and_layers():
     assert run.options["cosine_weight"] == pytest.approx(1 / 7, abs=0.005)
     assert run.student.init_layers == tuple(layer + 1 for layer in (0, 2, 4, 7, 9, 11))
     assert find_preset("distilbert").train == {}
+
+
+@pytest.mark.parametrize(
+    ("task", "alpha", "temperature", "beta", "top", "anneal", "rate", "rows", "epochs"),
+    [("cola", 0.9, 1, 1, 0, False, 4e-5, 32, 10), ("mnli", 0.8, 3, 10, 0, True, 4e-5, 64, 6),
+     ("mrpc", 0.9, 4, 10, 0, True, 3e-5, 16, 10), ("qnli", 0.9, 3, 100, 0, False, 4e-5, 32, 6),
+     ("qqp", 1.0, 4, 50, 734, True, 4e-5, 32, 8), ("rte", 0.9, 2, 10, 700, False, 2e-5, 16, 12),
+     ("sst2", 0.8, 2, 1, 0, False, 5e-5, 32, 6), ("stsb", 0.8, 3, 1, 640, False, 5e-5, 16, 8)],
+)  # fmt: skip
+def test_ad_kd_is_the_script_of_each_task(task, alpha, temperature, beta, top, anneal, rate, rows, epochs):
+    run = run_of("ad-kd", task)
+    options, whole = run.options, alpha / temperature**2 + 1 - alpha
+    assert options["alpha"] == pytest.approx(alpha / temperature**2 / whole, abs=5e-5)
+    assert options["beta"] == pytest.approx(beta / whole, rel=2e-4)
+    assert (options["temperature"], options["top"], options["anneal"]) == (temperature, top, anneal)
+    assert (run.train.lr, run.train.batch_size, run.train.epochs) == (rate, rows, epochs)
 
 
 def test_what_nobody_wrote_down_is_called_unverified():

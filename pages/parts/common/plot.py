@@ -17,11 +17,11 @@ import streamlit as st
 
 from kdcore.analysis.race import Replay
 from kdcore.figures.template import CONFIG, PLOTLY_JS, Figure
+from pages.parts.common.place import place_of
 from pages.parts.common.plot_data import PlotData, plot_data
 
 HERE = Path(__file__).resolve().parent
 STATIC = HERE.parents[2] / "static"
-SCRIPT = "plotly.min.js"
 
 
 def _text(name: str) -> str:
@@ -100,8 +100,8 @@ def plot(
         "replay": asdict(replay) if replay else None,
         "readout": readout,
     }
-    result = _plot(key=key, data=data, on_clicked_change=clicked)
-    return read_click(result.get("clicked"))
+    with st.container(key=f"{place_of(picture.height)}{key}"):
+        return read_click(_plot(key=key, data=data, on_clicked_change=clicked).get("clicked"))
 
 
 def read_click(raw: object) -> Click | None:
@@ -125,7 +125,7 @@ def read_click(raw: object) -> Click | None:
 @st.cache_resource(show_spinner=False)
 def available() -> bool:
     """Whether plotly.js can be served; puts it beside the other static files on first use."""
-    target = STATIC / SCRIPT
+    target = STATIC / "plotly.min.js"
     try:
         if not target.exists() or target.stat().st_size != PLOTLY_JS.stat().st_size:
             part = target.with_suffix(".part")

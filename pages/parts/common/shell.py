@@ -30,7 +30,9 @@ def run() -> None:
     # Imported only now because it takes seconds: until the menu is set, Streamlit shows one of its own.
     from pages.parts.common import sidebar
     from pages.parts.common.file_limit import raise_file_limit
+    from pages.parts.common.place import place_css
 
+    st.html(f"<style>{place_css()}</style>")
     raise_file_limit()
     _keep_selection(page.url_path)
     with st.sidebar:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from kdcore.runs.capability import has_own_worker
 from kdcore.store import ACTIVE, UNFINISHED
+from pages.parts.common import updates
 from pages.parts.common.cards import guarded, problem
 from pages.parts.common.keys import JOB
 from pages.parts.common.read_only import ReadOnlyProxy, read_only
@@ -16,7 +17,7 @@ from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import place, plain, time_left
 
 REFRESH_SECONDS = 5.0
-"""While something runs or waits; otherwise nothing is polled."""
+"""At least, while something runs or waits; otherwise nothing is polled."""
 
 
 def worker() -> Any:
@@ -37,7 +38,13 @@ def _start_worker() -> Any:
 def show() -> None:
     """What is running, what is waiting, and why the queue is stuck if it is."""
     with guarded("The state of the queue cannot be shown"):
-        st.fragment(_queue, run_every=REFRESH_SECONDS if the_store().busy() else None)()
+        st.fragment(_queue, run_every=_period() if the_store().busy() else None)()
+
+
+def _period() -> float | None:
+    """Seconds; None where a person has set live updates off."""
+    chosen = updates.period()
+    return None if chosen is None else max(chosen, REFRESH_SECONDS)
 
 
 def _queue() -> None:

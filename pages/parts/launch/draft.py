@@ -53,13 +53,18 @@ def fill() -> None:
 
 
 def keep() -> None:
-    """Keeps what the form holds now."""
+    """Keeps what the form holds now.
+
+    The address names it from the second time on: before, nothing was typed, and `history.js` is not there yet, so that
+    the name would be an entry of the history that Back stops at.
+    """
     form = {
         str(key): value
         for key, value in st.session_state.items()
         if str(key).startswith(PREFIX) and not str(key).startswith(BUTTONS) and isinstance(value, PLAIN)
     }
+    first = DRAFT not in st.session_state
     name = st.session_state.setdefault(DRAFT, secrets.token_urlsafe(6))
     _drafts().put(name, form)
-    if st.query_params.get(DRAFT) != name:
+    if not first and st.query_params.get(DRAFT) != name:
         st.query_params[DRAFT] = name

@@ -40,7 +40,7 @@ COLUMNS = ["moment", "teacher layer", "student layer"]
 
 def show(views: Sequence[RunView]) -> None:
     """Draws the first run and, where there is one, the run beside it."""
-    over, below = st.container(), st.container()
+    over, below = st.container(key="layers_measures"), st.container()
     with below:
         student, teacher = pair.choose(views[0])
         pair.show(views, student, teacher)

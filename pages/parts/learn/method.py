@@ -24,7 +24,8 @@ FIRST = "kd"
 
 def show() -> None:
     method_problems.show()
-    key = _choose_method()
+    with st.container(key="learn_choice"):
+        key = _choose_method()
     method = METHODS[key]
     about = method_docs.read(method)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -35,7 +36,8 @@ def show() -> None:
     st.markdown(plain(about.idea, 500))
     if lines := catalog()[key].formula:
         method_docs.formula(lines)
-    row = _choose_run(key)
+    with st.container(key="learn_runs"):
+        row = _choose_run(key)
     config, setup = _config_and_setup(method, row) if row else (method.Config(), introspect.example_setup(method))
     left, right = st.columns([6, 5], gap="large")
     with left, cards.guarded("The picture cannot be drawn"):

@@ -7,10 +7,13 @@ import streamlit as st
 
 from kdcore.paths import cache_dir
 from kdcore.runs import cleanup
+from pages.parts.common.place import place_of
 from pages.parts.common.read_only import action, read_only, refuse
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import plain, size
 
+ROW_HEIGHT = 35
+"""Of a table of Streamlit's, in pixels."""
 MOST_LISTED = 10
 """Folders named before they are removed."""
 
@@ -31,7 +34,8 @@ def show() -> None:
         [(entry.name, entry.contents, entry.entries, size(entry.size)) for entry in entries],
         columns=["name", "what", "entries", "size"],
     )
-    st.dataframe(table, hide_index=True, key="system_cache", alt="Folders of the cache with their sizes")
+    with st.container(key=f"{place_of(ROW_HEIGHT * (len(table) + 1))}system_cache"):
+        st.dataframe(table, hide_index=True, key="system_cache", alt="Folders of the cache with their sizes")
     st.caption(f"All of it is in {plain(cache_dir(), 300)}.")
     with st.container(horizontal=True):
         if action("Free teacher outputs", key="system_free", icon=":material/delete_sweep:", disabled=not outputs):
