@@ -141,6 +141,11 @@ class ProbeConfig(Settings):
     distances: bool = Field(
         True, description="layer by layer, distances of the hidden states, and attention; at moments and at the end"
     )
+    saliency: bool = Field(
+        False,
+        description="saliency loyalty: whether student and teachers weigh the words of 64 dev rows alike, at the end; "
+        "costs a pass back and forth of the student and a little more of the teacher over them, for each teacher",
+    )
     gradient_share_every: int = Field(
         0,
         ge=0,

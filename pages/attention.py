@@ -13,15 +13,15 @@ from kdcore.probes import snapshots
 from kdcore.probes.attention import AttentionMaps
 from kdcore.probes.snapshots import SnapshotReader
 from kdcore.store import RunRow
-from pages.parts.attention import answers, cached_maps, heads, sentence_input
+from pages.parts.attention import answers, cached_maps, deciding_words, heads, sentence_input
 from pages.parts.attention.panels import AttentionPair
 from pages.parts.common import cards, empty_store, run_header, shell, snapshot_slider
 from pages.parts.common.keys import KEPT_ROW, LOOK
 from pages.parts.common.run_picker import one_run, the_store
-from pages.parts.common.teacher_picker import one_teacher
+from pages.parts.common.teacher_picker import one_teacher, teacher_here
 from pages.parts.common.text import one_line
 
-SENTENCE, TRAINING = "A sentence", "Through the training"
+SENTENCE, WORDS, TRAINING = "A sentence", "Which words decide", "Through the training"
 
 
 def main() -> None:
@@ -38,54 +38,49 @@ def main() -> None:
     row = store.get(run)
     run_header.show(store, row, everything)
     controls = st.container(horizontal=True, vertical_alignment="bottom")
+    source = SENTENCE
     with cards.guarded("The snapshots of this run cannot be read"):
         kept = snapshots.read(run_dir(run))
-        if kept and kept.rows and _source(controls) == TRAINING:
+        source = _source(controls, bool(kept and kept.rows))
+        if kept and source == TRAINING:
             heads.show(_kept_row(row, kept))
             return
     with cards.guarded("The models of this run cannot be read"):
-        pair = _sentence(row, controls)
-        if pair is None:
+        with controls:
+            sentence, second = sentence_input.sentences(row)
+        if not sentence.strip():
             cards.empty("**Type a sentence** above, or take one of the samples.")
-            return
-        heads.show(pair)
+        elif source == WORDS:
+            deciding_words.show(row, sentence, second)
+        else:
+            heads.show(_sentence(row, sentence, second))
 
 
-def _source(place: DeltaGenerator) -> str:
+def _source(place: DeltaGenerator, kept: bool) -> str:
+    """What is looked at. kept: whether the run has snapshots."""
     return str(
         place.segmented_control(
             "Source",
-            (SENTENCE, TRAINING),
+            (SENTENCE, WORDS, TRAINING) if kept else (SENTENCE, WORDS),
             default=SENTENCE,
             required=True,
             key=LOOK,
             bind="query-params",
             label_visibility="collapsed",
-            help="A sentence: any, read by the models now. Through the training: dev rows of the run's snapshots",
+            help="A sentence: where the models attend in it. Which words decide: what each word adds to the answer. "
+            "Through the training: attention in dev rows of the run's snapshots",
         )
     )
 
 
-def _sentence(row: RunRow, place: DeltaGenerator) -> AttentionPair | None:
-    """The attention of the kept student and of a teacher in a sentence; None where none is typed.
-
-    Args:
-        place: for the boxes.
-    """
+def _sentence(row: RunRow, sentence: str, second: str | None) -> AttentionPair:
+    """The attention of the kept student and of a teacher in a sentence."""
     when = cached_maps.stamp(row.id)
-    with place:
-        sentence, second = sentence_input.sentences(row)
-    if not sentence.strip():
-        return None
     with st.spinner("The models read the sentence"):
-        names = cached_maps.teacher_names(row.id, when)
-        name = one_teacher(names) if names else None
-        if name is None and row.config.teachers:
-            st.info("The teachers of this run are not on this machine, so only its student is shown.")
+        name = teacher_here(row, cached_maps.teacher_names(row.id, when))
         student = cached_maps.student_maps(row.id, when, sentence, second)
         teacher = cached_maps.teacher_maps(row.id, when, name, sentence, second) if name else None
-        said = {f"Teacher {name}": cached_maps.answer(row.id, when, name, sentence, second)} if name else {}
-        said["Student"] = cached_maps.answer(row.id, when, "", sentence, second)
+        said = answers.read(row.id, when, name, sentence, second)
     answers.show(row, said)
     return AttentionPair(student, teacher, name or "", _layer_map(row, teacher))
 

@@ -17,6 +17,7 @@ from pages.parts.compare import (
     ablation,
     answer,
     curves,
+    fidelity,
     first_choice,
     race,
     report,
@@ -105,6 +106,8 @@ def _scores(store: Store, comparison: Comparison, evaluations: pd.DataFrame, eve
     with cards.guarded("The final scores cannot be shown"):
         scores.show(comparison, evaluations)
         scope.show(comparison, everything)
+    with cards.guarded("How closely students follow their teachers cannot be shown"):
+        fidelity.show(store, comparison)
     with cards.guarded("The verdict cannot be given"):
         significance.show(comparison)
     with cards.guarded("Where the gain comes from cannot be shown"):

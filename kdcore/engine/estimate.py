@@ -25,6 +25,7 @@ from kdcore.models.cls_only import reads_cls_alone
 from kdcore.models.count import flops, parameters
 from kdcore.models.observe import observe, rerun_of
 from kdcore.models.students import build_student
+from kdcore.probes.saliency import ROWS
 from kdcore.records import Encoding, ModelSize, Stage, want
 
 START_UP = 4.0
@@ -40,7 +41,7 @@ SAMPLE_ROWS = 512
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run will take. basis: in words, where the figures come from."""
+    """What a run will take. basis: in words, where the figures come from. saliency_seconds: of saliency loyalty."""
 
     seconds: float
     teacher_seconds: float
@@ -48,6 +49,7 @@ class Prediction:
     disk_bytes: int
     steps: int
     basis: str
+    saliency_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,19 @@ def predict(plan: Plan) -> Prediction:
         steps * _rerun_seconds(stage, sizes, plan.teacher_sizes, train.batch_size, pace)
         for stage, steps in zip(plan.stages, plan.steps, strict=True)
     )
+    loyalty = _saliency_seconds(plan, pace)
     live = _live_shares(plan.stages, sizes, plan.teacher_sizes, train.teacher_cache)
     asked = {**sizes, **plan.teacher_sizes}
     teaching += sum(share * plan.budget * pace.forward(asked[name], train.batch_size) for name, share in live.items())
     teaching += sum(pace.forward(sizes[role], rows) for stage in plan.stages for role in stage.adopt)
     return Prediction(
-        seconds=START_UP + training + teaching,
+        seconds=START_UP + training + teaching + loyalty,
         teacher_seconds=teaching,
         memory_bytes=_memory(plan, sizes, [asked[name] for name, share in live.items() if share], longest),
         disk_bytes=_disk(plan, sizes),
         steps=sum(plan.steps),
         basis=f"estimated from timing one {student.width}-wide layer on this machine, {pace.tokens} tokens a row",
+        saliency_seconds=loyalty,
     )
 
 
@@ -186,6 +190,15 @@ def _teacher_seconds(plan: Plan, spec: TeacherSpec, rows: int, scored: int, pace
         recipe = recipe_of(spec, plan.data)
         seconds += recipe.epochs * -(-rows // recipe.batch_size) * pace.step(size, recipe.batch_size)
     return seconds
+
+
+def _saliency_seconds(plan: Plan, pace: Pace) -> float:
+    """Of saliency loyalty: for each teacher, its answers, and a pass back and forth of it and of the student."""
+    if not plan.config.probes.saliency:
+        return 0.0
+    rows = min(ROWS, len(plan.data.splits[plan.data.task.splits[0]]))
+    student = 3 * pace.forward(plan.student_size, rows)
+    return sum(student + 4 * pace.forward(plan.teacher_sizes[spec.name], rows) for spec in plan.config.teachers)
 
 
 def _live_shares(

@@ -18,7 +18,7 @@ from kdcore.engine.results import keep_latency, keep_probe
 from kdcore.events import Evaluated, Event, Probed, Progress
 from kdcore.models.count import row_length
 from kdcore.models.students import load_classifier
-from kdcore.probes import distances, fidelity, latency
+from kdcore.probes import distances, fidelity, latency, saliency
 
 Scores = dict[str, dict[str, float]]
 """Split -> metric -> value."""
@@ -42,6 +42,8 @@ def finished(probes: ProbeConfig, job: Job) -> Generator[Event, None, dict[str, 
         yield from _fidelity(probes, job, logits)
     if probes.distances and job.ensemble.teachers:
         yield from _distances(job, model)
+    if probes.saliency and job.ensemble.teachers:
+        yield from _saliency(job, model)
     if probes.latency:
         yield from _latency(job, model)
     return {
@@ -95,6 +97,19 @@ def _distances(job: Job, student: nn.Module) -> Generator[Event, None, None]:
         distance = distances.compare_states(theirs, ours)
         records.append({**distance.data(), "teacher": teacher.name, "split": split, "rows": len(rows)})
     yield _probed(job, "distances", {**records[0], "others": {record["teacher"]: record for record in records[1:]}})
+
+
+def _saliency(job: Job, student: nn.Module) -> Generator[Event, None, None]:
+    """Saliency loyalty to each teacher over rows of the first dev split."""
+    split = job.task.splits[0]
+    encoded, device = job.splits[split], job.compute.device
+    parts = [pad(encoded, rows).to(device) for rows in saliency.sample(encoded.lengths)]
+    special, by_teacher = saliency.special_ids(job.tokenizer), {}
+    for done, (name, teacher) in enumerate(job.ensemble.teachers.items()):
+        yield Progress(f"saliency loyalty to teacher {name}", done, len(job.ensemble.teachers))
+        found = saliency.loyalty(teacher.load().to(device), student, parts, special)
+        by_teacher[name] = {key: value if np.isfinite(value) else None for key, value in found.items()}
+    yield _probed(job, "saliency", {"split": split, "teachers": by_teacher})
 
 
 def _latency(job: Job, student: nn.Module) -> Generator[Event, None, None]:

@@ -24,6 +24,7 @@ from kdcore.engine.model_checks import check_initial_weights, check_other_depths
 from kdcore.engine.plan import Plan, check_layers, check_length, check_method
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
+from kdcore.formatting import duration
 from kdcore.models.count import parameters
 from kdcore.tasks import METRICS
 
@@ -211,5 +212,8 @@ def _resources(plan: Plan, forecast: Prediction) -> Iterator[Line]:
             f"needs about {forecast.memory_bytes / 2**30:.1f} GB of memory, {memory / 2**30:.1f} GB are free",
             "raise accumulate, or lower batch_size or max_length",
         )  # fmt: skip
+    if forecast.saliency_seconds:
+        price = duration(max(1.0, forecast.saliency_seconds))
+        yield Line("ok", "probes.saliency", f"saliency loyalty adds about {price} at the end")
     for name, size in plan.teacher_sizes.items():
         yield Line("ok", f"teachers.{name}.size", f"{parameters(size).total / 1e6:.1f} M parameters")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kdcore.analysis import ablation, significance
+from kdcore.analysis import ablation, fidelity, significance
 from kdcore.analysis.comparison import compare
 from kdcore.errors import UserError
 from kdcore.figures.template import PLOTLY_JS
@@ -37,6 +37,7 @@ HOW = (
      "and seed one counts: the newest of the version and machine that most have."),
     ("Is the difference real?", significance.HOW),
     ("Where the gain comes from", ablation.HOW),
+    ("How closely students follow their teachers", fidelity.HOW),
     ("Curves", "A line is the mean over a group's seeds at each point that any of them logged, each seed interpolated "
      "only inside its own range. Losses are the values of single steps, without smoothing; those of two methods add up "
      "different terms."),
@@ -125,6 +126,7 @@ def _task(report: TaskReport) -> Iterator[str]:
         ("Scores", sections.scores),
         ("Is the difference real?", sections.verdicts),
         ("Where the gain comes from", gains),
+        ("How closely students follow their teachers", sections.fidelity),
         ("Curves", sections.curves),
         ("Layers: student against teacher", sections.layers),
         ("Layers: what the method reads out", sections.read_outs),

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kdcore.analysis import cost_points as costs
+from kdcore.analysis import fidelity as teacher_fidelity
 from kdcore.analysis import groups, series, task_average
 from kdcore.analysis import pareto as fronts
 from kdcore.analysis.comparison import Comparison
@@ -171,6 +172,13 @@ def curves(report: TaskReport) -> Iterator[str]:
                 "with band.",
                 _numbers(lines, scale),
             )
+
+
+def fidelity(report: TaskReport) -> Iterator[str]:
+    """Agreement of students with their teachers, in answers and in the words that decide them."""
+    found = teacher_fidelity.table(report.store, report.comparison)
+    if len(found):
+        yield table(found.round(3), "Means over a group's finished runs, first dev split")
 
 
 def layers(report: TaskReport) -> Iterator[str]:

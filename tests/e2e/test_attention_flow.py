@@ -103,3 +103,20 @@ def test_the_slider_goes_through_the_training(open_page: Callable[..., Any], run
     _expect(again.get_by_text("kept in half precision at step 0")).to_be_visible()
     again.goto(page.url.replace("attention", "layers").replace("look=", "was="))
     _expect(again.get_by_text("at step 0, against teacher large")).to_be_visible()
+
+
+def test_which_words_decide(open_page: Callable[..., Any], run: str) -> None:
+    page = open_page(f"attention?job={run}&s={SENTENCE.replace(' ', '+')}")
+    page.get_by_text("Which words decide").click()
+    plot = ".st-key-attention_words .kd-plot-figure"
+    _expect(page.locator(plot).get_by_text("film").first).to_be_visible()
+    _expect(page.get_by_text("agree with a rank correlation of")).to_be_visible()
+    numbers = f"() => JSON.stringify(document.querySelector('{plot}')?.data?.[0].z)"
+    before = page.evaluate(numbers)
+    page.locator(".st-key-attribution").get_by_role("combobox").click()
+    page.get_by_role("option", name="integrated gradients").click()
+    page.wait_for_function(f"before => ({numbers})() !== before", arg=before)
+    _expect(page).to_have_url(re.compile("attribution=integrated"))
+    after = page.evaluate(numbers)
+    again = open_page(page.url.split("/", 3)[3])
+    again.wait_for_function(f"after => ({numbers})() === after", arg=after)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from kdcore.analysis.significance import compare, describe
-from kdcore.events import Evaluated, RunFinished, RunStarted
+from kdcore.events import Evaluated, Probed, RunFinished, RunStarted
 from pages.parts.common import queue_runs
 from pages.parts.common.plot import Click, read_click
 from pages.parts.compare import first_choice, race, significance
@@ -370,3 +370,21 @@ def test_the_first_visit_takes_whole_groups_the_best_beside_training_alone(store
     add(store, run_config("kd", 3), score=0.6, end="stopped")
     wanted = {run for method in ("fine-tune", "skd", "distilbert", "pkd") for run in made[method]}
     assert set(first_choice.suggestion(store.runs())) == wanted
+
+
+def test_how_closely_students_follow_is_read_on_demand(store: Any, visit: Callable[..., Any]) -> None:
+    run = add(store, run_config("kd"))
+    store.record(run, [Probed("fidelity", 9, {"large": {"validation": {"agreement": 0.875, "kl": 0.5}}})])
+    app = visit("compare", runs=run)
+    app.session_state["compare_fidelity"] = True
+    app.run()
+    assert not app.exception and not app.error
+    (table,) = (frame.value for frame in app.dataframe if "same label" in frame.value)
+    assert table["same label"].tolist() == [0.875] and "None of these runs has it" in words(app)
+    words_of = {"large": {"spearman": 0.5, "cosine": 0.25, "rows": 64}}
+    store.record(run, [Probed("saliency", 9, {"split": "validation", "teachers": words_of})])
+    app = visit("compare", runs=run)
+    app.session_state["compare_fidelity"] = True
+    app.run()
+    (table,) = (frame.value for frame in app.dataframe if "same label" in frame.value)
+    assert table["saliency loyalty (rank)"].tolist() == [0.5] and "None of these runs has it" not in words(app)

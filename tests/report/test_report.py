@@ -228,3 +228,13 @@ def test_the_command_says_what_is_wrong(
     code, out, error = _kd("report", *arguments)
     assert code == 2 and words in error and error.startswith("error: ") and error.count("\n") == 1 and not out
     assert not (tmp_path / "x.html").exists()
+
+
+def test_how_closely_students_follow_stands_in_it(store: Store) -> None:
+    run = add(store, run_config("kd"))
+    answers = {"large": {"validation": {"agreement": 0.8125, "kl": 0.5}}}
+    loyalty = {"split": "validation", "teachers": {"large": {"spearman": 0.4375, "cosine": 0.25, "rows": 64}}}
+    store.record(run, [Probed("fidelity", 9, answers), Probed("saliency", 9, loyalty)])
+    text = Page(report.html(store, [run], made=MADE)).text
+    assert "How closely students follow their teachers" in text and "saliency loyalty (rank)" in text
+    assert "0.812" in text and "0.438" in text

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kdcore.errors import UserError
 from kdcore.paths import run_dir
+from kdcore.probes import saliency
 from kdcore.probes.attention import AttentionMaps, Maps, attention_maps, head_divergences, layer_divergences
 
 MAX_TOKENS = 128
@@ -64,6 +65,16 @@ def answer(run: str, when: float, teacher: str, sentence: str, pair: str | None)
     model, tokenizer = _teachers(run, when)[teacher] if teacher else _student(run, when)
     with _one_at_a_time:
         return predict_logits(model, tokenizer, sentence, pair, max_length=MAX_TOKENS)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def attribution(
+    run: str, when: float, teacher: str, sentence: str, pair: str | None, label: int | None, method: str
+) -> saliency.Attribution:
+    """What each word adds to the answer of the kept student or of a teacher. label: the class; None: its own answer."""
+    model, tokenizer = _teachers(run, when)[teacher] if teacher else _student(run, when)
+    with _one_at_a_time:
+        return saliency.explain(model, tokenizer, sentence, pair, label=label, method=method, max_length=MAX_TOKENS)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -34,6 +34,8 @@ SENTENCE, SECOND_SENTENCE = "s", "s2"
 LAYER, HEAD, TEACHER_HEAD = "layer", "head", "thead"
 HEAD_NUMBER, HEAD_VIEW = "number", "view"
 SPECIAL, STRETCH, ROWS, COLUMNS = "special", "stretch", "rows", "columns"
+ATTRIBUTION, EXPLAINED = "attribution", "explained"
+"""Attention: how the words' shares in an answer are found, and of which class."""
 
 EXAMPLES_PART = "epart"
 """The open part of Examples."""
