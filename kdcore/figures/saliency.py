@@ -15,7 +15,7 @@ from kdcore.figures.template import INK, frame, plain
 Line = tuple[str, list[str], list[float]]
 """Name of a model, words and their values."""
 
-WORDS_A_LINE = 8
+WORDS_A_LINE = 5
 """So that a word can be read on a telephone."""
 LONGEST = 9
 """Letters of a word that are written; the hover has all."""
@@ -36,7 +36,7 @@ def words(
     if any(row.shape != (len(tokens),) for row in rows.values()):
         raise ValueError(f"{len(tokens)} tokens, but values of {[row.shape for row in rows.values()]}")
     lines = list(_lines(tokens, rows))
-    figure = frame("", "", dark=dark, height=70 + 26 * max(2, len(lines)), title=title)
+    figure = frame("", "", dark=dark, height=110 + 26 * max(2, len(lines)), title=title)
     figure.add_trace(
         go.Heatmap(
             z=[_padded(numbers, np.nan) for _, _, numbers in lines],
@@ -53,13 +53,16 @@ def words(
             zmax=top,
             zmid=0,
             colorscale=palette.diverging(dark),
-            colorbar={"thickness": 10, "outlinewidth": 0, "tickfont": {"color": INK[dark], "size": 10}, "nticks": 5},
+            colorbar={
+                "orientation": "h", "y": 0, "yanchor": "top", "len": 0.5, "thickness": 8, "outlinewidth": 0,
+                "tickfont": {"color": INK[dark], "size": 10}, "nticks": 5,
+            },
         )
-    )
+    )  # fmt: skip
     figure.update_xaxes(visible=False, range=[-0.5, WORDS_A_LINE - 0.5])
     names = [plain(name) for name, _, _ in lines]
     figure.update_yaxes(
-        autorange="reversed", showgrid=False, zeroline=False, tickvals=list(range(len(names))), ticktext=names
+        autorange="reversed", showgrid=False, zeroline=False, ticks="", tickvals=list(range(len(names))), ticktext=names
     )
     return figure
 
