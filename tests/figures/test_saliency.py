@@ -36,5 +36,5 @@ def test_the_scale_is_shared_and_never_empty() -> None:
 
 
 def test_values_of_other_words_are_refused() -> None:
-    with pytest.raises(ValueError, match="10 tokens"):
+    with pytest.raises(ValueError, match="8 tokens"):
         saliency.words(TOKENS, {"Student": [1.0]}, "Words", top=1.0)
