@@ -28,7 +28,8 @@ class KroneckerBERT(Method):
     """KroneckerBERT: a student of Kronecker products imitates its teacher's embeddings, attention, states and answers.
 
     loss     imitate stage: embedding_weight embedding + attention_weight attention + hidden_weight hidden
-             distil stage: the same + soft_weight soft + hard_weight hard
+             distil stage: embedding_weight embedding + attention_weight attention + hidden_weight hidden +
+             soft_weight soft + hard_weight hard
     embedding (h_s0 - h_t0)^2, mean over width, a row's valid tokens, then rows; h_0: the embedding output
     attention (Z_sm - Z_tg(m))^2, mean over heads, a row's valid tokens times its valid tokens, then rows, sum over m;
              Z = Q K^T / sqrt(head width), before mask and softmax
