@@ -33,6 +33,9 @@ NEUTRAL: dict[str, str] = {
 }
 """Setting -> why two runs that differ in it are repeats of one another."""
 
+LATER: dict[tuple[str, str], object] = {("student", "form"): "plain", ("probes", "saliency"): False}
+"""Setting that came when runs had been kept without it -> what it was in them."""
+
 SEED = "train.seed"
 
 
@@ -51,8 +54,14 @@ class Content(NamedTuple):
 
 
 def config_hash(config: RunConfig) -> str:
-    """The same run: sha256 over everything that defines the student; its name and the method file's name do not."""
-    exclude: Any = {"name": True, "method_source": {"origin"} if config.method_source else True}
+    """The same run: sha256 over everything that defines the student; its name and the method file's name do not.
+
+    Nor do `LATER` settings at the value that runs before them had: a sweep still finds those runs.
+    """
+    exclude: dict[str, Any] = {"name": True, "method_source": {"origin"} if config.method_source else True}
+    for (part, name), before in LATER.items():
+        if getattr(getattr(config, part), name) == before:
+            exclude.setdefault(part, set()).add(name)
     return _digest(config.model_dump(mode="json", exclude=exclude))
 
 

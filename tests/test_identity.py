@@ -116,7 +116,12 @@ def test_another_source_is_another_method_under_the_same_protocol() -> None:
 
 def test_a_shipped_method_is_hashed_as_before_sources_were_told() -> None:
     settings = run().model_dump(mode="json", exclude={"name", "method_source"})
-    assert identity.config_hash(run()) == identity._digest(settings)
+    before = settings | {
+        part: {name: value for name, value in settings[part].items() if (part, name) not in identity.LATER}
+        for part in ("student", "probes")
+    }
+    assert identity.config_hash(run()) == identity._digest(before)
+    assert identity.config_hash(run(probes={"saliency": True})) != identity.config_hash(run())
     essential = identity.essential(run().model_dump(mode="json"))
     assert essential == identity.essential(settings) and "method_source" not in essential
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kdcore.analysis.comparison import compare
+from kdcore.identity import config_hash
 from kdcore.paths import cache_dir, cache_subdir
 from kdcore.runs.worker import Worker
 from kdcore.store import Store, open_store
@@ -34,6 +35,12 @@ def test_the_runs_are_listed_with_their_scores(store: Store) -> None:
     assert runs.loc[[KD, ALONE], "score"].tolist() == [0.5, 0.5] and runs.loc[KD, "name"] == "old KD"
     assert not any(store.get(run).broken for run in runs.index)
     assert len(store.metrics(KD, ["loss"])) > 3 and "latency" in store.probes(KD)
+
+
+def test_a_sweep_would_find_the_runs(store: Store) -> None:
+    for run in store.runs()["id"]:
+        kept = store.get(run).config
+        assert list(store.find([config_hash(kept)])) == [config_hash(kept)], run
 
 
 def test_the_runs_compare(store: Store) -> None:
