@@ -55,6 +55,8 @@ class Needs:
     rerun: "student", "teacher": whose outputs the stage runs again to differentiate them (`Outputs.rerun`).
     passes, gradients: how often a step runs each of them again, and how many gradients it takes of each such pass; what
         a run will cost is told from them.
+    order: 2: a student's gradients are part of the loss, and so are differentiated again; 1: they only say where its
+        last pass is taken.
     by: role or teacher's name -> what is read of it, where that differs from what is read of the others.
     """
 
@@ -64,6 +66,7 @@ class Needs:
     by: Mapping[str, Want] = field(default_factory=dict)
     passes: int = 1
     gradients: int = 1
+    order: Literal[1, 2] = 2
 
     def of_student(self, role: str) -> Want:
         """What is read of this role's model."""
@@ -123,9 +126,13 @@ class Batch:
 
 
 class Rerun(Protocol):
-    """A second forward pass over the rows of some outputs."""
+    """A second forward pass over the rows of some outputs, and the model's word embeddings."""
 
     def __call__(self, words: Tensor | None, first: Tensor | None, still: bool) -> Outputs: ...
+
+    def words(self, ids: Tensor) -> Tensor:
+        """Word embeddings of ids of any shape, [..., width], with a graph where the model learns."""
+        ...
 
 
 class Outputs:
@@ -174,13 +181,38 @@ class Outputs:
         Raises:
             UndeclaredTensorError: the stage's needs do not name these outputs in `rerun`.
         """
-        if self._rerun is None:
-            raise UndeclaredTensorError("these outputs are not declared in `rerun` of this stage's needs")
-        return self._rerun(words, first, still)
+        return self._again()(words, first, still)
+
+    def look_up(self, ids: Tensor, shares: Tensor | None = None) -> Tensor:
+        """Word embeddings of any ids, or mixtures of them, with a graph where the model learns.
+
+        A method that looks up words outside the training rows says so by `alters_words`.
+
+        Args:
+            ids: int64 of any shape [..., k].
+            shares: float [..., k] of each of the k words; None: nothing is mixed.
+
+        Returns:
+            [..., k, width]; with shares their weighted sum, [..., width].
+
+        Raises:
+            UndeclaredTensorError: the stage's needs do not name these outputs in `rerun`.
+        """
+        vectors = self._again().words(ids)
+        return vectors if shares is None else (shares.unsqueeze(-2) @ vectors).squeeze(-2)
 
     def with_rerun(self, rerun: Rerun) -> Outputs:
         """The same outputs, to be run again so."""
         return Outputs(self._tensors, self.mask, rerun)
+
+    def with_tensors(self, tensors: Mapping[str, Any]) -> Outputs:
+        """Other tensors of the same rows, to be run again as these are."""
+        return Outputs(tensors, self.mask, self._rerun)
+
+    def _again(self) -> Rerun:
+        if self._rerun is None:
+            raise UndeclaredTensorError("these outputs are not declared in `rerun` of this stage's needs")
+        return self._rerun
 
 
 @dataclass(frozen=True)

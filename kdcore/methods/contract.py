@@ -81,7 +81,7 @@ def _half(outputs: Outputs) -> Outputs:
         else value.bfloat16()
         for name, value in tensors.items()
     }
-    return Outputs(cast, outputs.mask).with_rerun(outputs.rerun)
+    return outputs.with_tensors(cast)
 
 
 def gradients_reach_every_trained_role_and_no_teacher(case: Case) -> None:
@@ -185,7 +185,7 @@ def _without(models: Mapping[str, Outputs], name: str, layer: int | None) -> dic
             del tensors[name]
         else:
             tensors[name] = {at: tensor for at, tensor in tensors[name].items() if at != layer}
-        less[model] = Outputs(tensors, outputs.mask).with_rerun(outputs.rerun)
+        less[model] = outputs.with_tensors(tensors)
     return less
 
 
