@@ -7,45 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from kdcore.errors import UndeclaredTensorError
+from kdcore.tensors import ALL_LAYERS as ALL_LAYERS
+from kdcore.tensors import TENSORS as TENSORS
+from kdcore.tensors import Want as Want
+from kdcore.tensors import want as want
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
-
-TENSORS: dict[str, str] = {
-    "logits": "[batch, classes]",
-    "pooled": "[batch, width]: the pooler's output, before dropout and classifier",
-    "cls": "layer -> [batch, width]: the [CLS] state (layer 0 is the embedding output)",
-    "hidden": "layer -> [batch, tokens, width]",
-    "embeddings": "[batch, tokens, width]: word embeddings alone",
-    "queries": "layer -> [batch, heads, tokens, head width]",
-    "keys": "layer -> [batch, heads, tokens, head width]",
-    "values": "layer -> [batch, heads, tokens, head width]",
-    "scores": "layer -> [batch, heads, tokens, tokens]: Q K^T / sqrt(head width), before mask and softmax, float32",
-    "attention": "layer -> [batch, heads, tokens, tokens]: softmax of the masked scores, before dropout, float32",
-    "head_outputs": "layer -> [batch, tokens, width]: heads side by side, before the output projection",
-}
-"""Every tensor a method may ask for, with its shape. Layers count from 1; `cls` and `hidden` also have layer 0.
-
-The logits follow from `embeddings`, `hidden`, `head_outputs` and (in BERT, as every student is one) `pooled`, so they
-can be differentiated with respect to them. The others are side branches: in place of `cls` take the gradient of
-`hidden` at the first token.
-"""
-
-ALL_LAYERS: tuple[int, ...] = (-1,)
-"""In place of a list of layers: every layer there is."""
-
-Want = Mapping[str, tuple[int, ...]]
-"""Tensor name -> layers (empty for tensors that have none)."""
-
-
-def want(*names: str, **layers: tuple[int, ...] | list[int]) -> dict[str, tuple[int, ...]]:
-    """`want("logits", cls=(2, 4))`: names without layers, then names with the layers they are read at."""
-    wanted: dict[str, tuple[int, ...]] = dict.fromkeys(names, ())
-    wanted.update({name: tuple(chosen) for name, chosen in layers.items()})
-    unknown = sorted(set(wanted) - set(TENSORS))
-    if unknown:
-        raise ValueError(f"unknown tensors {unknown}; known are {sorted(TENSORS)}")
-    return wanted
 
 
 @dataclass(frozen=True)
@@ -383,6 +351,8 @@ class ModelSize:
 
     positions: rows of the position table, `longest` of which a text can use. pad: id of the padding token.
     form: of its matrices, as `models.factors` knows them.
+    pooled_width, projection_width: of the pooler's output and inside its projection, where it ends with one; None: the
+        output is as wide as the layers.
     """
 
     layers: int
@@ -396,6 +366,8 @@ class ModelSize:
     model_type: str = "bert"
     pad: int = 0
     form: str = "plain"
+    pooled_width: int | None = None
+    projection_width: int | None = None
 
     @property
     def first_position(self) -> int:

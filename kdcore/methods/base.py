@@ -195,8 +195,12 @@ class Method(nn.Module):
         return None
 
     @classmethod
-    def deployed(cls, config: MethodConfig, student: ModelSize) -> ModelSize:
-        """The size of the model that the method makes of a student of this size: what is run, timed and exported."""
+    def deployed(cls, config: MethodConfig, student: ModelSize, teachers: Mapping[str, ModelSize]) -> ModelSize:
+        """The size of the model that the method makes of a student of this size: what is run, timed and exported.
+
+        Args:
+            teachers: the run's, by name; there may be other numbers of them than the method takes.
+        """
         return student
 
     @classmethod

@@ -59,7 +59,7 @@ class Bench:
         )
         method = resolve(key, {})[0](resolve(key, {})[1], setup)
         students = method.build_students(
-            lambda layers=None: world.model(layers=layers or shape.layers, seed=1, dropout=0.0)
+            lambda layers=None, of=None: world.model(layers=layers or shape.layers, seed=1, dropout=0.0)
         )
         settings = TrainConfig(max_length=32, dropout=0.0, clip=1e9, batch_size=12)
         rows = encode_rows(task, world.tokenizer(), settings)
