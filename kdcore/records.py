@@ -98,9 +98,7 @@ class Rerun(Protocol):
 
     def __call__(self, words: Tensor | None, first: Tensor | None, still: bool) -> Outputs: ...
 
-    def words(self, ids: Tensor) -> Tensor:
-        """Word embeddings of ids of any shape, [..., width], with a graph where the model learns."""
-        ...
+    def words(self, ids: Tensor, shares: Tensor | None) -> Tensor: ...
 
 
 class Outputs:
@@ -157,8 +155,8 @@ class Outputs:
         A method that looks up words outside the training rows says so by `alters_words`.
 
         Args:
-            ids: int64 of any shape [..., k].
-            shares: float [..., k] of each of the k words; None: nothing is mixed.
+            ids: int64 [..., k].
+            shares: of each of the k words, [..., k]; None: nothing is mixed.
 
         Returns:
             [..., k, width]; with shares their weighted sum, [..., width].
@@ -166,8 +164,7 @@ class Outputs:
         Raises:
             UndeclaredTensorError: the stage's needs do not name these outputs in `rerun`.
         """
-        vectors = self._again().words(ids)
-        return vectors if shares is None else (shares.unsqueeze(-2) @ vectors).squeeze(-2)
+        return self._again().words(ids, shares)
 
     def with_rerun(self, rerun: Rerun) -> Outputs:
         """The same outputs, to be run again so."""

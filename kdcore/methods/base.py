@@ -116,7 +116,8 @@ class Method(nn.Module):
 
     @property
     def alters_words(self) -> bool:
-        """Whether `stream` brings words that the training rows do not hold; else only their words' vectors are trained.
+        """Whether words come that the training rows do not hold, by `stream` or `look_up`; else only the vectors of
+        these rows' words are trained.
 
         Asked after `before_stage`.
         """

@@ -239,7 +239,7 @@ def state_survives_saving_and_loading(case: Case) -> None:
     words = "notes() differ after a resume: what they show belongs into a buffer or history()"
     require(again.method.notes() == bench.method.notes(), words)
     final, batch = bench.method.stages()[-1], bench.batch()
-    same = again.method.stages()[-1]
+    same = again.resumed()
     for draw in range(4):
         equal = torch.equal(again.loss(same, batch, draw), bench.loss(final, batch, draw))
         require(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -83,9 +84,15 @@ class _Rerun:
             finally:
                 handle.remove()
 
-    def words(self, ids: Tensor) -> Tensor:
-        vectors: Tensor = self.parts.word_embeddings(ids)
-        return vectors
+    def words(self, ids: Tensor, shares: Tensor | None) -> Tensor:
+        if shares is None:
+            vectors: Tensor = self.parts.word_embeddings(ids)
+            return vectors
+        different, places = ids.unique(return_inverse=True)  # a vector for each place of a mixture would fill memory
+        vectors = self.parts.word_embeddings(different)
+        flat = places.flatten(0, -2), shares.flatten(0, -2).to(vectors)
+        mixed = F.embedding_bag(flat[0], vectors, per_sample_weights=flat[1], mode="sum")
+        return mixed.view(*ids.shape[:-1], -1)
 
 
 def _run(
