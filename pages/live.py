@@ -102,7 +102,7 @@ def _loss(points: CachedPoints, row: RunRow) -> None:
     with cards.guarded("The loss cannot be written as an equation"):
         loss_equation.show(points.latest())
         if not row.broken and not row.config.probes.gradient_share_every:
-            st.caption("Gradient shares are not sampled in this run (setting *probes.gradient_share_every*).")
+            st.caption("Shares of the gradient were not sampled: *Gradient shares every (steps)* on New run.")
     loss_curves.show(points, row)
     with cards.guarded("What the method logs cannot be shown"):
         method_logs.show(points, row)

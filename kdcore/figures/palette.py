@@ -45,7 +45,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
 TEACHER = Style("teacher", "Teacher", "teacher", "#111827", "solid", "star", 3.0)
 _TEACHER_DARK = "#F9FAFB"
 _UNKNOWN = ("#6B7280", "#9CA3AF")
-BASELINE, UNKNOWN = ("dot", "x"), ("dot", "hexagram")
+BASELINE, UNKNOWN = ("dot", "x"), ("dot", "octagon")
 """Dash and marker of training alone, and of methods that are not installed: no other method has them."""
 
 _DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
@@ -53,8 +53,9 @@ _TERM_DASHES = ("solid", "dash", "longdash", "dashdot")
 _MARKERS = (
     "circle", "square", "diamond", "triangle-up", "cross", "pentagon", "triangle-down", "hourglass",
     "star-triangle-up", "bowtie", "hexagon", "triangle-left", "diamond-tall", "triangle-right",
+    "diamond-wide", "hexagram",
 )  # fmt: skip
-"""As many as have no divisor in common with the dashes: 70 methods have a pair of their own."""
+"""As many as have no divisor in common with the dashes: 80 methods have a pair of their own."""
 
 TERM_COLORS: tuple[tuple[str, str], ...] = (
     ("#475569", "#CBD5E1"),
