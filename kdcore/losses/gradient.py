@@ -59,7 +59,8 @@ def ascent(state: Tensor, gradient: Tensor, length: float, mask: Tensor) -> Tens
     """
     state, valid = full(state), mask.unsqueeze(-1)
     sizes = length * (valid * state).flatten(1).norm(dim=-1, keepdim=True)
-    return state + (sizes * _unit((valid * gradient).flatten(1))).view_as(state)
+    step: Tensor = sizes * _unit((valid * gradient).flatten(1))
+    return state + step.view_as(state)
 
 
 def saliency(gradient: Tensor, state: Tensor, top: int = 0) -> Tensor:

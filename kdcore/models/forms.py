@@ -50,7 +50,7 @@ class FormedBert(_LIBRARY.BertForSequenceClassification):  # type: ignore[misc,n
         words = self.bert.embeddings
         if parts := factors(config.form, "table", *words.word_embeddings.weight.shape):
             words.word_embeddings = KroneckerEmbedding(parts)
-        if config.pooled_width:
+        if config.pooled_width and config.projection_width:
             self.bert.pooler = ProjectedPooler(config.hidden_size, config.projection_width, config.pooled_width)
             self.classifier = nn.Linear(config.pooled_width, config.num_labels)
 

@@ -88,7 +88,8 @@ class _Rerun:
         if shares is None:
             vectors: Tensor = self.parts.word_embeddings(ids)
             return vectors
-        different, places = ids.unique(return_inverse=True)  # a vector for each place of a mixture would fill memory
+        # a vector for each word of each mixture would fill memory
+        different, places = ids.unique(return_inverse=True)  # type: ignore[no-untyped-call]
         vectors = self.parts.word_embeddings(different)
         flat = places.flatten(0, -2), shares.flatten(0, -2).to(vectors)
         mixed = F.embedding_bag(flat[0], vectors, per_sample_weights=flat[1], mode="sum")

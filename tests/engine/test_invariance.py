@@ -66,8 +66,9 @@ class Bench:
         ensemble = Ensemble(teachers, rows.train, rows.identity, CPU, cached)
         self.stage = method.stages()[-1]
         self.job = Job(
-            train=settings, task=task.task, folder=folder, rows=rows.train, splits=rows.splits, tokenizer=world.tokenizer(),
-            method=method, students=students, fresh=lambda: students, ensemble=ensemble, compute=CPU,
+            train=settings, task=task.task, folder=folder, rows=rows.train, splits=rows.splits,
+            tokenizer=world.tokenizer(), method=method, students=students, fresh=lambda: students, ensemble=ensemble,
+            compute=CPU,
         )  # fmt: skip
         for _ in ensemble.ready(self.stage.needs, list(ensemble.teachers)):
             pass
