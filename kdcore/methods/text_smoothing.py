@@ -55,9 +55,11 @@ class TextSmoothing(Method):
     family = "data"
     formula = r"""
     \mathcal{L} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{smoothed}} \\
-    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}\bigl(z^{\mathrm S}(E x)\bigr)_{y} \\
-    \mathcal{L}_{\text{smoothed}} &= -\log \operatorname{softmax}\bigl(z^{\mathrm S}(E \tilde{x})\bigr)_{y} \\
-    \tilde{x}_{i} &= (1-\lambda)\,x_{i} + \lambda\,q_{i}, \qquad q_{i} = \operatorname{softmax}(u_{i}/\tau)
+    \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}\bigl(z^{\mathrm S}(E^{\mathrm S} x)\bigr)_{y} \\
+    \mathcal{L}_{\text{smoothed}} &= -\log \operatorname{softmax}\bigl(z^{\mathrm S}(E^{\mathrm S}
+      \tilde{x})\bigr)_{y} \\
+    \tilde{x}_{i} &= (1-\lambda)\,x_{i} + \lambda\,q_{i}, \qquad q_{i} =
+      \operatorname{softmax}(u^{\mathrm T}_{i}/\tau)
     """
     papers = (
         Paper(
