@@ -7,45 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from kdcore.errors import UndeclaredTensorError
+from kdcore.tensors import ALL_LAYERS as ALL_LAYERS
+from kdcore.tensors import TENSORS as TENSORS
+from kdcore.tensors import Want as Want
+from kdcore.tensors import want as want
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
-
-TENSORS: dict[str, str] = {
-    "logits": "[batch, classes]",
-    "pooled": "[batch, width]: the pooler's output, before dropout and classifier",
-    "cls": "layer -> [batch, width]: the [CLS] state (layer 0 is the embedding output)",
-    "hidden": "layer -> [batch, tokens, width]",
-    "embeddings": "[batch, tokens, width]: word embeddings alone",
-    "queries": "layer -> [batch, heads, tokens, head width]",
-    "keys": "layer -> [batch, heads, tokens, head width]",
-    "values": "layer -> [batch, heads, tokens, head width]",
-    "scores": "layer -> [batch, heads, tokens, tokens]: Q K^T / sqrt(head width), before mask and softmax, float32",
-    "attention": "layer -> [batch, heads, tokens, tokens]: softmax of the masked scores, before dropout, float32",
-    "head_outputs": "layer -> [batch, tokens, width]: heads side by side, before the output projection",
-}
-"""Every tensor a method may ask for, with its shape. Layers count from 1; `cls` and `hidden` also have layer 0.
-
-The logits follow from `embeddings`, `hidden`, `head_outputs` and (in BERT, as every student is one) `pooled`, so they
-can be differentiated with respect to them. The others are side branches: in place of `cls` take the gradient of
-`hidden` at the first token.
-"""
-
-ALL_LAYERS: tuple[int, ...] = (-1,)
-"""In place of a list of layers: every layer there is."""
-
-Want = Mapping[str, tuple[int, ...]]
-"""Tensor name -> layers (empty for tensors that have none)."""
-
-
-def want(*names: str, **layers: tuple[int, ...] | list[int]) -> dict[str, tuple[int, ...]]:
-    """`want("logits", cls=(2, 4))`: names without layers, then names with the layers they are read at."""
-    wanted: dict[str, tuple[int, ...]] = dict.fromkeys(names, ())
-    wanted.update({name: tuple(chosen) for name, chosen in layers.items()})
-    unknown = sorted(set(wanted) - set(TENSORS))
-    if unknown:
-        raise ValueError(f"unknown tensors {unknown}; known are {sorted(TENSORS)}")
-    return wanted
 
 
 @dataclass(frozen=True)
@@ -55,6 +23,8 @@ class Needs:
     rerun: "student", "teacher": whose outputs the stage runs again to differentiate them (`Outputs.rerun`).
     passes, gradients: how often a step runs each of them again, and how many gradients it takes of each such pass; what
         a run will cost is told from them.
+    order: 2: a student's gradients are part of the loss, and so are differentiated again; 1: they only say where its
+        last pass is taken.
     by: role or teacher's name -> what is read of it, where that differs from what is read of the others.
     """
 
@@ -64,6 +34,7 @@ class Needs:
     by: Mapping[str, Want] = field(default_factory=dict)
     passes: int = 1
     gradients: int = 1
+    order: Literal[1, 2] = 2
 
     def of_student(self, role: str) -> Want:
         """What is read of this role's model."""
@@ -123,9 +94,11 @@ class Batch:
 
 
 class Rerun(Protocol):
-    """A second forward pass over the rows of some outputs."""
+    """A second forward pass over the rows of some outputs, and the model's word embeddings."""
 
     def __call__(self, words: Tensor | None, first: Tensor | None, still: bool) -> Outputs: ...
+
+    def words(self, ids: Tensor, shares: Tensor | None) -> Tensor: ...
 
 
 class Outputs:
@@ -174,13 +147,37 @@ class Outputs:
         Raises:
             UndeclaredTensorError: the stage's needs do not name these outputs in `rerun`.
         """
-        if self._rerun is None:
-            raise UndeclaredTensorError("these outputs are not declared in `rerun` of this stage's needs")
-        return self._rerun(words, first, still)
+        return self._again()(words, first, still)
+
+    def look_up(self, ids: Tensor, shares: Tensor | None = None) -> Tensor:
+        """Word embeddings of any ids, or mixtures of them, with a graph where the model learns.
+
+        A method that looks up words outside the training rows says so by `alters_words`.
+
+        Args:
+            ids: int64 [..., k].
+            shares: of each of the k words, [..., k]; None: nothing is mixed.
+
+        Returns:
+            [..., k, width]; with shares their weighted sum, [..., width].
+
+        Raises:
+            UndeclaredTensorError: the stage's needs do not name these outputs in `rerun`.
+        """
+        return self._again().words(ids, shares)
 
     def with_rerun(self, rerun: Rerun) -> Outputs:
         """The same outputs, to be run again so."""
         return Outputs(self._tensors, self.mask, rerun)
+
+    def with_tensors(self, tensors: Mapping[str, Any]) -> Outputs:
+        """Other tensors of the same rows, to be run again as these are."""
+        return Outputs(tensors, self.mask, self._rerun)
+
+    def _again(self) -> Rerun:
+        if self._rerun is None:
+            raise UndeclaredTensorError("these outputs are not declared in `rerun` of this stage's needs")
+        return self._rerun
 
 
 @dataclass(frozen=True)
@@ -351,6 +348,8 @@ class ModelSize:
 
     positions: rows of the position table, `longest` of which a text can use. pad: id of the padding token.
     form: of its matrices, as `models.factors` knows them.
+    pooled_width, projection_width: of the pooler's output and inside its projection, where it ends with one; None: the
+        output is as wide as the layers.
     """
 
     layers: int
@@ -364,6 +363,8 @@ class ModelSize:
     model_type: str = "bert"
     pad: int = 0
     form: str = "plain"
+    pooled_width: int | None = None
+    projection_width: int | None = None
 
     @property
     def first_position(self) -> int:

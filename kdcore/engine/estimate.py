@@ -172,14 +172,15 @@ def _rerun_seconds(
     stage: Stage, sizes: Mapping[str, ModelSize], teachers: Mapping[str, ModelSize], rows: int, pace: Pace
 ) -> float:
     """Of a step's passes that are run again: their forwards, and a forward's worth for each gradient. A learner's are
-    differentiated again, which costs twice as much once more."""
+    differentiated again, which costs twice as much once more; or its last one alone is, in place of a gradient."""
     needs, asked = stage.needs, {**sizes, **teachers}
     learners = [size for role, size in sizes.items() if stage.trains(role) and "student" in needs.rerun]
     guides = [asked[name] for name in stage.asks(teachers) if "teacher" in needs.rerun]
     once = 1 + needs.gradients
-    work = [3 * once * flops(size, pace.tokens, rows) for size in learners]
-    work += [once * flops(size, pace.tokens, rows) for size in guides]
-    return needs.passes * sum(work) / pace.rerun_rate
+    learning = 3 * needs.passes * once if needs.order == 2 else needs.passes * once + 1
+    work = [learning * flops(size, pace.tokens, rows) for size in learners]
+    work += [needs.passes * once * flops(size, pace.tokens, rows) for size in guides]
+    return sum(work) / pace.rerun_rate
 
 
 def _teacher_seconds(plan: Plan, spec: TeacherSpec, rows: int, scored: int, pace: Pace) -> float:
@@ -235,8 +236,8 @@ def _learning(
 ) -> int:
     """Bytes of gradient, two moments and a forward pass of all who learn at once, and of passes that are run again.
 
-    A student's passes keep the graphs of their gradients too; a teacher's, one at a time, has float32 weights of its
-    own.
+    A student's passes keep the graphs of their gradients too, where these are part of the loss; a teacher's, one at a
+    time, has float32 weights of its own.
     """
     total = 0
     for role, size in sizes.items():
@@ -244,7 +245,8 @@ def _learning(
             lean = reads_cls_alone(stage.needs.of_student(role), size.layers)
             total += 12 * parameters(size).total + _activations(size, rows, longest, lean)
             if "student" in stage.needs.rerun:
-                graphs = stage.needs.passes * (1 + 2 * stage.needs.gradients)
+                needs = stage.needs
+                graphs = needs.passes * (1 + 2 * needs.gradients) if needs.order == 2 else 1
                 total += graphs * _activations(size, rows, longest)
     if "teacher" in stage.needs.rerun:
         asked = {**sizes, **teachers}

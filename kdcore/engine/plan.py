@@ -134,7 +134,7 @@ class Plan:
     @property
     def deployed_size(self) -> ModelSize:
         """The size of the model that the method makes of the student: what is run, timed and exported."""
-        return self.method_class.deployed(self.options, self.student_size)
+        return self.method_class.deployed(self.options, self.student_size, self.teacher_sizes)
 
     @property
     def layer_map(self) -> LayerMap:

@@ -38,11 +38,12 @@ from kdcore.events import Progress
 from kdcore.models.observe import observe
 from kdcore.records import ALL_LAYERS, Encoding, ModelSize, Outputs, Want
 
-CACHEABLE = frozenset({"logits", "cls", "hidden"})
+CACHEABLE = frozenset({"logits", "pooled", "cls", "hidden"})
 """Tensors that are stored; attentions and projections are made anew each time."""
 
 _DTYPE: dict[str, np.dtype[Any]] = {
     "logits": np.dtype(np.float32),
+    "pooled": np.dtype(np.float16),
     "cls": np.dtype(np.float16),
     "hidden": np.dtype(np.float16),
 }
@@ -90,6 +91,8 @@ def tensors_of(wanted: Want, size: ModelSize) -> list[CachedTensor] | None:
     for name, layers in sorted(wanted.items()):
         if name == "logits":
             tensors.append(CachedTensor(name, -1, size.labels))
+        elif name == "pooled":
+            tensors.append(CachedTensor(name, -1, size.pooled_width or size.width))
         else:
             every = range(size.layers + 1) if layers == ALL_LAYERS else layers
             tensors.extend(CachedTensor(name, layer, size.width) for layer in every)

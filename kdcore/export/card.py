@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kdcore.analysis.groups import format_mean, mean_and_std
@@ -116,16 +116,24 @@ def _warnings(record: StudentRecord) -> Iterator[str]:
         yield f"> **The training did not come to its end**: the run is {plain(record.state)}.\n"
 
 
+def _form(student: Mapping[str, Any]) -> str:
+    """What is not plain in the student, and who can load it; empty where all is."""
+    known = "`pip install kdboard` knows the model type `kdboard_bert`, plain transformers refuses it."
+    if student.get("pooled_width"):
+        return f"A projection stands between the pooler and the classifier, which is the teacher's: {known}\n"
+    if student.get("form", "plain") != "plain":
+        dense = "`kdcore export --dense` writes a plain BERT that answers the same."
+        return f"The matrices are Kronecker products: {known} {dense}\n"
+    return ""
+
+
 def _use(record: StudentRecord, longest: int, onnx: OnnxCheck | None) -> Iterator[str]:
     row = '{"text": "...", "text_pair": "..."}' if len(record.task.columns) == 2 else '"..."'
-    formed = record.facts.get("student", {}).get("form", "plain") != "plain"
-    if formed:
-        yield (
-            "The matrices are Kronecker products: `pip install kdboard` knows the model type `kdboard_bert`, plain "
-            "transformers refuses it. `kdcore export --dense` writes a plain BERT that answers the same.\n"
-        )
+    form = _form(record.facts.get("student", {}))
+    if form:
+        yield form
     yield "## Use\n\n```python"
-    if formed:
+    if form:
         yield "import kdcore.models.forms  # makes the model type known"
     yield "from transformers import pipeline\n"
     yield 'classify = pipeline("text-classification", model="PATH_OR_HUB_ID", truncation=True)'

@@ -48,6 +48,21 @@ def direction(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return row_means((ours - theirs).square().sum(-1), mask).mean()
 
 
+def ascent(state: Tensor, gradient: Tensor, length: float, mask: Tensor) -> Tensor:
+    """Each row's state one step along its gradient, of `length` times its own length: [batch, tokens, width].
+
+    The direction is Jafari et al. 2023's; that the gradient's size does not count is ours. A row whose gradient is 0
+    stays, and so does padding.
+
+    Args:
+        state, gradient: [batch, tokens, width]. mask: [batch, tokens], 1 = a real token.
+    """
+    state, valid = full(state), mask.unsqueeze(-1)
+    sizes = length * (valid * state).flatten(1).norm(dim=-1, keepdim=True)
+    step: Tensor = sizes * _unit((valid * gradient).flatten(1))
+    return state + step.view_as(state)
+
+
 def saliency(gradient: Tensor, state: Tensor, top: int = 0) -> Tensor:
     """How much each token adds to the answer: length of gradient times state, [batch, tokens].
 

@@ -116,7 +116,8 @@ class Method(nn.Module):
 
     @property
     def alters_words(self) -> bool:
-        """Whether `stream` brings words that the training rows do not hold; else only their words' vectors are trained.
+        """Whether words come that the training rows do not hold, by `stream` or `look_up`; else only the vectors of
+        these rows' words are trained.
 
         Asked after `before_stage`.
         """
@@ -195,8 +196,12 @@ class Method(nn.Module):
         return None
 
     @classmethod
-    def deployed(cls, config: MethodConfig, student: ModelSize) -> ModelSize:
-        """The size of the model that the method makes of a student of this size: what is run, timed and exported."""
+    def deployed(cls, config: MethodConfig, student: ModelSize, teachers: Mapping[str, ModelSize]) -> ModelSize:
+        """The size of the model that the method makes of a student of this size: what is run, timed and exported.
+
+        Args:
+            teachers: the run's, by name; there may be other numbers of them than the method takes.
+        """
         return student
 
     @classmethod

@@ -81,7 +81,7 @@ def _half(outputs: Outputs) -> Outputs:
         else value.bfloat16()
         for name, value in tensors.items()
     }
-    return Outputs(cast, outputs.mask).with_rerun(outputs.rerun)
+    return outputs.with_tensors(cast)
 
 
 def gradients_reach_every_trained_role_and_no_teacher(case: Case) -> None:
@@ -185,7 +185,7 @@ def _without(models: Mapping[str, Outputs], name: str, layer: int | None) -> dic
             del tensors[name]
         else:
             tensors[name] = {at: tensor for at, tensor in tensors[name].items() if at != layer}
-        less[model] = Outputs(tensors, outputs.mask).with_rerun(outputs.rerun)
+        less[model] = outputs.with_tensors(tensors)
     return less
 
 
@@ -239,7 +239,7 @@ def state_survives_saving_and_loading(case: Case) -> None:
     words = "notes() differ after a resume: what they show belongs into a buffer or history()"
     require(again.method.notes() == bench.method.notes(), words)
     final, batch = bench.method.stages()[-1], bench.batch()
-    same = again.method.stages()[-1]
+    same = again.resumed()
     for draw in range(4):
         equal = torch.equal(again.loss(same, batch, draw), bench.loss(final, batch, draw))
         require(
@@ -265,7 +265,7 @@ def stages_are_consistent(case: Case) -> None:
     """Stages name roles, teachers and tensors that exist, and their shares sum to 1"""
     bench = Bench(case)
     stages, method = bench.method.stages(), bench.method
-    deployed = method.deployed(bench.config, STUDENT)
+    deployed = method.deployed(bench.config, STUDENT, method.setup.teachers)
     deepest = replace(TEACHER, layers=max(TEACHER.layers, deployed.layers))
     require(len({stage.name for stage in stages}) == len(stages), "two stages have one name")
     require(not stages[-1].pilot, "the last stage is a pilot; it has to train the student that is kept")
@@ -311,7 +311,7 @@ def layer_map_names_layers_that_exist(case: Case) -> None:
     """The layer map names layers that exist"""
     bench = Bench(case)
     mapped = bench.method.layer_map(bench.config, STUDENT, TEACHER)
-    deployed = bench.method.deployed(bench.config, STUDENT)
+    deployed = bench.method.deployed(bench.config, STUDENT, bench.setup.teachers)
     require(all(mapped.values()), "a student layer is matched with no teacher layer: leave it out")
     for student, teacher in pairs(mapped):
         there = 0 <= student <= deployed.layers and 0 <= teacher <= TEACHER.layers
@@ -321,7 +321,7 @@ def layer_map_names_layers_that_exist(case: Case) -> None:
 def the_deployed_model_has_the_announced_size(case: Case) -> None:
     """`deployed` says the size of the model that is trained"""
     bench = Bench(case)
-    deployed = bench.method.deployed(bench.config, STUDENT)
+    deployed = bench.method.deployed(bench.config, STUDENT, bench.setup.teachers)
     main: Any = next(iter(bench.students.values()))
     built, said = size_of(main.config), replace(deployed, labels=bench.classes)
     require(built == said, f"it builds {built} and `deployed` says {said}")

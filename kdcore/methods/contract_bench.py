@@ -101,6 +101,12 @@ class Bench:
                 self.method.after_stage(stage.name, {"accuracy": 0.5 + 0.1 * len(stage.name)})
             yield stage
 
+    def resumed(self) -> Stage:
+        """The last stage, as where a run goes on inside it."""
+        stage = self.method.stages()[-1]
+        self.method.before_stage(stage.name, Answers(self))
+        return stage
+
     def step(
         self,
         stage: Stage,

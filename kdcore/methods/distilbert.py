@@ -30,7 +30,7 @@ from kdcore.methods.base import (
     without_weight,
 )
 from kdcore.models import masked_lm
-from kdcore.models.masked_lm import MaskedLM, WordHead
+from kdcore.models.masked_lm import TOKENS_AT_ONCE, MaskedLM, WordHead
 from kdcore.models.projections import linear
 from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
@@ -38,9 +38,6 @@ MASKED, DISTIL = "masked", "distil"
 
 HIDDEN_WORDS = "hidden words"
 """Name of the encoding whose ids are the words that were hidden from the batch's rows."""
-
-TOKENS_AT_ONCE = 512
-"""Tokens whose scores over the vocabulary are in memory at the same time."""
 
 
 class DistilBERT(Method):

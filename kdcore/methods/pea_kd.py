@@ -140,7 +140,7 @@ class PeaKD(Method):
     # --- the student ------------------------------------------------------------------------------------------------
 
     @classmethod
-    def deployed(cls, config: MethodConfig, student: ModelSize) -> ModelSize:
+    def deployed(cls, config: MethodConfig, student: ModelSize, teachers: Mapping[str, ModelSize]) -> ModelSize:
         assert isinstance(config, cls.Config)
         return replace(student, layers=student.layers + len(repeated(config, student.layers)))
 
@@ -154,7 +154,7 @@ class PeaKD(Method):
         assert isinstance(config, cls.Config)
         if not config.beta:
             return {}
-        depth = cls.deployed(config, student).layers
+        depth = cls.deployed(config, student, {}).layers
         nearest = {j: n for j, n in layer_map.spread(depth, teacher.layers).items() if j < depth}
         return layer_map.alone(layer_map.common(depth, teacher.layers) or nearest)
 

@@ -32,7 +32,7 @@ from kdcore.methods.base import (
 )
 from kdcore.models import masked_lm
 from kdcore.models.projections import StackedLinear
-from kdcore.models.word_neighbours import WordNeighbours
+from kdcore.models.word_neighbours import WordNeighbours, check_marks_words
 from kdcore.models.word_proposals import WordProposals
 from kdcore.records import Batch, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
@@ -188,7 +188,7 @@ class TinyBERT(Method):
         if self._attention:
             same_heads(setup, "TinyBERT compares attention head by head", "set attention_weight to 0")
         if config.augment == "word-neighbours":
-            _marks_words(teacher, self._teacher)
+            check_marks_words(teacher, self._teacher, "options.augment", "choose none")
         if config.augment == "masked-lm":
             self._found = masked_lm.find(config.masked_lm, setup.student)
         self.projection: StackedLinear | None = None
@@ -353,12 +353,3 @@ def _layers(config: TinyBERT.Config, student: int, teacher: int) -> LayerMap:
 def _mean(layers: Sequence[Tensor]) -> Tensor:
     """The mean of a block's tensors in float32; a single one as it is."""
     return layers[0] if len(layers) == 1 else torch.stack([full(layer) for layer in layers]).mean(0)
-
-
-def _marks_words(teacher: ModelSize, name: str) -> None:
-    if teacher.model_type == "roberta":
-        raise UserError(
-            "options.augment",
-            f"the vocabulary of teacher {name} does not mark the pieces that continue a word",
-            "choose none, or a teacher of the BERT kind",
-        )

@@ -25,6 +25,7 @@ _LIMITS = {
     ("max_position_embeddings",): 100_000,
     ("type_vocab_size",): 1_000,
     ("num_labels", "_num_labels"): CLASS_LIMIT,
+    ("pooled_width", "projection_width"): 16_384,
 }
 """Names of a size -> the largest that is taken. Building even an empty model of 10^9 classes takes all memory."""
 

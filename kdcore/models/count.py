@@ -14,7 +14,7 @@ TOKEN_TYPES: dict[str, int] = {"bert": 2, "roberta": 1, "distilbert": 0, "electr
 
 @dataclass(frozen=True)
 class Parameters:
-    """Numbers of weights. head: what stands between the last layer and the logits (pooler and classifier)."""
+    """Numbers of weights. head: what stands between the last layer and the logits (pooler, projection, classifier)."""
 
     total: int
     embeddings: int
@@ -43,7 +43,8 @@ def parameters(size: ModelSize) -> Parameters:
         + 2 * _norm(size.width)
     )
     encoder = size.layers * layer
-    head = _linear(size.width, size.width) + _linear(size.width, size.labels)
+    head = _linear(size.width, size.width) + sum(_linear(*shape) for shape in _head(size))
+    head += 2 * _norm(size.projection_width) if size.projection_width else 0
     return Parameters(embeddings + encoder + head, embeddings, encoder, head)
 
 
@@ -63,7 +64,7 @@ def flops(size: ModelSize, tokens: int, batch: int = 1, cls_only: bool = False) 
     feed_forward = products(size.form, "up", size.intermediate, width)
     feed_forward += products(size.form, "down", width, size.intermediate)
     per_token = size.layers * (projections + attention + feed_forward)
-    per_row = width * width + width * size.labels
+    per_row = width * width + sum(inputs * outputs for inputs, outputs in _head(size))
     if table != width:
         per_token += table * width
     if cls_only:
@@ -71,6 +72,13 @@ def flops(size: ModelSize, tokens: int, batch: int = 1, cls_only: bool = False) 
         per_token -= for_one
         per_row += for_one
     return 2 * batch * (tokens * per_token + per_row)
+
+
+def _head(size: ModelSize) -> list[tuple[int, int]]:
+    """Inputs and outputs of the linears after the pooler: a projection's three, and the classifier."""
+    pooled, inner = size.pooled_width or size.width, size.projection_width
+    projection = [(size.width, inner), (inner, inner), (inner, pooled)] if inner else []
+    return [*projection, (pooled, size.labels)]
 
 
 def _linear(inputs: int, outputs: int) -> int:

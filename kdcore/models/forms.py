@@ -1,4 +1,4 @@
-"""BERT students whose matrices are of another form, as a model type of their own: `kdboard_bert`.
+"""BERT students of another form (Kronecker products, a projection after the pooler): a model type, `kdboard_bert`.
 
 Importing this module makes the type known to transformers' AutoConfig and AutoModelForSequenceClassification; without
 it they refuse such a folder, in place of filling plain matrices with new weights.
@@ -6,6 +6,7 @@ it they refuse such a folder, in place of filling plain matrices with new weight
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,17 +21,19 @@ _LIBRARY = transformers()
 
 
 class FormedConfig(_LIBRARY.BertConfig):  # type: ignore[misc,name-defined]
-    """A BERT config with the form of the matrices: a name that `factors` knows."""
+    """A BERT config with the form of the matrices (a name that `factors` knows) and the widths of a projection."""
 
     model_type = MODEL_TYPE
 
-    def __init__(self, form: str = "plain", **settings: Any) -> None:
+    def __init__(
+        self, form: str = "plain", pooled_width: int | None = None, projection_width: int | None = None, **settings: Any
+    ) -> None:
         super().__init__(**settings)
-        self.form = form
+        self.form, self.pooled_width, self.projection_width = form, pooled_width, projection_width
 
 
 class FormedBert(_LIBRARY.BertForSequenceClassification):  # type: ignore[misc,name-defined]
-    """A BERT classifier whose matrices are of its config's form."""
+    """A BERT classifier whose matrices are of its config's form, and whose pooler may end with a projection."""
 
     config_class = FormedConfig
 
@@ -47,9 +50,15 @@ class FormedBert(_LIBRARY.BertForSequenceClassification):  # type: ignore[misc,n
         words = self.bert.embeddings
         if parts := factors(config.form, "table", *words.word_embeddings.weight.shape):
             words.word_embeddings = KroneckerEmbedding(parts)
+        if config.pooled_width and config.projection_width:
+            self.bert.pooler = ProjectedPooler(config.hidden_size, config.projection_width, config.pooled_width)
+            self.classifier = nn.Linear(config.pooled_width, config.num_labels)
 
     def dense_weights(self) -> dict[str, Tensor]:
-        """The weights of the plain BERT classifier that computes the same, under its names; no gradient."""
+        """The weights of the plain BERT classifier that computes the same, under its names; no gradient.
+
+        A projection has no place in one: it is left out, and so is the classifier that reads it.
+        """
         products = {
             f"{name}.": module for name, module in self.named_modules()
             if isinstance(module, (KroneckerLinear, KroneckerEmbedding))
@@ -57,6 +66,7 @@ class FormedBert(_LIBRARY.BertForSequenceClassification):  # type: ignore[misc,n
         kept = {
             name: tensor.detach() for name, tensor in self.state_dict().items()
             if not (name.endswith((".a", ".b")) and name[:-1] in products)
+            and not (self.config.pooled_width and name.startswith(("classifier.", "bert.pooler.projection.")))
         }  # fmt: skip
         return kept | {f"{path}weight": module.weight.detach() for path, module in products.items()}
 
@@ -100,6 +110,29 @@ class KroneckerEmbedding(nn.Module):
         return (F.embedding(ids, self.a).unsqueeze(-1) * self.b[0]).flatten(-2)
 
 
+class ProjectedPooler(nn.Module):
+    """BERT's pooler, and a projection of its output to the width of another model's (Chen et al. 2022, with LayerNorm
+    and GELU in place of BatchNorm and ReLU).
+
+    Takes states [batch, tokens, width], gives [batch, pooled].
+    """
+
+    def __init__(self, width: int, inner: int, pooled: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.projection = nn.Sequential(
+            OrderedDict(
+                first=nn.Linear(width, inner), first_LayerNorm=nn.LayerNorm(inner), first_activation=nn.GELU(),
+                second=nn.Linear(inner, inner), second_LayerNorm=nn.LayerNorm(inner), second_activation=nn.GELU(),
+                last=nn.Linear(inner, pooled),
+            )
+        )  # fmt: skip
+
+    def forward(self, states: Tensor) -> Tensor:
+        result: Tensor = self.projection(torch.tanh(self.dense(states[:, 0])))
+        return result
+
+
 def factor_weights(state: Mapping[str, Tensor], form: str) -> dict[str, Tensor]:
     """A plain BERT classifier's weights, each matrix of the form replaced by its nearest factors, under their names."""
     kinds: dict[str, Matrix] = {
@@ -138,10 +171,10 @@ def nearest(weight: Tensor, parts: Factors) -> tuple[Tensor, Tensor]:
     return (sign * a).view(m1, n1).to(weight.dtype), (sign * b).view(m2, n2).to(weight.dtype)
 
 
-def formed_config(config: Any, form: str) -> FormedConfig:
-    """A plain BERT config with another form."""
+def formed_config(config: Any, **form: Any) -> FormedConfig:
+    """A BERT config of any form with some of `FormedConfig`'s own settings changed."""
     settings = {name: value for name, value in config.to_dict().items() if name not in ("model_type", "architectures")}
-    formed = FormedConfig(form=form, **settings)
+    formed = FormedConfig(**settings | form)
     formed._attn_implementation = config._attn_implementation
     return formed
 

@@ -56,6 +56,9 @@ _HEADS: dict[str, dict[str, str]] = {
 _TABLES = {"bert": "cls.predictions.decoder.weight", "distilbert": "vocab_projector.weight"}
 """Family -> the table of output words, stored only where it is not the one of the embeddings."""
 
+TOKENS_AT_ONCE = 512
+"""Tokens whose scores over the vocabulary are in memory at the same time."""
+
 HIDDEN, SWAPPED = 0.8, 0.1
 """Of the tokens that are asked for: the shares that become [MASK], and another token; the rest stays as it is."""
 
@@ -118,6 +121,24 @@ class MaskedLM:
         """Of each token of the vocabulary, before the softmax: [..., width] -> [..., vocabulary]."""
         result: Tensor = self.head(states, self.table)
         return result
+
+    @torch.no_grad()
+    def likeliest(self, encoding: Encoding, count: int, temperature: float) -> tuple[Tensor, Tensor]:
+        """The words that may stand in each place of the rows as they are, and how likely each is among them.
+
+        Args:
+            count: words a place; at most the vocabulary. temperature: of the softmax over their scores.
+
+        Returns:
+            ids, int64 [batch, tokens, count], the likeliest first; probabilities [batch, tokens, count] of sum 1.
+        """
+        rows = max(1, TOKENS_AT_ONCE // encoding.input_ids.shape[1])  # scores over a vocabulary are large
+        parts = [
+            self.scores(some).topk(min(count, len(self.tokens)))
+            for some in self.states(encoding).split(rows)  # type: ignore[no-untyped-call]
+        ]
+        scores, ids = (torch.cat(each) for each in zip(*parts, strict=True))
+        return ids, (scores / temperature).softmax(-1)
 
     def hide(self, encoding: Encoding, chance: float, rng: np.random.Generator) -> tuple[Encoding, Tensor]:
         """Some tokens of the rows hidden, and what stood there (Devlin et al. 2019, section 3.1).

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -57,22 +59,41 @@ def rerun_of(model: nn.Module, encoding: Encoding, wanted: Want) -> Rerun:
     """
     parts = anatomy(model)
     layers = layers_read({**wanted, **want("logits", "embeddings", hidden=ALL_LAYERS)}, len(parts.layers))
+    return _Rerun(model, parts, encoding, layers)
 
-    def rerun(words: Tensor | None, first: Tensor | None, still: bool) -> Outputs:
+
+@dataclass(frozen=True)
+class _Rerun:
+    model: nn.Module
+    parts: Anatomy
+    encoding: Encoding
+    layers: dict[str, tuple[int, ...]]
+
+    def __call__(self, words: Tensor | None, first: Tensor | None, still: bool) -> Outputs:
         def start(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
             if first is not None:
                 return first
             return output if output.requires_grad else output.detach().requires_grad_()
 
-        with torch.enable_grad(), torch.autocast(encoding.input_ids.device.type, enabled=False), written_out(model):
-            handle = parts.state(0).register_forward_hook(start)
+        device = self.encoding.input_ids.device.type
+        with torch.enable_grad(), torch.autocast(device, enabled=False), written_out(self.model):
+            handle = self.parts.state(0).register_forward_hook(start)
             try:
-                with evaluating(model) if still else nullcontext():
-                    return _run(model, parts, encoding, layers, words).with_rerun(rerun)
+                with evaluating(self.model) if still else nullcontext():
+                    return _run(self.model, self.parts, self.encoding, self.layers, words).with_rerun(self)
             finally:
                 handle.remove()
 
-    return rerun
+    def words(self, ids: Tensor, shares: Tensor | None) -> Tensor:
+        if shares is None:
+            vectors: Tensor = self.parts.word_embeddings(ids)
+            return vectors
+        # a vector for each word of each mixture would fill memory
+        different, places = ids.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        vectors = self.parts.word_embeddings(different)
+        flat = places.flatten(0, -2), shares.flatten(0, -2).to(vectors)
+        mixed = F.embedding_bag(flat[0], vectors, per_sample_weights=flat[1], mode="sum")
+        return mixed.view(*ids.shape[:-1], -1)
 
 
 def _run(

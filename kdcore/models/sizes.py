@@ -71,6 +71,8 @@ def size_of(config: Any, labels: int | None = None) -> ModelSize:
         model_type=family_of(config),
         pad=config.pad_token_id or 0,
         form=getattr(config, "form", "plain"),
+        pooled_width=getattr(config, "pooled_width", None),
+        projection_width=getattr(config, "projection_width", None),
     )
 
 

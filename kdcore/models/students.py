@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kdcore import layer_map
 from kdcore.config import StudentSpec
 from kdcore.errors import CorruptError, UserError
+from kdcore.models.anatomy import anatomy
 from kdcore.models.convert_weights import bert_settings, bert_weights
 from kdcore.models.library import transformers
 from kdcore.models.sizes import bert_config, size_of, usable_positions
@@ -71,14 +72,19 @@ def dense_model(model: nn.Module) -> nn.Module:
     """The plain BERT classifier that computes what a student of another form does.
 
     Raises:
-        UserError: the model is plain already.
+        UserError: the model is plain already, or computes what no plain one can.
     """
     from kdcore.models.forms import FormedBert
 
     if not isinstance(model, FormedBert):
         raise UserError("--dense", "this student's matrices are whole already", "leave --dense out")
     config: Any = model.config
-    kept = {name: value for name, value in config.to_dict().items() if name not in ("model_type", "form")}
+    if config.pooled_width:
+        raise UserError(
+            "--dense", "this student's pooler ends with a projection, which no plain BERT has", "leave --dense out"
+        )
+    own = ("model_type", "form", "pooled_width", "projection_width")
+    kept = {name: value for name, value in config.to_dict().items() if name not in own}
     return build_classifier(transformers().BertConfig(**kept), model.dense_weights(), seed=0)[0]
 
 
@@ -86,7 +92,26 @@ def _factored(model: nn.Module, form: str) -> nn.Module:
     """The model with the nearest factors in place of its matrices."""
     from kdcore.models.forms import factor_weights, formed_config
 
-    return build_classifier(formed_config(model.config, form), factor_weights(model.state_dict(), form), seed=0)[0]
+    config = formed_config(model.config, form=form)
+    return build_classifier(config, factor_weights(model.state_dict(), form), seed=0)[0]
+
+
+def projected_student(model: nn.Module, teacher: nn.Module, inner: int, seed: int) -> nn.Module:
+    """The student with a projection of its pooler's output to the teacher's, and the teacher's classifier on top.
+
+    The projection is new; its weights depend on `seed` and their names alone.
+
+    Args:
+        model: a BERT student; its own classifier is left out. teacher: of any family, with as many labels. inner: width
+            inside the projection.
+    """
+    from kdcore.models.forms import formed_config
+
+    classifier: Any = anatomy(teacher).classifier
+    config = formed_config(model.config, pooled_width=classifier.in_features, projection_width=inner)
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("classifier.")}
+    theirs = {f"classifier.{name}": tensor for name, tensor in classifier.state_dict().items()}
+    return build_classifier(config, own | theirs, seed)[0]
 
 
 def save_student(

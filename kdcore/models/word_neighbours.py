@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdcore.records import Encoding
+from kdcore.errors import UserError
+from kdcore.records import Encoding, ModelSize
 
 INSIDE = "##"
 """How a WordPiece vocabulary marks the pieces that continue a word."""
@@ -105,6 +106,20 @@ class WordNeighbours:
         which = torch.from_numpy(rng.integers(self.count, size=ids.shape))
         ids[drawn] = self.nearest(ids[drawn]).gather(1, which[drawn][:, None]).squeeze(1)
         return replace(encoding, input_ids=ids)
+
+
+def check_marks_words(size: ModelSize, name: str, field: str, otherwise: str) -> None:
+    """Raises UserError where a teacher's vocabulary does not mark the pieces that continue a word.
+
+    Args:
+        field: the setting that asks for neighbours. otherwise: what to set in place of it.
+    """
+    if size.model_type == "roberta":
+        raise UserError(
+            field,
+            f"the vocabulary of teacher {name} does not mark the pieces that continue a word",
+            f"{otherwise}, or a teacher of the BERT kind",
+        )
 
 
 def is_word(token: str) -> bool:

@@ -212,6 +212,7 @@ class Peers(KD):
 
     rerun: ClassVar[tuple[str, ...]] = ()
     passes = gradients = 1
+    order = 2
     roles = ("student", "second", "third", "fourth")
 
     def build_students(self, build):
@@ -224,6 +225,7 @@ class Peers(KD):
             rerun=self.rerun,
             passes=self.passes,
             gradients=self.gradients,
+            order=self.order,
         )
         return [replace(stage, needs=needs, lr=dict.fromkeys(self.roles, 1.0)) for stage in super().stages()]
 
@@ -282,6 +284,23 @@ def test_gradients_of_student_and_teacher_are_priced_beside_kd(priced, key, opti
     more = work(student, 6, tokens, cls_only=False) + work(teacher, 2, tokens, cls_only=False)
     more *= 2 * passes * ROWS * STEPS
     assert priced(key, options).seconds - plain.seconds == pytest.approx(more, rel=1e-6)
+
+
+def test_of_passes_that_search_the_last_alone_is_learned_from(priced, monkeypatch):
+    """Two searches of a forward and a gradient, and a forward with its way back; one graph is kept."""
+    plain = priced("kd")
+    tokens, student, teacher = int(plain.basis.split()[-4]), *(replace(world.SIZE, layers=n) for n in (1, 9))
+    again = priced("backward-kd", {"ascent_steps": 2})
+    more = work(student, 7, tokens, cls_only=False) + work(teacher, 6, tokens, cls_only=False)
+    assert again.seconds - plain.seconds == pytest.approx(2 * more * ROWS * STEPS, rel=1e-6)
+    monkeypatch.setattr(Peers, "roles", ("student",))
+    monkeypatch.setattr(Peers, "rerun", ("student",))
+    monkeypatch.setattr(Peers, "passes", 5)
+    monkeypatch.setitem(METHODS, "kd", Peers)
+    twice = priced("kd").memory_bytes
+    monkeypatch.setattr(Peers, "order", 1)
+    graph = estimate._activations(replace(world.SIZE, layers=1), ROWS, longest(run("fine-tune")))
+    assert twice - priced("kd").memory_bytes == (5 * 3 - 1) * graph
 
 
 def test_graphs_of_all_passes_and_gradients_of_a_student_take_memory(priced):

@@ -28,7 +28,8 @@ def test_every_method_trains_it(trained, shelf, three_teachers, method):
     given = (deep,) if method == "takd" else three_teachers[: max(1, cls.takes(options)[0])]
     done = trained(run(method, given, student=FORMED, max_steps=4, evaluate_every=2))
     (started,) = (event for event in done.events if isinstance(event, RunStarted))
-    size = cls.deployed(options, replace(tiny_task.SIZE, labels=2, form=FORM))
+    teachers = dict.fromkeys((spec.name for spec in given), tiny_task.SIZE)
+    size = cls.deployed(options, replace(tiny_task.SIZE, labels=2, form=FORM), teachers)
     assert started.facts["exported_parameters"] == parameters(size).total
     assert json.loads((done.folder / "student-best" / "config.json").read_text())["form"] == FORM
     model = load_classifier(done.folder / "student-best", 2)

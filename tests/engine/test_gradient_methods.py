@@ -1,4 +1,4 @@
-"""GKD and AD-KD in the engine: what is frozen, what is repeatable, and what runs in which precision."""
+"""GKD, AD-KD and Backward KD in the engine: what is frozen, what is repeatable, and what runs in which precision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kdcore.events import RunFinished, StepDone
 from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import run
 
-TERM = {"gkd": "direction", "ad-kd": "attribution"}
+TERM = {"gkd": "direction", "ad-kd": "attribution", "backward-kd": "auxiliary"}
 COPY = world.STUDENT.model_copy(update={"init": "teacher"})
 
 
@@ -34,7 +34,8 @@ def test_gkd_leaves_the_embeddings_as_the_teachers(trained, one_teacher):
 @pytest.mark.parametrize(
     ("key", "options", "dropout", "zero"),
     [("gkd", {}, 0.1, True), ("gkd", {"dropout": True}, 0.1, False), ("gkd", {"dropout": True}, 0.0, True),
-     ("ad-kd", {}, 0.1, False), ("ad-kd", {}, 0.0, True)],
+     ("ad-kd", {}, 0.1, False), ("ad-kd", {}, 0.0, True),
+     ("backward-kd", {}, 0.1, False), ("backward-kd", {}, 0.0, True)],
 )  # fmt: skip
 def test_a_copy_of_the_teacher_starts_at_0_but_for_dropout(trained, one_teacher, key, options, dropout, zero):
     """Without dropout the term is a function of the weights: the same rows give the same value."""
@@ -75,7 +76,7 @@ def test_in_bf16_gradients_are_taken_in_float32(trained, one_teacher, key):
     assert rounded["soft"] != exact["soft"]
 
 
-@pytest.mark.parametrize(("key", "options"), [("gkd", {"dropout": True}), ("ad-kd", {})])
+@pytest.mark.parametrize(("key", "options"), [("gkd", {"dropout": True}), ("ad-kd", {}), ("backward-kd", {})])
 def test_nothing_is_drawn_from_the_process_wide_generator(trained, one_teacher, key, options):
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -85,7 +86,10 @@ def test_nothing_is_drawn_from_the_process_wide_generator(trained, one_teacher, 
     assert said(trained(run(key, one_teacher, options, epochs=1, dropout=0.1))) == first
 
 
-@pytest.mark.parametrize(("key", "off"), [("gkd", {"gradient_weight": 0.0}), ("ad-kd", {"beta": 0.0})])
+@pytest.mark.parametrize(
+    ("key", "off"),
+    [("gkd", {"gradient_weight": 0.0}), ("ad-kd", {"beta": 0.0}), ("backward-kd", {"auxiliary_weight": 0.0})],
+)
 def test_without_its_term_it_is_kd_bit_for_bit(trained, one_teacher, key, off):
     options = {"alpha": 0.4, "temperature": 3.0}
     free = {"freeze_embeddings": False} if key == "gkd" else {}

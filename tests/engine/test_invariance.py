@@ -16,7 +16,7 @@ from kdcore.data.encode import collate
 from kdcore.engine import step
 from kdcore.engine.device import Compute
 from kdcore.engine.ensemble import Ensemble, Teacher
-from kdcore.engine.job import Job, encode_rows
+from kdcore.engine.job import Job, TrainingAnswers, encode_rows
 from kdcore.engine.step import StepClock, train_step
 from kdcore.methods import METHODS, resolve
 from kdcore.models.sizes import size_of
@@ -59,18 +59,20 @@ class Bench:
         )
         method = resolve(key, {})[0](resolve(key, {})[1], setup)
         students = method.build_students(
-            lambda layers=None: world.model(layers=layers or shape.layers, seed=1, dropout=0.0)
+            lambda layers=None, of=None: world.model(layers=layers or shape.layers, seed=1, dropout=0.0)
         )
         settings = TrainConfig(max_length=32, dropout=0.0, clip=1e9, batch_size=12)
         rows = encode_rows(task, world.tokenizer(), settings)
         ensemble = Ensemble(teachers, rows.train, rows.identity, CPU, cached)
         self.stage = method.stages()[-1]
         self.job = Job(
-            train=settings, task=task.task, folder=folder, rows=rows.train, splits=rows.splits, tokenizer=None,
-            method=method, students=students, fresh=lambda: students, ensemble=ensemble, compute=CPU,
+            train=settings, task=task.task, folder=folder, rows=rows.train, splits=rows.splits,
+            tokenizer=world.tokenizer(), method=method, students=students, fresh=lambda: students, ensemble=ensemble,
+            compute=CPU,
         )  # fmt: skip
         for _ in ensemble.ready(self.stage.needs, list(ensemble.teachers)):
             pass
+        method.before_stage(self.stage.name, TrainingAnswers(self.job))
 
     def batch(self, rows: np.ndarray, pad: int = 0) -> Batch:
         batch = collate(self.job.rows, rows)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from kdcore.config import ProbeConfig
+from kdcore.config import ProbeConfig, StudentSpec
 from kdcore.engine import checkpoint, preflight
 from kdcore.engine.plan import Plan
 from kdcore.events import Evaluated, RunFinished, RunStarted, StageStarted, StepDone
@@ -12,6 +13,8 @@ from kdcore.models.students import load_classifier
 from tests.helpers import masked_lm_folder
 from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import StopAt, run, same
+
+NARROW = StudentSpec(layers=1, width=8, heads=2, init="random")
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +29,10 @@ def distilbert(source, teachers, **changes):
 def tinybert(source, teachers, **changes):
     options = {"augment": "masked-lm", "masked_lm": source, "augment_words": 4}
     return run("tinybert", teachers, options, **changes)
+
+
+def smoothing(source, teachers, **changes):
+    return run("text-smoothing", teachers, {"words": "masked-lm", "masked_lm": source}, **changes)
 
 
 def test_a_run_with_a_masked_stage(trained, one_teacher, source):
@@ -54,7 +61,7 @@ def test_the_exported_student_has_no_head_for_masked_words(trained, one_teacher,
         load_classifier(done.folder / f"student-{which}", 2)
 
 
-@pytest.mark.parametrize("made", [distilbert, tinybert])
+@pytest.mark.parametrize("made", [distilbert, tinybert, smoothing])
 @pytest.mark.parametrize("step", [2, 5, 8])
 def test_stopped_and_resumed_it_ends_the_same_bit_for_bit(trained, one_teacher, source, made, step):
     setting = made(source, one_teacher)
@@ -90,7 +97,25 @@ def test_tinybert_takes_altered_rows(trained, one_teacher, source):
     assert done.of(RunFinished) and set(done.weights()) == set(plain.weights())
 
 
-@pytest.mark.parametrize("made", [distilbert, tinybert])
+@pytest.mark.parametrize("task", [world.SENTIMENT, world.PARAPHRASE, world.SIMILARITY])
+def test_a_student_of_smoothed_texts_is_a_plain_one_and_draws_nothing_at_large(trained, source, shelf, task):
+    """The teacher only lends its size. Words that no row holds learn, and no generator but the run's own is used."""
+    teachers = (world.teacher(shelf, f"for-{task}", labels=1 if task == world.SIMILARITY else 2),)
+    setting = smoothing(source, teachers, task=task, student=NARROW, dropout=0.1)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    done = trained(setting)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert same(trained(setting).weights(), done.weights())
+    plain = trained(run("fine-tune", teachers, task=task, student=NARROW, dropout=0.1))
+    assert set(done.weights()) == set(plain.weights())
+    table = "bert.embeddings.word_embeddings.weight"
+    unheard = world.VOCABULARY.index("[UNK]")
+    assert not torch.allclose(done.weights()[table][unheard], plain.weights()[table][unheard], rtol=1e-6)
+
+
+@pytest.mark.parametrize("made", [distilbert, tinybert, smoothing])
 def test_what_is_wrong_is_told_before_the_run(one_teacher, source, made):
     def blocks(setting):
         return preflight.check(Plan(setting)).blocks

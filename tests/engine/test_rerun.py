@@ -147,3 +147,19 @@ def sentence():
 
     rows = encode(world.data_of().train, world.tokenizer(), 32)
     return collate(rows, [0, 1, 2], 2).encoding
+
+
+def test_words_are_looked_up_and_mixed():
+    """Each mixture is the sum of its words' vectors, and its gradient goes to these in their shares."""
+    model, encoding = world.model(seed=3).eval(), sentence()
+    outputs = observe(model, encoding, want("embeddings")).with_rerun(rerun_of(model, encoding, {}))
+    assert torch.equal(outputs.look_up(encoding.input_ids), outputs.embeddings)
+    table = model.bert.embeddings.word_embeddings.weight
+    ids, shares = torch.tensor([[[3, 5, 3], [7, 1, 0]]]), torch.tensor([[[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]]])
+    mixed = outputs.look_up(ids, shares)
+    torch.testing.assert_close(mixed, torch.stack([0.7 * table[3] + 0.3 * table[5], table[7]])[None])
+    (gradient,) = torch.autograd.grad(mixed.sum(), table)
+    assert gradient[:, 0].nonzero()[:, 0].tolist() == [3, 5, 7]
+    torch.testing.assert_close(gradient[[3, 5, 7], 0], torch.tensor([0.7, 0.3, 1.0]))
+    with pytest.raises(UndeclaredTensorError, match="rerun"):
+        observe(model, encoding, want("logits")).look_up(encoding.input_ids)

@@ -80,6 +80,9 @@ HALTS = {
     "gkd": (run("gkd", evaluate_every=4), 1),
     "gkd-cls": (run("gkd", options={"variant": "gkd-cls", "dropout": True}, evaluate_every=4), 1),
     "ad-kd": (run("ad-kd", options={"anneal": True, "path_steps": 2}, evaluate_every=4), 1),
+    "text-smoothing, in parts": (run("text-smoothing", accumulate=2, evaluate_every=4), 1),
+    "simkd": (run("simkd", evaluate_every=4), 1),
+    "backward-kd, in parts": (run("backward-kd", accumulate=2, evaluate_every=4), 1),
     "tinybert, divergence of means": (
         run("tinybert", options={"attention_loss": "kl", "layers": "mean"}, evaluate_every=4), 1,
     ),

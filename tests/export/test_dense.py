@@ -1,5 +1,6 @@
 """A trained student of Kronecker products: its facts, its folder, the plain one, ONNX, and what is refused."""
 
+import importlib.util
 import json
 from dataclasses import replace
 
@@ -80,3 +81,21 @@ def test_a_formed_student_can_teach(trained, formed):
 
     teacher = TeacherSpec(name="small", source="run", where=formed)
     assert (run_dir(trained(tiny_task.run("kd", [teacher], max_steps=3))) / "student-best").is_dir()
+
+
+def test_a_students_projection_goes_along_and_into_onnx(store, trained, tmp_path):
+    """No plain BERT answers as it does, so that none is written; its parts are counted."""
+    run = trained(tiny_task.run("simkd", tiny_task.teachers(tmp_path, 1), max_steps=6))
+    size = replace(tiny_task.SIZE, labels=2, pooled_width=16, projection_width=8)
+    check = export_student(store, run, tmp_path / "m", onnx=has_onnx())
+    assert read_facts(tmp_path / "m")["parameters"] == parameters(size).total
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "A projection stands between" in card and "import kdcore.models.forms" in card and "--dense" not in card
+    with pytest.raises(UserError, match="ends with a projection"):
+        export_student(store, run, tmp_path / "plain", dense=True)
+    if has_onnx():
+        assert check is not None and 0 < check.largest < 1e-4
+
+
+def has_onnx() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from kdcore.losses.gradient import attribution, direction, log_odds, saliency, saliency_map, state_gradients
+from kdcore.losses.gradient import ascent, attribution, direction, log_odds, saliency, saliency_map, state_gradients
 
 MASK = (torch.arange(6)[None] < torch.tensor([6, 3, 1, 4])[:, None]).long()
 
@@ -153,3 +153,18 @@ def test_gradients_against_finite_differences(gradients):
 def test_half_precision_is_taken_in_float32(gradients):
     ours, theirs = (each.bfloat16() for each in gradients)
     assert direction(ours, theirs, MASK).dtype == attribution(ours[..., 0], theirs[..., 0], MASK).dtype == torch.float32
+
+
+def test_ascent_steps_along_each_rows_gradient_by_a_share_of_its_length(gradients):
+    state, slope = gradients
+    slope = slope.clone()
+    slope[1] = 0
+    moved = ascent(state, slope, 0.3, MASK)
+    for b, tokens in enumerate(MASK.sum(-1).tolist()):
+        x, g = ([each for row in tensor[b, :tokens].tolist() for each in row] for tensor in (state, slope))
+        length = math.sqrt(sum(each * each for each in g)) or math.inf
+        far = 0.3 * math.sqrt(sum(each * each for each in x))
+        expected = [v + far * w / length for v, w in zip(x, g, strict=True)]
+        assert moved[b, :tokens].flatten().tolist() == pytest.approx(expected)
+        assert torch.equal(moved[b, tokens:], state[b, tokens:])
+    assert torch.equal(moved[1], state[1])

@@ -10,7 +10,7 @@ from kdcore.methods import METHODS, resolve
 from tests.methods.conftest import World
 
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
-    *((key, {}) for key in METHODS if key not in ("fine-tune", "annealing-kd", "takd", "dynamic-kd")),
+    *((key, {}) for key in METHODS if key not in ("fine-tune", "annealing-kd", "takd", "dynamic-kd", "text-smoothing")),
     ("bert-emd", {"alpha": 0.5}),
     ("dynamic-kd", {"part": "supervision"}),
     ("gkd", {"variant": "gkd-cls"}),

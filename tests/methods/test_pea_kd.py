@@ -47,7 +47,7 @@ def config(**options) -> PeaKD.Config:
 )
 def test_the_authors_table_of_depths_and_layers(sharing, layers, depth, pairs):
     chosen = config(sharing=sharing)
-    assert PeaKD.deployed(chosen, size(layers)).layers == depth
+    assert PeaKD.deployed(chosen, size(layers), {}).layers == depth
     assert single(PeaKD.layer_map(chosen, size(layers), size(12))) == pairs
 
 

@@ -322,7 +322,7 @@ def test_projections_are_no_part_of_the_student():
     made = bench()
     assert list(made.students) == ["student"]
     shape = made.setup.student
-    assert made.method.deployed(made.config, shape) == shape
+    assert made.method.deployed(made.config, shape, {}) == shape
     assert sum(p.numel() for p in made.students["student"].parameters()) == parameters(replace(shape, labels=3)).total
     assert parameters(ModelSize(4, 312, 12, 1200)).total / 1e6 == pytest.approx(14.35, abs=0.005)
 

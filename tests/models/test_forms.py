@@ -19,7 +19,7 @@ from kdcore.models.factors import Factors, factors, products, weights
 from kdcore.models.forms import KroneckerEmbedding, KroneckerLinear, nearest
 from kdcore.models.observe import observe
 from kdcore.models.sizes import size_of, student_size
-from kdcore.models.students import build_student, dense_model, load_classifier, save_student
+from kdcore.models.students import build_student, dense_model, load_classifier, projected_student, save_student
 from kdcore.records import Encoding, ModelSize, want
 
 SIZE = ModelSize(2, 64, 4, 128, 100, 32, 3)
@@ -113,6 +113,33 @@ def test_counts_and_operations_are_those_of_the_model(source, rows, form):
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(input_ids=rows.input_ids, attention_mask=rows.attention_mask)
     assert flops(size, tokens=7, batch=3) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("form", ["plain", "kronecker-8"])
+def test_a_projection_is_counted_and_comes_back(source, rows, form, tmp_path):
+    model = projected_student(student(source, form), source, inner=5, seed=0)
+    size, count = size_of(model.config), parameters(size_of(model.config))
+    assert (size.form, size.pooled_width, size.projection_width) == (form, SIZE.width, 5)
+    assert count.total == sum(p.numel() for p in model.parameters())
+    assert count.encoder == sum(p.numel() for p in model.bert.encoder.parameters())
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.set_attn_implementation("eager")
+        model(input_ids=rows.input_ids, attention_mask=rows.attention_mask)
+    assert flops(size, tokens=7, batch=3) == counter.get_total_flops()
+    save_student(model, None, tmp_path / "m")
+    again = load_classifier(tmp_path / "m", 3)
+    assert size_of(again.config) == size
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    with pytest.raises(UserError, match="ends with a projection"):
+        dense_model(again)
+
+
+def test_a_projection_of_an_absurd_width_is_refused(source, tmp_path):
+    save_student(projected_student(student(source, "plain"), source, inner=5, seed=0), None, tmp_path / "m")
+    file = tmp_path / "m" / "config.json"
+    file.write_text(file.read_text().replace('"projection_width": 5', '"projection_width": 10000000'))
+    with pytest.raises(Exception, match="projection_width 10000000"):
+        load_classifier(tmp_path / "m")
 
 
 @pytest.mark.parametrize("form", FORMS)
