@@ -68,6 +68,8 @@ TERM_FAMILIES: dict[str, str] = {
     "soft": "soft_targets",
     "vocabulary": "soft_targets",
     "ptp": "soft_targets",
+    "peer": "soft_targets",
+    "answer": "soft_targets",
     "patience": "hidden",
     "hidden": "hidden",
     "embedding": "hidden",

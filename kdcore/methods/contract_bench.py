@@ -6,12 +6,14 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from kdcore.config import StudentSpec
+from kdcore.losses.soft_targets import hard_labels
 from kdcore.methods.registry import resolve
 from kdcore.models.observe import observe, rerun_of
 from kdcore.models.students import build_student
@@ -82,6 +84,7 @@ class Bench:
         )
         method, self.config = resolve(key, dict(options))
         self.method = method(self.config, self.setup)
+        self.method.optimizers = self.method.own_optimizers()
         self.students = self.method.build_students(self._build)
         self.rng = torch.Generator().manual_seed(seed)
 
@@ -122,7 +125,14 @@ class Bench:
             )
             for name, chosen in rows.items()
         }
-        return replace(bare, teachers=teachers, rows=rows)
+        return replace(bare, teachers=teachers, rows=rows, probe=partial(self._probe, stage, batch))
+
+    def _probe(self, stage: Stage, batch: Batch) -> dict[str, float]:
+        """Loss of the stage's learner on the batch, in place of `select`, and a score that falls where it rises."""
+        learner = next(model for role, model in self.students.items() if stage.trains(role))
+        logits = observe(learner, batch.encoding, {"logits": ()}, grad=False).logits
+        loss = float(hard_labels(logits, batch.labels, self.regression))
+        return {"loss": loss, "score": -loss}
 
     def student_outputs(self, stage: Stage, encoding: Encoding) -> dict[str, Outputs]:
         """Role -> what the stage reads of it on these rows, for the roles that run in it."""
@@ -135,9 +145,9 @@ class Bench:
         }
 
     def teacher_outputs(self, stage: Stage, name: str, encoding: Encoding) -> Outputs:
-        """What the stage reads of a teacher on these rows."""
-        wanted = stage.needs.of_teacher(name)
-        return _observed(self.teachers[name], encoding, wanted, False, "teacher" in stage.needs.rerun)
+        """What the stage reads on these rows of a teacher, also of one that an earlier stage trained."""
+        model, wanted = {**self.students, **self.teachers}[name], stage.needs.of_teacher(name)
+        return _observed(model, encoding, wanted, False, "teacher" in stage.needs.rerun)
 
     def loss(self, stage: Stage, batch: Batch, draw: int = 0) -> Tensor:
         """The weighted sum, with the teacher draw fixed."""
@@ -156,12 +166,19 @@ class Bench:
         return Batch(torch.arange(rows), labels, {"": Encoding(ids, mask, torch.zeros_like(ids))})
 
     def optimiser(self, stage: Stage) -> torch.optim.Optimizer:
+        """Over what the stage trains, a parameter that several roles share once; not what the method's own train."""
         roles = {**self.students, "method": self.method}
-        groups = [
-            {"params": list(roles[role].parameters()), "lr": 1e-3 * rate}
-            for role, rate in stage.lr.items()
-            if stage.trains(role)
-        ]
+        taken = {
+            parameter
+            for own in self.method.optimizers.values()
+            for group in own.param_groups
+            for parameter in group["params"]
+        }
+        groups = []
+        for role, rate in stage.lr.items():
+            chosen = [p for p in roles[role].parameters() if p not in taken] if stage.trains(role) else []
+            taken.update(chosen)
+            groups.append({"params": chosen, "lr": 1e-3 * rate})
         return torch.optim.AdamW([group for group in groups if group["params"]])
 
     def train(self, stage: Stage, steps: int, batch: Batch) -> list[float]:

@@ -77,6 +77,7 @@ HALTS = {
     "dynamic-kd, drawn rows": (run("dynamic-kd", options={"part": "rows", "selection": "random"}, evaluate_every=4), 1),
     "dynamic-kd, supervision": (run("dynamic-kd", options={"part": "supervision"}, evaluate_every=4), 1),
     "mix": (run("mix", options={"patience_weight": 10.0, "choice": "rank"}, evaluate_every=4), 3),
+    "peers, with a teacher that learns": (run("peers", options={"teacher": "mutual"}, evaluate_every=4), 1),
     "gkd": (run("gkd", evaluate_every=4), 1),
     "gkd-cls": (run("gkd", options={"variant": "gkd-cls", "dropout": True}, evaluate_every=4), 1),
     "ad-kd": (run("ad-kd", options={"anneal": True, "path_steps": 2}, evaluate_every=4), 1),
