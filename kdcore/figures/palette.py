@@ -80,6 +80,7 @@ TERM_FAMILIES: dict[str, str] = {
     "keys": "relation",
     "values": "relation",
     "sample": "relation",
+    "flow": "relation",
     "contrast": "relation",
 }
 """Term of a loss -> the kind of knowledge it carries, which has one colour on every page."""

@@ -97,8 +97,12 @@ class Bench:
         return copy.deepcopy(_initial(shape, self.classes, seed))
 
     def ready(self) -> Iterator[Stage]:
-        """The stages, each with what the teachers and earlier stages would have told before it begins."""
-        for stage in self.method.stages():
+        """The stages, each with what the teachers and earlier stages would have told before it begins, and with fresh
+        weights where it starts from these."""
+        for index, stage in enumerate(self.method.stages()):
+            if stage.start == "fresh" and index:
+                for role, model in self.method.build_students(self._build).items():
+                    self.students[role].load_state_dict(model.state_dict())
             self.method.before_stage(stage.name, Answers(self))
             if stage.pilot:
                 self.method.after_stage(stage.name, {"accuracy": 0.5 + 0.1 * len(stage.name)})
@@ -151,8 +155,12 @@ class Bench:
 
     def loss(self, stage: Stage, batch: Batch, draw: int = 0) -> Tensor:
         """The weighted sum, with the teacher draw fixed."""
+        return total(self.terms(stage, batch, draw))
+
+    def terms(self, stage: Stage, batch: Batch, draw: int = 0) -> dict[str, Term]:
+        """The terms of the stage's first step on this batch, with the teacher draw fixed."""
         self.rng.manual_seed(draw)
-        return total(stage.terms(self.step(stage, batch)))
+        return stage.terms(self.step(stage, batch))
 
     def batch(self, rows: int = 6, pad: int = 0) -> Batch:
         """Rows of 2 to 9 tokens. pad: columns of padding beyond the longest row."""
