@@ -242,9 +242,8 @@ class KnowledgeSelection(Method):
 
     def _flow(self, step: Step) -> Tensor:
         m, n = self.last
-        ours = [rows_for_teacher(step, step.student.hidden[layer]) for layer in (0, m)]
-        theirs = [step.teacher.hidden[layer] for layer in (0, n)]
-        return flow_mse(*ours, *theirs, step.teacher.mask)
+        first, last = (rows_for_teacher(step, step.student.hidden[layer]) for layer in (0, m))
+        return flow_mse(first, last, step.teacher.hidden[0], step.teacher.hidden[n], step.teacher.mask)
 
     # --- what the actor sees and does -------------------------------------------------------------------------------
 
@@ -272,8 +271,8 @@ class KnowledgeSelection(Method):
 
     def _seen(self, states: Tensor) -> Tensor:
         """x of states [..., 2 width]."""
-        ours, theirs = states.split([self.setup.student.width, states.shape[-1] - self.setup.student.width], dim=-1)
-        return torch.cat([self.student_state(ours), self.teacher_state(theirs)], dim=-1)
+        width = self.setup.student.width
+        return torch.cat([self.student_state(states[..., :width]), self.teacher_state(states[..., width:])], dim=-1)
 
     # --- episodes ---------------------------------------------------------------------------------------------------
 

@@ -214,7 +214,8 @@ class RLKD(Method):
         That of one logistic unit is (a - chance) times its input (Williams 1992).
         """
         surprise = chosen - self.policy(state).sigmoid()
-        return surprise.T @ F.pad(state, (0, 1), value=1.0)
+        gradient: Tensor = surprise.T @ F.pad(state, (0, 1), value=1.0)
+        return gradient
 
     def _warm(self, step: Step) -> int:
         """How many steps of the stage all teachers teach every row."""
