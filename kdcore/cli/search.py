@@ -1,4 +1,4 @@
-"""Commands that search: search, searches."""
+"""Commands that search: search, searches, tune."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdcore.cli.method_files import MethodFiles
 
 
 def register(app: typer.Typer) -> None:
-    for command in (search, searches):
+    for command in (search, searches, tune):
         app.command()(command)
 
 
@@ -86,6 +86,28 @@ def searches(
         print_json({"words": result.words(), "trials": records(result.trials), "question": found.question})
         return
     _print(store, found)
+
+
+def tune(
+    file: Annotated[Path, typer.Argument(help="YAML: name, run, methods, trials, seeds, ranges.")],
+    method_file: MethodFiles = None,
+) -> None:
+    """Tune each method with as many trials as the others, then train the best of each with every seed."""
+    from kdcore.analysis.comparison import compare
+    from kdcore.cli.inspect import print_comparisons
+    from kdcore.search.tune import Tuning
+    from kdcore.search.tune import tune as run_tuning
+    from kdcore.settings_file import read_settings, validate
+    from kdcore.store import open_store
+
+    tuning, store = validate(Tuning, read_settings(file)), open_store()
+    found = run_tuning(store, tuning, say=lambda words: typer.echo(plain(words)))
+    for one in found:
+        options = ", ".join(f"{name} {plain(value)}" for name, value in one.options.items()) or "no options"
+        typer.echo(f"{one.method}: {one.trials} trials, {one.note or options}" if not one.options else
+                   f"{one.method}: {one.trials} trials, best by select: {options}")  # fmt: skip
+    frame = store.runs(["done"], include_archived=True)
+    print_comparisons(compare(store, frame[frame.id.isin([run for one in found for run in one.seeds])]))
 
 
 def _size(text: str) -> str | dict[str, Any]:
