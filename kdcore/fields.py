@@ -152,8 +152,11 @@ MOST_WHOLE = 12
 def _range(name: str, info: FieldInfo, main: bool) -> Range | None:
     extra, field = info.json_schema_extra, describe(name, info)
     if isinstance(extra, dict) and "tune" in extra:
+        if extra["tune"] is None:
+            return None
         declared: Any = extra["tune"]
-        return declared and Range((), *declared, whole=field.kind == "integer")
+        low, high, log = declared
+        return Range((), low, high, log, whole=field.kind == "integer")
     if main:
         return None
     if field.kind == "switch":

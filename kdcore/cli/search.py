@@ -56,11 +56,10 @@ def search(
     bound = {"p50_ms": p50, "p95_ms": p95, "parameters": parameters, "disk_mib": disk, "share": share, "least": least,
              "runtime": runtime, "threads": threads, "batch": batch, "tokens": tokens}  # fmt: skip
     whole = {"name": name, "minutes": minutes, "methods": method, "seeds": seeds, "trials": trials,
-             "sizes": [_size(text) for text in size] if size else None}  # fmt: skip
-    run = settings.shared({"task": task}, teacher or (), set_ or ())
-    given = {key: value for key, value in whole.items() if value is not None}
-    given |= {"run": run} if run else {}
-    given |= {"bound": limits} if (limits := {key: value for key, value in bound.items() if value is not None}) else {}
+             "sizes": [_size(text) for text in size] if size else None,
+             "run": settings.shared({"task": task}, teacher or (), set_ or ()) or None,
+             "bound": _given(bound) or None}  # fmt: skip
+    given = _given(whole)
     question = read_question(file, given)
     store = open_store()
     found = run_search(store, question, say=lambda words: typer.echo(plain(words)))
@@ -110,6 +109,11 @@ def tune(
     print_comparisons(compare(store, frame[frame.id.isin([run for one in found for run in one.seeds])]))
 
 
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    """Those that were given."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
 def _size(text: str) -> str | dict[str, Any]:
     """The name of a size, or `layers=3,width=64`."""
     if "=" not in text:
@@ -125,9 +129,9 @@ def _print(store: Any, found: Any) -> None:
     result = SearchResult(store, found)
     axis = MEASURES[found.asked.bound.axis]
     rows = (
-        ("*" if r.chosen else "", "front" if r.front else "", r.method, r.options, r.size, r.start, r.state,
-         percent(r.select), f"{r.cost:.4g}", f"{r.seconds:.0f}" if r.seconds == r.seconds else "", r.run)
-        for r in result.trials.itertuples()
+        ("*" if row["chosen"] else "", "front" if row["front"] else "", row["method"], row["options"], row["size"],
+         row["start"], row["state"], percent(row["select"]), f"{row['cost']:.4g}", plain(row["seconds"]), row["run"])
+        for row in result.trials.to_dict("records")
     )  # fmt: skip
     columns = ("", "", "method", "options", "size", "start", "state", "select", axis, "seconds", "run")
     table(f"search {plain(found.asked.name)}", columns, rows)

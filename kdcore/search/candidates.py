@@ -162,14 +162,14 @@ def hash_of(run: RunConfig) -> str:
 
 
 def deployed_sizes(space: Space, candidates: Iterable[Candidate]) -> tuple[dict[Candidate, ModelSize], dict[str, str]]:
-    """Candidate -> the size that is deployed; and candidate in words -> why it cannot be trained."""
+    """Candidate -> the size that is deployed; and `kd on 3 layers` -> why it cannot be trained."""
     sizes: dict[Candidate, ModelSize] = {}
     refused: dict[str, str] = {}
     for candidate in candidates:
         try:
             sizes[candidate] = space.deployed(candidate)
         except UserError as error:
-            refused[words(candidate)] = str(error)
+            refused[f"{candidate.method} on {candidate.size}"] = error.problem
     return sizes, refused
 
 

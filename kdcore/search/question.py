@@ -53,7 +53,8 @@ class Bound(Settings):
     @property
     def axis(self) -> Measure:
         """The cost that a front is drawn over, and that is made small where a share is asked."""
-        return self.least or next(iter(self.limits), "p50_ms")
+        first: Measure = next(iter(self.limits), "p50_ms")
+        return first if self.least is None else self.least
 
     @property
     def is_timed(self) -> bool:

@@ -88,7 +88,8 @@ class SearchResult:
             wanted.append(cost_words(bound.axis, cost.of(bound.axis)))
         yield f"Recommended: {chosen['method']} on {chosen['size']}, {chosen['start']} ({'; '.join(wanted)})."
         if bound.is_timed:
-            counted = f"{bound.threads} threads" if bound.threads else "torch's own number of threads"
+            count = bound.threads
+            counted = f"{count} thread{'' if count == 1 else 's'}" if count else "torch's own number of threads"
             yield (
                 f"Latencies are of students with new weights, on {bound.runtime}, batch {bound.batch}, "
                 f"{self.record.tokens} tokens, {counted}, {self.record.hardware}: what is learned does not change them."

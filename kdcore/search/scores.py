@@ -89,8 +89,8 @@ def best(store: Store, record: SearchRecord) -> int | None:
     if not done:
         return None
     frame = columns(store, [trial["run"] for trial in done])["select_score"]
-    score = {trial["number"]: float(frame.get(trial["run"], float("nan"))) for trial in done}
-    cost = {trial["number"]: cost_of(record, trial).of(axis) for trial in done}
+    score = {int(trial["number"]): float(frame.get(trial["run"], float("nan"))) for trial in done}
+    cost = {int(trial["number"]): cost_of(record, trial).of(axis) for trial in done}
     ranked = sorted(score, key=lambda number: (-score[number], cost[number], number))
     if bound.share is None:
         return ranked[0]

@@ -31,7 +31,7 @@ EXTENDED = ("minutes", "seeds", "trials", "slots")
 """Fields of a question that may change when a search goes on."""
 MOST_FAILURES = 5
 """Trials in a row that may fail before a search ends."""
-TRIED = "was tried before"
+TRIED, NOTHING_NEW = "was tried before", "nothing new was proposed"
 Say = Callable[[str], None]
 
 
@@ -67,7 +67,7 @@ def search(
         going.choose()
         training.propose = going.propose_seed
         training.go()
-        record.ended = going.why_over or "every candidate was tried"
+        record.ended = going.why_over or NOTHING_NEW
         going.save()
     return record
 
@@ -144,7 +144,7 @@ class Search:
     _seeds: list[RunConfig] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._left = self.study.running()
+        self._left = [trial for trial in self.study.running() if self._goes_on(trial)]
         self.known = {str(facts["hash"]) for facts in self.study.facts() if "hash" in facts}
 
     @property
@@ -168,7 +168,7 @@ class Search:
             return None
         found: TrialRun | None = first_new(self._ask)
         if found is None:
-            self.why_over = self._over() or "every candidate was tried"
+            self.why_over = self._over() or NOTHING_NEW
         return found
 
     def tell_start(self, run: str, name: str) -> None:
@@ -195,9 +195,11 @@ class Search:
                 line = report.blocks[0]
                 raise UserError(line.field, line.text, line.remedy)
         except UserError as error:
-            return self._refuse(trial, candidate, error)
+            self._refuse(trial, candidate, error)
+            return None
         if report.forecast.seconds > self._room():
-            return self._refuse(trial, candidate, UserError("minutes", NO_TIME, ""))
+            self._refuse(trial, candidate, UserError("minutes", NO_TIME, ""))
+            return None
         trial.note(hash=hash_of(run), predicted=report.forecast.seconds)
         self.known.add(hash_of(run))
         facts = {"predicted": {"seconds": report.forecast.seconds, "basis": report.forecast.basis,
@@ -206,10 +208,22 @@ class Search:
 
     def _refuse(self, trial: Trial, candidate: Candidate, error: UserError) -> None:
         if error.problem not in (NO_TIME, TRIED):
-            self.record.refused[words(candidate)] = error.problem
+            self.record.refused[f"{candidate.method} on {candidate.size}"] = error.problem
         trial.note(why=error.problem)
-        trial.end()
+        trial.end(pruned=error.problem != NO_TIME)  # so that less of its kind is proposed
         self.save()
+
+    def _goes_on(self, trial: Trial) -> bool:
+        """Whether a trial that was under way when the process was killed is still wanted."""
+        noted = trial.noted
+        if "hash" not in noted:  # killed before it was put into the queue
+            trial.end()
+            return False
+        run = self.store.rows([str(noted.get("run"))]).get(str(noted.get("run")))
+        stopped = run is not None and run.state == "stopped" and bool(noted.get("ended_early"))
+        if stopped:
+            trial.end(pruned=True)
+        return not stopped
 
     def _again(self, trial: Trial) -> TrialRun:
         """A trial that was under way when the process was killed."""
@@ -356,8 +370,8 @@ class TrialRun:
         self.search.save()
 
     def _value(self, score: float, evaluations: pd.DataFrame) -> float:
-        """What a trial is worth: its score; where a share is asked, from 1 to 2 by what it saves once it has the share,
-        and below 1 by how near it comes."""
+        """What a trial is worth: its score; where a share is asked, above 1 by what it saves once it has the share, and
+        below 1 by how near it comes."""
         bound, space = self.search.question.bound, self.search.space
         if bound.share is None:
             return score
@@ -367,7 +381,7 @@ class TrialRun:
         if score < target:
             return score / target
         dearest = max(Cost(**cost).of(bound.axis) for cost in self.search.record.costs.values())
-        return 2 - self.cost.of(bound.axis) / dearest
+        return 2 - self.cost.of(bound.axis) / dearest + score / 100  # of two as cheap ones the better
 
 
 @dataclass

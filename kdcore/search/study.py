@@ -17,7 +17,9 @@ HALVING = 2
 Hyperparameter Tuning": asynchronous successive halving)."""
 RUNGS = 8
 """A training has so many parts; trials are compared after a quarter and after a half of them."""
-KNOWN_IN_A_ROW = 20
+WHOLE = 3
+"""So many first trials are trained to their ends, or the second would be judged by the first alone."""
+KNOWN_IN_A_ROW = 50
 """Proposals that were all tried before, after which there is nothing new."""
 
 
@@ -115,7 +117,8 @@ class Trial:
         """Notes what the trial is worth after so many of `RUNGS` parts; whether it should end."""
         if part not in self._trial.storage.get_trial(self._trial._trial_id).intermediate_values:
             self._trial.report(value, part)
-        return bool(self._trial.should_prune())
+        behind = bool(self._trial.should_prune())  # asked of the first ones, too: it notes that they came so far
+        return behind and self.number >= WHOLE
 
     def end(self, value: float | None = None, pruned: bool = False) -> None:
         self._study.tell(self.number, value, pruned)

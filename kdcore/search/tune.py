@@ -177,7 +177,11 @@ class MethodTuning:
 
     def __post_init__(self) -> None:
         self.values = values_of(self.tuning, self.method)
-        self._left = self.study.running()
+        for trial in self.study.running():
+            if "hash" in trial.noted:
+                self._left.append(trial)
+            else:  # the process was killed before it was put into the queue
+                trial.end()
         self.known = {str(facts["hash"]) for facts in self.study.facts() if "hash" in facts}
         defaults = _run(self.tuning, self.method, {}).options
         self.study.enqueue({name: defaults[name] for name in self.values})
@@ -233,12 +237,12 @@ class MethodTuning:
 
     def outcome(self) -> Tuned:
         trials = sum(facts["state"] == "complete" for facts in self._begun())
-        options = self._best["options"] if self._best else {}
+        best = self._best or {"options": {}, "run": None}
         note = "nothing to tune" if not self.values else ""
         if self.values and trials < self.tuning.trials:
             failed = len(self._begun()) - trials
             note = f"{failed} trials failed" if failed else f"{trials} settings were all there are"
-        return Tuned(self.method, trials, options, self._best and self._best["run"], tuple(self._runs), note)
+        return Tuned(self.method, trials, best["options"], best["run"], tuple(self._runs), note)
 
 
 @dataclass

@@ -48,6 +48,7 @@ def test_a_search_is_shown_with_its_recommendation_its_run_and_its_trials(
     assert not app.exception
     assert "Recommended: kd on 2 layers, first layers of the teacher (p95 latency 4 ms, 8 ms are allowed)" in text
     assert "Never trained, since they exceed the bound: 6 layers" in text and "It ended since the time is spent" in text
+    app.toggle(key="speed_search_open").set_value(True).run()
     table = next(frame.value for frame in app.dataframe if "on the front" in frame.value)
     assert sorted(table["run"]) == sorted(kept) and sorted(table["p95 latency (ms)"]) == [2.0, 4.0]
 

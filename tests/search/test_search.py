@@ -1,17 +1,21 @@
 """A search: what exceeds the bound is not trained, what falls behind ends early, and nothing is trained twice."""
 
 import sys
+import threading
 
 import pytest
 
 from kdcore.errors import UserError
 from kdcore.identity import config_hash
 from kdcore.models.count import parameters, row_length
-from kdcore.search import record, scores
+from kdcore.runs.work import work
+from kdcore.runs.worker import Worker
+from kdcore.search import record, scores, study
 from kdcore.search.candidates import Space
 from kdcore.search.result import SearchResult
-from kdcore.search.search import search
+from kdcore.search.search import TrialRun, search
 from tests.helpers import tiny_task
+from tests.search.conftest import Script
 
 ANY = {"parameters": 1e9}
 
@@ -65,14 +69,21 @@ class _Never:
         return None
 
 
-def test_a_trial_that_falls_behind_ends_early(store, asked, script):
+def test_a_trial_that_falls_behind_ends_early(store, asked, script, monkeypatch):
     script.score = by_size
     script.waits = lambda run: run.student.layers == 1  # until it is stopped: the deeper one came first and is better
+    monkeypatch.setattr(study, "WHOLE", 1)
     found = search(store, asked(ANY), script)
     states = {trial["size"]: trial["state"] for trial in found.trials if trial.get("run")}
     assert states == {"2 layers": "complete", "1 layer": "pruned", "1 x 8": "pruned"}
     stopped = store.runs(["stopped"])
     assert len(stopped) == 2 and set(stopped["sweep"]) == {"tiny"}
+
+
+def test_the_first_trials_are_trained_to_their_ends(store, asked, script):
+    script.score = by_size
+    found = search(store, asked(ANY, trials=study.WHOLE), script)
+    assert [trial["state"] for trial in found.trials if trial.get("run")] == ["complete"] * study.WHOLE
 
 
 def test_a_killed_search_goes_on_and_trains_nothing_twice(store, asked, script):
@@ -87,6 +98,46 @@ def test_a_killed_search_goes_on_and_trains_nothing_twice(store, asked, script):
     assert len(hashes) == 4 and len(set(hashes)) == 3  # the run that was under way went on, as a resumed run does
     assert hashes[1] == hashes[2] and len(store.runs()) == 3
     assert [trial["state"] for trial in found.trials if trial.get("run")] == ["complete"] * 3
+
+
+def test_what_was_ended_early_before_a_kill_is_not_trained_again(store, asked, script, monkeypatch):
+    script.score = by_size
+    script.waits = lambda run: run.student.layers == 1
+    monkeypatch.setattr(study, "WHOLE", 1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TrialRun, "ends", _killed_where_stopped(TrialRun.ends))
+        search(store, asked(ANY), script)
+    before = len(script.trained)
+    found = search(store, asked(ANY), script)
+    assert before == 2 and len(script.trained) == 3
+    assert [trial["state"] for trial in found.trials if trial.get("run")] == ["complete", "pruned", "pruned"]
+
+
+def _killed_where_stopped(ends):
+    def end(self, run_id, state):
+        if state == "stopped":
+            raise KeyboardInterrupt
+        ends(self, run_id, state)
+
+    return end
+
+
+def test_other_workers_of_the_queue_train_a_searchs_runs(store, asked, script):
+    script.score = by_size
+    other, closing = Script(), threading.Event()
+    other.score = by_size
+    script.waits = other.waits = lambda run: run.student.layers == 2  # so that both are at work
+    worker = Worker(store, "auto", other, closing, can={"auto": 1e12, "cpu": 1e12})
+    helper = threading.Thread(target=work, args=(worker,))
+    helper.start()
+    try:
+        found = search(store, asked(ANY, slots=2), script)
+    finally:
+        closing.set()
+        helper.join()
+    hashes = [config_hash(run) for run in script.trained + other.trained]
+    assert other.trained and len(hashes) == len(set(hashes)) == 3
+    assert {trial["state"] for trial in found.trials if trial.get("run")} <= {"complete", "pruned"}
 
 
 def test_more_minutes_may_be_given_and_nothing_else_may_change(store, asked, script):

@@ -39,7 +39,7 @@ def show(store: Store) -> None:
         return
     _answer(result)
     trials = result.trials
-    if len(trials):
+    if len(trials) and st.toggle("Show the trials", key="speed_search_open"):
         _plot(result, trials)
         _table(result, trials)
 
