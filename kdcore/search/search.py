@@ -13,13 +13,13 @@ from kdcore.config import RunConfig
 from kdcore.engine import preflight
 from kdcore.errors import UserError
 from kdcore.events import Event
-from kdcore.records import ModelSize
 from kdcore.search import record as records
 from kdcore.search import scores
-from kdcore.search.candidates import Candidate, Space, deployed_sizes, hash_of, words
+from kdcore.search.candidates import Candidate, Space, hash_of, words
 from kdcore.search.costs import check_runtime, measure
-from kdcore.search.question import MEASURES, Cost, Question
+from kdcore.search.question import Cost, Question
 from kdcore.search.record import NO_TIME, SearchRecord
+from kdcore.search.size_costs import Say, cost_key, take_costs
 from kdcore.search.study import RUNGS, Study, Trial, first_new, optuna
 from kdcore.search.training import Training
 from kdcore.store import Store
@@ -32,7 +32,6 @@ EXTENDED = ("minutes", "seeds", "trials", "slots")
 MOST_FAILURES = 5
 """Trials in a row that may fail before a search ends."""
 TRIED, NOTHING_NEW = "was tried before", "nothing new was proposed"
-Say = Callable[[str], None]
 
 
 def search(
@@ -86,48 +85,9 @@ def _record(question: Question, space: Space, say: Say) -> SearchRecord:
         record.question = asked
         return record
     record = SearchRecord(asked)
-    _take_costs(record, question, space, say)
+    take_costs(record, question, space, say)
     records.write(question.name, record)
     return record
-
-
-def _take_costs(record: SearchRecord, question: Question, space: Space, say: Say) -> None:
-    """Costs of every size that a candidate deploys; raises UserError where none keeps to the bound."""
-    defaults = [space.default(method, size) for method in space.methods for size in space.sizes]
-    sizes, record.refused = deployed_sizes(space, defaults)
-    if not sizes:
-        why = next(iter(record.refused.values()), "no size is smaller than the teacher's")
-        raise UserError("sizes", f"no candidate can be trained: {why}", "name other sizes, starts or methods")
-    keys = {_key(space, candidate, size): size for candidate, size in sizes.items()}
-    bound = question.bound
-    where = f", on {bound.runtime}" if bound.is_timed else ""
-    say(f"taking the costs of {len(keys)} sizes, with new weights{where}")
-    costs = measure(keys, bound, bound.tokens or space.tokens)
-    record.costs = {key: cost.data() for key, cost in costs.of.items()}
-    record.hardware, record.tokens, record.busy = costs.hardware, costs.tokens, costs.busy
-    record.too_dear = {key: limit for key, cost in costs.of.items() if (limit := cost.exceeds(bound))}
-    if len(record.too_dear) == len(keys):
-        raise _unmet(costs.of, question)
-
-
-def _unmet(costs: dict[str, Cost], question: Question) -> UserError:
-    """The limit that no size keeps to, and how near the nearest comes."""
-    bound = question.bound
-    for name, limit in bound.limits.items():
-        nearest = min(costs, key=lambda key: costs[key].of(name))
-        least = costs[nearest].of(name)
-        if least > limit:
-            return UserError(
-                f"bound.{name}", f"no size keeps to {limit:g}: {nearest} comes nearest with {least:.4g} "
-                f"{MEASURES[name]}", f"allow {least:.4g}, name smaller sizes, or choose another runtime",
-            )  # fmt: skip
-    return UserError("bound", "no size keeps to all limits at once", "allow more of one of them")
-
-
-def _key(space: Space, candidate: Candidate, size: ModelSize) -> str:
-    """By which the record knows a cost: the size, and the method where that deploys a size of its own."""
-    plain = space.plan(space.run_of(candidate)).student_size == size
-    return candidate.size if plain else f"{candidate.size} | {candidate.method}"
 
 
 @dataclass
@@ -271,7 +231,7 @@ class Search:
         plan = self.space.plan(run)
         if plan.deployed_size == plan.student_size and candidate.size in self.record.costs:
             return Cost(**self.record.costs[candidate.size])
-        key = _key(self.space, candidate, plan.deployed_size)
+        key = cost_key(self.space, candidate, plan.deployed_size)
         if key not in self.record.costs:
             timed = measure({key: plan.deployed_size}, self.question.bound, self.record.tokens)
             self.record.costs[key] = timed.of[key].data()
