@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +64,8 @@ def search(
     given = _given(whole)
     question = read_question(file, given)
     store = open_store()
-    found = run_search(store, question, say=lambda words: typer.echo(plain(words)))
+    with _going_on():
+        found = run_search(store, question, say=lambda words: typer.echo(plain(words)))
     _print(store, found)
 
 
@@ -100,13 +103,24 @@ def tune(
     from kdcore.store import open_store
 
     tuning, store = validate(Tuning, read_settings(file)), open_store()
-    found = run_tuning(store, tuning, say=lambda words: typer.echo(plain(words)))
+    with _going_on():
+        found = run_tuning(store, tuning, say=lambda words: typer.echo(plain(words)))
     for one in found:
         options = ", ".join(f"{name} {plain(value)}" for name, value in one.options.items()) or "no options"
         typer.echo(f"{one.method}: {one.trials} trials, {one.note or options}" if not one.options else
                    f"{one.method}: {one.trials} trials, best by select: {options}")  # fmt: skip
     frame = store.runs(["done"], include_archived=True)
     print_comparisons(compare(store, frame[frame.id.isin([run for one in found for run in one.seeds])]))
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Ctrl-C says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on", err=True)
+        raise
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,14 @@ def test_a_file_and_flags_make_one_question_and_the_answer_is_printed(kd, file, 
     assert kd("searches") == (0, "tiny")
 
 
+def test_ctrl_c_says_how_to_go_on(kd, file, script):
+    script.dies = lambda run: True
+    code, text = kd("search", file)
+    assert code == 130 and "interrupted; the same command goes on" in text
+    script.dies = lambda run: False
+    assert kd("search", file)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
