@@ -115,7 +115,7 @@ def test_another_source_is_another_method_under_the_same_protocol() -> None:
 
 
 def test_a_shipped_method_is_hashed_as_before_sources_were_told() -> None:
-    settings = run().model_dump(mode="json", exclude={"name", "method_source"})
+    settings = run().model_dump(mode="json", exclude={"name", "method_source", "data"})
     before = settings | {
         part: {name: value for name, value in settings[part].items() if (part, name) not in identity.LATER}
         for part in ("student", "probes")
@@ -139,3 +139,24 @@ def test_content_is_what_the_names_stood_for() -> None:
     assert identity.content(facts) != identity.content({**facts, "teachers": {"big": {"content": "w2"}}})
     assert identity.content(facts).rows == "r1" != identity.content({**facts, "data_fingerprint": "r2"}).rows
     assert identity.content({"teachers": {"big": {"words": "of 0.1.0"}}}) == ("", ""), "an old run has not said it"
+
+
+NOISE = {"label_noise": 0.2}
+
+
+def test_whole_data_are_as_before_there_were_settings_for_them() -> None:
+    kept = run().model_dump(mode="json", exclude={"data"})
+    assert identity.essential(run().model_dump(mode="json")) == identity.essential(kept)
+    idle = {"noise_kind": "confused", "seed": 3, "teacher_data": "clean"}
+    for key in (identity.config_hash, identity.group_key, identity.protocol_key):
+        assert key(run(data=idle)) == key(run())
+        assert key(run(data=NOISE)) != key(run())
+        assert key(run(data=NOISE | {"seed": 1})) != key(run(data=NOISE))
+
+
+def test_what_the_teachers_learned_from_is_theirs() -> None:
+    clean = run(data=NOISE | {"teacher_data": "clean"})
+    assert identity.config_hash(clean) != identity.config_hash(run(data=NOISE))
+    assert identity.protocol_key(clean) == identity.protocol_key(run(data=NOISE))
+    assert identity.teachers(clean) != identity.teachers(run(data=NOISE))
+    assert identity.teachers(run(data={"teacher_data": "clean"})) == identity.teachers(run())

@@ -25,7 +25,8 @@ SPLIT_SEED = 20_240_607
 class Split:
     """Rows of one split.
 
-    texts: one list per text column. labels: int64 [rows] (classification) or float32 [rows] (regression).
+    texts: one list per text column. labels: int64 [rows] (classification) or float32 [rows] (regression); -1 or NaN: a
+        training row that has none.
     ids: int64 [rows], unique over the whole data set.
     """
 
@@ -36,6 +37,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def labelled(self) -> Split:
+        """The rows that have a label; the split itself where all do."""
+        there = has_label(self.labels)
+        return self if there.all() else self.take(np.flatnonzero(there))
 
     def take(self, indices: NDArray[np.int64], name: str | None = None) -> Split:
         """These rows, in this order, with the ids they always had."""
@@ -65,6 +72,11 @@ class TaskData:
     @property
     def train(self) -> Split:
         return self.splits["train"]
+
+
+def has_label(labels: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Which rows have a label: bool [rows]."""
+    return np.isfinite(labels) if labels.dtype.kind == "f" else labels.astype(np.int64) >= 0
 
 
 def make_split(task: Task, name: str, texts: tuple[list[str], ...], labels: NDArray[np.generic]) -> Split:
@@ -108,9 +120,11 @@ def train_and_select(data: TaskData, fraction: float, max_train_rows: int | None
     return train.take(np.sort(order[len(order) - rows :]), "train"), train.take(np.sort(order[:held]), "select")
 
 
-def spread(labels: NDArray[np.generic], stratified: bool) -> NDArray[np.int64]:
+def spread(
+    labels: NDArray[np.generic], stratified: bool, seed: int | tuple[int, ...] = SPLIT_SEED
+) -> NDArray[np.int64]:
     """A seeded order of the rows; where stratified, any first or last n rows hold the labels in their proportion."""
-    rng = np.random.default_rng(SPLIT_SEED)
+    rng = np.random.default_rng(seed)
     place = rng.random(len(labels))
     if not stratified:
         return np.argsort(place, kind="stable")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdcore.config import TrainConfig
+from kdcore.data.damage import LearningRows
 from kdcore.data.notes import Note, short
 from kdcore.data.row_report import Lengths, RowReport, row_report, token_lengths
 from kdcore.data.splits import TaskData
 from kdcore.engine.plan import Plan
 from kdcore.errors import UserError
-from kdcore.formatting import listed, metric_label
+from kdcore.formatting import data_text, listed, metric_label
 from kdcore.tasks import Task
 
 CUT = 0.02
@@ -29,18 +29,19 @@ LARGE_SCORE = 30.0
 """Mean and deviation together above which a new classifier, whose answers start near 0, is slow to get there."""
 
 
-def about_rows(data: TaskData, train: TrainConfig, lengths: Lengths) -> Iterator[Note]:
+def about_rows(data: TaskData, rows: LearningRows, max_length: int, lengths: Lengths) -> Iterator[Note]:
     """What a person should know of the rows before the start.
 
     GLUE and the pocket suite are known data: of them only counts and cut rows are told.
 
     Args:
+        rows: what the run learns from. max_length: tokens kept of a row.
         lengths: split -> tokens of rows before any are cut (`row_report.token_lengths`); empty where not known.
     """
-    report = row_report(data, train.select_fraction, train.max_train_rows, train.max_length, lengths)
+    report = row_report(data, rows, max_length, lengths)
     yield from data.notes
     yield _contents(data.task, report)
-    yield from _cut(report, train.max_length)
+    yield from _cut(report, max_length)
     if data.task.suite == "own":
         yield from _f1(data.task)
         yield from _rows_twice(report)
@@ -171,11 +172,34 @@ def look_at_rows(plan: Plan, examples: int = 3) -> RowLook:
     Raises:
         UserError: the rows cannot be read.
     """
-    data, train, lengths = plan.data, plan.config.train, known_lengths(plan)
-    report = row_report(data, train.select_fraction, train.max_train_rows, train.max_length, lengths)
+    data, lengths = plan.data, known_lengths(plan)
+    report = row_report(data, plan.rows, plan.config.train.max_length, lengths)
     first = data.train.take(np.arange(min(examples, len(data.train))))
     labels = [data.task.labels[int(label)] if data.task.labels else f"{label:g}" for label in first.labels]
     return RowLook(data.task, report, lengths, tuple(zip(zip(*first.texts, strict=True), labels, strict=True)))
+
+
+def about_damage(plan: Plan) -> Iterator[Note]:
+    """What the settings of the data leave of the rows, and what the method makes of rows without a label."""
+    damage, rows = plan.config.data, plan.rows
+    if damage.clean:
+        return
+    told = data_text(damage.model_dump(mode="json"), bool(plan.config.teachers))
+    yield Note("warn", "data", f"training data damaged on purpose: {told}", "name it wherever you report a score")
+    outputs = plan.data.task.outputs
+    if outputs > 1 and damage.label_noise >= 1 - 1 / outputs:
+        text = f"of {outputs} classes, labels of which {100 * damage.label_noise:g} % are wrong tell nothing"
+        yield Note("warn", "data.label_noise", text, f"stay below {1 - 1 / outputs:.2g}")
+    if len(rows.select) < COARSE_ROWS:
+        text = f"{len(rows.select)} labelled rows decide which student is the best"
+        yield Note("warn", "data", text, "raise train.select_fraction, or keep more rows")
+    if without := len(rows.train) - len(rows.train.labelled):
+        title, kept = plan.method_class.title, len(rows.train) - without
+        if plan.uses_unlabelled:
+            text = f"{title} learns from all {len(rows.train):,} rows: {kept:,} with a label, {without:,} without"
+        else:
+            text = f"{title} cannot use rows without a label: it sees {kept:,} rows, in as many steps as others"
+        yield Note("ok", "data.label_fraction", text)
 
 
 def known_lengths(plan: Plan) -> Lengths:

@@ -102,6 +102,7 @@ class Mix(Method):
     )
     teachers = (1, 12)
     batch_relational = True
+    unlabelled = ("alpha", *(f"{name}_weight" for name in READS))
 
     class Config(MethodConfig):
         alpha: float = alpha_field(0.5)
