@@ -36,6 +36,11 @@ NEUTRAL: dict[str, str] = {
 LATER: dict[tuple[str, str], object] = {("student", "form"): "plain", ("probes", "saliency"): False}
 """Setting that came when runs had been kept without it -> what it was in them; so did the data's (`damage_of`)."""
 
+LATER_OPTIONS: dict[str, dict[str, object]] = {
+    "mix": {f"{term}_weight": 0.0 for term in ("hint", "transfer", "similarity", "distance", "angle")},
+}
+"""Method -> its options that came when runs had been kept without them -> what they were in those."""
+
 SEED = "train.seed"
 
 _ABSENT = object()
@@ -72,6 +77,9 @@ def _as_before(settings: Mapping[str, Any]) -> dict[str, Any]:
     for (part, name), before in LATER.items():
         if isinstance(told.get(part), Mapping) and told[part].get(name, _ABSENT) == before:
             told[part] = {key: value for key, value in told[part].items() if key != name}
+    if later := LATER_OPTIONS.get(told.get("method", "")):
+        options = told.get("options", {}).items()
+        told["options"] = {name: value for name, value in options if later.get(name, _ABSENT) != value}
     damage = damage_of(told.pop("data", {}))
     return told | ({"data": damage} if damage else {})
 

@@ -160,3 +160,12 @@ def test_what_the_teachers_learned_from_is_theirs() -> None:
     assert identity.protocol_key(clean) == identity.protocol_key(run(data=NOISE))
     assert identity.teachers(clean) != identity.teachers(run(data=NOISE))
     assert identity.teachers(run(data={"teacher_data": "clean"})) == identity.teachers(run())
+
+
+def test_mixtures_are_those_of_before_their_later_terms() -> None:
+    before = {"alpha": 0.5, "hidden_weight": 1.0}
+    later = before | dict.fromkeys(identity.LATER_OPTIONS["mix"], 0.0)
+    for key in (identity.config_hash, identity.group_key):
+        assert key(run(method="mix", options=later)) == key(run(method="mix", options=before))
+        assert key(run(method="mix", options=later | {"angle_weight": 1.0})) != key(run(method="mix", options=before))
+        assert key(run(method="kd", options={"angle_weight": 0.0})) != key(run(method="kd"))

@@ -93,9 +93,9 @@ def _noisy(split: Split, data: TaskData, damage: DataConfig, place: int) -> Spli
     if not classes:
         labels[chosen] = np.roll(labels[chosen], 1)
     else:
-        others = data.task.outputs - 1
-        steps = 1 + np.random.default_rng((*seed, 1)).integers(others, size=len(split))[:count]
-        labels[chosen] = (labels[chosen].astype(np.int64) + (steps if damage.noise_kind == "uniform" else 1)) % data.task.outputs
+        outputs, confused = data.task.outputs, damage.noise_kind == "confused"
+        steps = np.random.default_rng((*seed, 1)).integers(1, outputs, size=len(split))[:count]
+        labels[chosen] = (labels[chosen].astype(np.int64) + (1 if confused else steps)) % outputs
     return replace(split, labels=labels)
 
 
