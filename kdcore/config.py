@@ -78,6 +78,9 @@ class OwnData(Settings):
 
     path: str = Field(description="CSV, TSV, TXT, JSON, JSONL or Parquet file with the training rows")
     validation_path: str | None = Field(None, description="file with the dev rows; empty: a seeded tenth of the first")
+    unlabelled_path: str | None = Field(
+        None, description="file with more texts, under the same column names, that need no label"
+    )
     text: str = Field(description="column with the (first) sentence")
     text_pair: str | None = Field(None, description="column with the second sentence, for pairs")
     label: str = Field(description="column with the label (classification) or the score (regression)")

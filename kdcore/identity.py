@@ -33,7 +33,11 @@ NEUTRAL: dict[str, str] = {
 }
 """Setting -> why two runs that differ in it are repeats of one another."""
 
-LATER: dict[tuple[str, str], object] = {("student", "form"): "plain", ("probes", "saliency"): False}
+LATER: dict[tuple[str, str], object] = {
+    ("student", "form"): "plain",
+    ("probes", "saliency"): False,
+    ("own", "unlabelled_path"): None,
+}
 """Setting that came when runs had been kept without it -> what it was in them; so did the data's (`damage_of`)."""
 
 LATER_OPTIONS: dict[str, dict[str, object]] = {
@@ -150,7 +154,7 @@ def protocol(config: RunConfig) -> dict[str, dict[str, Any]]:
     train = essential({"train": config.train.model_dump(mode="json")})
     names = {"data": _DATA, "steps": _STEPS}
     topics = {topic: {key: train.pop(f"train.{key}") for key in keys} for topic, keys in names.items()}
-    own = config.own and config.own.model_dump(mode="json")
+    own = _as_before({"own": config.own and config.own.model_dump(mode="json")})["own"]
     size = config.student.model_dump(mode="json", include={"layers", "width", "heads", "intermediate"})
     if config.student.form != "plain":
         size["form"] = config.student.form

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kdcore import identity
 from kdcore.config import ProbeConfig, RunConfig, TrainConfig
+from kdcore.store.run_row import task_key
 
 TEACHER = {"name": "big", "source": "package", "where": "minilm", "fine_tune": {}}
 
@@ -169,3 +170,13 @@ def test_mixtures_are_those_of_before_their_later_terms() -> None:
         assert key(run(method="mix", options=later)) == key(run(method="mix", options=before))
         assert key(run(method="mix", options=later | {"angle_weight": 1.0})) != key(run(method="mix", options=before))
         assert key(run(method="kd", options={"angle_weight": 0.0})) != key(run(method="kd"))
+
+
+def test_texts_without_a_label_are_other_data_of_the_same_task() -> None:
+    own = {"path": "a.csv", "text": "text", "label": "label"}
+    plain, more = (run(task="own", own=own | extra) for extra in ({}, {"unlabelled_path": "more.csv"}))
+    assert "own.unlabelled_path" not in identity.essential(plain.model_dump(mode="json"))
+    assert "unlabelled_path" not in identity.protocol(plain)["data"]["own"]
+    for key in (identity.config_hash, identity.group_key, identity.protocol_key):
+        assert key(plain) != key(more)
+    assert task_key("own", plain.model_dump_json()) == task_key("own", more.model_dump_json())

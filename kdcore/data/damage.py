@@ -8,11 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdcore.config import DataConfig, TrainConfig
-from kdcore.data.splits import Split, TaskData, has_label, spread, train_and_select
+from kdcore.data.splits import NO_LABEL, Split, TaskData, has_label, spread, train_and_select
 from kdcore.errors import UserError
-
-NO_LABEL = {"classification": -1, "regression": np.nan}
-"""What stands in place of a label that a row does not have."""
 
 _SEED = 20_261_128
 _NOISE, _IMBALANCE, _LABELS = range(3)
@@ -25,16 +22,18 @@ class LearningRows:
     train: rows of which some may have no label. select: labelled rows alone; every decision is taken on them.
     epoch: rows that an epoch counts: those that there were before classes were thinned out, so that equal settings
         are equal steps whatever the damage. wrong: labels of `train` that are not the row's own.
+    added: rows of `train` that never had a label; they come last.
     """
 
     train: Split
     select: Split
     epoch: int
     wrong: int = 0
+    added: int = 0
 
 
 def learning_rows(data: TaskData, train: TrainConfig, damage: DataConfig) -> LearningRows:
-    """The training rows and `select` of a run: split first, then damaged alike.
+    """The training rows and `select` of a run: split first, then damaged alike; then texts without a label are added.
 
     Classes are thinned out first, then labels made wrong, then labels taken away.
 
@@ -42,15 +41,26 @@ def learning_rows(data: TaskData, train: TrainConfig, damage: DataConfig) -> Lea
         UserError: fewer than two training rows, or a damage that has no meaning for the task.
     """
     clean = train_and_select(data, train.select_fraction, train.max_train_rows)
-    epoch = len(clean[0])
-    if damage.clean:
-        return LearningRows(*clean, epoch)
+    rows = LearningRows(*clean, len(clean[0])) if damage.clean else _damaged(clean, data, damage)
+    if (more := data.unlabelled) is None:
+        return rows
+    return replace(rows, train=_joined(rows.train, more), epoch=rows.epoch + len(more), added=len(more))
+
+
+def _damaged(clean: tuple[Split, Split], data: TaskData, damage: DataConfig) -> LearningRows:
     _check(data, damage)
     kept = _imbalanced(clean, damage) if damage.imbalance < 1 else clean
     noisy = [_noisy(split, data, damage, place) for place, split in enumerate(kept)]
     few, select = (_few_labels(split, data, damage, place) for place, split in enumerate(noisy))
     wrong = int((has_label(few.labels) & (few.labels != kept[0].labels)).sum())
-    return LearningRows(few, select.labelled, epoch, wrong)
+    return LearningRows(few, select.labelled, len(clean[0]), wrong)
+
+
+def _joined(first: Split, second: Split) -> Split:
+    """The rows of both, under the first one's name."""
+    texts = tuple([*ours, *more] for ours, more in zip(first.texts, second.texts, strict=True))
+    labels = np.concatenate([first.labels, second.labels])
+    return Split(first.name, texts, labels, np.concatenate([first.ids, second.ids]))
 
 
 def _check(data: TaskData, damage: DataConfig) -> None:
@@ -104,8 +114,7 @@ def _few_labels(split: Split, data: TaskData, damage: DataConfig, place: int) ->
     keep = max(1, round(damage.label_fraction * len(split)))
     if keep == len(split):
         return split
-    kind = data.task.kind
-    order = spread(split.labels, kind == "classification", (_SEED, damage.seed, _LABELS, place))
+    order = spread(split.labels, data.task.kind == "classification", (_SEED, damage.seed, _LABELS, place))
     labels: NDArray[np.generic] = split.labels.copy()
-    labels[order[keep:]] = NO_LABEL[kind]
+    labels[order[keep:]] = NO_LABEL[data.task.kind]
     return replace(split, labels=labels)

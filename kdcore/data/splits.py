@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,10 @@ from kdcore.errors import UserError
 from kdcore.tasks import Task
 
 IDS_PER_SPLIT = 10**9
-"""Row r of the k-th dev split has the id k * IDS_PER_SPLIT + r; training rows count from 0."""
+"""Row r of the k-th dev split has the id k * IDS_PER_SPLIT + r; training rows from 0, unlabelled ones last."""
+
+UNLABELLED = "unlabelled"
+"""What the split of texts without a label is called."""
 
 SPLIT_SEED = 20_240_607
 """Who is in `select` never depends on a run's seed: compared runs decide on the same rows."""
@@ -59,6 +62,7 @@ class TaskData:
     source: where the rows come from, in words. partial: why this is not the full official data set, or None.
     vocabulary: the WordPiece vocabulary that belongs to the data (pocket suite only).
     notes: what reading the rows brought to light (own tables only).
+    unlabelled: more texts to learn from, none with a label (own tables only). They are part of the fingerprint.
     """
 
     task: Task
@@ -68,10 +72,22 @@ class TaskData:
     partial: str | None = None
     vocabulary: tuple[str, ...] | None = None
     notes: tuple[Note, ...] = ()
+    unlabelled: Split | None = None
+
+    @property
+    def labelled(self) -> TaskData:
+        """The same without the unlabelled texts, which teachers that are trained here do not learn from."""
+        if self.unlabelled is None:
+            return self
+        return replace(self, unlabelled=None, fingerprint=fingerprint(self.task, self.splits))
 
     @property
     def train(self) -> Split:
         return self.splits["train"]
+
+
+NO_LABEL = {"classification": -1, "regression": np.nan}
+"""What stands in place of a label that a row does not have, by kind of task."""
 
 
 def has_label(labels: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -81,7 +97,7 @@ def has_label(labels: NDArray[np.generic]) -> NDArray[np.bool_]:
 
 def make_split(task: Task, name: str, texts: tuple[list[str], ...], labels: NDArray[np.generic]) -> Split:
     """A split whose ids follow from its name and row numbers."""
-    place = 0 if name == "train" else 1 + task.splits.index(name)
+    place = ("train", *task.splits, UNLABELLED).index(name)
     dtype = np.int64 if task.kind == "classification" else np.float32
     ids = np.arange(len(labels), dtype=np.int64) + place * IDS_PER_SPLIT
     return Split(name, texts, np.asarray(labels, dtype=dtype), ids)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kdcore.config import DataConfig
 from kdcore.data.damage import LearningRows
 from kdcore.data.notes import Note, short
 from kdcore.data.row_report import Lengths, RowReport, row_report, token_lengths
@@ -179,27 +180,30 @@ def look_at_rows(plan: Plan, examples: int = 3) -> RowLook:
     return RowLook(data.task, report, lengths, tuple(zip(zip(*first.texts, strict=True), labels, strict=True)))
 
 
-def about_damage(plan: Plan) -> Iterator[Note]:
-    """What the settings of the data leave of the rows, and what the method makes of rows without a label."""
-    damage, rows = plan.config.data, plan.rows
-    if damage.clean:
-        return
-    told = data_text(damage.model_dump(mode="json"), bool(plan.config.teachers))
+def about_labels(plan: Plan) -> Iterator[Note]:
+    """What is wrong with the training data on purpose, and what the method makes of rows without a label."""
+    rows = plan.rows
+    if not plan.config.data.clean:
+        yield from _damage(plan.config.data, rows, plan.data.task.outputs, bool(plan.config.teachers))
+    if without := len(rows.train) - len(rows.train.labelled):
+        title, kept = plan.method_class.title, len(rows.train) - without
+        field = "own.unlabelled_path" if rows.added else "data.label_fraction"
+        if plan.uses_unlabelled:
+            yield Note("ok", field, f"{title} learns from {kept:,} rows with a label and {without:,} without")
+        else:
+            text = f"{title} cannot use {without:,} rows without a label: it sees {kept:,}, in as many steps as others"
+            yield Note("warn", field, text, "choose a method that learns from the teacher's answers, such as KD")
+
+
+def _damage(damage: DataConfig, rows: LearningRows, outputs: int, taught: bool) -> Iterator[Note]:
+    told = data_text(damage.model_dump(mode="json"), taught)
     yield Note("warn", "data", f"training data damaged on purpose: {told}", "name it wherever you report a score")
-    outputs = plan.data.task.outputs
     if outputs > 1 and damage.label_noise >= 1 - 1 / outputs:
         text = f"of {outputs} classes, labels of which {100 * damage.label_noise:g} % are wrong tell nothing"
         yield Note("warn", "data.label_noise", text, f"stay below {1 - 1 / outputs:.2g}")
     if len(rows.select) < COARSE_ROWS:
         text = f"{len(rows.select)} labelled rows decide which student is the best"
         yield Note("warn", "data", text, "raise train.select_fraction, or keep more rows")
-    if without := len(rows.train) - len(rows.train.labelled):
-        title, kept = plan.method_class.title, len(rows.train) - without
-        if plan.uses_unlabelled:
-            text = f"{title} learns from all {len(rows.train):,} rows: {kept:,} with a label, {without:,} without"
-        else:
-            text = f"{title} cannot use rows without a label: it sees {kept:,} rows, in as many steps as others"
-        yield Note("ok", "data.label_fraction", text)
 
 
 def known_lengths(plan: Plan) -> Lengths:

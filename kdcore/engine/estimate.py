@@ -188,7 +188,8 @@ def _teacher_seconds(plan: Plan, spec: TeacherSpec, rows: int, scored: int, pace
     seconds = pace.forward(size, rows + scored)
     if needs_training(spec) and not (plan.teacher_folder(spec) / "teacher.json").exists():
         recipe = recipe_of(spec, plan.data)
-        seconds += recipe.epochs * -(-plan.rows.epoch // recipe.batch_size) * pace.step(size, recipe.batch_size)
+        learned = plan.rows.epoch - plan.rows.added
+        seconds += recipe.epochs * -(-learned // recipe.batch_size) * pace.step(size, recipe.batch_size)
     return seconds
 
 

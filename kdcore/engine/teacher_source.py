@@ -85,7 +85,7 @@ def teacher_folder(spec: TeacherSpec, data: TaskData, train: TrainConfig, rows: 
     """
     recipe = recipe_of(spec, data)
     content: dict[str, Any] = {
-        "data": data.fingerprint,
+        "data": data.labelled.fingerprint,
         "recipe": asdict(recipe) if isinstance(recipe, Rung) else recipe.model_dump(),
         "layers": spec.layers,
         "rows": [train.max_train_rows, train.select_fraction, train.max_length],

@@ -147,7 +147,7 @@ def _job(
         precision=train.precision, device=train.device, log_every=5,
     )  # fmt: skip
     tokenizer = tokenizer_of(spec, data)
-    rows = encode_rows(data, tokenizer, settings, damage.of_teachers)
+    rows = encode_rows(data.labelled, tokenizer, settings, damage.of_teachers)
 
     def fresh() -> dict[str, nn.Module]:
         return {"student": _untrained(spec, data, recipe.seed)}

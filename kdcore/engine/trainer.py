@@ -201,7 +201,7 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "kdcore": __version__,
         "rows": len(job.rows),
         "select_rows": len(job.splits["select"]),
-        **({} if plan.config.data.clean else {"labelled_rows": len(job.labelled), "wrong_labels": plan.rows.wrong}),
+        **_label_facts(plan, job),
         "steps": sum(stage_steps(job.method.stages(), job.budget)),
         "student_steps": job.budget,
         "mean_tokens": mean_tokens,
@@ -230,6 +230,13 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "resumed_at": before.step if before else 0,
         "exact_resume": before is None or before.facts == dict(job.facts),
     }  # fmt: skip
+
+
+def _label_facts(plan: Plan, job: Job) -> dict[str, int]:
+    """How many rows have a label, and how many of these a wrong one; nothing of whole data."""
+    if plan.config.data.clean and not plan.rows.added:
+        return {}
+    return {"labelled_rows": len(job.labelled), "wrong_labels": plan.rows.wrong}
 
 
 def _method_source(key: str) -> dict[str, Any]:

@@ -163,9 +163,9 @@ def lines(**settings: Any) -> dict[str, str]:
 
 def test_preflight_says_what_is_wrong_and_who_can_use_rows_without_labels(one_teacher):
     told = lines(method="kd", teachers=one_teacher, data=FEW)
-    assert told["data.label_fraction ok"] == "KD learns from all 90 rows: 27 with a label, 63 without"
+    assert told["data.label_fraction ok"] == "KD learns from 27 rows with a label and 63 without"
     assert "30 % of the labels, teachers on the same" in told["data warn"] or "3 labelled rows" in told["data warn"]
-    assert "sees 27 rows, in as many steps as others" in lines(method="fine-tune", data=FEW)["data.label_fraction ok"]
+    assert "sees 27, in as many steps as others" in lines(method="fine-tune", data=FEW)["data.label_fraction warn"]
     assert "data ok" not in lines(method="fine-tune")
     noise = lines(method="fine-tune", data=DataConfig(label_noise=0.5))
     assert "tell nothing" in noise["data.label_noise warn"]
@@ -177,3 +177,45 @@ def test_a_run_says_its_damage_beside_every_number(trained, one_teacher):
     facts = facts_of(done)
     assert facts["partial"] == "20 % of the labels wrong (uniform), teachers on clean rows"
     assert facts["wrong_labels"] == 18
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A table of 60 rows, 54 of them for training and `select`, and 40 texts without a label."""
+    words = [("good", "bad")[i % 2] for i in range(100)]
+    rows = "".join(f"the film was {word} {'so ' * (i % 5)},{word}\n" for i, word in enumerate(words[:60]))
+    (tmp_path / "table.csv").write_text("text,label\n" + rows)
+    (tmp_path / "more.csv").write_text("text\n" + "".join(f"one song is {word}\n" for word in words[60:]))
+    return {"path": str(tmp_path / "table.csv"), "text": "text", "label": "label"}
+
+
+def test_texts_without_a_label_are_learned_from_by_those_who_can(trained, seen, one_teacher, own, tmp_path):
+    whole = {**own, "unlabelled_path": str(tmp_path / "more.csv")}
+    taught = trained(run("kd", one_teacher, task="own", own=whole, max_steps=12))
+    facts = facts_of(taught)
+    assert (facts["rows"], facts["labelled_rows"], facts["wrong_labels"]) == (49 + 40, 49, 0)
+    assert seen.missing() > 0 and all(np.isfinite(event.loss) for event in taught.of(StepDone))
+    assert "40 texts without a label" in facts["source"] and facts["partial"] is None
+    already = seen.missing()
+    alone = trained(run("fine-tune", task="own", own=whole, base=one_teacher[0]))
+    assert seen.missing() == already and facts_of(alone)["labelled_rows"] == 49
+    assert facts_of(alone)["student_steps"] == 2 * -(-89 // 16), "as many steps as with the other rows"
+    assert (
+        facts_of(trained(run("kd", one_teacher, task="own", own=own)))["data_fingerprint"] != facts["data_fingerprint"]
+    )
+
+
+def test_a_teacher_does_not_learn_from_texts_without_a_label(tmp_path, own):
+    spec = world.teacher(tmp_path, "base").model_copy(update={"fine_tune": BASE})
+    plans = [Plan(run("kd", [spec], task="own", own={**own, **more}))
+             for more in ({}, {"unlabelled_path": str(tmp_path / "more.csv")})]  # fmt: skip
+    assert plans[0].teacher_folder(spec) == plans[1].teacher_folder(spec)
+    assert [plan.rows.epoch for plan in plans] == [49, 89]
+
+
+def test_a_file_of_texts_without_the_column_is_refused(one_teacher, own, tmp_path):
+    (tmp_path / "other.csv").write_text("words\nthe film\n")
+    told = lines(
+        method="kd", teachers=one_teacher, task="own", own={**own, "unlabelled_path": str(tmp_path / "other.csv")}
+    )
+    assert told == {"own.unlabelled_path block": "other.csv has no column 'text'"}
