@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from kdcore.store import ACTIVE, RunRow
+from kdcore.store import ACTIVE, RunRow, Store
 from pages.parts.common import cards, empty_store, loss_equation, queue_runs, shell, updates
 from pages.parts.common.keys import RUNS
 from pages.parts.common.run_picker import active, one_run, the_store
@@ -66,20 +66,17 @@ def _follow(run: str, state: str, waiting: bool) -> None:
         st.rerun()
     if waiting and not batch.waiting(store, run):  # nothing is left to follow
         st.rerun()
-    if updates.period() is None and (active(row) or waiting):
-        updates.say_off()
-    header.show(store, row)
-    batch.show(store, row)
+    with st.container():  # each part has one place, so that none stands there twice while another appears above it
+        if updates.period() is None and (active(row) or waiting):
+            updates.say_off()
+        header.show(store, row)
+        batch.show(store, row)
     with st.container(key="live_progress"):
         progress.show(store, row)
-    header.actions(store, row)
-    points = cached_points(store, row)
-    if not points.quantities:
-        cards.empty(_before_first_step(row))
-    else:
-        _loss(points, row)
-        with cards.guarded("What the method reads out cannot be shown"):
-            matrices.show(store, row)
+    with st.container():
+        header.actions(store, row)
+    with st.container():
+        _training(store, row)
     left, right = st.columns(2)
     with left:
         scores.show(store, row)
@@ -89,12 +86,23 @@ def _follow(run: str, state: str, waiting: bool) -> None:
         log.show(run)
 
 
+def _training(store: Store, row: RunRow) -> None:
+    """What the run minimises, and what its method reads out."""
+    points = cached_points(store, row)
+    if not points.quantities:
+        cards.empty(_before_first_step(row))
+        return
+    _loss(points, row)
+    with cards.guarded("What the method reads out cannot be shown"):
+        matrices.show(store, row)
+
+
 def _loss(points: CachedPoints, row: RunRow) -> None:
     st.subheader("Loss", anchor=False)
     with cards.guarded("The loss cannot be written as an equation"):
         loss_equation.show(points.latest())
         if not row.broken and not row.config.probes.gradient_share_every:
-            st.caption("Gradient shares are not sampled in this run (setting *probes.gradient_share_every*).")
+            st.caption("Shares of the gradient were not sampled: *Gradient shares every (steps)* on New run.")
     loss_curves.show(points, row)
     with cards.guarded("What the method logs cannot be shown"):
         method_logs.show(points, row)

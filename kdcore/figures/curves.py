@@ -46,8 +46,12 @@ def fewest_seeds(band: Band) -> int:
 Kind = Literal["raw", "weighted"]
 
 
+MARKS = 8
+"""Markers along a line of many points: enough to know a method by its marker, too few to hide the line."""
+
+
 class Look(NamedTuple):
-    """How a line is drawn, whatever its points are."""
+    """How a line is drawn, whatever its points are. most: markers at most, evenly spread; 0 for one on each point."""
 
     name: str
     color: str
@@ -55,6 +59,7 @@ class Look(NamedTuple):
     width: float = 2.0
     marker: str | None = None
     markers: bool = False
+    most: int = 0
     quiet: bool = False
     legend: bool = True
     group: str | None = None
@@ -180,7 +185,7 @@ def compare(
     dark: bool = False,
     markers: bool = False,
 ) -> go.Figure:
-    """Many runs on one plot: colour = method, one mean line and band where a group has enough seeds.
+    """Many runs on one plot: colour, dash and marker = method, one mean line and band where a group has enough seeds.
 
     Raw lines stay visible, faint, behind the smoothed ones. Means are over every run given: what is hidden in the
     legend changes no mean. On a logarithmic axis (log: values, log_x: progress) only what is above zero is drawn.
@@ -263,7 +268,7 @@ def _band(
             meta="band",
         )
     )
-    middle = Look(name, look.color, look.dash, look.width + 0.5, group=name)
+    middle = Look(name, look.color, look.dash, look.width + 0.5, look.marker, most=MARKS, group=name)
     figure.add_trace(trace(line(middle, *thin(x, scale * mean), log)))
 
 
@@ -288,7 +293,8 @@ def _single(
         look.color,
         look.dash,
         look.width if count == 1 else look.width * 0.7,
-        look.marker if markers else None,
+        look.marker,
+        most=0 if markers else MARKS,
         legend=first,
         group=curve_.group,
         hover=f"{plain(curve_.run)}<br>seed {curve_.seed}<br>%{{y:.3g}}",
@@ -317,7 +323,7 @@ def trace(line_: Line) -> go.Scatter:
         name=look.name,
         mode="lines+markers" if look.markers else "lines",
         line={"color": look.color, "dash": look.dash, "width": look.width},
-        marker={"symbol": look.marker or "circle", "size": 7, "color": look.color},
+        marker={"symbol": look.marker or "circle", "size": 7, "color": look.color, "maxdisplayed": look.most},
         connectgaps=False,
         legendgroup=look.group,
         showlegend=look.legend and not look.quiet,

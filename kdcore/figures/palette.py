@@ -45,12 +45,17 @@ FAMILIES: dict[str, tuple[str, str]] = {
 TEACHER = Style("teacher", "Teacher", "teacher", "#111827", "solid", "star", 3.0)
 _TEACHER_DARK = "#F9FAFB"
 _UNKNOWN = ("#6B7280", "#9CA3AF")
+BASELINE, UNKNOWN = ("dot", "x"), ("dot", "octagon")
+"""Dash and marker of training alone, and of methods that are not installed: no other method has them."""
 
-_DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot", "dot")
+_DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
 _TERM_DASHES = ("solid", "dash", "longdash", "dashdot")
-_MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "pentagon", "hexagon", "star-triangle-up")
-PAIRS = 24
-"""Places after which dash and marker, both counted on, would meet in the same pair again."""
+_MARKERS = (
+    "circle", "square", "diamond", "triangle-up", "cross", "pentagon", "triangle-down", "hourglass",
+    "star-triangle-up", "bowtie", "hexagon", "triangle-left", "diamond-tall", "triangle-right",
+    "diamond-wide", "hexagram",
+)  # fmt: skip
+"""As many as have no divisor in common with the dashes: 80 methods have a pair of their own."""
 
 TERM_COLORS: tuple[tuple[str, str], ...] = (
     ("#475569", "#CBD5E1"),
@@ -127,9 +132,10 @@ def style(method: str, dark: bool = False) -> Style:
     family, label, place = _identity(method)
     color = FAMILIES.get(family, _UNKNOWN)[dark]
     if family == "none":
-        return Style(method, label, family, color, "dot", "x")
-    dash = _DASHES[(place + place // PAIRS) % len(_DASHES)]
-    return Style(method, label, family, color, dash, _MARKERS[place % len(_MARKERS)])
+        return Style(method, label, family, color, *BASELINE)
+    if family == "unknown":
+        return Style(method, label, family, color, *UNKNOWN)
+    return Style(method, label, family, color, _DASHES[place % len(_DASHES)], _MARKERS[place % len(_MARKERS)])
 
 
 def term_looks(names: Sequence[str], dark: bool = False) -> dict[str, tuple[str, str]]:

@@ -7,6 +7,7 @@ measured last.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -48,11 +49,12 @@ def figure(first: Racer, second: Racer, y_title: str, dark: bool = False) -> go.
 
 
 def _looks(first: Racer, second: Racer, dark: bool) -> Sequence[palette.Style]:
-    """Colour by method as everywhere; two runs of one method differ in dash and mark."""
+    """The methods' looks as everywhere, but that the two differ in dash, and two runs of one method in marker."""
     looks = [palette.style(racer.method, dark) for racer in (first, second)]
-    if looks[0].color == looks[1].color and looks[0].dash == looks[1].dash:
-        twin = looks[1]
-        looks[1] = palette.Style(twin.key, twin.label, twin.family, twin.color, "dot", "diamond-open", twin.width)
+    if looks[0].dash == looks[1].dash:
+        looks[1] = replace(looks[1], dash="solid" if looks[0].dash == "dot" else "dot")
+    if looks[0].marker == looks[1].marker:
+        looks[1] = replace(looks[1], marker=f"{looks[1].marker}-open")
     return looks
 
 

@@ -51,6 +51,7 @@ def test_smoothing_and_axes_change_the_plot_and_the_address(
     assert len(set(smooth)) >= 2  # a line a method
     values = f"{FIRST}._fullData.filter(trace => trace.y?.length).at(-1).y"
     rough = page.evaluate(f"() => Array.from({values})")
+    page.get_by_role("button", name="Axes").click()
     page.locator(".st-key-logy").get_by_text("Log scale").click()
     page.wait_for_function(f"() => {FIRST}._fullLayout.yaxis.type === 'linear'")
     _expect(page).to_have_url(re.compile(r"^(?!.*logy=true)"))

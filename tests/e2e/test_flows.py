@@ -89,6 +89,7 @@ def test_a_launched_run_trains_to_its_end_and_stands_in_the_list(open_page: Call
     _expect(page.locator(".st-key-live_head")).to_contain_text("done", timeout=3000 * PATIENCE)
     _expect(page.locator(".st-key-live_equation")).to_contain_text("hard")
     _expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    _expect(page.get_by_text("Student chosen by")).to_have_count(1)
     _expect(page.get_by_text("Student chosen by")).to_be_visible()
     assert _points(page) > 5
     run = store.runs(states=["done"]).iloc[0]

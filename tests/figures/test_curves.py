@@ -10,6 +10,7 @@ from scipy import stats
 from kdcore.analysis.series import Curve
 from kdcore.figures import curves, palette, scores
 from kdcore.figures.template import plain, summary
+from kdcore.methods import METHODS
 
 
 def _metrics() -> pd.DataFrame:
@@ -88,6 +89,16 @@ def test_one_band_a_group_in_its_methods_colour() -> None:
     assert figure.data[1].line.color == palette.style("kd").color
     assert figure.data[3].line.color == palette.style("pkd").color
     assert figure.data[3].line.dash == palette.style("pkd").dash
+
+
+def test_every_method_is_known_by_dash_and_marker_in_grey() -> None:
+    lines = [_curve(seed, [1.0, 2.0, 3.0], method, method) for method in METHODS for seed in range(3)]
+    figure = curves.compare(lines, "step", "Loss")
+    shown = [trace for trace in figure.data if trace.meta != "band"]
+    assert len({(trace.line.dash, trace.marker.symbol) for trace in shown}) == len(METHODS)
+    assert {(trace.mode, trace.marker.maxdisplayed) for trace in shown} == {("lines+markers", curves.MARKS)}
+    alone = curves.compare(lines[:1], "step", "Score", markers=True).data[0]
+    assert alone.mode == "lines+markers" and alone.marker.maxdisplayed == 0, "each evaluation has its own"
 
 
 def test_bands_by_hand() -> None:

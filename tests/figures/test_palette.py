@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,9 @@ def test_colour_is_the_familys_and_without_it_any_two_methods_differ() -> None:
     looks = {key: palette.style(key) for key in METHODS}
     for key, look in looks.items():
         assert look.color == palette.FAMILIES[METHODS[key].family][0]
+    looks["a method from elsewhere"] = palette.style("a method from elsewhere")
     assert len({(look.dash, look.marker) for look in looks.values()}) == len(looks)
+    assert max(Counter(look.marker for look in looks.values()).values()) <= 2, "markers alone tell most points apart"
 
 
 def test_a_method_from_outside_changes_no_other_look(tmp_path: Path, methods_as_before: None) -> None:

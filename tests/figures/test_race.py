@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 from kdcore.analysis import race as clock
 from kdcore.analysis.race import Racer, Track
-from kdcore.figures import race
+from kdcore.figures import palette, race
+from kdcore.methods import METHODS
 
 
 def _track(*points: tuple[float, float, float]) -> Track:
@@ -96,6 +98,17 @@ def test_two_runs_of_one_method_can_be_told_apart() -> None:
     drawn = race.figure(SLOW, twin, "Accuracy (%)")
     looks = {(trace.line.color, trace.line.dash) for trace in drawn.data if trace.meta == race.LINE}
     assert len(looks) == 2 and len({color for color, _ in looks}) == 1
+    assert len({trace.marker.symbol for trace in drawn.data if trace.meta == race.HEAD}) == 2
+
+
+def test_two_lines_can_be_told_apart_in_grey() -> None:
+    """Those of methods that share a dash; any others differ as they are."""
+    pairs = itertools.combinations_with_replacement(METHODS, 2)
+    for methods in (pair for pair in pairs if len({palette.style(method).dash for method in pair}) == 1):
+        first, second = (Racer(f"{place}", method, 5.0, SLOW.scores, LOSSES) for place, method in enumerate(methods))
+        drawn = race.figure(first, second, "Accuracy (%)")
+        dashes = {(trace.name, trace.line.dash) for trace in drawn.data if trace.meta == race.LINE}
+        assert len(dashes) == len({dash for _, dash in dashes}) == 2, methods
 
 
 def test_the_browser_gets_the_words_of_every_moment() -> None:

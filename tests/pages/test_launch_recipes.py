@@ -49,10 +49,10 @@ def choose(app: Any, key: str) -> Any:
     return app
 
 
-def test_this_dashboards_defaults_come_first(form: Any) -> None:
+def test_no_recipe_comes_first(form: Any) -> None:
     box = form.selectbox(key="launch.recipe")
     assert box.value == "" and box.options == [
-        "This dashboard's defaults",
+        "No paper's recipe",
         "Patient KD, 6 layers",
         "Patient KD, 3 layers",
     ]
@@ -154,11 +154,18 @@ def test_changed_names_the_fields_that_differ() -> None:
 def test_gradient_shares_can_be_asked_for(form: Any, store: Any) -> None:
     box = form.number_input(key="launch.probes.gradient_share_every")
     assert box.value == 0 and "one more backward pass a term" in box.help and "log_every" in box.help
-    box.set_value(20).run()
+    box.set_value(40).run()
     form.toggle(key="launch.probes.latency").set_value(False).run()
     form.button(key="launch_go").click().run()
     probes = store.get(store.runs()["id"].iloc[0]).config.probes
-    assert probes.gradient_share_every == 20 and not probes.latency and probes.fidelity
+    assert probes.gradient_share_every == 40 and not probes.latency and probes.fidelity
+
+
+def test_gradient_shares_are_sampled_where_the_student_is_tiny(form: Any) -> None:
+    form.selectbox(key="launch.task").set_value("pocket-sentiment").run()
+    assert number(form, "probes.gradient_share_every") == 20
+    form.selectbox(key="launch.task").set_value("mrpc").run()
+    assert number(form, "probes.gradient_share_every") == 0
 
 
 def test_a_clone_brings_its_probes_and_no_recipe(store: Any, visit: Callable[..., Any]) -> None:

@@ -62,7 +62,7 @@ def show(store: Store, comparison: Comparison, losses: pd.DataFrame, evaluations
 
 def _controls(titles: dict[str, str], tokens: bool) -> Choice:
     """tokens: whether any run has said how long its rows are."""
-    left, right = st.columns(2)
+    left, right, more = st.columns([3, 2, 1], vertical_alignment="bottom")
     quantity = left.selectbox(
         "Quantity", list(titles), key="what", bind="query-params", format_func=lambda key: titles.get(key, key)
     )
@@ -77,13 +77,13 @@ def _controls(titles: dict[str, str], tokens: bool) -> Choice:
         format_func=lambda key: curves.X_TITLES.get(key, "Another quantity"),
     )  # fmt: skip
     against = quantity_pairs.choose(titles) if x == ANOTHER else ""
-    left, middle, right = st.columns([2, 1, 1], vertical_alignment="bottom")
-    smoothing = left.slider(
-        "Smoothing", 0.0, 0.99, 0.0, 0.01, key="sm", bind="query-params",
-        help="Exponential average, corrected at its start; raw lines stay visible behind",
-    )  # fmt: skip
-    log_y = middle.toggle("Log scale, vertical", key="logy", bind="query-params")
-    log_x = right.toggle("Log scale, horizontal", key="logx", bind="query-params")
+    with more.popover("Axes", icon=":material/tune:", width="stretch"):
+        smoothing = st.slider(
+            "Smoothing", 0.0, 0.99, 0.0, 0.01, key="sm", bind="query-params",
+            help="Exponential average, corrected at its start; raw lines stay visible behind",
+        )  # fmt: skip
+        log_y = st.toggle("Log scale, vertical", key="logy", bind="query-params")
+        log_x = st.toggle("Log scale, horizontal", key="logx", bind="query-params")
     return Choice(
         quantity if quantity in titles else "dev",
         against,

@@ -14,6 +14,8 @@ POCKET_START = {"epochs": 6.0, "lr": 1e-3, "batch_size": 32, "max_length": 64}
 GLUE_START = {"epochs": 3.0, "lr": 5e-5, "batch_size": 32, "max_length": 128}
 POCKET_STUDENT = {"init": "random", "init_layers": "first"}
 """Pocket teachers have no pretrained base."""
+POCKET_SHARES, GLUE_SHARES = 20, 0
+"""Steps between samples of the gradient's shares: cheap where the student is tiny."""
 GLUE_STUDENT = {"init": "teacher", "init_layers": "skip"}
 """Spread over the teacher's layers: the base's first layers score far below them (docs/RESULTS.md)."""
 BY_HAND = "by hand"
@@ -28,6 +30,7 @@ def fill_for_task() -> None:
     pocket = bool(task and task.synthetic)
     forms.fill("launch.train", POCKET_START if pocket else GLUE_START)
     forms.fill("launch.student", POCKET_STUDENT if pocket else GLUE_STUDENT)
+    forms.fill("launch.probes", {"gradient_share_every": POCKET_SHARES if pocket else GLUE_SHARES})
     st.session_state["launch.preset"] = "narrow-64" if pocket else "three-layers"
     fill_size()
     if chosen := recipe.chosen():

@@ -30,7 +30,7 @@ def choose(method: str, on_change: Callable[[], None]) -> None:
         on_change=on_change,
         persist_state="session",
         disabled=not recipes,
-        format_func=lambda key: recipes[key].title if key in recipes else "This dashboard's defaults",
+        format_func=lambda key: recipes[key].title if key in recipes else "No paper's recipe",
         help="Fills the form with what the paper's authors trained with, as far as it could be read"
         if recipes
         else "No recipe of a paper is at hand for this method",
@@ -38,7 +38,7 @@ def choose(method: str, on_change: Callable[[], None]) -> None:
 
 
 def chosen() -> Preset | None:
-    """The recipe that fills the form; None where this dashboard's defaults do."""
+    """The recipe that fills the form; None where none was chosen."""
     return presets().get(st.session_state.get(KEY, DEFAULTS))
 
 
