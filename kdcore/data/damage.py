@@ -75,7 +75,7 @@ def _check(data: TaskData, damage: DataConfig) -> None:
 
 def _imbalanced(splits: tuple[Split, Split], damage: DataConfig) -> tuple[Split, Split]:
     """Both splits with n_c = n_max mu^(c / (C - 1)) rows of the c-th most frequent of C classes, or as many as there
-    are; of each class one at least (card: Sarfraz et al. 2020, levels ours)."""
+    are; of each class one at least. Imbalance as in Sarfraz et al. 2020; the formula and its levels are ours."""
     labels, counts = np.unique(splits[0].labels, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     wanted = counts.max() * damage.imbalance ** (np.arange(len(order)) / max(1, len(order) - 1))

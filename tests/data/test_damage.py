@@ -80,7 +80,7 @@ def test_a_smaller_damage_is_part_of_a_larger_one() -> None:
 
 
 def test_imbalance_is_a_geometric_fall_from_the_most_frequent_class() -> None:
-    """n_c = n_max mu^(c / (C - 1)), card of Sarfraz et al."""
+    """n_c = n_max mu^(c / (C - 1))."""
     before = np.bincount(CLEAN.train.labels)
     assert before.tolist() == [180, 90, 90]
     for share in (0.2, 0.05):
