@@ -78,10 +78,46 @@ class OwnData(Settings):
 
     path: str = Field(description="CSV, TSV, TXT, JSON, JSONL or Parquet file with the training rows")
     validation_path: str | None = Field(None, description="file with the dev rows; empty: a seeded tenth of the first")
+    unlabelled_path: str | None = Field(
+        None, description="file with more texts, under the same column names, that need no label"
+    )
     text: str = Field(description="column with the (first) sentence")
     text_pair: str | None = Field(None, description="column with the second sentence, for pairs")
     label: str = Field(description="column with the label (classification) or the score (regression)")
     kind: Literal["classification", "regression"] = Field("classification", description="what the label is")
+
+
+class DataConfig(Settings):
+    """What is wrong with the training data, made on purpose: few labels, wrong ones, rare classes. Dev stays clean.
+
+    Rows are taken from training rows and `select` alike, by a seed of its own: every method and seed of a run sees the
+    same ones, and a smaller damage is part of a larger one.
+    """
+
+    label_fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training rows that keep their label; the others stay without one"
+    )
+    label_noise: float = Field(0.0, ge=0, le=0.9, description="share of the training labels that are wrong")
+    noise_kind: Literal["uniform", "confused"] = Field(
+        "uniform", description="wrong labels: any other class alike (scores: those of other rows), or always the next"
+    )
+    imbalance: float = Field(
+        1.0, gt=0, le=1, description="rows of the rarest class as a share of the most frequent one's; 1: as they are"
+    )
+    teacher_data: Literal["same", "clean"] = Field(
+        "same", description="rows of the teachers that are trained here: the same as the student's, or the clean ones"
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="which rows are affected; the run's seed does not change it")
+
+    @property
+    def clean(self) -> bool:
+        """Whether the rows are as they were."""
+        return self.label_fraction == 1 and self.label_noise == 0 and self.imbalance == 1
+
+    @property
+    def of_teachers(self) -> DataConfig:
+        """What the teachers that are trained here learn from."""
+        return self if self.teacher_data == "same" else DataConfig()
 
 
 class TrainConfig(Settings):
@@ -173,6 +209,7 @@ class RunConfig(Settings):
     teachers: tuple[TeacherSpec, ...] = Field((), max_length=12, description="the ensemble; empty for the baseline")
     student: StudentSpec = StudentSpec()
     train: TrainConfig = TrainConfig()
+    data: DataConfig = DataConfig()
     probes: ProbeConfig = ProbeConfig()
     base: TeacherSpec | None = Field(
         None, description="the pretrained base that init=base reads; empty: the first teacher's base"

@@ -45,6 +45,26 @@ def start_text(student: Mapping[str, Any]) -> str:
     return f"{chosen} of the {init}"
 
 
+def data_text(data: Mapping[str, Any], taught: bool = True) -> str:
+    """What is wrong with a run's training data, of its settings; empty where nothing is.
+
+    taught: whether the run has teachers, so that it matters what they learned from.
+
+    >>> data_text({"label_fraction": 0.1, "label_noise": 0.2, "noise_kind": "uniform", "imbalance": 1.0})
+    '10 % of the labels, 20 % of the labels wrong (uniform), teachers on the same'
+    """
+    parts = []
+    if (imbalance := data.get("imbalance", 1)) < 1:
+        parts.append(f"rarest class {100 * imbalance:g} % of the most frequent")
+    if (fraction := data.get("label_fraction", 1)) < 1:
+        parts.append(f"{100 * fraction:g} % of the labels")
+    if noise := data.get("label_noise", 0):
+        parts.append(f"{100 * noise:g} % of the labels wrong ({data.get('noise_kind', 'uniform')})")
+    if parts and taught:
+        parts.append("teachers on clean rows" if data.get("teacher_data") == "clean" else "teachers on the same")
+    return ", ".join(parts)
+
+
 def duration(seconds: float | None) -> str:
     """Seconds for people: `4 s`, `2 min 10 s`, `1 h 05 min`; a dash where unknown."""
     if seconds is None or seconds != seconds:

@@ -33,10 +33,23 @@ NEUTRAL: dict[str, str] = {
 }
 """Setting -> why two runs that differ in it are repeats of one another."""
 
-LATER: dict[tuple[str, str], object] = {("student", "form"): "plain", ("probes", "saliency"): False}
-"""Setting that came when runs had been kept without it -> what it was in them."""
+LATER: dict[tuple[str, str], object] = {
+    ("student", "form"): "plain",
+    ("probes", "saliency"): False,
+    ("own", "unlabelled_path"): None,
+}
+"""Setting that came when runs had been kept without it -> what it was in them; so did the data's (`damage_of`)."""
+
+LATER_OPTIONS: dict[str, dict[str, object]] = {
+    "mix": {f"{term}_weight": 0.0 for term in ("hint", "transfer", "similarity", "distance", "angle")},
+}
+"""Method -> its options that came when runs had been kept without them -> what they were in those."""
 
 SEED = "train.seed"
+
+_ABSENT = object()
+_DAMAGE = {"label_fraction": 1.0, "label_noise": 0.0, "imbalance": 1.0}
+"""Settings of the data that change rows or labels -> what they are where nothing is wrong."""
 
 
 class Environment(NamedTuple):
@@ -59,10 +72,34 @@ def config_hash(config: RunConfig) -> str:
     Nor do `LATER` settings at the value that runs before them had: a sweep still finds those runs.
     """
     exclude: dict[str, Any] = {"name": True, "method_source": {"origin"} if config.method_source else True}
+    return _digest(_as_before(config.model_dump(mode="json", exclude=exclude)))
+
+
+def _as_before(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings less the later ones that are as they were before, and of the data what changes something."""
+    told = dict(settings)
     for (part, name), before in LATER.items():
-        if getattr(getattr(config, part), name) == before:
-            exclude.setdefault(part, set()).add(name)
-    return _digest(config.model_dump(mode="json", exclude=exclude))
+        if isinstance(told.get(part), Mapping) and told[part].get(name, _ABSENT) == before:
+            told[part] = {key: value for key, value in told[part].items() if key != name}
+    if later := LATER_OPTIONS.get(told.get("method", "")):
+        options = told.get("options", {}).items()
+        told["options"] = {name: value for name, value in options if later.get(name, _ABSENT) != value}
+    damage = damage_of(told.pop("data", {}))
+    return told | ({"data": damage} if damage else {})
+
+
+def damage_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the data that change something; empty where nothing is wrong with the rows.
+
+    >>> damage_of({"label_noise": 0.2, "noise_kind": "uniform", "seed": 1, "teacher_data": "same"})
+    {'label_noise': 0.2, 'noise_kind': 'uniform', 'seed': 1}
+    """
+    damage = {name: data[name] for name, clean in _DAMAGE.items() if data.get(name, clean) != clean}
+    if not damage:
+        return {}
+    kind = {"noise_kind": data["noise_kind"]} if "label_noise" in damage else {}
+    clean_teachers = {"teacher_data": "clean"} if data.get("teacher_data") == "clean" else {}
+    return damage | kind | {"seed": data["seed"]} | clean_teachers
 
 
 def group_key(config: RunConfig) -> str:
@@ -85,11 +122,10 @@ def protocol_key(config: RunConfig) -> str:
 def essential(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The flat settings that make a student what it is: all but the seed and `NEUTRAL` ones.
 
-    A shipped method has no source to tell, and a plain student no form.
+    A shipped method has no source to tell, a plain student no form, and whole data no damage.
     """
-    plain = settings.get("student", {}).get("form") == "plain"
-    untold = [*([] if settings.get("method_source") else ["method_source"]), *(["student.form"] if plain else [])]
-    aside = (SEED, *NEUTRAL, *untold)
+    settings = _as_before(settings)
+    aside = (SEED, *NEUTRAL, *([] if settings.get("method_source") else ["method_source"]))
     parts = tuple(f"{name}." for name in aside)
     return {key: value for key, value in flatten(settings).items() if key not in aside and not key.startswith(parts)}
 
@@ -118,14 +154,16 @@ def protocol(config: RunConfig) -> dict[str, dict[str, Any]]:
     train = essential({"train": config.train.model_dump(mode="json")})
     names = {"data": _DATA, "steps": _STEPS}
     topics = {topic: {key: train.pop(f"train.{key}") for key in keys} for topic, keys in names.items()}
-    own = config.own and config.own.model_dump(mode="json")
+    own = _as_before({"own": config.own and config.own.model_dump(mode="json")})["own"]
     size = config.student.model_dump(mode="json", include={"layers", "width", "heads", "intermediate"})
     if config.student.form != "plain":
         size["form"] = config.student.form
     if config.student.width is None or config.student.heads is None:
         size["as"] = _model(_reference(config))
+    damage = damage_of(config.data.model_dump(mode="json"))
+    damage.pop("teacher_data", None)  # a matter of the teachers
     return {
-        "data": {"task": config.task, **topics["data"]} | ({"own": own} if own else {}),
+        "data": {"task": config.task, **topics["data"]} | ({"own": own} if own else {}) | damage,
         "size": size,
         "start": _start(config),
         "steps": topics["steps"],
@@ -143,8 +181,10 @@ def teachers(config: RunConfig) -> dict[str, str]:
     >>> teachers(RunConfig(task="mrpc", method="fine-tune"))
     {}
     """
+    clean = damage_of(config.data.model_dump(mode="json")).get("teacher_data")
+    rows = {"rows": clean} if clean else {}
     settings = ((spec.name, spec.model_dump(mode="json", exclude={"name"})) for spec in config.teachers)
-    return {name: json.dumps(values, sort_keys=True) for name, values in settings}
+    return {name: json.dumps(values | rows, sort_keys=True) for name, values in settings}
 
 
 def base(config: RunConfig) -> str | None:

@@ -68,7 +68,8 @@ class Batch:
     """Some rows of the task.
 
     ids: int64 [batch] on the CPU, the rows' identity in the data set: teacher outputs are cached under it.
-    labels: int64 [batch] (classification) or float32 [batch] (regression).
+    labels: int64 [batch] (classification) or float32 [batch] (regression); -1 or NaN: the row has none, which only a
+        method that `uses_unlabelled` rows is given.
     encodings: one per tokenizer; the key "" is the student's.
     """
 
@@ -262,6 +263,7 @@ class Stage:
     judge: what decides on `select` which weights are the stage's best: the task's main metric, or the stage's own
         loss, where the classifier is not trained yet and a score would say nothing.
     probes: how often the method probes in this stage (`Step.probe`), for the price.
+    labelled: whether it learns from labels alone, so that it draws only rows that have one.
     frozen: parts of the trained students that keep their weights. Parameters that the method built without a gradient
         keep theirs in every stage.
     """
@@ -280,6 +282,7 @@ class Stage:
     students: tuple[str, ...] | None = None
     judge: Literal["score", "loss"] = "score"
     probes: int = 0
+    labelled: bool = False
     frozen: tuple[Part, ...] = ()
 
     def trains(self, role: str) -> bool:
@@ -300,7 +303,7 @@ class TeacherAnswers(Protocol):
     """What a method may ask before a stage, once the teachers' outputs are there (`Method.before_stage`)."""
 
     def labels(self) -> Tensor:
-        """Gold labels of the training rows: int64 [rows], or float32 [rows] for scores."""
+        """Gold labels of the training rows: int64 [rows], or float32 [rows] for scores; -1, NaN: none."""
         ...
 
     def logits(self, teacher: str) -> Tensor:

@@ -111,8 +111,8 @@ def with_absolute_paths(run: RunConfig) -> RunConfig:
     """
     changes: dict[str, Any] = {"options": {name: _absolute_option(value) for name, value in run.options.items()}}
     if run.own is not None:
-        dev = run.own.validation_path
-        paths = {"path": _absolute(run.own.path), "validation_path": _absolute(dev) if dev else dev}
+        named = {name: getattr(run.own, name) for name in ("path", "validation_path", "unlabelled_path")}
+        paths = {name: _absolute(path) for name, path in named.items() if path}
         changes["own"] = run.own.model_copy(update=paths)
     if run.student.checkpoint:
         changes["student"] = run.student.model_copy(update={"checkpoint": _absolute(run.student.checkpoint)})

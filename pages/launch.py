@@ -16,7 +16,18 @@ from pages.parts.common import cards, shell
 from pages.parts.common.read_only import read_only
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import plain
-from pages.parts.launch import clone, draft, forms, method_choice, preview, recipe, student, task_choice, teachers
+from pages.parts.launch import (
+    clone,
+    damage,
+    draft,
+    forms,
+    method_choice,
+    preview,
+    recipe,
+    student,
+    task_choice,
+    teachers,
+)
 
 BASIC = ("epochs", "lr", "seed", "batch_size", "max_length")
 
@@ -55,6 +66,7 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
     spec = student.choose()
     st.subheader("Training", anchor=False)
     train, probes = _training()
+    data = damage.choose()
     name = st.text_input(
         "Name of the run", key="launch.name", max_chars=200, placeholder="empty: made from settings",
         persist_state="session",
@@ -68,6 +80,7 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
         "teachers": [teacher.model_dump(mode="json") for teacher in ensemble],
         "student": spec,
         "train": train,
+        "data": data,
         "probes": probes,
         "base": st.session_state.get("launch.base"),
     }

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kdcore import identity
 from kdcore.config import ProbeConfig, RunConfig, TrainConfig
+from kdcore.store.run_row import task_key
 
 TEACHER = {"name": "big", "source": "package", "where": "minilm", "fine_tune": {}}
 
@@ -115,7 +116,7 @@ def test_another_source_is_another_method_under_the_same_protocol() -> None:
 
 
 def test_a_shipped_method_is_hashed_as_before_sources_were_told() -> None:
-    settings = run().model_dump(mode="json", exclude={"name", "method_source"})
+    settings = run().model_dump(mode="json", exclude={"name", "method_source", "data"})
     before = settings | {
         part: {name: value for name, value in settings[part].items() if (part, name) not in identity.LATER}
         for part in ("student", "probes")
@@ -139,3 +140,43 @@ def test_content_is_what_the_names_stood_for() -> None:
     assert identity.content(facts) != identity.content({**facts, "teachers": {"big": {"content": "w2"}}})
     assert identity.content(facts).rows == "r1" != identity.content({**facts, "data_fingerprint": "r2"}).rows
     assert identity.content({"teachers": {"big": {"words": "of 0.1.0"}}}) == ("", ""), "an old run has not said it"
+
+
+NOISE = {"label_noise": 0.2}
+
+
+def test_whole_data_are_as_before_there_were_settings_for_them() -> None:
+    kept = run().model_dump(mode="json", exclude={"data"})
+    assert identity.essential(run().model_dump(mode="json")) == identity.essential(kept)
+    idle = {"noise_kind": "confused", "seed": 3, "teacher_data": "clean"}
+    for key in (identity.config_hash, identity.group_key, identity.protocol_key):
+        assert key(run(data=idle)) == key(run())
+        assert key(run(data=NOISE)) != key(run())
+        assert key(run(data=NOISE | {"seed": 1})) != key(run(data=NOISE))
+
+
+def test_what_the_teachers_learned_from_is_theirs() -> None:
+    clean = run(data=NOISE | {"teacher_data": "clean"})
+    assert identity.config_hash(clean) != identity.config_hash(run(data=NOISE))
+    assert identity.protocol_key(clean) == identity.protocol_key(run(data=NOISE))
+    assert identity.teachers(clean) != identity.teachers(run(data=NOISE))
+    assert identity.teachers(run(data={"teacher_data": "clean"})) == identity.teachers(run())
+
+
+def test_mixtures_are_those_of_before_their_later_terms() -> None:
+    before = {"alpha": 0.5, "hidden_weight": 1.0}
+    later = before | dict.fromkeys(identity.LATER_OPTIONS["mix"], 0.0)
+    for key in (identity.config_hash, identity.group_key):
+        assert key(run(method="mix", options=later)) == key(run(method="mix", options=before))
+        assert key(run(method="mix", options=later | {"angle_weight": 1.0})) != key(run(method="mix", options=before))
+        assert key(run(method="kd", options={"angle_weight": 0.0})) != key(run(method="kd"))
+
+
+def test_texts_without_a_label_are_other_data_of_the_same_task() -> None:
+    own = {"path": "a.csv", "text": "text", "label": "label"}
+    plain, more = (run(task="own", own=own | extra) for extra in ({}, {"unlabelled_path": "more.csv"}))
+    assert "own.unlabelled_path" not in identity.essential(plain.model_dump(mode="json"))
+    assert "unlabelled_path" not in identity.protocol(plain)["data"]["own"]
+    for key in (identity.config_hash, identity.group_key, identity.protocol_key):
+        assert key(plain) != key(more)
+    assert task_key("own", plain.model_dump_json()) == task_key("own", more.model_dump_json())

@@ -15,6 +15,7 @@ from kdcore.cli.inspect import print_comparisons, print_recipe
 from kdcore.cli.method_files import MethodFiles
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
+from kdcore.formatting import data_text
 
 if TYPE_CHECKING:
     from kdcore.store import Store
@@ -131,10 +132,11 @@ def sweep(
     todo = todo[:limit]
     if dry_run:
         rows = (
-            (c.label, c.run.task, c.run.student.layers, c.run.student.init, c.run.train.seed, states[c.hash])
+            (c.label, c.run.task, c.run.student.layers, c.run.student.init, data_text(c.run.data.model_dump()),
+             c.run.train.seed, states[c.hash])
             for c in cells
-        )
-        table("", ("method", "task", "layers", "init", "seed", "state"), rows)
+        )  # fmt: skip
+        table("", ("method", "task", "layers", "init", "data", "seed", "state"), rows)
         return
     if queue:
         typer.echo(f"{len(grid.queue(store, todo, plan.name))} runs are queued")

@@ -23,7 +23,7 @@ from kdcore.data.labels import (
     score_values,
 )
 from kdcore.data.notes import Note, row_list, short
-from kdcore.data.splits import TaskData, fingerprint, make_split, spread
+from kdcore.data.splits import NO_LABEL, UNLABELLED, Split, TaskData, fingerprint, make_split, spread
 from kdcore.data.tables import Columns, read_table
 from kdcore.errors import UserError
 from kdcore.paths import user_path
@@ -75,11 +75,32 @@ def load(own: OwnData) -> TaskData:
         texts, labels = _take(texts, train), labels[train]
         source = f"{path.name}, a seeded tenth as dev rows"
     task = _task(own, path, names, len(labels))
+    more, more_notes = _unlabelled(own, task)
     splits = {
         "train": make_split(task, "train", texts, labels),
         "validation": make_split(task, "validation", dev_texts, dev_labels),
     }
-    return TaskData(task, splits, fingerprint(task, splits), source, notes=notes)
+    if more is None:
+        return TaskData(task, splits, fingerprint(task, splits), source, notes=notes)
+    digest = fingerprint(task, {**splits, UNLABELLED: more})
+    source = f"{source}, {len(more):,} texts without a label"
+    return TaskData(task, splits, digest, source, notes=(*notes, *more_notes), unlabelled=more)
+
+
+def _unlabelled(own: OwnData, task: Task) -> tuple[Split | None, tuple[Note, ...]]:
+    """The texts that have no label, and notes; None where no file is named."""
+    if not own.unlabelled_path:
+        return None, ()
+    field, path = "own.unlabelled_path", user_path(own.unlabelled_path, "own.unlabelled_path")
+    table = read_table(path, field, task.columns)
+    for name in task.columns:
+        if name not in table.columns:
+            there = ", ".join(short(column) for column in list(table.columns)[:20])
+            raise UserError(field, f"{path.name} has no column {name!r}", f"name a column so; there are {there}")
+    notes = list(table.notes)
+    texts = tuple(_texts(table.columns, name, field, path, notes) for name in task.columns)
+    labels = np.full(len(texts[0]), NO_LABEL[task.kind])
+    return make_split(task, UNLABELLED, texts, labels), tuple(notes)
 
 
 def _task(own: OwnData, path: Path, names: tuple[str, ...], rows: int) -> Task:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdcore.data.splits import Split, TaskData, train_and_select
+from kdcore.data.damage import LearningRows
+from kdcore.data.splits import Split, TaskData
 
 LENGTH_ROWS = 2000
 """Rows of a split whose tokens are counted: a share within two points."""
@@ -51,19 +52,14 @@ class RowReport:
     scores: ScoreRange | None
 
 
-def row_report(
-    data: TaskData, fraction: float, max_train_rows: int | None, max_length: int, lengths: Lengths
-) -> RowReport:
+def row_report(data: TaskData, rows: LearningRows, max_length: int, lengths: Lengths) -> RowReport:
     """Every question at once.
 
     Args:
-        fraction, max_train_rows: as `train_and_select` takes them. max_length: tokens kept of a row.
+        rows: what the run learns from. max_length: tokens kept of a row.
         lengths: split -> tokens of rows before any are cut, as `token_lengths` gives them.
-
-    Raises:
-        UserError: fewer than two training rows.
     """
-    splits = used_splits(data, fraction, max_train_rows)
+    splits = used_splits(data, rows)
     classes = data.task.kind == "classification"
     counts = {name: class_counts(split, data.task.outputs) for name, split in splits.items()} if classes else {}
     learned = list(splits.values())[:2]
@@ -75,21 +71,20 @@ def row_report(
         majority_share(counts["train"]) if classes else None,
         {name: cut_share(each, max_length) for name, each in lengths.items()},
         {name: repeated_rows(split, learned) for name, split in dev.items() if own},
-        contradicting_rows(learned) if classes and own else 0,
+        contradicting_rows([split.labelled for split in learned]) if classes and own else 0,
         missing_classes(counts, data.task.labels),
-        None if classes else score_range(splits["train"].labels),
+        None if classes else score_range(splits["train"].labelled.labels),
     )
 
 
-def used_splits(data: TaskData, fraction: float, max_train_rows: int | None) -> dict[str, Split]:
+def used_splits(data: TaskData, rows: LearningRows) -> dict[str, Split]:
     """ "train", "select" and the task's dev splits."""
-    train, select = train_and_select(data, fraction, max_train_rows)
-    return {"train": train, "select": select} | {name: data.splits[name] for name in data.task.splits}
+    return {"train": rows.train, "select": rows.select} | {name: data.splits[name] for name in data.task.splits}
 
 
 def class_counts(split: Split, classes: int) -> NDArray[np.int64]:
-    """Rows of each class: int64 [classes]."""
-    return np.bincount(split.labels.astype(np.int64), minlength=classes)
+    """Labelled rows of each class: int64 [classes]."""
+    return np.bincount(split.labelled.labels.astype(np.int64), minlength=classes)
 
 
 def majority_share(counts: NDArray[np.int64]) -> float:

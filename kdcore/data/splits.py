@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,10 @@ from kdcore.errors import UserError
 from kdcore.tasks import Task
 
 IDS_PER_SPLIT = 10**9
-"""Row r of the k-th dev split has the id k * IDS_PER_SPLIT + r; training rows count from 0."""
+"""Row r of the k-th dev split has the id k * IDS_PER_SPLIT + r; training rows from 0, unlabelled ones last."""
+
+UNLABELLED = "unlabelled"
+"""What the split of texts without a label is called."""
 
 SPLIT_SEED = 20_240_607
 """Who is in `select` never depends on a run's seed: compared runs decide on the same rows."""
@@ -25,7 +28,8 @@ SPLIT_SEED = 20_240_607
 class Split:
     """Rows of one split.
 
-    texts: one list per text column. labels: int64 [rows] (classification) or float32 [rows] (regression).
+    texts: one list per text column. labels: int64 [rows] (classification) or float32 [rows] (regression); -1 or NaN: a
+        training row that has none.
     ids: int64 [rows], unique over the whole data set.
     """
 
@@ -36,6 +40,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def labelled(self) -> Split:
+        """The rows that have a label; the split itself where all do."""
+        there = has_label(self.labels)
+        return self if there.all() else self.take(np.flatnonzero(there))
 
     def take(self, indices: NDArray[np.int64], name: str | None = None) -> Split:
         """These rows, in this order, with the ids they always had."""
@@ -52,6 +62,7 @@ class TaskData:
     source: where the rows come from, in words. partial: why this is not the full official data set, or None.
     vocabulary: the WordPiece vocabulary that belongs to the data (pocket suite only).
     notes: what reading the rows brought to light (own tables only).
+    unlabelled: more texts to learn from, none with a label (own tables only). They are part of the fingerprint.
     """
 
     task: Task
@@ -61,15 +72,32 @@ class TaskData:
     partial: str | None = None
     vocabulary: tuple[str, ...] | None = None
     notes: tuple[Note, ...] = ()
+    unlabelled: Split | None = None
+
+    @property
+    def labelled(self) -> TaskData:
+        """The same without the unlabelled texts, which teachers that are trained here do not learn from."""
+        if self.unlabelled is None:
+            return self
+        return replace(self, unlabelled=None, fingerprint=fingerprint(self.task, self.splits))
 
     @property
     def train(self) -> Split:
         return self.splits["train"]
 
 
+NO_LABEL = {"classification": -1, "regression": np.nan}
+"""What stands in place of a label that a row does not have, by kind of task."""
+
+
+def has_label(labels: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Which rows have a label: bool [rows]."""
+    return np.isfinite(labels) if labels.dtype.kind == "f" else labels.astype(np.int64) >= 0
+
+
 def make_split(task: Task, name: str, texts: tuple[list[str], ...], labels: NDArray[np.generic]) -> Split:
     """A split whose ids follow from its name and row numbers."""
-    place = 0 if name == "train" else 1 + task.splits.index(name)
+    place = ("train", *task.splits, UNLABELLED).index(name)
     dtype = np.int64 if task.kind == "classification" else np.float32
     ids = np.arange(len(labels), dtype=np.int64) + place * IDS_PER_SPLIT
     return Split(name, texts, np.asarray(labels, dtype=dtype), ids)
@@ -108,9 +136,11 @@ def train_and_select(data: TaskData, fraction: float, max_train_rows: int | None
     return train.take(np.sort(order[len(order) - rows :]), "train"), train.take(np.sort(order[:held]), "select")
 
 
-def spread(labels: NDArray[np.generic], stratified: bool) -> NDArray[np.int64]:
+def spread(
+    labels: NDArray[np.generic], stratified: bool, seed: int | tuple[int, ...] = SPLIT_SEED
+) -> NDArray[np.int64]:
     """A seeded order of the rows; where stratified, any first or last n rows hold the labels in their proportion."""
-    rng = np.random.default_rng(SPLIT_SEED)
+    rng = np.random.default_rng(seed)
     place = rng.random(len(labels))
     if not stratified:
         return np.argsort(place, kind="stable")

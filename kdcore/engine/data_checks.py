@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdcore.config import TrainConfig
+from kdcore.config import DataConfig
+from kdcore.data.damage import LearningRows
 from kdcore.data.notes import Note, short
 from kdcore.data.row_report import Lengths, RowReport, row_report, token_lengths
 from kdcore.data.splits import TaskData
 from kdcore.engine.plan import Plan
 from kdcore.errors import UserError
-from kdcore.formatting import listed, metric_label
+from kdcore.formatting import data_text, listed, metric_label
 from kdcore.tasks import Task
 
 CUT = 0.02
@@ -29,18 +30,19 @@ LARGE_SCORE = 30.0
 """Mean and deviation together above which a new classifier, whose answers start near 0, is slow to get there."""
 
 
-def about_rows(data: TaskData, train: TrainConfig, lengths: Lengths) -> Iterator[Note]:
+def about_rows(data: TaskData, rows: LearningRows, max_length: int, lengths: Lengths) -> Iterator[Note]:
     """What a person should know of the rows before the start.
 
     GLUE and the pocket suite are known data: of them only counts and cut rows are told.
 
     Args:
+        rows: what the run learns from. max_length: tokens kept of a row.
         lengths: split -> tokens of rows before any are cut (`row_report.token_lengths`); empty where not known.
     """
-    report = row_report(data, train.select_fraction, train.max_train_rows, train.max_length, lengths)
+    report = row_report(data, rows, max_length, lengths)
     yield from data.notes
     yield _contents(data.task, report)
-    yield from _cut(report, train.max_length)
+    yield from _cut(report, max_length)
     if data.task.suite == "own":
         yield from _f1(data.task)
         yield from _rows_twice(report)
@@ -171,11 +173,37 @@ def look_at_rows(plan: Plan, examples: int = 3) -> RowLook:
     Raises:
         UserError: the rows cannot be read.
     """
-    data, train, lengths = plan.data, plan.config.train, known_lengths(plan)
-    report = row_report(data, train.select_fraction, train.max_train_rows, train.max_length, lengths)
+    data, lengths = plan.data, known_lengths(plan)
+    report = row_report(data, plan.rows, plan.config.train.max_length, lengths)
     first = data.train.take(np.arange(min(examples, len(data.train))))
     labels = [data.task.labels[int(label)] if data.task.labels else f"{label:g}" for label in first.labels]
     return RowLook(data.task, report, lengths, tuple(zip(zip(*first.texts, strict=True), labels, strict=True)))
+
+
+def about_labels(plan: Plan) -> Iterator[Note]:
+    """What is wrong with the training data on purpose, and what the method makes of rows without a label."""
+    rows = plan.rows
+    if not plan.config.data.clean:
+        yield from _damage(plan.config.data, rows, plan.data.task.outputs, bool(plan.config.teachers))
+    if without := len(rows.train) - len(rows.train.labelled):
+        title, kept = plan.method_class.title, len(rows.train) - without
+        field = "own.unlabelled_path" if rows.added else "data.label_fraction"
+        if plan.uses_unlabelled:
+            yield Note("ok", field, f"{title} learns from {kept:,} rows with a label and {without:,} without")
+        else:
+            text = f"{title} cannot use {without:,} rows without a label: it sees {kept:,}, in as many steps as others"
+            yield Note("warn", field, text, "choose a method that learns from the teacher's answers, such as KD")
+
+
+def _damage(damage: DataConfig, rows: LearningRows, outputs: int, taught: bool) -> Iterator[Note]:
+    told = data_text(damage.model_dump(mode="json"), taught)
+    yield Note("warn", "data", f"training data damaged on purpose: {told}", "name it wherever you report a score")
+    if outputs > 1 and damage.label_noise >= 1 - 1 / outputs:
+        text = f"of {outputs} classes, labels of which {100 * damage.label_noise:g} % are wrong tell nothing"
+        yield Note("warn", "data.label_noise", text, f"stay below {1 - 1 / outputs:.2g}")
+    if len(rows.select) < COARSE_ROWS:
+        text = f"{len(rows.select)} labelled rows decide which student is the best"
+        yield Note("warn", "data", text, "raise train.select_fraction, or keep more rows")
 
 
 def known_lengths(plan: Plan) -> Lengths:

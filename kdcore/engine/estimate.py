@@ -133,7 +133,7 @@ def _scored_rows(plan: Plan) -> int:
 def _judged_rows(plan: Plan, stage: Stage, steps: int) -> int:
     """Rows of all evaluations of a stage of so many steps, and of its method's probes."""
     train = plan.config.train
-    every = epoch_steps(train, len(plan.training_rows)) if train.evaluate_every == "epoch" else train.evaluate_every
+    every = epoch_steps(train, plan.rows.epoch) if train.evaluate_every == "epoch" else train.evaluate_every
     select_alone = stage.pilot or stage.judge == "loss"
     probed = min(stage.probes, steps) * len(plan.select_rows)
     return probed + -(-steps // every) * (len(plan.select_rows) if select_alone else _scored_rows(plan))
@@ -190,7 +190,8 @@ def _teacher_seconds(plan: Plan, spec: TeacherSpec, rows: int, scored: int, pace
     seconds = pace.forward(size, rows + scored)
     if needs_training(spec) and not (plan.teacher_folder(spec) / "teacher.json").exists():
         recipe = recipe_of(spec, plan.data)
-        seconds += recipe.epochs * -(-rows // recipe.batch_size) * pace.step(size, recipe.batch_size)
+        learned = plan.rows.epoch - plan.rows.added
+        seconds += recipe.epochs * -(-learned // recipe.batch_size) * pace.step(size, recipe.batch_size)
     return seconds
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from kdcore.config import TrainConfig
+from kdcore.config import DataConfig, TrainConfig
+from kdcore.data.damage import learning_rows
 from kdcore.data.encode import Encoded, encode
-from kdcore.data.splits import TaskData, train_and_select
+from kdcore.data.splits import TaskData, has_label
 from kdcore.engine.checkpoint import TrainingState
 from kdcore.engine.device import Compute
 from kdcore.engine.ensemble import Ensemble
@@ -28,21 +31,32 @@ from kdcore.tasks import Task
 
 @dataclass(frozen=True)
 class Rows:
-    """A task's rows as one tokenizer sees them: training rows, `select`, and the dev splits."""
+    """A task's rows as one tokenizer sees them: training rows, `select`, and the dev splits.
+
+    epoch: rows that an epoch counts (`data.damage.LearningRows`).
+    """
 
     train: Encoded
     splits: Mapping[str, Encoded]
     identity: Mapping[str, Any]
+    epoch: int
 
 
-def encode_rows(data: TaskData, tokenizer: Any, train: TrainConfig) -> Rows:
-    """Tokenises the training rows, `select` and the dev splits."""
-    training, select = train_and_select(data, train.select_fraction, train.max_train_rows)
-    splits = {"select": select, **{name: data.splits[name] for name in data.task.splits}}
+def encode_rows(
+    data: TaskData, tokenizer: Any, train: TrainConfig, damage: DataConfig | None = None, unlabelled: bool = False
+) -> Rows:
+    """Tokenises the training rows, `select` and the dev splits.
+
+    Args:
+        damage: what is wrong with the rows; None: nothing. unlabelled: whether rows without a label stay.
+    """
+    rows = learning_rows(data, train, damage or DataConfig())
+    splits = {"select": rows.select, **{name: data.splits[name] for name in data.task.splits}}
     return Rows(
-        encode(training, tokenizer, train.max_length),
+        encode(rows.train if unlabelled else rows.train.labelled, tokenizer, train.max_length),
         {name: encode(split, tokenizer, train.max_length) for name, split in splits.items()},
         {"data": data.fingerprint, "max_length": train.max_length},
+        rows.epoch,
     )
 
 
@@ -50,6 +64,8 @@ def encode_rows(data: TaskData, tokenizer: Any, train: TrainConfig) -> Rows:
 class Job:
     """All that a training needs. `splits` are scored; "select" is among them and decides.
 
+    rows: what it learns from; without labels only where the method `uses_unlabelled` rows. epoch_rows: how many an
+        epoch counts; None: these.
     students: role -> model; the first is scored, kept and exported. fresh: makes them again with initial weights.
     kept: role -> names of the parameters that the method built without a gradient, which no stage trains.
     facts: what bit-for-bit repetition depends on. state: where the training is; a checkpoint's, once that is read.
@@ -67,6 +83,7 @@ class Job:
     ensemble: Ensemble
     compute: Compute
     facts: Mapping[str, Any] = field(default_factory=dict)
+    epoch_rows: int | None = None
     gradient_share_every: int = 0
     snapshots: Snapshots | None = None
     before_saving: Callable[[], None] = lambda: None
@@ -88,14 +105,24 @@ class Job:
         """The student that this stage's evaluations score: the first that it trains."""
         return next((model for role, model in self.students.items() if stage.trains(role)), self.main)
 
+    @cached_property
+    def labelled(self) -> Encoded:
+        """The rows that have a label."""
+        there = has_label(self.rows.labels)
+        return self.rows if there.all() else self.rows.take(np.flatnonzero(there))
+
     @property
     def epoch_steps(self) -> int:
-        return epoch_steps(self.train, len(self.rows))
+        return epoch_steps(self.train, self._epoch_rows)
 
     @property
     def budget(self) -> int:
         """The run's student steps, all stages but pilots."""
-        return student_steps(self.train, len(self.rows))
+        return student_steps(self.train, self._epoch_rows)
+
+    @property
+    def _epoch_rows(self) -> int:
+        return len(self.rows) if self.epoch_rows is None else self.epoch_rows
 
     def word_tables(self) -> dict[str, torch.Tensor]:
         """Role -> its table of word vectors, of those who have a plain one of their own."""

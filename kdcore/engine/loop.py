@@ -23,7 +23,7 @@ from kdcore.engine.optimizer import make_optimizer, set_rate, trained_parameters
 from kdcore.engine.own_teachers import adopt, adopt_again
 from kdcore.engine.predict import predict
 from kdcore.engine.results import keep_probe
-from kdcore.engine.schedule import stage_steps
+from kdcore.engine.schedule import epoch_steps, stage_steps
 from kdcore.engine.seeds import seed_of
 from kdcore.engine.sparse_embedding import sparse_embedding
 from kdcore.engine.step import StepClock, stage_loss, train_step
@@ -120,7 +120,7 @@ def _run_stage(
     steps, all_steps = planned[state.stage], sum(planned)
     yield from _snapshot(job)
     watch, logged = Stopwatch(state.seconds), state.stage_step
-    batches = _batches(job, state.stage_step if stage.pilot else state.spent + state.stage_step)
+    batches = _batches(job, stage, state.stage_step if stage.pilot else state.spent + state.stage_step)
     while state.stage_step < steps:
         # One optimiser step on the next batch, at the rate that the schedule has reached.
         batch, epoch, epoch_ends = next(batches)
@@ -171,21 +171,23 @@ def _snapshot(job: Job, ended: bool = False) -> Iterator[Event]:
         yield job.snapshots.take(job.main, state.step)
 
 
-def _batches(job: Job, start: int) -> Iterator[tuple[Batch, float, bool]]:
+def _batches(job: Job, stage: Stage, start: int) -> Iterator[tuple[Batch, float, bool]]:
     """Batches from the `start`-th on, with the epoch reached after each and whether it ends one.
 
-    The order follows from the seed and the epoch alone: it is the same for every method.
+    The order follows from the seed and the pass over the rows alone: it is the same for every method. Where rows have
+    no label, a stage that learns from labels alone passes more often over the others within an epoch.
     """
-    per_epoch = job.epoch_steps
+    seen = job.labelled if stage.labelled else job.rows
+    per_epoch, per_pass = job.epoch_steps, epoch_steps(job.train, len(seen))
     seed = seed_of(job.train.seed, "order")
 
     def rows() -> Iterator[Batch]:
         number = start
         while True:
-            epoch, within = divmod(number, per_epoch)
-            order = epoch_order(job.rows.lengths, job.train.batch_size, seed, epoch, job.train.bucket)
+            passes, within = divmod(number, per_pass)
+            order = epoch_order(seen.lengths, job.train.batch_size, seed, passes, job.train.bucket)
             for chosen in order[within:]:
-                yield collate(job.rows, chosen, job.compute.pad_to)
+                yield collate(seen, chosen, job.compute.pad_to)
                 number += 1
 
     for number, batch in enumerate(job.method.stream(rows()), start=start + 1):

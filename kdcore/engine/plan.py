@@ -10,7 +10,8 @@ from typing import Any
 
 from kdcore.config import OwnData, RunConfig, TeacherSpec
 from kdcore.data import load
-from kdcore.data.splits import Split, TaskData, train_and_select
+from kdcore.data.damage import LearningRows, learning_rows
+from kdcore.data.splits import Split, TaskData
 from kdcore.engine.device import Compute, compute_for
 from kdcore.engine.evaluate import blind_guess
 from kdcore.engine.schedule import stage_steps, student_steps
@@ -65,19 +66,19 @@ class Plan:
         return self._load_rows(self.config.task, self.config.own)
 
     @cached_property
-    def _rows(self) -> tuple[Split, Split]:
-        train = self.config.train
-        return train_and_select(self.data, train.select_fraction, train.max_train_rows)
+    def rows(self) -> LearningRows:
+        """Training rows and `select`, as the settings of the data leave them."""
+        return learning_rows(self.data, self.config.train, self.config.data)
 
-    @property
+    @cached_property
     def training_rows(self) -> Split:
-        """The rows that the student learns from."""
-        return self._rows[0]
+        """The rows that the student learns from; those without a label only where the method can use them."""
+        return self.rows.train if self.uses_unlabelled else self.rows.train.labelled
 
     @property
     def select_rows(self) -> Split:
         """The training rows held out for model selection."""
-        return self._rows[1]
+        return self.rows.select
 
     @cached_property
     def compute(self) -> Compute:
@@ -87,7 +88,7 @@ class Plan:
     def blind_guess(self, split: str) -> dict[str, float]:
         """The metrics that always saying the same gets on a dev split, or on "select"."""
         rows = self.select_rows if split == "select" else self.data.splits[split]
-        return blind_guess(self.data.task, self.training_rows.labels, rows.labels)
+        return blind_guess(self.data.task, self.rows.train.labelled.labels, rows.labels)
 
     # --- sizes and words ------------------------------------------------------------------------------------------
 
@@ -200,7 +201,7 @@ class Plan:
     def teacher_folder(self, spec: TeacherSpec) -> Path:
         """Where a teacher that is trained here is kept."""
         if spec not in self._folders:
-            self._folders[spec] = teacher_folder(spec, self.data, self.config.train)
+            self._folders[spec] = teacher_folder(spec, self.data, self.config.train, self.config.data)
         return self._folders[spec]
 
     def content_of(self, spec: TeacherSpec, identity: str) -> str:
@@ -236,6 +237,11 @@ class Plan:
         """The method's settings, checked and complete."""
         return self._resolved[1]
 
+    @property
+    def uses_unlabelled(self) -> bool:
+        """Whether the method, with these options, learns from rows without a label."""
+        return self.method_class.uses_unlabelled(self.options)
+
     def setup(self, scores: dict[str, float]) -> Setup:
         """What the method is built from. scores: teacher -> its main metric on `select`, 0..1."""
         task = self.data.task
@@ -257,7 +263,7 @@ class Plan:
     @property
     def budget(self) -> int:
         """The run's student steps, all stages but pilots."""
-        return student_steps(self.config.train, len(self.training_rows))
+        return student_steps(self.config.train, self.rows.epoch)
 
     @property
     def steps(self) -> list[int]:

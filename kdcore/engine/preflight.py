@@ -17,7 +17,7 @@ from kdcore import paths
 from kdcore.config import TeacherSpec
 from kdcore.data.notes import Note
 from kdcore.engine import teacher_cache
-from kdcore.engine.data_checks import about_rows, known_lengths
+from kdcore.engine.data_checks import about_labels, about_rows, known_lengths
 from kdcore.engine.device import hardware
 from kdcore.engine.estimate import Prediction, predict
 from kdcore.engine.model_checks import check_initial_weights, check_other_depths, teacher_notes, tokenizer_notes
@@ -96,7 +96,7 @@ def _blocking(error: UserError) -> Line:
 
 
 def _rows(plan: Plan) -> Iterator[Line]:
-    data, train, select = plan.data, plan.training_rows, plan.select_rows
+    data, train, select = plan.data, plan.rows.train.labelled, plan.select_rows
     text = f"{data.task.title}: {len(train):,} rows to learn from, {len(select):,} kept aside to decide on"
     yield Line("ok", "task", f"{text} ({data.source})")
     if data.task.synthetic:
@@ -111,7 +111,11 @@ def _rows(plan: Plan) -> Iterator[Line]:
 
 
 def _row_contents(plan: Plan) -> Iterator[Line]:
-    return _as_lines(about_rows(plan.data, plan.config.train, known_lengths(plan)))
+    return _as_lines(about_rows(plan.data, plan.rows, plan.config.train.max_length, known_lengths(plan)))
+
+
+def _labels(plan: Plan) -> Iterator[Line]:
+    return _as_lines(about_labels(plan))
 
 
 def _method_suits(plan: Plan) -> Iterable[Line]:
@@ -190,7 +194,7 @@ def _teacher(plan: Plan, spec: TeacherSpec) -> Iterator[Line]:
 
 
 CHECKS: tuple[Callable[[Plan], Iterable[Line]], ...] = (
-    _rows, _row_contents, _method_suits, _device, _length, _vocabulary, _method_fits, _stages_have_steps,
+    _rows, _row_contents, _method_suits, _labels, _device, _length, _vocabulary, _method_fits, _stages_have_steps,
     _layers_are_there, _other_depths, _initial_weights, _teachers,
 )  # fmt: skip
 """What the settings alone tell, in the order in which people read it."""

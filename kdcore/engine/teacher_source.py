@@ -11,10 +11,11 @@ from typing import Any
 from torch import nn
 
 from kdcore import paths
-from kdcore.config import FineTune, TeacherSpec, TrainConfig
+from kdcore.config import DataConfig, FineTune, TeacherSpec, TrainConfig
 from kdcore.data.pocket.ladder import LADDER, Rung, rung
 from kdcore.data.splits import TaskData
 from kdcore.errors import UserError
+from kdcore.identity import damage_of
 from kdcore.models.sources import load_encoder, locate, size_at
 from kdcore.models.tokenizers import load_tokenizer, tokenizer_from_vocabulary
 from kdcore.records import ModelSize
@@ -77,16 +78,21 @@ def needs_training(spec: TeacherSpec) -> bool:
     return spec.source == "pocket" or spec.fine_tune is not None or locate(spec).pretrained_only
 
 
-def teacher_folder(spec: TeacherSpec, data: TaskData, train: TrainConfig) -> Path:
-    """Where a teacher that is trained here is kept: the name follows from all that decides its weights."""
+def teacher_folder(spec: TeacherSpec, data: TaskData, train: TrainConfig, rows: DataConfig | None = None) -> Path:
+    """Where a teacher that is trained here is kept: the name follows from all that decides its weights.
+
+    rows: the run's settings of the data; None: clean rows.
+    """
     recipe = recipe_of(spec, data)
     content: dict[str, Any] = {
-        "data": data.fingerprint,
+        "data": data.labelled.fingerprint,
         "recipe": asdict(recipe) if isinstance(recipe, Rung) else recipe.model_dump(),
         "layers": spec.layers,
         "rows": [train.max_train_rows, train.select_fraction, train.max_length],
         "source": spec.where if spec.source == "pocket" else folder_hash(locate(spec).path),
     }
+    if rows is not None and not rows.of_teachers.clean:
+        content["damage"] = damage_of(rows.of_teachers.model_dump(mode="json"))
     name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     key = data.task.key if data.task.suite != "own" else "own"
     return paths.cache_subdir("teachers") / f"{key}-{spec.name}-{name}"

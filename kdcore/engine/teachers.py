@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from torch import nn
 
-from kdcore.config import TeacherSpec, TrainConfig
+from kdcore.config import DataConfig, TeacherSpec, TrainConfig
 from kdcore.data.pocket.ladder import Rung
 from kdcore.data.splits import TaskData
 from kdcore.engine.control import Control, NoControl
@@ -46,9 +47,13 @@ from kdcore.records import Setup
 
 
 def prepare_teacher(
-    spec: TeacherSpec, data: TaskData, train: TrainConfig, compute: Compute, control: Control | None = None
-) -> Generator[Event, None, Teacher | None]:
+    spec: TeacherSpec, data: TaskData, train: TrainConfig, compute: Compute, control: Control | None = None,
+    rows: DataConfig | None = None,
+) -> Generator[Event, None, Teacher | None]:  # fmt: skip
     """Finds the teacher, or trains and keeps it. Returns None if a stop was asked for meanwhile.
+
+    Args:
+        rows: the run's settings of the data, which say what a teacher that is trained here learns from; None: clean.
 
     Raises:
         UserError: not there, another label count, a vocabulary that does not fit.
@@ -59,7 +64,7 @@ def prepare_teacher(
             pass
         load_encoder(located, data.task.outputs)  # raises where its weights cannot be read
         return Teacher(spec.name, located.path, size, folder_hash(located.path), located.words)
-    folder = teacher_folder(spec, data, train)
+    folder = teacher_folder(spec, data, train, rows)
     control = control or NoControl()
     lock = FileLock(folder.with_name(folder.name + ".lock"))
     while not (folder / "teacher.json").exists():
@@ -73,7 +78,8 @@ def prepare_teacher(
         try:
             if (folder / "teacher.json").exists():  # the one who held the lock has made it meanwhile
                 break
-            complete = yield from _train(spec, data, train, compute, folder, control)
+            job = partial(_job, spec, data, train, rows or DataConfig(), compute)
+            complete = yield from _train(spec, data, job, folder, control)
         finally:
             lock.release()
         if not complete:
@@ -104,12 +110,15 @@ def _unreadable(name: str, folder: Path, problem: str) -> CorruptError:
 
 
 def _train(
-    spec: TeacherSpec, data: TaskData, train: TrainConfig, compute: Compute, folder: Path, control: Control
+    spec: TeacherSpec, data: TaskData, job_in: Callable[[Path], Job], folder: Path, control: Control
 ) -> Generator[Event, None, bool]:
-    """Trains a teacher into `folder`. An interrupted training goes on where it was. False: a stop was asked for."""
+    """Trains a teacher into `folder`. An interrupted training goes on where it was. False: a stop was asked for.
+
+    job_in: makes its training ready in a folder.
+    """
     work = folder.with_name(folder.name + ".work")
     work.mkdir(parents=True, exist_ok=True)
-    job = _job(spec, data, train, compute, work)
+    job = job_in(work)
     loop = run_stages(job, control)
     while True:
         try:
@@ -127,7 +136,9 @@ def _train(
     return True
 
 
-def _job(spec: TeacherSpec, data: TaskData, train: TrainConfig, compute: Compute, folder: Path) -> Job:
+def _job(
+    spec: TeacherSpec, data: TaskData, train: TrainConfig, damage: DataConfig, compute: Compute, folder: Path
+) -> Job:
     """Fine-tuning on the task, by the teacher's own recipe; rows and precision are those of the run."""
     recipe = recipe_of(spec, data)
     settings = TrainConfig(
@@ -136,7 +147,7 @@ def _job(spec: TeacherSpec, data: TaskData, train: TrainConfig, compute: Compute
         precision=train.precision, device=train.device, log_every=5,
     )  # fmt: skip
     tokenizer = tokenizer_of(spec, data)
-    rows = encode_rows(data, tokenizer, settings)
+    rows = encode_rows(data.labelled, tokenizer, settings, damage.of_teachers)
 
     def fresh() -> dict[str, nn.Module]:
         return {"student": _untrained(spec, data, recipe.seed)}
@@ -147,7 +158,8 @@ def _job(spec: TeacherSpec, data: TaskData, train: TrainConfig, compute: Compute
         scores={}, train_rows=len(rows.train), seed=recipe.seed,
     )  # fmt: skip
     return Job(
-        train=settings, task=data.task, folder=folder, rows=rows.train, splits=rows.splits, tokenizer=tokenizer,
+        train=settings, task=data.task, folder=folder, rows=rows.train, epoch_rows=rows.epoch, splits=rows.splits,
+        tokenizer=tokenizer,
         method=FineTuneAlone(FineTuneAlone.Config(), setup), students=students, fresh=fresh,
         ensemble=Ensemble([], rows.train, rows.identity, compute, cached=False), compute=compute,
     )  # fmt: skip

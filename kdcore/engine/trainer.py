@@ -32,7 +32,7 @@ from kdcore.engine.schedule import stage_steps
 from kdcore.engine.teachers import prepare_teacher
 from kdcore.errors import UserError
 from kdcore.events import Evaluated, Event, RunFinished, RunStarted, RunStopped
-from kdcore.formatting import metric_label
+from kdcore.formatting import data_text, metric_label
 from kdcore.identity import model_contents
 from kdcore.methods.catalog import catalog
 from kdcore.models.count import flops, parameters
@@ -92,12 +92,12 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     check_before_teachers(plan)
     teachers: list[Teacher] = []
     for spec in run.teachers:
-        teacher = yield from prepare_teacher(spec, plan.data, run.train, plan.compute, control)
+        teacher = yield from prepare_teacher(spec, plan.data, run.train, plan.compute, control, run.data)
         if teacher is None:
             yield from _stopped_early(control)
             return
         teachers.append(teacher)
-    rows = encode_rows(plan.data, plan.tokenizer, run.train)
+    rows = encode_rows(plan.data, plan.tokenizer, run.train, run.data, plan.uses_unlabelled)
     ensemble = Ensemble(teachers, rows.train, rows.identity, plan.compute, run.train.teacher_cache)
     with ensemble.open():
         teacher_scores, teacher_events = yield from _teacher_scores(plan, ensemble, rows, control)
@@ -143,7 +143,8 @@ def _job(plan: Plan, folder: Path, rows: Rows, ensemble: Ensemble, teacher_score
         return method.build_students(build)
 
     job = Job(
-        train=run.train, task=task, folder=folder, rows=rows.train, splits=rows.splits, tokenizer=plan.tokenizer,
+        train=run.train, task=task, folder=folder, rows=rows.train, epoch_rows=rows.epoch, splits=rows.splits,
+        tokenizer=plan.tokenizer,
         method=method, students=fresh(), fresh=fresh, ensemble=ensemble, compute=plan.compute,
         facts=build_facts(plan.compute), gradient_share_every=run.probes.gradient_share_every,
     )  # fmt: skip
@@ -200,6 +201,7 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "kdcore": __version__,
         "rows": len(job.rows),
         "select_rows": len(job.splits["select"]),
+        **_label_facts(plan, job),
         "steps": sum(stage_steps(job.method.stages(), job.budget)),
         "student_steps": job.budget,
         "mean_tokens": mean_tokens,
@@ -228,6 +230,13 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "resumed_at": before.step if before else 0,
         "exact_resume": before is None or before.facts == dict(job.facts),
     }  # fmt: skip
+
+
+def _label_facts(plan: Plan, job: Job) -> dict[str, int]:
+    """How many rows have a label, and how many of these a wrong one; nothing of whole data."""
+    if plan.config.data.clean and not plan.rows.added:
+        return {}
+    return {"labelled_rows": len(job.labelled), "wrong_labels": plan.rows.wrong}
 
 
 def _method_source(key: str) -> dict[str, Any]:
@@ -276,10 +285,11 @@ def _check_content(plan: Plan, folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _partial(plan: Plan) -> str | None:
+    """In what the training rows differ from the task's official ones, in words; None: in nothing."""
     most, rows = plan.config.train.max_train_rows, len(plan.data.train)
-    if most and most < rows:
-        return f"trained on {most:,} of {rows:,} rows"
-    return plan.data.partial
+    whole = f"trained on {most:,} of {rows:,} rows" if most and most < rows else plan.data.partial
+    damage = data_text(plan.config.data.model_dump(mode="json"), bool(plan.config.teachers))
+    return "; ".join(filter(None, (whole, damage))) or None
 
 
 def _stopped_early(control: Control) -> Iterator[Event]:

@@ -88,6 +88,7 @@ def public_settings(config: RunConfig) -> dict[str, Any]:
         if spec.get("source") == "folder":
             spec["where"] = last_part(spec["where"])
     for parent, name in ((settings["own"], "path"), (settings["own"], "validation_path"),
+                         (settings["own"], "unlabelled_path"),
                          (settings["student"], "checkpoint")):  # fmt: skip
         if parent and parent[name]:
             parent[name] = last_part(parent[name])

@@ -66,6 +66,30 @@ def token_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return row_means((full(student) - full(teacher)).square().mean(-1), mask).mean(-1)
 
 
+def attention_transfer(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """||q_S / |q_S| - q_T / |q_T|||, mean over rows, summed over pairs of layers; q: squared states, mean over width, a
+    vector over a row's valid tokens (Zagoruyko and Komodakis 2017, section 3.1, with tokens for places of an image).
+
+    Args:
+        student, teacher: one [batch, tokens, width] a pair of layers, in the same order; widths may differ.
+        mask: [batch, tokens], 1 = a real token.
+
+    Raises:
+        ValueError: as in `patience`.
+    """
+    _check_paired(student, teacher)
+    apart = [
+        torch.linalg.vector_norm(_energy(ours, mask) - _energy(theirs, mask), dim=-1)
+        for ours, theirs in zip(student, teacher, strict=True)
+    ]
+    return torch.stack(apart).sum(0).mean()
+
+
+def _energy(states: Tensor, mask: Tensor) -> Tensor:
+    """Each valid token's share of a row's squared states, a vector of length 1: [batch, tokens]."""
+    return F.normalize(full(states).square().mean(-1).masked_fill(~mask.bool(), 0), dim=-1)
+
+
 def row_means(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over each row's valid tokens, [batch]. Padded positions count for nothing, whatever they hold.
 

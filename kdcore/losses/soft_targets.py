@@ -11,18 +11,34 @@ from torch import Tensor
 
 from kdcore.losses.precision import full
 
+NO_CLASS = -1
+"""The class of a row that has none; a missing score is NaN."""
+
+
+def has_label(labels: Tensor) -> Tensor:
+    """Which rows have a label: bool, the shape of `labels`."""
+    return ~labels.isnan() if labels.is_floating_point() else labels != NO_CLASS
+
 
 def hard_labels(logits: Tensor, labels: Tensor, regression: bool) -> Tensor:
-    """Cross-entropy with the gold labels (nats), or the squared error to the gold score.
+    """Cross-entropy with the gold labels (nats), or the squared error to the gold score, mean over rows.
+
+    A row without a label adds 0 to the mean and nothing to the gradient, so that a labelled row weighs the same
+    whatever its batch holds, and a batch in parts has the gradient of the whole.
 
     Args:
         logits: [batch, classes], or [batch, 1] for regression.
-        labels: int64 [batch], or float [batch] for regression.
+        labels: int64 [batch], or float [batch] for regression; -1 or NaN where a row has none.
     """
     logits = full(logits)
     if regression:
-        return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
-    return F.cross_entropy(logits, labels)
+        scores = logits.squeeze(-1)
+        gold = labels.to(logits.dtype)
+        return F.mse_loss(scores, torch.where(gold.isnan(), scores.detach(), gold))
+    there = has_label(labels)
+    # a batch without any label would be 0 / 0: there some class stands in, with the factor 0
+    known = torch.where(there.any(), labels, torch.zeros_like(labels))
+    return F.cross_entropy(logits, known, ignore_index=NO_CLASS) * there.to(logits.dtype).mean()
 
 
 def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

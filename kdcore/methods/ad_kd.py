@@ -87,6 +87,7 @@ class ADKD(Method):
         ),
     )
     needs = Needs(student=want("logits"), teacher=want("logits"), rerun=("student", "teacher"))
+    unlabelled = ("alpha", "beta")
 
     class Config(MethodConfig):
         alpha: float = alpha_field(0.5)

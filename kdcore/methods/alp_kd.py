@@ -82,6 +82,7 @@ class ALPKD(Method):
         ),
     )
     needs = Needs(student=want("logits", "cls", "hidden"), teacher=want("logits", "cls", "hidden"))
+    unlabelled = ("alpha", "beta")
 
     class Config(MethodConfig):
         alpha: float = alpha_field(0.5)

@@ -59,6 +59,7 @@ class AnnealingKD(Method):
         ),
     )
     needs = Needs(student=want("logits"), teacher=want("logits"))
+    unlabelled = ("anneal_share",)
 
     class Config(MethodConfig):
         anneal_share: float = Field(
@@ -76,7 +77,7 @@ class AnnealingKD(Method):
         share, logits = self.config.anneal_share, want("logits")
         return [
             Stage(ANNEAL, Needs(logits, logits), self.anneal, share, lr={"student": 1.0}, ends="best"),
-            Stage(PREDICT, Needs(logits), self.terms, 1 - share, lr={"student": 1.0}),
+            Stage(PREDICT, Needs(logits), self.terms, 1 - share, lr={"student": 1.0}, labelled=True),
         ]
 
     def anneal(self, step: Step) -> dict[str, Term]:

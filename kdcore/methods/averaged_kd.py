@@ -78,6 +78,11 @@ class WKD(Method):
         self.weights = _weights(config, setup.scores)
 
     @classmethod
+    def uses_unlabelled(cls, config: MethodConfig) -> bool:
+        assert isinstance(config, cls.Config)
+        return config.hard_label_weight < 1
+
+    @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
         return without_share(config, "hard_label_weight", "hard", "soft")
 

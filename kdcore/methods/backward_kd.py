@@ -80,6 +80,7 @@ class BackwardKD(Method):
         ),
     )
     needs = Needs(student=want("logits"), teacher=want("logits"), rerun=("student", "teacher"))
+    unlabelled = ("alpha", "auxiliary_weight")
 
     class Config(MethodConfig):
         alpha: float = alpha_field(0.5)

@@ -67,6 +67,8 @@ class Method(nn.Module):
     """Fewest and most teachers it takes with any settings; `takes` says it for some."""
     batch_relational: ClassVar[bool] = False
     """Whether any settings relate rows of a batch to one another; `relates_rows` says it for some."""
+    unlabelled: ClassVar[tuple[str, ...]] = ()
+    """Options that weigh terms which need no label. Where one counts, it learns from rows without a label too."""
     config: MethodConfig
 
     class Config(MethodConfig):
@@ -168,6 +170,15 @@ class Method(nn.Module):
     def takes(cls, config: MethodConfig) -> tuple[int, int]:
         """Fewest and most teachers with these settings."""
         return cls.teachers
+
+    @classmethod
+    def uses_unlabelled(cls, config: MethodConfig) -> bool:
+        """Whether it learns from rows without a label, by the teacher's answers. Else it is given labelled rows alone.
+
+        Labels of such rows are -1 or NaN: they go nowhere but into `hard_labels`. A stage that learns from labels alone
+        says so (`Stage.labelled`).
+        """
+        return any(getattr(config, option) for option in cls.unlabelled)
 
     @classmethod
     def relates_rows(cls, config: MethodConfig) -> bool:

@@ -104,6 +104,7 @@ class BERTEMD(Method):
     )
     needs = Needs(student=want("logits", "hidden", "scores"), teacher=want("logits", "hidden", "scores"))
     batch_relational = True
+    unlabelled = ("alpha", "beta")
 
     class Config(MethodConfig):
         alpha: float = alpha_field(1.0)

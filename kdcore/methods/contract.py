@@ -16,9 +16,10 @@ from torch import Tensor
 
 from kdcore.errors import UndeclaredTensorError
 from kdcore.layer_map import pairs
+from kdcore.losses.soft_targets import NO_CLASS, has_label
 from kdcore.methods.contract_bench import STUDENT, TEACHER, Bench, Case, part
 from kdcore.models.sizes import size_of
-from kdcore.records import TENSORS, Outputs, Stage, Step, Term
+from kdcore.records import TENSORS, Batch, Outputs, Stage, Step, Term
 
 
 class ContractError(AssertionError):
@@ -132,6 +133,42 @@ def batch_composition_does_not_matter(case: Case) -> None:
             bench.loss(stage, whole), torch.stack(alone).mean(),
             "the loss of a batch is not the mean of its rows' losses: take means over rows, or set batch_relational",
         )  # fmt: skip
+
+
+def rows_without_a_label_only_lack_the_hard_term(case: Case) -> None:
+    """Rows without a label add 0 to the term `hard` and change no other"""
+    bench = Bench(case)
+    if not bench.method.uses_unlabelled(bench.config):
+        raise NotApplicable("it learns from labels in all that it does, and is given labelled rows alone")
+    whole = bench.batch()
+    for few in (replace(whole, labels=_without_labels(whole.labels, rows)) for rows in ([1, 4], list(range(6)))):
+        for stage in bench.ready():
+            if not stage.labelled:
+                _same_but_hard(bench, stage, whole, few)
+
+
+def _without_labels(labels: Tensor, rows: list[int]) -> Tensor:
+    labels = labels.clone()
+    labels[rows] = float("nan") if labels.is_floating_point() else NO_CLASS
+    return labels
+
+
+def _same_but_hard(bench: Bench, stage: Stage, whole: Batch, few: Batch) -> None:
+    """Raises ContractError where a term but `hard` reads a label, or `hard` reads one that is not there."""
+    bench.rng.manual_seed(0)
+    expected = stage.terms(bench.step(stage, whole))
+    bench.rng.manual_seed(0)
+    got = stage.terms(bench.step(stage, few))
+    for name, term in got.items():
+        require(torch.isfinite(term.value), f"term {name} is {term.value.item()} where rows have no label")
+        if name != "hard":
+            words = f"term {name} changes where rows have no label: leave it out of `uses_unlabelled`"
+            _close(term.value, expected[name].value, words)
+    if "hard" in got:
+        rows = has_label(few.labels).nonzero()[:, 0]
+        share, labelled = len(rows) / len(few), part(few, rows)
+        mean = stage.terms(bench.step(stage, labelled))["hard"].value * share if len(rows) else torch.zeros(())
+        _close(got["hard"].value, mean, "term hard is not the sum over labelled rows, by all rows of the batch")
 
 
 def rows_that_a_teacher_answers_are_compared_with_those_of_the_student(case: Case) -> None:

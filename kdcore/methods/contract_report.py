@@ -38,6 +38,7 @@ CASE_CHECKS: tuple[Callable[[Case], None], ...] = (
     contract.students_and_teachers_are_no_part_of_the_method,
     contract.padding_does_not_matter,
     contract.batch_composition_does_not_matter,
+    contract.rows_without_a_label_only_lack_the_hard_term,
     contract.rows_that_a_teacher_answers_are_compared_with_those_of_the_student,
     contract.no_distillation_loss_where_student_equals_teacher,
     contract_settings.what_can_be_left_out_is_out,

@@ -115,6 +115,7 @@ class DistilBERT(Method):
         ),
     )
     needs = Needs(student=want("logits", "hidden"), teacher=want("logits", "hidden"))
+    unlabelled = ("alpha", "cosine_weight")
 
     class Config(MethodConfig):
         alpha: float = alpha_field(0.71)

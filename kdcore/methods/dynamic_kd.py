@@ -102,6 +102,7 @@ class DynamicKD(Method):
     kinds = frozenset({"classification"})
     teachers = (1, 12)
     batch_relational = True
+    unlabelled = ("soft_weight",)
 
     class Config(MethodConfig):
         part: Literal["teachers", "rows", "supervision"] = Field(

@@ -94,6 +94,7 @@ class GKD(Method):
         ),
     )
     needs = Needs(student=want("logits", "cls"), teacher=want("logits", "cls"), rerun=("student", "teacher"))
+    unlabelled = ("alpha", "gradient_weight")
 
     class Config(MethodConfig):
         variant: Literal["gkd", "gkd-cls"] = Field(

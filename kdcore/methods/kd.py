@@ -63,6 +63,7 @@ class KD(Method):
     )
     needs = Needs(student=want("logits"), teacher=want("logits"))
     teachers = (1, 12)
+    unlabelled = ("alpha",)
 
     class Config(MethodConfig):
         alpha: float = alpha_field(0.5)

@@ -88,6 +88,7 @@ class KroneckerBERT(Method):
         ),
     )
     needs = Needs(student=want("logits", "hidden", "scores"), teacher=want("logits", "hidden", "scores"))
+    unlabelled = ("soft_weight", "embedding_weight", "attention_weight", "hidden_weight")
 
     class Config(MethodConfig):
         imitate_share: float = Field(

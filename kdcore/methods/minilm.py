@@ -75,6 +75,7 @@ class MiniLM(Method):
         ),
     )
     needs = Needs(student=want("attention", "values", "logits"), teacher=want("attention", "values", "logits"))
+    unlabelled = ("relation_share",)
 
     class Config(MethodConfig):
         relation_share: float = Field(
@@ -111,7 +112,7 @@ class MiniLM(Method):
         logits = Needs(student=want("logits"), teacher=want("logits"))
         return [
             Stage("relations", needs, self.relations, share, judge="loss"),
-            Stage("predict", logits, self.terms, 1 - share),
+            Stage("predict", logits, self.terms, 1 - share, labelled=not self.config.alpha),
         ]
 
     def _wanted(self, layer: int) -> dict[str, tuple[int, ...]]:

@@ -87,6 +87,7 @@ class MiniLMv2(Method):
     needs = Needs(
         student=want("queries", "keys", "values", "logits"), teacher=want("queries", "keys", "values", "logits")
     )
+    unlabelled = ("relation_share",)
 
     class Config(MethodConfig):
         relation_share: float = Field(
@@ -148,7 +149,7 @@ class MiniLMv2(Method):
         logits = Needs(student=want("logits"), teacher=want("logits"))
         return [
             Stage("relations", needs, self.relations, share, judge="loss"),
-            Stage("predict", logits, self.terms, 1 - share),
+            Stage("predict", logits, self.terms, 1 - share, labelled=not self.config.alpha),
         ]
 
     def relations(self, step: Step) -> dict[str, Term]:

@@ -14,8 +14,13 @@ from kdcore.errors import UserError
 from kdcore.fields import parse_list
 from kdcore.layer_map import LayerMap
 from kdcore.losses.attention import score_mse
-from kdcore.losses.contrast import sample_similarity
-from kdcore.losses.hidden import cosine, patience, token_mse
+from kdcore.losses.contrast import (
+    relational_angle,
+    relational_distance,
+    sample_similarity,
+    similarity_preserving,
+)
+from kdcore.losses.hidden import attention_transfer, cosine, patience, token_mse
 from kdcore.losses.precision import full
 from kdcore.losses.relation import attention_divergence, merge_heads, token_relations
 from kdcore.methods.base import (
@@ -45,18 +50,32 @@ READS = {
     "attention": "attention",
     "values": "values",
     "rows": "cls",
+    "hint": "hidden",
+    "transfer": "hidden",
+    "similarity": "cls",
+    "distance": "cls",
+    "angle": "cls",
 }
 """Term -> the tensor that it compares."""
-MAPPED = ("patience", "hidden", "scores")
+MAPPED = ("patience", "hidden", "scores", "hint", "transfer")
 """Terms over mapped layers; the others compare last layers."""
 BY_HEAD = ("scores", "attention", "values")
+OVER_ROWS = {
+    "rows": sample_similarity,
+    "similarity": similarity_preserving,
+    "distance": relational_distance,
+    "angle": relational_angle,
+}
+"""Terms on how the rows of a batch relate to one another."""
 
 
 class Mix(Method):
     """Your own mixture: terms of several papers, each with a weight, and of several teachers one drawn at each step.
 
     loss     (1 - alpha) hard + alpha soft + patience_weight patience + hidden_weight hidden + scores_weight scores +
-             cosine_weight cosine + attention_weight attention + values_weight values + rows_weight rows
+             cosine_weight cosine + attention_weight attention + values_weight values + rows_weight rows +
+             hint_weight hint + transfer_weight transfer + similarity_weight similarity + distance_weight distance +
+             angle_weight angle
     hard     cross-entropy with the gold label, mean over rows; for scores: (s - y)^2
     soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2
     patience Patient KD's: (n(c_j) - n(d_g(j)))^2, mean over rows, layers j = 1..k-1 and width; c, d: [CLS] states
@@ -67,8 +86,16 @@ class Mix(Method):
     attention MiniLM's: KL(A_t || A_s) of the last layers, mean over heads, a row's valid tokens, then rows
     values   MiniLM's: KL(R_t || R_s), R = softmax(V V^T / sqrt(head width)) of the last layers, the same mean
     rows     MLKD-BERT's: KL(R(d) || R(c)) between the batch's rows, of the last [CLS] states
-    shapes   as in those methods; equal numbers of heads for scores, attention and values; equal widths for patience and
-             cosine; s, t: logits [batch, classes] (scores: [batch, 1]); y: [batch]
+    hint     FitNets': (h_m V + v - h_g(m))^2 of the middle one of the mapped layers, mean over width, a row's valid
+             tokens, then rows
+    transfer Attention transfer: |n(q_m) - n(q_g(m))|, mean over rows, sum over layers m = 1..k; q: a row's tokens, each
+             the mean over width of its squared state
+    similarity Similarity preserving: (n(F_s F_s^T) - n(F_t F_t^T))^2, mean over pairs of rows; F: the batch's last
+             [CLS] states
+    distance Relational KD: Huber(|c_i - c_j| / mu - |d_i - d_j| / mu'), mean over pairs of rows, mu, mu': their means
+    angle    Relational KD: Huber(cos(c_i - c_j, c_k - c_j) - cos(d_i - d_j, d_k - d_j)), mean over triplets of rows
+    shapes   as in those methods; n(x) = x / |x|; equal numbers of heads for scores, attention and values; equal widths
+             for patience and cosine; s, t: logits [batch, classes] (scores: [batch, 1]); y: [batch]
     departs
       - source: No paper describes this sum. Each term is the function that the method of its name calls, with the same
         means, so that a weight means the same here and there.
@@ -76,6 +103,15 @@ class Mix(Method):
         terms act from the first step to the last.
       - patience_weight: Patient KD's default there is 500; a weight of 0 leaves a term out, and nothing of it is read.
       - hidden: W starts as the identity where widths are equal, else at random; each teacher has one of its own.
+      - hint, transfer, similarity, distance, angle: Papers on images (Romero et al. 2015; Zagoruyko and Komodakis 2017;
+        Tung and Mori 2019; Park et al. 2019), written from a study's account of them (Sarfraz et al. 2020), as we took
+        it over to [CLS] and token states. That they are the terms of that study, and any weight for BERT, is
+        unverified: there SP has 3000 and attention transfer 1000, and relational KD perhaps 25 and 50, all for images.
+      - hint: FitNets trains up to the hint in a stage of its own; V starts as W does.
+      - transfer: That of the code squares the difference and takes its mean over places. A layer of BERT ends in a
+        LayerNorm, after which all tokens weigh alike but for its gains and biases: without these the term is 0.
+      - distance, angle: The sum over pairs and triplets is a mean here, of rows that differ. mu is that of the whole
+        batch. Batches that accumulate splits relate the rows of their parts alone.
       - choice: One teacher is drawn a step, all alike or by the rank of its score, as in Stochastic KD without pilots.
         One pass of one teacher costs no more than with one teacher alone.
       - teachers: Terms of layers ask for teachers of one depth.
@@ -91,6 +127,9 @@ class Mix(Method):
     &\quad + \lambda_{\text{cos}}\,\mathcal{L}_{\text{cosine}} +
       \lambda_{\text{att}}\,\mathcal{L}_{\text{attention}} + \lambda_{\text{val}}\,\mathcal{L}_{\text{values}}
       + \lambda_{\text{rows}}\,\mathcal{L}_{\text{rows}} \\
+    &\quad + \lambda_{\text{hint}}\,\mathcal{L}_{\text{hint}} +
+      \lambda_{\text{tra}}\,\mathcal{L}_{\text{transfer}} + \lambda_{\text{sim}}\,\mathcal{L}_{\text{similarity}}
+      + \lambda_{\text{dis}}\,\mathcal{L}_{\text{distance}} + \lambda_{\text{ang}}\,\mathcal{L}_{\text{angle}} \\
     \mathcal{L}_{\text{hard}} &= -\log \operatorname{softmax}(z^{\mathrm S})_{y} \\
     \mathcal{L}_{\text{soft}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
       \operatorname{softmax}(z^{\mathrm S}/T)\bigr)
@@ -102,6 +141,7 @@ class Mix(Method):
     )
     teachers = (1, 12)
     batch_relational = True
+    unlabelled = ("alpha", *(f"{name}_weight" for name in READS))
 
     class Config(MethodConfig):
         alpha: float = alpha_field(0.5)
@@ -119,6 +159,11 @@ class Mix(Method):
         attention_weight: float = Field(0.0, ge=0, le=1e5, description="weight of MiniLM's last attention")
         values_weight: float = Field(0.0, ge=0, le=1e5, description="weight of MiniLM's relations of values")
         rows_weight: float = Field(0.0, ge=0, le=1e5, description="weight of MLKD-BERT's relations of rows")
+        hint_weight: float = Field(0.0, ge=0, le=1e5, description="weight of FitNets' states of a middle layer")
+        transfer_weight: float = Field(0.0, ge=0, le=1e5, description="weight of attention transfer's token energies")
+        similarity_weight: float = Field(0.0, ge=0, le=1e5, description="weight of SP's similarities of rows")
+        distance_weight: float = Field(0.0, ge=0, le=1e5, description="weight of relational KD's distances of rows")
+        angle_weight: float = Field(0.0, ge=0, le=1e5, description="weight of relational KD's angles of rows")
 
         _as_list = field_validator("layers", mode="before")(parse_list)
 
@@ -132,9 +177,9 @@ class Mix(Method):
         self.map = layer_map.single(self.layer_map(config, setup.student, teacher))
         self.last = setup.student.layers, teacher.layers
         if "hidden" in self.weights:
-            widths = {size.width for size in setup.teachers.values()}
-            maps = {str(width): linear(setup.student.width, width, setup.seed) for width in sorted(widths)}
-            self.projections = torch.nn.ModuleDict(maps)
+            self.projections = _projections(setup)
+        if "hint" in self.weights:
+            self.hint_projections = _projections(setup)
         self._draws = Draws(setup.teachers)
 
     def _check(self, setup: Setup) -> None:
@@ -159,7 +204,7 @@ class Mix(Method):
     @classmethod
     def relates_rows(cls, config: MethodConfig) -> bool:
         assert isinstance(config, cls.Config)
-        return config.rows_weight > 0
+        return any(getattr(config, f"{name}_weight") for name in OVER_ROWS)
 
     @classmethod
     def mixture(cls, config: MethodConfig) -> Mixture | None:
@@ -197,6 +242,8 @@ class Mix(Method):
         """Layers that the term compares: the student's and the teacher's."""
         if term not in MAPPED:
             return [self.last]
+        if term == "hint":
+            return [list(self.map.items())[(len(self.map) - 1) // 2]]
         return [(m, n) for m, n in self.map.items() if term != "patience" or m < self.last[0]]
 
     def pick_teachers(self, step: Step) -> Mapping[str, Tensor | None]:
@@ -234,10 +281,13 @@ class Mix(Method):
         match name:
             case "patience":
                 return patience(ours, theirs, normalise=True)
-            case "hidden":
-                project = self.projections[str(theirs[0].shape[-1])]
+            case "hidden" | "hint":
+                maps = self.projections if name == "hidden" else self.hint_projections
+                project = maps[str(theirs[0].shape[-1])]
                 both = zip(ours, theirs, strict=True)
                 return torch.stack([token_mse(project(full(s)), t, mask) for s, t in both]).sum()
+            case "transfer":
+                return attention_transfer(ours, theirs, mask)
             case "scores":
                 return score_mse(ours, theirs, mask)
             case "cosine":
@@ -247,7 +297,7 @@ class Mix(Method):
             case "values":
                 return token_relations(merge_heads(ours[0]), merge_heads(theirs[0]), mask, heads=ours[0].shape[1])
             case _:
-                return sample_similarity(ours[0], theirs[0])
+                return OVER_ROWS[name](ours[0], theirs[0])
 
     # --- read-outs --------------------------------------------------------------------------------------------------
 
@@ -264,3 +314,9 @@ class Mix(Method):
 
     def restore_history(self, history: Mapping[str, object]) -> None:
         self._draws.restore(history["draws"])
+
+
+def _projections(setup: Setup) -> torch.nn.ModuleDict:
+    """A linear map from the student's width to each width of a teacher."""
+    widths = {size.width for size in setup.teachers.values()}
+    return torch.nn.ModuleDict({str(width): linear(setup.student.width, width, setup.seed) for width in sorted(widths)})

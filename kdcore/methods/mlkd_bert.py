@@ -182,6 +182,12 @@ class MLKDBERT(Method):
         return config.sample_weight > 0 or config.contrast_weight > 0
 
     @classmethod
+    def uses_unlabelled(cls, config: MethodConfig) -> bool:
+        """The contrast tells rows apart by their gold class."""
+        assert isinstance(config, cls.Config)
+        return not config.contrast_weight
+
+    @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
         assert isinstance(config, cls.Config)
         weights = {name: f"{name}_weight" for name in ("embedding", "attention", "hidden")}

@@ -16,7 +16,7 @@ from kdcore.fields import parse_list
 from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import patience
 from kdcore.losses.precision import full
-from kdcore.losses.soft_targets import entropy, hard_labels
+from kdcore.losses.soft_targets import entropy, hard_labels, has_label
 from kdcore.methods.base import (
     Ablations,
     Build,
@@ -105,6 +105,7 @@ class PeaKD(Method):
         ),
     )
     needs = Needs(student=want("logits", "cls", "pooled"), teacher=want("logits", "cls"))
+    unlabelled = ("alpha", "beta")
 
     class Config(MethodConfig):
         sharing: Literal["shuffle", "plain", "none"] = Field(
@@ -179,16 +180,19 @@ class PeaKD(Method):
             return [Stage("distil", needs, self.terms)]
         share = self.config.ptp_share
         ptp = Stage(
-            "ptp", Needs(want("pooled"), want("logits")), self.ptp_terms, share=share, judge="loss", ends="best"
-        )
+            "ptp", Needs(want("pooled"), want("logits")), self.ptp_terms, share=share, judge="loss", ends="best",
+            labelled=True,
+        )  # fmt: skip
         final = Stage("distil", needs, self.terms, share=1 - share, lr={"student": 1.0})
         return [ptp, final]
 
     def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:
-        """Fixes t1 and t2 and counts the four labels over the training rows."""
+        """Fixes t1 and t2 and counts the four labels over the training rows that have a label."""
         if stage != "ptp":
             return
         logits, labels = teachers.logits(self._teacher), teachers.labels()
+        known = has_label(labels)
+        logits, labels = logits[known], labels[known]
         self._thresholds = self._choose_thresholds(logits, labels)
         counts = torch.bincount(ptp_labels(logits, labels, *self._thresholds), minlength=len(LABELS))
         self._shares = (counts / counts.sum()).tolist()

@@ -113,6 +113,12 @@ class Peers(Method):
         return cls.teachers if config.teacher == "frozen" else (1, 1)
 
     @classmethod
+    def uses_unlabelled(cls, config: MethodConfig) -> bool:
+        """A teacher that learns, too, needs labels."""
+        assert isinstance(config, cls.Config)
+        return config.teacher == "frozen" and (config.soft_weight > 0 or config.peer_weight > 0)
+
+    @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
         assert isinstance(config, cls.Config)
         terms = one_term_less(config, hard="hard_weight", soft="soft_weight", peer="peer_weight")

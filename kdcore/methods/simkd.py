@@ -64,6 +64,11 @@ class SimKD(Method):
     config: Config
 
     @classmethod
+    def uses_unlabelled(cls, config: MethodConfig) -> bool:
+        """It learns from no label at all."""
+        return True
+
+    @classmethod
     def deployed(cls, config: MethodConfig, student: ModelSize, teachers: Mapping[str, ModelSize]) -> ModelSize:
         assert isinstance(config, cls.Config)
         width = next((size.pooled_width or size.width for size in teachers.values()), None)

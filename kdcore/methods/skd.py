@@ -123,6 +123,11 @@ class SKD(Method):
         return {self._draws.draw(self.probabilities(), step.rng): None}
 
     @classmethod
+    def uses_unlabelled(cls, config: MethodConfig) -> bool:
+        assert isinstance(config, cls.Config)
+        return config.hard_label_weight < 1
+
+    @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
         return without_share(config, "hard_label_weight", "hard", "soft")
 

@@ -70,6 +70,7 @@ class TAKD(Method):
         ),
     )
     needs = Needs(student=want("logits"), teacher=want("logits"))
+    unlabelled = ("alpha",)
 
     class Config(MethodConfig):
         assistants: int = Field(1, ge=1, le=3, description="models in between, evenly spaced in depth; each is trained")

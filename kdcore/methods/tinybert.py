@@ -219,6 +219,11 @@ class TinyBERT(Method):
         return mapped
 
     @classmethod
+    def uses_unlabelled(cls, config: MethodConfig) -> bool:
+        """States, attention and the soft targets; gold scores have their stage to themselves."""
+        return True
+
+    @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
         assert isinstance(config, cls.Config)
         weights = {name: f"{name}_weight" for name in ("embedding", "hidden", "attention")}
@@ -232,7 +237,7 @@ class TinyBERT(Method):
     def stages(self) -> list[Stage]:
         share = self.config.intermediate_share if self.map else 0.0
         answers = Needs(want("logits"), {} if self._learns_gold() else want("logits"))
-        predict = Stage(PREDICT, answers, self.terms, 1 - share, lr={"student": 1.0})
+        predict = Stage(PREDICT, answers, self.terms, 1 - share, lr={"student": 1.0}, labelled=self._learns_gold())
         if not self.map:
             return [predict]
         needs = Needs(

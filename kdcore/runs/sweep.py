@@ -1,4 +1,4 @@
-"""A grid of runs: methods x students x initialisations x tasks x seeds, from one YAML file.
+"""A grid of runs: methods x students x initialisations x data x tasks x seeds, from one YAML file.
 
     name: pairs
     common: {train: {epochs: 3}}          # any settings of a run, shared by all
@@ -7,6 +7,7 @@
               {method: tinybert, without: [hidden, attention]}]     # and again without each; all: without each part
     students: [{layers: 3}]
     inits: [{init: base, init_layers: first}, {init: teacher, init_layers: skip}]
+    data: [{}, {label_noise: 0.2}]        # what is wrong with the training data, made on purpose; by default nothing
     tasks: [mrpc, {task: sst2, seeds: [0], common: {train: {epochs: 1}}}]
     seeds: [0, 1, 2]
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,6 +77,7 @@ class Grid(Settings):
     tasks: tuple[TaskEntry, ...] = Field(min_length=1)
     students: tuple[dict[str, Any], ...] = Field(({},), min_length=1)
     inits: tuple[dict[str, Any], ...] = Field(({},), min_length=1)
+    data: tuple[dict[str, Any], ...] = Field(({},), min_length=1)
     seeds: tuple[int, ...] = Field((0,), min_length=1)
 
     @field_validator("methods", mode="before")
@@ -137,7 +140,7 @@ def expand(grid: Grid) -> list[Cell]:
 
 
 def _check_size(grid: Grid) -> None:
-    per_seed = len(grid.inits) * len(grid.methods)
+    per_seed = len(grid.inits) * len(grid.methods) * len(grid.data)
     count = sum(len(task.seeds or grid.seeds) * len(task.students or grid.students) * per_seed for task in grid.tasks)
     if count > MOST_RUNS:
         raise UserError(
@@ -152,21 +155,19 @@ def _cells(grid: Grid) -> Iterator[Cell]:
     from kdcore.methods.catalog import source_of
 
     for t, task in enumerate(grid.tasks):
-        for seed in task.seeds or grid.seeds:
-            for student in task.students or grid.students:
-                for init in grid.inits:
-                    for m, method in enumerate(grid.methods):
-                        label = method.label or method.method
-                        options = resolve(method.method, method.options)[1].model_dump(mode="json")
-                        settings = merged(grid.common, task.common, method.common)
-                        settings = merged(
-                            settings, {"student": student}, {"student": init}, {"train": {"seed": seed}}
-                        ) | {"name": label, "task": task.task, "own": task.own, "method": method.method,
-                             "method_source": source_of(method.method), "options": options,
-                             "teachers": _teachers(grid, task, method, m)}  # fmt: skip
-                        run = validate(RunConfig, settings, f"sweep(tasks[{t}], methods[{m}])")
-                        yield Cell(label, run)
-                        yield from _ablations(label, run, method.without, f"methods[{m}].without")
+        places = product(task.seeds or grid.seeds, grid.data, task.students or grid.students, grid.inits)
+        for (seed, data, student, init), (m, method) in product(places, enumerate(grid.methods)):
+            label = method.label or method.method
+            options = resolve(method.method, method.options)[1].model_dump(mode="json")
+            settings = merged(grid.common, task.common, method.common)
+            settings = merged(
+                settings, {"student": student}, {"student": init}, {"train": {"seed": seed}}, {"data": data}
+            ) | {"name": label, "task": task.task, "own": task.own, "method": method.method,
+                 "method_source": source_of(method.method), "options": options,
+                 "teachers": _teachers(grid, task, method, m)}  # fmt: skip
+            run = validate(RunConfig, settings, f"sweep(tasks[{t}], methods[{m}])")
+            yield Cell(label, run)
+            yield from _ablations(label, run, method.without, f"methods[{m}].without")
 
 
 def _ablations(label: str, run: RunConfig, without: Literal["all"] | tuple[str, ...], field: str) -> Iterator[Cell]:

@@ -167,12 +167,12 @@ def task_key(task: str, text: object) -> str:
     """What tells tasks apart in lists and comparisons: a task's key; of an own table "own:file name:digits".
 
     text: the settings in a row's cell. The digits follow from the table's settings, so that two tables of one name, or
-    two columns of one table, are not compared.
+    two columns of one table, are not compared; what is learned beside the table leaves the task as it is.
     """
     config, _ = read_config(text)
     if config is None or config.own is None:
         return task
-    digits = hashlib.sha256(config.own.model_dump_json().encode()).hexdigest()[:6]
+    digits = hashlib.sha256(config.own.model_dump_json(exclude={"unlabelled_path"}).encode()).hexdigest()[:6]
     return f"own:{PurePath(config.own.path).name}:{digits}"
 
 

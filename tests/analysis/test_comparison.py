@@ -135,6 +135,7 @@ def test_of_each_group_and_seed_one_run_counts(rows: list[tuple[int, int, bool, 
         (train(lr=0.1), "training"),
         ({"student": {"layers": 4, "width": 32, "heads": 2, "init": "random"}}, "size"),
         (train(max_train_rows=99), "data"),
+        ({"data": {"label_noise": 0.2}}, "data"),
     ],
 )
 def test_what_else_differs_is_said_and_no_verdict_given(store: Store, finish: Finish, changes: Any, topic: str) -> None:

@@ -427,6 +427,13 @@ def test_sweep_trains_in_parts_and_ends_with_a_table(store, scripted, tmp_path):
     assert code == 0 and "4 runs, 4 done" in out and len(scripted) == 4 and "50.5" in out
 
 
+def test_a_dry_sweep_tells_damaged_data_apart(store, tmp_path):
+    file = tmp_path / "grid.yaml"
+    file.write_text("{name: noise, methods: [fine-tune], tasks: [mrpc], data: [{}, {label_fraction: 0.1}]}")
+    code, out, _ = kd("sweep", file, "--dry-run")
+    assert code == 0 and out.count("new") == 2 and out.count("10 %") == 1
+
+
 def test_sweep_reports_failures_and_goes_on(store, scripted, tmp_path):
     file = tmp_path / "grid.yaml"
     file.write_text(GRID.replace("[fine-tune, kd]", "[{method: fine-tune, label: broken}, kd]"))

@@ -155,3 +155,12 @@ def test_buckets_hold_rows_of_like_length_in_shuffled_batches() -> None:
     longest = [sizes[batch].max() for batch in epoch_order(sizes, 32, 0, 0)]
     assert longest != sorted(longest)
     assert not all(np.diff(longest[:62]) >= 0)
+
+
+def test_taken_rows_are_those_of_the_whole(tokenizer: PreTrainedTokenizerFast) -> None:
+    texts = ["a b c", "a", "c b", "b b b b"]
+    encoded, rows = encode(split(texts), tokenizer, 16), np.array([3, 1])
+    taken, alone = encoded.take(rows), encode(split([texts[row] for row in rows]), tokenizer, 16)
+    assert taken.input_ids.tolist() == alone.input_ids.tolist() and taken.offsets.tolist() == alone.offsets.tolist()
+    assert taken.token_types.tolist() == alone.token_types.tolist()
+    assert taken.ids.tolist() == encoded.ids[rows].tolist() and taken.labels.tolist() == encoded.labels[rows].tolist()

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kdcore.config import DataConfig, TrainConfig
+from kdcore.data.damage import learning_rows
 from kdcore.data.row_report import (
     LENGTH_ROWS,
     contradicting_rows,
@@ -35,7 +37,8 @@ def dataset(train: Split, dev: Split, task: Task = TASK) -> TaskData:
 def test_every_question_of_classes() -> None:
     train = split([f"row {i}" for i in range(38)] + ["twice", "Twice "], [0] * 30 + [1] * 8 + [0, 1])
     dev = split(["row 3", "  ROW 4", "new"], [0, 0, 1], name="validation")
-    report = row_report(dataset(train, dev), 0.1, None, 4, {"train": np.array([4, 5, 6, 3])})
+    data = dataset(train, dev)
+    report = row_report(data, learning_rows(data, TrainConfig(), DataConfig()), 4, {"train": np.array([4, 5, 6, 3])})
     assert report.rows == {"train": 36, "select": 4, "validation": 3}
     assert report.counts["train"].sum() == 36
     assert (report.counts["train"] + report.counts["select"]).tolist() == [31, 9, 0]
@@ -49,7 +52,8 @@ def test_every_question_of_classes() -> None:
 def test_scores_have_a_range_and_no_classes() -> None:
     task = replace(TASK, kind="regression", labels=(), metrics=("pearson",))
     train = split([f"row {i}" for i in range(20)], [float(i) for i in range(20)], task)
-    report = row_report(dataset(train, split(["row 1"], [5.0], task, "validation"), task), 0.1, None, 8, {})
+    data = dataset(train, split(["row 1"], [5.0], task, "validation"), task)
+    report = row_report(data, learning_rows(data, TrainConfig(), DataConfig()), 8, {})
     assert report.scores is not None
     assert (report.majority, report.counts, report.missing, report.contradicting) == (None, {}, {}, 0)
     assert report.scores.highest >= 18

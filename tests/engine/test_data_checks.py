@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdcore.config import OwnData, RunConfig, StudentSpec, TeacherSpec, TrainConfig
+from kdcore.config import DataConfig, OwnData, RunConfig, StudentSpec, TeacherSpec, TrainConfig
 from kdcore.data import load
+from kdcore.data.damage import learning_rows
 from kdcore.data.notes import Note
 from kdcore.data.row_report import Lengths
 from kdcore.engine import preflight
@@ -33,7 +34,8 @@ def notes(
     table = {"path": written(folder / "table.csv", rows), "text": "text", "label": "label"}
     if dev:
         table["validation_path"] = written(folder / "dev.csv", dev)
-    return list(about_rows(load("own", OwnData(**table | own)), TrainConfig(), lengths or {}))  # type: ignore[arg-type]
+    data = load("own", OwnData(**table | own))  # type: ignore[arg-type]
+    return list(about_rows(data, learning_rows(data, TrainConfig(), DataConfig()), 128, lengths or {}))
 
 
 def warned(found: list[Note]) -> str:

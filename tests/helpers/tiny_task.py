@@ -30,6 +30,7 @@ ROWS = {"train": 100, "validation": 30}
 SIZE = ModelSize(layers=2, width=16, heads=2, intermediate=32, vocabulary=len(VOCABULARY), positions=64)
 
 SENTIMENT, PARAPHRASE, SIMILARITY = "pocket-sentiment", "pocket-paraphrase", "pocket-similarity"
+RUN = ("task", "student", "probes", "base", "own", "data")
 QUIET = ProbeConfig(fidelity=False, latency=False, distances=False)
 
 
@@ -87,8 +88,8 @@ def teachers(folder: Path, count: int, **sizes: Any) -> tuple[TeacherSpec, ...]:
 def run(
     method: str = "kd", teachers: Iterable[TeacherSpec] = (), options: dict[str, Any] | None = None, **changes: Any
 ) -> RunConfig:
-    """A run of 2 epochs of 6 steps. `changes` are fields of TrainConfig, or `task`, `student`, `probes`, `base`."""
-    whole = {name: changes.pop(name) for name in ("task", "student", "probes", "base", "own") if name in changes}
+    """A run of 2 epochs of 6 steps. `changes` are fields of TrainConfig, or of the run (`RUN`)."""
+    whole = {name: changes.pop(name) for name in RUN if name in changes}
     train = {"epochs": 2, "batch_size": 16, "lr": 1e-2, "max_length": 32, "precision": "fp32", "device": "cpu",
              "log_every": 1, "checkpoint_every": 5, **changes}  # fmt: skip
     settings = {"task": SENTIMENT, "student": STUDENT, "probes": QUIET, **whole}

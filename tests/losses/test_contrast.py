@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from kdcore.losses.contrast import sample_similarity, supervised_contrast
+from kdcore.losses.contrast import (
+    relational_angle,
+    relational_distance,
+    sample_similarity,
+    similarity_preserving,
+    supervised_contrast,
+)
 
 LABELS = torch.tensor([0, 1, 0, 2, 1])
 T = 0.3
@@ -144,3 +150,101 @@ def test_half_precision_states_are_compared_in_float32(dtype):
         value = loss(student, teacher)
         assert value.dtype == torch.float32
         assert value.item() == pytest.approx(loss(student.double(), teacher.double()).item(), rel=1e-4)
+
+
+# --- similarity preserving, relational distance and angle -------------------------------------------------------------
+
+RELATIONS = (similarity_preserving, relational_distance, relational_angle)
+
+
+def length(x: list[float]) -> float:
+    return math.sqrt(sum(a * a for a in x))
+
+
+def dot(x: list[float], y: list[float]) -> float:
+    return sum(a * b for a, b in zip(x, y, strict=True))
+
+
+def less(x: list[float], y: list[float]) -> list[float]:
+    return [a - b for a, b in zip(x, y, strict=True)]
+
+
+def huber(gap: float) -> float:
+    return gap * gap / 2 if abs(gap) < 1 else abs(gap) - 0.5
+
+
+def similarity_loop(student: list[list[float]], teacher: list[list[float]]) -> float:
+    total, rows = 0.0, len(student)
+    for i in range(rows):
+        ours, theirs = ([dot(f[i], other) for other in f] for f in (student, teacher))
+        total += sum((a / length(ours) - b / length(theirs)) ** 2 for a, b in zip(ours, theirs, strict=True))
+    return total / rows**2
+
+
+def distance_loop(student: list[list[float]], teacher: list[list[float]]) -> float:
+    pairs = [(i, j) for i in range(len(student)) for j in range(len(student)) if i != j]
+    ours, theirs = ([length(less(f[i], f[j])) for i, j in pairs] for f in (student, teacher))
+    mus = sum(ours) / len(pairs), sum(theirs) / len(pairs)
+    return sum(huber(a / mus[0] - b / mus[1]) for a, b in zip(ours, theirs, strict=True)) / len(pairs)
+
+
+def angle_loop(student: list[list[float]], teacher: list[list[float]]) -> float:
+    every = range(len(student))
+    triplets = [(i, j, k) for i in every for j in every for k in every if len({i, j, k}) == 3]
+
+    def cos(f: list[list[float]], i: int, j: int, k: int) -> float:
+        one, two = less(f[i], f[j]), less(f[k], f[j])
+        return dot(one, two) / (length(one) * length(two))
+
+    return sum(huber(cos(student, *each) - cos(teacher, *each)) for each in triplets) / len(triplets)
+
+
+def relation_pair() -> tuple[torch.Tensor, torch.Tensor]:
+    """A narrow student and a wide teacher."""
+    return states(3, seed=1), states(6, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "loop"), list(zip(RELATIONS, (similarity_loop, distance_loop, angle_loop), strict=True))
+)
+def test_relations_equal_the_loop(loss, loop):
+    student, teacher = relation_pair()
+    for factor in (1.0, 30.0):  # the second also reaches the straight part of Huber's function
+        spread = teacher * torch.linspace(1, factor, len(teacher), dtype=torch.float64)[:, None]
+        assert loss(student, spread).item() == pytest.approx(loop(student.tolist(), spread.tolist()), abs=1e-10)
+
+
+def test_relations_by_hand():
+    # the teacher's rows lie on a line, 0, 1 and 3: distances 1, 2, 3, mean 2; the student's are all as far apart
+    teacher, student = torch.tensor([[0.0], [1.0], [3.0]]), torch.eye(3)
+    assert relational_distance(student, teacher).item() == pytest.approx((0.125 + 0 + 0.125) / 3)
+    # angles of the line are 180, 0 and 0 degrees, those of the student 60
+    assert relational_angle(student, teacher).item() == pytest.approx((huber(1.5) + 2 * huber(0.5)) / 3)
+    # equal rows are all alike (1, 1) / sqrt(2), orthogonal ones like themselves alone
+    alike = (1 - 0.5**0.5) ** 2 + 0.5
+    assert similarity_preserving(torch.ones(2, 1), torch.eye(2)).item() == pytest.approx(2 * alike / 4)
+
+
+@pytest.mark.parametrize("loss", RELATIONS)
+def test_relations_are_blind_to_rotation_and_scale_and_zero_for_equals(loss):
+    student, teacher = relation_pair()
+    turned = 3.0 * student @ rotation(3)
+    assert loss(turned, teacher).item() == pytest.approx(loss(student, teacher).item(), abs=1e-10)
+    assert loss(student, turned).item() == pytest.approx(0, abs=1e-12) and loss(student, teacher).item() > 1e-3
+
+
+@pytest.mark.parametrize("loss", RELATIONS)
+def test_gradients_of_relations(loss):
+    student, teacher = relation_pair()
+    assert gradcheck(lambda s: loss(s, teacher), student.requires_grad_(True))
+
+
+@pytest.mark.parametrize("loss", RELATIONS)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_small_batches_and_rows_that_coincide_have_finite_gradients(loss, rows):
+    few = states(seed=3, rows=rows).requires_grad_(True)
+    value = loss(few, states(6, seed=4, rows=rows))
+    assert rows > 1 or value.item() == 0
+    twins = torch.cat([states(rows=3), states(rows=3)[:1]]).requires_grad_(True)
+    for each, at in ((value, few), (loss(twins, states(6, seed=4, rows=4)), twins)):
+        assert torch.isfinite(torch.autograd.grad(each, at)[0]).all()

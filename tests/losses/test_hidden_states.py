@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from kdcore.losses.hidden import cosine, patience, row_means, token_mse, token_patience
+from kdcore.losses.hidden import attention_transfer, cosine, patience, row_means, token_mse, token_patience
 
 LENGTHS = [5, 3, 1]
 
@@ -213,3 +213,42 @@ def test_large_half_precision_states_do_not_overflow():
     big = torch.full((2, 4), 6e4, dtype=torch.float16)
     assert torch.isfinite(patience([big], [-big], normalise=False))
     assert patience([big], [-big], normalise=True).item() == pytest.approx(1.0)
+
+
+def energies(row: list[list[float]]) -> list[float]:
+    """Mean squares of a row's tokens, as a vector of length 1."""
+    q = [sum(x * x for x in token) / len(token) for token in row]
+    return [x / math.sqrt(sum(y * y for y in q)) for x in q]
+
+
+def test_attention_transfer_equals_the_loop():
+    student, teacher = ([states(3, 5, width, seed=width + layer) for layer in range(2)] for width in (4, 8))
+    total = 0.0
+    for ours, theirs in zip(student, teacher, strict=True):
+        for row, count in enumerate(LENGTHS):
+            pairs = zip(energies(ours[row, :count].tolist()), energies(theirs[row, :count].tolist()), strict=True)
+            total += math.sqrt(sum((a - b) ** 2 for a, b in pairs))
+    assert attention_transfer(student, teacher, mask()).item() == pytest.approx(total / 3, abs=1e-10)
+
+
+def test_attention_transfer_by_hand():
+    # squares 9, 16 and 0, 4: (9, 16) / sqrt(337) against (0, 1); one of two rows is a single token, always alike
+    student = torch.tensor([[[3.0], [4.0]], [[7.0], [1.0]]])
+    teacher = torch.tensor([[[0.0], [2.0]], [[1.0], [9.0]]])
+    apart = math.sqrt(2 - 2 * 16 / math.sqrt(337))
+    value = attention_transfer([student], [teacher], torch.tensor([[1, 1], [1, 0]]))
+    assert value.item() == pytest.approx(apart / 2)
+
+
+def test_attention_transfer_is_zero_for_equals_with_a_finite_gradient():
+    student = states(3, 5, 4).requires_grad_(True)
+    loss = attention_transfer([student], [student.detach()], mask())
+    assert loss.item() == 0
+    assert torch.isfinite(torch.autograd.grad(loss, student)[0]).all()
+    assert attention_transfer([student], [3 * student.detach()], mask()).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_gradients_of_attention_transfer():
+    teacher, longest = states(2, 4, 8, seed=1), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    student = states(2, 4, 4).requires_grad_(True)
+    assert gradcheck(lambda s: attention_transfer([s], [teacher], longest), student)

@@ -12,6 +12,7 @@ from kdcore.losses.soft_targets import (
     ensemble_targets,
     entropy,
     hard_labels,
+    has_label,
     logit_rows,
     soft_cross_entropy,
     soft_rows,
@@ -235,3 +236,28 @@ def test_uncertainty_lies_between_none_and_one():
         p = softmax(row.tolist())
         assert found.item() == pytest.approx(-sum(pc * math.log(pc) for pc in p) / math.log(3), rel=1e-10)
     assert gradcheck(uncertainty, logits().requires_grad_())
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_rows_without_a_label_add_nothing(regression):
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(5, 1 if regression else 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.randn(5, generator=generator, dtype=torch.float64) if regression else torch.tensor([0, 2, 1, 1, 0])
+    few = labels.clone()
+    few[[1, 4]] = float("nan") if regression else -1
+    assert has_label(few).tolist() == [True, False, True, True, False]
+    alone = sum(hard_labels(logits[row : row + 1], labels[row : row + 1], regression) for row in (0, 2, 3)) / 5
+    loss = hard_labels(logits, few, regression)
+    assert loss.item() == pytest.approx(alone.item(), abs=1e-12)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert torch.isfinite(gradient).all() and not gradient[[1, 4]].any() and gradient[[0, 2, 3]].any()
+    nobody = torch.full_like(labels, float("nan") if regression else -1)
+    loss = hard_labels(logits, nobody, regression)
+    assert loss.item() == 0 and not torch.autograd.grad(loss, logits)[0].any()
+
+
+def test_with_all_labels_it_is_the_plain_loss_bit_for_bit():
+    logits, labels = torch.randn(7, 3, requires_grad=True), torch.arange(7) % 3
+    plain, ours = torch.nn.functional.cross_entropy(logits, labels), hard_labels(logits, labels, False)
+    assert torch.equal(plain, ours)
+    assert torch.equal(*(torch.autograd.grad(loss * 0.3, logits)[0] for loss in (plain, ours)))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kdcore.methods import METHODS, resolve
+from kdcore.methods.mix import READS
 from tests.methods.conftest import World
 
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
@@ -14,7 +15,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("bert-emd", {"alpha": 0.5}),
     ("dynamic-kd", {"part": "supervision"}),
     ("gkd", {"variant": "gkd-cls"}),
-    ("mix", {f"{name}_weight": 2.0 for name in ("patience", "scores", "cosine", "attention", "values", "rows")}),
+    ("mix", {f"{name}_weight": 2.0 for name in READS}),
     ("skd", {"hard_label_weight": 0.3}),
     ("wkd", {"hard_label_weight": 0.3}),
 ]

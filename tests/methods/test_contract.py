@@ -77,6 +77,10 @@ def test_padding_does_not_matter(case):
     holds(contract.padding_does_not_matter, case)
 
 
+def test_rows_without_a_label_only_lack_the_hard_term(case):
+    holds(contract.rows_without_a_label_only_lack_the_hard_term, case)
+
+
 def test_batch_composition_does_not_matter(case):
     holds(contract.batch_composition_does_not_matter, case)
 

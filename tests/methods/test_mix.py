@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from kdcore.errors import UserError
+from kdcore.losses.contrast import relational_angle, relational_distance, similarity_preserving
+from kdcore.losses.hidden import attention_transfer, token_mse
 from kdcore.methods import resolve
 from kdcore.methods.mix import READS
 from kdcore.methods.teacher_weights import by_rank
@@ -22,9 +24,11 @@ CONTRACT = Contract(
     variants=(
         {"hidden_weight": 0.0, "attention_weight": 1.0, "values_weight": 2.0, "rows_weight": 1.0},
         {"hidden_weight": 0.0},
+        {"hidden_weight": 0.0, "similarity_weight": 10.0, "distance_weight": 1.0, "angle_weight": 2.0},
     ),
     trained=(
         {"patience_weight": 100.0, "scores_weight": 0.5, "cosine_weight": 1.0, "choice": "rank", "layers": "last"},
+        {"hidden_weight": 0.0, "hint_weight": 1.0, "distance_weight": 1.0},
     ),
 )
 
@@ -188,3 +192,41 @@ def test_a_rank_without_scores_is_refused_with_a_remedy(world):
 def test_it_says_that_it_is_nobodys(world):
     made = world("mix")
     assert made.method.papers == () and made.method.notes() == {}
+
+
+def test_terms_of_the_comparison_study_are_the_losses_on_their_layers():
+    chosen = {"hint": 1.0, "transfer": 1.0, "similarity": 1.0, "distance": 1.0, "angle": 1.0}
+    bench = Bench(("mix", weights(**chosen), "classification", 1))
+    (stage,) = bench.ready()
+    step = bench.step(stage, bench.batch(pad=3))
+    student, teacher, mask = step.student, step.teacher, step.teacher.mask
+    (first, guide), *_ = bench.method.map.items()
+    mapped = [student.hidden[m] for m in bench.method.map], [teacher.hidden[n] for n in bench.method.map.values()]
+    last = student.cls[2], teacher.cls[4]
+    expected = {
+        "hint": token_mse(student.hidden[first], teacher.hidden[guide], mask),  # equal widths: V is the identity
+        "transfer": attention_transfer(*mapped, mask),
+        "similarity": similarity_preserving(*last),
+        "distance": relational_distance(*last),
+        "angle": relational_angle(*last),
+    }
+    got = stage.terms(step)
+    assert {name: got[name].value.item() for name in chosen} == pytest.approx(
+        {name: value.item() for name, value in expected.items()}, rel=1e-6
+    )
+
+
+def test_a_hint_is_the_middle_layer_and_has_a_projection_of_its_own():
+    bench = Bench(("mix", weights(hint=1.0, hidden=1.0), "classification", 1))
+    assert bench.method._pairs("hint") == [(1, 2)]
+    assert len(list(bench.method.parameters())) == 4
+
+
+def test_attention_transfer_lives_on_the_gains_of_the_last_layer_norm():
+    """A layer ends in a LayerNorm: where its gains are equal, all tokens have one energy, and the term is nearly 0."""
+    bench = Bench(("mix", weights(transfer=1.0), "classification", 1))
+    (stage,) = bench.ready()
+    assert stage.terms(bench.step(stage, bench.batch()))["transfer"].value.item() == pytest.approx(0, abs=1e-3)
+    for layer in bench.students["student"].bert.encoder.layer:
+        torch.nn.init.normal_(layer.output.LayerNorm.weight, std=3.0, generator=torch.Generator().manual_seed(1))
+    assert stage.terms(bench.step(stage, bench.batch()))["transfer"].value.item() > 0.1

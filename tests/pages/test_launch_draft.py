@@ -37,6 +37,16 @@ def test_a_clone_says_the_name_that_the_run_has_now(store: Any, visit: Callable[
     assert "settings of after" in words(app) and app.text_input(key="launch.name").value == "after"
 
 
+def test_a_clone_brings_what_is_wrong_with_the_data(store: Any, visit: Callable[..., Any]) -> None:
+    run = add(store, run_config("kd", data={"label_fraction": 0.2, "label_noise": 0.1, "teacher_data": "clean"}))
+    app = visit("launch", clone=run)
+    assert not app.exception
+    assert app.number_input(key="launch.data.label_fraction").value == 0.2
+    assert app.selectbox(key="launch.data.teacher_data").value == "clean"
+    said = words(app).replace("\\", "")
+    assert "20 % of the labels, 10 % of the labels wrong (uniform), teachers on clean rows" in said, said
+
+
 def test_time_counts_seeds_and_queue(store: Any, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from pages.parts.common.text import duration
     from pages.parts.launch import start

@@ -32,6 +32,14 @@ def test_the_pages_of_one_run_share_its_result(page: str, store: Any, visit: Cal
     assert "Accuracy (%): **74.4** · **80%** of teacher large (93.0) · **+4.4** over training alone" in said
 
 
+def test_damage_of_the_training_data_stands_beside_the_result(store: Any, visit: Callable[..., Any]) -> None:
+    noisy = {"label_noise": 0.2}
+    ids = [add(store, run_config("kd", seed, data=noisy), score=0.7) for seed in (0, 1)]
+    said = words(visit("live", job=ids[0])).replace("\\", "")
+    assert "20 % of the labels wrong (uniform), teachers on the same" in said
+    assert "damaged on purpose: 20 % of the labels wrong" in words(visit("compare", runs=",".join(ids)))
+
+
 def test_a_finished_run_shows_its_result_first(store: Any, visit: Callable[..., Any]) -> None:
     add(store, run_config("fine-tune"), score=0.70)
     run = add(store, run_config("kd"), score=0.744)

@@ -14,6 +14,7 @@ from kdcore.errors import UserError
 from kdcore.events import StepDone
 from kdcore.identity import config_hash, flatten
 from kdcore.methods import METHODS, resolve
+from kdcore.methods.mix import READS
 from kdcore.runs import sweep
 from kdcore.runs.ablations import START, ablations
 from tests.helpers import tiny_task
@@ -23,9 +24,7 @@ EVERYTHING_ON: dict[str, list[dict[str, Any]]] = {
     "distilbert": [{"masked_lm": "folder:/models/words"}],
     "dynamic-kd": [{"part": "supervision"}],
     "gkd": [{"variant": "gkd-cls"}],
-    "mix": [
-        {f"{name}_weight": 2.0 for name in ("patience", "hidden", "scores", "cosine", "attention", "values", "rows")}
-    ],
+    "mix": [{f"{name}_weight": 2.0 for name in READS}],
     "peers": [{"teacher": "mutual"}],
     "skd": [{"hard_label_weight": 0.3}],
     "tinybert": [{"augment": "word-neighbours"}],

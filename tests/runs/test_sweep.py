@@ -53,6 +53,13 @@ def test_grid_is_every_combination_with_its_overrides(grid):
     assert {(run.student.init, run.student.init_layers) for run in mrpc} == {("base", "first"), ("teacher", "skip")}
 
 
+def test_data_is_an_axis_of_the_grid(tmp_path):
+    text = "name: noise\nmethods: [fine-tune]\ntasks: [mrpc]\nseeds: [0, 1]\ndata: [{}, {label_noise: 0.2}]\n"
+    cells = cells_of(text + "common: {data: {seed: 4}}", tmp_path)
+    assert [(cell.run.train.seed, cell.run.data.label_noise) for cell in cells] == [(0, 0), (0, 0.2), (1, 0), (1, 0.2)]
+    assert {cell.run.data.seed for cell in cells} == {4}
+
+
 def test_methods_get_the_teachers_they_name_or_as_many_as_they_take(grid):
     cells = sweep.expand(sweep.read_grid(grid))
     names = {cell.label: [teacher.name for teacher in cell.run.teachers] for cell in cells}
@@ -206,7 +213,8 @@ def test_table_has_mean_deviation_and_count_of_the_seeds(store, grid):
 
 def test_grid_in_the_modules_own_words_is_a_grid(tmp_path):
     text = "\n".join(line[4:] for line in (sweep.__doc__ or "").splitlines() if line.startswith("    "))
-    assert len(cells_of(text, tmp_path)) == (2 + 3) * 2 * 3 + (2 + 3) * 2 * 1  # TinyBERT, and twice without a part
+    methods = 2 + 3  # TinyBERT, and twice without a part
+    assert len(cells_of(text, tmp_path)) == 2 * (methods * 2 * 3 + methods * 2 * 1)
 
 
 def test_a_finished_run_on_other_rows_is_not_taken_for_done(store, tmp_path):

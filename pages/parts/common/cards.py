@@ -13,8 +13,10 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.analysis.race import Replay
+from kdcore.config import DataConfig
 from kdcore.errors import UserError
 from kdcore.figures.template import Figure
+from kdcore.formatting import data_text
 from pages.parts.common.numbers import numbers
 from pages.parts.common.plot import Click, OnClick, plot
 from pages.parts.common.plot_data import PlotData, plot_data
@@ -126,3 +128,9 @@ def badges(task: str, partial: str | None = None) -> None:
         )
     if partial:
         st.badge("partial data", color="yellow", icon=":material/pie_chart:", help=plain(partial, 400))
+
+
+def damage(data: DataConfig) -> None:
+    """Marks numbers of a student whose training data were damaged on purpose, with how."""
+    if not data.clean:
+        st.badge(data_text(data.model_dump()), color="red", icon=":material/healing:", help="Its training data")

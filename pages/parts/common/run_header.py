@@ -57,6 +57,8 @@ def badges(row: RunRow) -> None:
     color, icon = STATE_BADGES.get(row.state, ("gray", ":material/help:"))
     st.badge(row.state, color=color, icon=icon)  # type: ignore[arg-type]
     cards.badges(row.task, row.facts.get("partial"))
+    if not row.broken:
+        cards.damage(row.config.data)
     cards.outside(row.method_origin)
 
 

@@ -6,6 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.analysis.comparison import Comparison
+from kdcore.config import RunConfig
+from kdcore.formatting import data_text
 from kdcore.store import Store
 from pages.parts.common import queue_runs
 from pages.parts.common.text import listed, plain
@@ -20,7 +22,7 @@ def unreadable(store: Store, chosen: pd.DataFrame, by_task: list[Comparison]) ->
 
 def show(comparison: Comparison, everything: pd.DataFrame) -> None:
     """A line for each thing that a reader of the table should know, and a button for runs that could be added."""
-    st.caption(_alike(comparison))
+    st.caption(" ".join(filter(None, (_alike(comparison), _damage(comparison)))))
     if notes := [*comparison.repeats(), *comparison.unpaired()]:
         with st.expander(f"Which runs count ({len(notes)} note{'s' if len(notes) > 1 else ''})"):
             st.markdown(
@@ -36,6 +38,14 @@ def show(comparison: Comparison, everything: pd.DataFrame) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f":material/add_circle: {text} {'are' if len(more) > 1 else 'is'} in the store ({groups}).")
             queue_runs.add(f"Add {len(more)}", list(more["id"]), "compare_more")
+
+
+def _damage(comparison: Comparison) -> str:
+    """What is wrong with the training data of these groups, made on purpose."""
+    configs = [RunConfig.model_validate(comparison.settings_of(group)) for group in comparison.labels]
+    texts = (data_text(config.data.model_dump(), bool(config.teachers)) for config in configs)
+    found = dict.fromkeys(filter(None, texts))
+    return f"Training data damaged on purpose: {listed(found, 6)}." if found else ""
 
 
 def _alike(comparison: Comparison) -> str:

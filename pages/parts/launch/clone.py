@@ -52,6 +52,7 @@ def _fill_form(config: RunConfig, runs: pd.DataFrame) -> None:
     forms.fill(f"launch.options.{config.method}", config.options)
     forms.fill("launch.student", config.student.model_dump())
     forms.fill("launch.train", config.train.model_dump())
+    forms.fill("launch.data", config.data.model_dump())
     forms.fill("launch.probes", config.probes.model_dump())
     if config.own:
         forms.fill("launch.own", config.own.model_dump())

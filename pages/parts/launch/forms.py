@@ -25,6 +25,11 @@ LABELS = {
     "intermediate": "Feed-forward size",
     "clip": "Largest gradient norm",
     "masked_lm": "Masked language model",
+    "label_fraction": "Share of rows with a label",
+    "label_noise": "Share of wrong labels",
+    "noise_kind": "Kind of wrong labels",
+    "imbalance": "Rarest class (share)",
+    "teacher_data": "Teachers learn from rows",
     "gradient_share_every": "Gradient shares every (steps)",
 }
 """Names of fields where the settings' own name would say too little."""
