@@ -105,6 +105,75 @@ def describe_all(model: type[BaseModel]) -> list[Field]:
     return [describe(name, info) for name, info in model.model_fields.items()]
 
 
+@dataclass(frozen=True)
+class Range:
+    """Values of a setting that are tried: `choices` alone, or from low to high.
+
+    log: spaced by factors, not by differences. whole: whole numbers only.
+    """
+
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    whole: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.choices if self.choices else self.low <= value <= self.high
+
+
+def tune(low: float, high: float, log: bool = False) -> dict[str, Any]:
+    """What a setting's `json_schema_extra` says of the values to try; log: spaced by factors."""
+    return {"tune": (low, high, log)}
+
+
+NOT_TUNED: dict[str, Any] = {"tune": None}
+"""`json_schema_extra` of a setting that stays at its default."""
+
+
+def ranges(model: type[BaseModel], main: bool = False) -> dict[str, Range]:
+    """Setting -> the values to try of it, for those that have some.
+
+    As the setting declares with `tune`; else switches and choices whole, shares and short lists of whole numbers
+    between their bounds, and other positive numbers a factor of 10 around their default. main: the declared ones only.
+
+    >>> from kdcore.methods import find_method
+    >>> ranges(find_method("kd").Config)["temperature"]
+    Range(choices=(), low=1.0, high=20.0, log=True, whole=False)
+    """
+    found = {name: _range(name, info, main) for name, info in model.model_fields.items()}
+    return {name: values for name, values in found.items() if values is not None}
+
+
+MOST_WHOLE = 12
+"""Whole numbers between two bounds that count as a short list."""
+
+
+def _range(name: str, info: FieldInfo, main: bool) -> Range | None:
+    extra, field = info.json_schema_extra, describe(name, info)
+    if isinstance(extra, dict) and "tune" in extra:
+        if extra["tune"] is None:
+            return None
+        declared: Any = extra["tune"]
+        low, high, log = declared
+        return Range((), low, high, log, whole=field.kind == "integer")
+    if main:
+        return None
+    if field.kind == "switch":
+        return Range((True, False))
+    if field.options and field.kind in ("choice", "list"):
+        return Range(field.options)
+    if field.kind == "integer":
+        short = field.low is not None and field.high is not None and field.high - field.low <= MOST_WHOLE
+        return Range((), field.low or 0, field.high or 0, whole=True) if short else None
+    if field.kind != "number" or field.optional or not field.default:
+        return None
+    low, high = field.low or 0.0, field.high if field.high is not None else 10 * field.default
+    if high <= 1:
+        return Range((), max(low, 0.05), min(high, 0.95) if field.default <= 0.95 else high)
+    return Range((), max(low, field.default / 10), min(high, field.default * 10), log=True)
+
+
 def parse_list(value: Any) -> Any:
     """`2,4` or `0.9 0.7`, typed in a form or on the command line, as a tuple of numbers; anything else as it is.
 

@@ -261,6 +261,7 @@ class Stage:
         nothing of it has a graph. The first that is trained is the one that is scored.
     judge: what decides on `select` which weights are the stage's best: the task's main metric, or the stage's own
         loss, where the classifier is not trained yet and a score would say nothing.
+    probes: how often the method probes in this stage (`Step.probe`), for the price.
     frozen: parts of the trained students that keep their weights. Parameters that the method built without a gradient
         keep theirs in every stage.
     """
@@ -278,6 +279,7 @@ class Stage:
     pilot: bool = False
     students: tuple[str, ...] | None = None
     judge: Literal["score", "loss"] = "score"
+    probes: int = 0
     frozen: tuple[Part, ...] = ()
 
     def trains(self, role: str) -> bool:

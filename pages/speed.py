@@ -17,7 +17,7 @@ from pages.parts.common import cards, empty_store, shell
 from pages.parts.common.keys import SPEED_AXIS, SPEED_TASK
 from pages.parts.common.run_picker import many_runs, the_store
 from pages.parts.common.text import task_title
-from pages.parts.speed import absent, bounds, conditions, front, measured, plot_words, remeasure
+from pages.parts.speed import absent, bounds, conditions, front, measured, plot_words, remeasure, searches
 from pages.parts.speed.front import Question
 
 AVERAGES = {"glue": "GLUE average", "pocket": "Average of the pocket tasks"}
@@ -26,6 +26,13 @@ AVERAGES = {"glue": "GLUE average", "pocket": "Average of the pocket tasks"}
 def main() -> None:
     cards.title("Speed", "The student that is good and cheap enough, beside its teachers and the same ones compressed.")
     store = the_store()
+    _runs(store)
+    with cards.guarded("Searches cannot be shown"):
+        searches.show(store)
+
+
+def _runs(store: Store) -> None:
+    """Quality against cost of the runs that are chosen."""
     runs = store.runs(include_archived=True)
     done = runs[runs["state"] == "done"]
     if done.empty:

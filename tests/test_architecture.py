@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
     {"runs"},
     {"analysis"},
     {"export"},
+    {"search"},
     {"figures"},
     {"report"},
     {"cli", "api"},
@@ -58,6 +59,7 @@ ONLY_IN = {
     "evaluate": ("kdcore/engine/evaluate.py",),
     "onnx": ("kdcore/export/",),
     "onnxruntime": ("kdcore/export/",),
+    "optuna": ("kdcore/search/",),
 }
 """Library -> where it may be imported."""
 

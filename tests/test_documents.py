@@ -10,13 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "docs/RESULTS.md",
-    "docs/add-a-method.md", "docs/publish.md", "docs/python.md",
+    "docs/add-a-method.md", "docs/publish.md", "docs/python.md", "docs/search.md",
 )  # fmt: skip
 README = (ROOT / "README.md").read_text()
 SUFFIXES = ("py", "ipynb", "md", "yaml", "yml", "toml", "json", "csv", "js", "css", "png", "txt", "lock", "cff")
 OF_A_RUN = {
     "config.json", "teacher.json", "teachers.json", "content.json", "rows.json", "log.txt", "kdboard.json",
-    "tokenizer.json", "tokenizer_config.json",
+    "tokenizer.json", "tokenizer_config.json", "search.json",
 }  # fmt: skip
 """Files that a run, a teacher that is kept, or an export writes."""
 OF_A_READER = {"angle_kd.py"}
@@ -88,7 +88,8 @@ def test_commands_of_the_documents_exist():
 
     commands = set(get_command(app).commands)  # type: ignore[attr-defined]
     text = "".join(
-        (ROOT / name).read_text() for name in ("README.md", "ARCHITECTURE.md", "bench/README.md", "docs/publish.md")
+        (ROOT / name).read_text()
+        for name in ("README.md", "ARCHITECTURE.md", "bench/README.md", "docs/publish.md", "docs/search.md")
     )
     named = set(re.findall(r"(?:^|`|-m )kdcore ([a-z]+)", text, re.MULTILINE))
     assert len(named) > 5 and named <= commands

@@ -9,6 +9,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from kdcore import fields
+from kdcore.fields import NOT_TUNED, Range, ranges, tune
+from kdcore.methods import METHODS
 
 
 class Example(BaseModel):
@@ -74,3 +76,34 @@ def test_typed_lists_are_read(text: Any, expected: Any) -> None:
 
 def test_the_examples_in_the_docs_run() -> None:
     assert doctest.testmod(fields).failed == 0
+
+
+@pytest.mark.parametrize("key", sorted(METHODS))
+def test_the_values_to_try_of_an_option_hold_its_default_and_are_taken(key):
+    config = METHODS[key].Config
+    found = ranges(config)
+    assert ranges(config, main=True).items() <= found.items()
+    for name, values in found.items():
+        assert config.model_fields[name].get_default() in values, name
+        ends = values.choices or (values.low, values.high)
+        for value in ends:
+            config.model_validate({name: int(value) if values.whole else value})
+
+
+def test_what_is_not_declared_follows_from_bounds_and_default():
+    class Some(BaseModel):
+        switch: bool = True
+        share: float = Field(0.5, ge=0, le=1)
+        weight: float = Field(2.0, ge=0, le=100)
+        off: float = Field(0.0, ge=0, le=100)
+        few: int = Field(1, ge=1, le=3)
+        many: int = Field(1, ge=0, le=1000)
+        text: str = ""
+        said: float = Field(3.0, ge=0, le=100, json_schema_extra=tune(1, 9))
+        fixed: float = Field(3.0, ge=0, le=100, json_schema_extra=NOT_TUNED)
+
+    assert ranges(Some) == {
+        "switch": Range((True, False)), "share": Range((), 0.05, 0.95), "weight": Range((), 0.2, 20.0, log=True),
+        "few": Range((), 1, 3, whole=True), "said": Range((), 1, 9),
+    }  # fmt: skip
+    assert ranges(Some, main=True) == {"said": Range((), 1, 9)}

@@ -18,6 +18,7 @@ from kdcore import identity
 from kdcore.analysis import groups, significance
 from kdcore.analysis.blind_guess import blind_guess_of
 from kdcore.analysis.differences import differing_topics
+from kdcore.analysis.option_choice import option_choices
 from kdcore.analysis.row_scores import Contributions, contributions_of
 from kdcore.analysis.significance import Verdict
 from kdcore.config import RunConfig
@@ -184,7 +185,8 @@ class Comparison:
 
         Columns: group, label, n, mean, std (sample; NaN for one seed), gap, gap_std, gap_n (to the baseline, over
         pairs), select, select_std, last, last_std (fractions), parameters, latency_ms, seconds, seconds_std, seconds_n
-        (of the training loop, over the runs that kept it), seeds, unfinished, differs (topics, comma-separated).
+        (of the training loop, over the runs that kept it), seeds, unfinished, differs (topics, comma-separated),
+        options (in words, where one group was tuned).
         """
         gaps = self.gaps()
         rows = [self._summary_row(group, label, gaps[gaps["group"] == group]) for group, label in self.labels.items()]
@@ -206,8 +208,14 @@ class Comparison:
             "seconds": seconds, "seconds_std": seconds_std, "seconds_n": seconds_n,
             "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(done["seed"].dropna())),
             "unfinished": int((members["state"] != "done").sum()),
-            "differs": ", ".join(self.differs(group, self.baseline)),
+            "differs": ", ".join(self.differs(group, self.baseline)), "options": self.options.get(group, ""),
         }  # fmt: skip
+
+    @cached_property
+    def options(self) -> dict[str, str]:
+        """Group -> how its method's options were chosen, in words; empty where no group was tuned."""
+        facts = {group: [self.facts[run] for run in self.members(group)["id"]] for group in self.labels}
+        return option_choices(facts, {group: self.settings_of(group) for group in self.labels})
 
     def table(self) -> pd.DataFrame:
         """`summary` for people: scores times 100 with spread and number of seeds."""
@@ -224,6 +232,7 @@ class Comparison:
                 "method and student": table["label"],
                 "dev score": spread("mean", "n"),
                 "Δ to baseline": ["baseline", *gaps[1:]],
+                "options": table["options"],
                 "also differs in": table["differs"],
                 "select score": spread("select", "n"),
                 "last student": spread("last", "n"),
@@ -233,7 +242,8 @@ class Comparison:
                 "unfinished": table["unfinished"],
             }
         )
-        return view if table["differs"].any() else view.drop(columns="also differs in")
+        said = {"options": "options", "also differs in": "differs"}
+        return view.drop(columns=[title for title, column in said.items() if not table[column].any()])
 
     def answer(self, first: str, second: str, read: Reader = contributions_of) -> Answer:
         """Is the difference between two groups real? Over pairs of finished runs; refused where more than the method

@@ -40,6 +40,7 @@ def score_numbers(comparison: Comparison) -> pd.DataFrame:
             "training std": table["seconds_std"],
             "seeds": table["seeds"],
             "unfinished": table["unfinished"],
+            "options": table["options"],
             "also differs in": table["differs"],
         }
     )

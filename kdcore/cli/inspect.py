@@ -281,14 +281,17 @@ def compare(
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:
     """The table of each task's comparison, and a sentence for each group against the baseline."""
+    tuned = any(comparison.options for comparison in comparisons)
     rows = (
-        (plain(task_name(r["task"])), r["label"], r["metric"], r["n"], percent(r["mean"]), percent(r["std"]),
+        (plain(task_name(r["task"])), r["label"], *([r["options"]] if tuned else []), r["metric"], r["n"],
+         percent(r["mean"]), percent(r["std"]),
          "baseline" if r["baseline"] else percent(r["gap"], sign=True), r["gap_n"] if not r["baseline"] else "",
          r["differs"], plain(r["latency_ms"]), r["parameters"], plain(r["seconds"]))
         for comparison in comparisons for r in _records(comparison)
     )  # fmt: skip
-    columns = ("task", "method and student", "metric", "seeds", "mean", "std", "gap", "pairs", "also differs in", "ms",
-               "parameters", "seconds")  # fmt: skip
+    options = ("options",) if tuned else ()
+    columns = ("task", "method and student", *options, "metric", "seeds", "mean", "std", "gap", "pairs",
+               "also differs in", "ms", "parameters", "seconds")  # fmt: skip
     table("", columns, rows)
     for comparison in comparisons:
         for sentence in _sentences(comparison):

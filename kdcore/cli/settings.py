@@ -53,6 +53,19 @@ def build(
     return with_options(validate(RunConfig, settings), options)
 
 
+def shared(whole: dict[str, Any], teachers: Sequence[str], other: Sequence[str]) -> dict[str, Any]:
+    """Settings of a run, without those of method and student: what was given by flags.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    from kdcore.settings_file import merged
+
+    given = {name: value for name, value in whole.items() if value is not None}
+    named = {"teachers": [teacher(text) for text in teachers]} if teachers else {}
+    return merged(given, named, *(_nested(item) for item in other))
+
+
 def _recipe(key: str, asked: dict[str, Any]) -> dict[str, Any]:
     """The settings of a paper's recipe on the task that is asked for."""
     from kdcore.runs.recipes import find_preset

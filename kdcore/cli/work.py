@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kdcore.cli.console import console, new_app, percent, plain
 from kdcore.cli.method_files import MethodFiles
 from kdcore.errors import UserError
+
+if TYPE_CHECKING:
+    from kdcore.runs.farm import Place
+    from kdcore.store import Store
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one GPU such as cuda:1.")]
 
@@ -18,6 +23,8 @@ def register(app: typer.Typer) -> None:
     farm = new_app("Several workers at once, until the queue has nothing left for them.")
     farm.callback()(lambda: None)  # with one command alone, its name would not have to be given
     farm.command()(here)
+    farm.command()(slurm)
+    farm.command()(ray)
     app.add_typer(farm, name="farm")
 
 
@@ -75,19 +82,79 @@ def here(
     method_file: MethodFiles = None,
 ) -> None:
     """Train what waits in the queue in several processes of this computer. Ctrl-C: all checkpoint and end."""
-    from kdcore.runs.farm import Here, keep
-    from kdcore.runs.work import Closing, signals
-    from kdcore.store import open_store
+    from kdcore.runs.farm import Here
 
     if device not in ("auto", "cpu", "cuda"):
         raise UserError("--device", f"{device[:40]!r} is no kind of device", "choose auto, cpu or cuda")
+    _keep(lambda store: Here(slots, device))
+
+
+Slots = Annotated[int, typer.Option(min=1, max=1024, help="Jobs at once.")]
+Cores = Annotated[int, typer.Option(min=1, help="Processor cores of a job.")]
+Gpus = Annotated[int, typer.Option(min=0, max=1, help="GPUs of a job.")]
+
+
+def slurm(
+    slots: Slots = 2,
+    cpus: Cores = 1,
+    gpus: Gpus = 0,
+    memory: Annotated[float | None, typer.Option(min=0.1, help="GiB of a job; default: the cluster's.")] = None,
+    minutes: Annotated[int, typer.Option(min=1, help="Minutes of a job; another goes on after it.")] = 240,
+    partition: Annotated[str | None, typer.Option(help="The cluster's partition; default: its own default.")] = None,
+    cluster: Annotated[str, typer.Option(help="slurm, or local: try it on this computer.")] = "slurm",
+    method_file: MethodFiles = None,
+) -> None:
+    """Train what waits in the queue as jobs of a Slurm cluster (extra `slurm`). Ctrl-C: all end."""
+    from kdcore.paths import cache_dir
+    from kdcore.runs.cluster import Slurm, check_store
+
+    if cluster not in ("slurm", "local"):
+        raise UserError("--cluster", f"{cluster[:40]!r} is no cluster", "choose slurm or local")
+
+    def place(store: Store) -> Place:
+        check_store(store, {"--cluster": cluster})
+        return Slurm(
+            slots, cache_dir() / "slurm", cluster=cluster, cpus=cpus, gpus=gpus, memory=memory, minutes=minutes,
+            partition=partition,
+        )  # fmt: skip
+
+    _keep(place)
+
+
+def ray(
+    slots: Slots = 2,
+    cpus: Cores = 1,
+    gpus: Gpus = 0,
+    address: Annotated[
+        str, typer.Option(help="Of a Ray cluster; auto: the one of this node; local: one that ends with this command.")
+    ] = "local",
+    method_file: MethodFiles = None,
+) -> None:
+    """Train what waits in the queue as tasks of a Ray cluster (extra `ray`). Ctrl-C: all end."""
+    from kdcore.runs.cluster import LOCAL, Ray, check_store
+
+    def place(store: Store) -> Place:
+        check_store(store, {"--address": address})
+        if address == LOCAL:
+            typer.echo("Ray is started here and listens on 127.0.0.1 alone, until this command ends.")
+        return Ray(slots, address=address, cpus=cpus, gpus=gpus)
+
+    _keep(place)
+
+
+def _keep(place: Callable[[Store], Place]) -> None:
+    """Keeps workers at work in the place until the queue is empty or a signal comes, and says what is left."""
+    from kdcore.runs.farm import keep
+    from kdcore.runs.work import Closing, signals
+    from kdcore.store import open_store
+
     store, closing = open_store(), Closing()
 
     def lost(runs: list[str]) -> None:
         typer.echo(f"lost its worker, waits again: {', '.join(runs)}")
 
     with signals(closing) as came:
-        left = keep(store, Here(slots, device), closing, lost)
+        left = keep(store, place(store), closing, lost)
     if came:
         console().print("ended on request; what was under way waits in the queue with its checkpoint")
         raise typer.Exit(128 + came[0])

@@ -131,11 +131,12 @@ def _scored_rows(plan: Plan) -> int:
 
 
 def _judged_rows(plan: Plan, stage: Stage, steps: int) -> int:
-    """Rows of all evaluations of a stage of so many steps."""
+    """Rows of all evaluations of a stage of so many steps, and of its method's probes."""
     train = plan.config.train
     every = epoch_steps(train, len(plan.training_rows)) if train.evaluate_every == "epoch" else train.evaluate_every
     select_alone = stage.pilot or stage.judge == "loss"
-    return -(-steps // every) * (len(plan.select_rows) if select_alone else _scored_rows(plan))
+    probed = min(stage.probes, steps) * len(plan.select_rows)
+    return probed + -(-steps // every) * (len(plan.select_rows) if select_alone else _scored_rows(plan))
 
 
 def _sample(train: Split, tokenizer: object, max_length: int) -> Encoded:

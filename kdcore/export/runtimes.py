@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,6 +60,26 @@ def onnx_logits(file: Path, rows: Encoded) -> Logits:
     out = np.empty((len(rows), found[0].shape[1]), dtype=np.float32)
     out[np.concatenate(batches)] = np.concatenate(found)
     return out
+
+
+def onnx_pass(file: Path, rows: int, tokens: int, vocabulary: int) -> Callable[[], float]:
+    """A pass of ONNX Runtime over rows of random words without padding, to be timed; gives its seconds.
+
+    As many threads as torch has now.
+
+    Raises:
+        UserError: the package is not installed, or the file cannot be run.
+    """
+    session = _session(file)
+    words = np.random.default_rng(0).integers(min(5, vocabulary - 1), vocabulary, (rows, tokens))
+    inputs = dict(zip(INPUT_NAMES, (words, np.ones_like(words), np.zeros_like(words)), strict=True))
+
+    def answer() -> float:
+        start = time.perf_counter()
+        _run(session, inputs, file)
+        return time.perf_counter() - start
+
+    return answer
 
 
 def package(name: str, field: str) -> ModuleType:

@@ -73,6 +73,8 @@ TERM_FAMILIES: dict[str, str] = {
     "soft": "soft_targets",
     "vocabulary": "soft_targets",
     "ptp": "soft_targets",
+    "peer": "soft_targets",
+    "answer": "soft_targets",
     "patience": "hidden",
     "hidden": "hidden",
     "embedding": "hidden",
@@ -83,6 +85,7 @@ TERM_FAMILIES: dict[str, str] = {
     "keys": "relation",
     "values": "relation",
     "sample": "relation",
+    "flow": "relation",
     "contrast": "relation",
 }
 """Term of a loss -> the kind of knowledge it carries, which has one colour on every page."""

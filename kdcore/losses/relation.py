@@ -72,3 +72,31 @@ def log_relations(states: Tensor, mask: Tensor, heads: int) -> Tensor:
 def merge_heads(tensor: Tensor) -> Tensor:
     """[batch, heads, tokens, head width] -> [batch, tokens, width], heads side by side in their order."""
     return tensor.transpose(1, 2).flatten(2)
+
+
+def layer_flow(first: Tensor, last: Tensor, mask: Tensor) -> Tensor:
+    """How the width of one layer flows into that of a later one: H_p^T H_q / n over a row's n valid tokens (Yim et al.
+    2017, with tokens in place of pixels).
+
+    Args:
+        first, last: states [batch, tokens, width]. mask: [batch, tokens], 1 = a real token.
+
+    Returns:
+        [batch, width of the first, width of the last].
+    """
+    valid = mask.bool()
+    kept = full(first).masked_fill(~valid[:, :, None], 0)
+    flow: Tensor = kept.transpose(1, 2) @ full(last).masked_fill(~valid[:, :, None], 0)
+    return flow / valid.sum(-1).clamp(min=1)[:, None, None]
+
+
+def flow_mse(
+    student_first: Tensor, student_last: Tensor, teacher_first: Tensor, teacher_last: Tensor, mask: Tensor
+) -> Tensor:
+    """Squared difference of the flows of student and teacher: mean over their entries, then rows.
+
+    Args:
+        student_first, ..., teacher_last: states [batch, tokens, width], one width. mask: as in `layer_flow`.
+    """
+    ours, theirs = layer_flow(student_first, student_last, mask), layer_flow(teacher_first, teacher_last, mask)
+    return F.mse_loss(ours, theirs)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdcore.errors import UserError
+from kdcore.fields import tune
 from kdcore.layer_map import LayerMap
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
 from kdcore.methods.teacher_weights import Mixture
@@ -212,12 +213,14 @@ class Method(nn.Module):
 
 def alpha_field(default: float) -> Any:
     """The setting that most methods weigh teacher and gold labels by."""
-    return Field(default, ge=0, le=1, description="weight of the soft targets; the hard labels get the rest")
+    words = "weight of the soft targets; the hard labels get the rest"
+    return Field(default, ge=0, le=1, description=words, json_schema_extra=tune(0.1, 1.0))
 
 
 def temperature_field(default: float) -> Any:
     """The setting that most methods soften logits by."""
-    return Field(default, ge=0.1, le=100, description="T: how far both distributions are flattened")
+    words = "T: how far both distributions are flattened"
+    return Field(default, ge=0.1, le=100, description=words, json_schema_extra=tune(1.0, 20.0, log=True))
 
 
 def rows_for_teacher(step: Step, tensor: Tensor, teacher: str | None = None) -> Tensor:

@@ -6,12 +6,14 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from kdcore.config import StudentSpec
+from kdcore.losses.soft_targets import hard_labels
 from kdcore.methods.registry import resolve
 from kdcore.models.observe import observe, rerun_of
 from kdcore.models.students import build_student
@@ -82,6 +84,7 @@ class Bench:
         )
         method, self.config = resolve(key, dict(options))
         self.method = method(self.config, self.setup)
+        self.method.optimizers = self.method.own_optimizers()
         self.students = self.method.build_students(self._build)
         self.rng = torch.Generator().manual_seed(seed)
 
@@ -94,8 +97,12 @@ class Bench:
         return copy.deepcopy(_initial(shape, self.classes, seed))
 
     def ready(self) -> Iterator[Stage]:
-        """The stages, each with what the teachers and earlier stages would have told before it begins."""
-        for stage in self.method.stages():
+        """The stages, each with what the teachers and earlier stages would have told before it begins, and with fresh
+        weights where it starts from these."""
+        for index, stage in enumerate(self.method.stages()):
+            if stage.start == "fresh" and index:
+                for role, model in self.method.build_students(self._build).items():
+                    self.students[role].load_state_dict(model.state_dict())
             self.method.before_stage(stage.name, Answers(self))
             if stage.pilot:
                 self.method.after_stage(stage.name, {"accuracy": 0.5 + 0.1 * len(stage.name)})
@@ -128,7 +135,14 @@ class Bench:
             )
             for name, chosen in rows.items()
         }
-        return replace(bare, teachers=teachers, rows=rows)
+        return replace(bare, teachers=teachers, rows=rows, probe=partial(self._probe, stage, batch))
+
+    def _probe(self, stage: Stage, batch: Batch) -> dict[str, float]:
+        """Loss of the stage's learner on the batch, in place of `select`, and a score that falls where it rises."""
+        learner = next(model for role, model in self.students.items() if stage.trains(role))
+        logits = observe(learner, batch.encoding, {"logits": ()}, grad=False).logits
+        loss = float(hard_labels(logits, batch.labels, self.regression))
+        return {"loss": loss, "score": -loss}
 
     def student_outputs(self, stage: Stage, encoding: Encoding) -> dict[str, Outputs]:
         """Role -> what the stage reads of it on these rows, for the roles that run in it."""
@@ -141,14 +155,18 @@ class Bench:
         }
 
     def teacher_outputs(self, stage: Stage, name: str, encoding: Encoding) -> Outputs:
-        """What the stage reads of a teacher on these rows."""
-        wanted = stage.needs.of_teacher(name)
-        return _observed(self.teachers[name], encoding, wanted, False, "teacher" in stage.needs.rerun)
+        """What the stage reads on these rows of a teacher, also of one that an earlier stage trained."""
+        model, wanted = {**self.students, **self.teachers}[name], stage.needs.of_teacher(name)
+        return _observed(model, encoding, wanted, False, "teacher" in stage.needs.rerun)
 
     def loss(self, stage: Stage, batch: Batch, draw: int = 0) -> Tensor:
         """The weighted sum, with the teacher draw fixed."""
+        return total(self.terms(stage, batch, draw))
+
+    def terms(self, stage: Stage, batch: Batch, draw: int = 0) -> dict[str, Term]:
+        """The terms of the stage's first step on this batch, with the teacher draw fixed."""
         self.rng.manual_seed(draw)
-        return total(stage.terms(self.step(stage, batch)))
+        return stage.terms(self.step(stage, batch))
 
     def batch(self, rows: int = 6, pad: int = 0) -> Batch:
         """Rows of 2 to 9 tokens. pad: columns of padding beyond the longest row."""
@@ -162,12 +180,19 @@ class Bench:
         return Batch(torch.arange(rows), labels, {"": Encoding(ids, mask, torch.zeros_like(ids))})
 
     def optimiser(self, stage: Stage) -> torch.optim.Optimizer:
+        """Over what the stage trains, a parameter that several roles share once; not what the method's own train."""
         roles = {**self.students, "method": self.method}
-        groups = [
-            {"params": list(roles[role].parameters()), "lr": 1e-3 * rate}
-            for role, rate in stage.lr.items()
-            if stage.trains(role)
-        ]
+        taken = {
+            parameter
+            for own in self.method.optimizers.values()
+            for group in own.param_groups
+            for parameter in group["params"]
+        }
+        groups = []
+        for role, rate in stage.lr.items():
+            chosen = [p for p in roles[role].parameters() if p not in taken] if stage.trains(role) else []
+            taken.update(chosen)
+            groups.append({"params": chosen, "lr": 1e-3 * rate})
         return torch.optim.AdamW([group for group in groups if group["params"]])
 
     def train(self, stage: Stage, steps: int, batch: Batch) -> list[float]:

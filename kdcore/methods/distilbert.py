@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from kdcore.fields import NOT_TUNED
 from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import cosine
 from kdcore.losses.precision import full
@@ -125,15 +126,31 @@ class DistilBERT(Method):
             description="masked language model for a first stage on masked words: folder:/path, hub:organisation/name "
             "or package:name; empty: no such stage",
         )
-        masked_share: float = Field(0.5, ge=0.05, le=0.95, description="masked stage: its share of the steps")
-        masked_chance: float = Field(0.15, ge=0.01, le=0.9, description="masked stage: chance that a token is hidden")
+        masked_share: float = Field(
+            0.5, ge=0.05, le=0.95, description="masked stage: its share of the steps", json_schema_extra=NOT_TUNED
+        )
+        masked_chance: float = Field(
+            0.15,
+            ge=0.01,
+            le=0.9,
+            description="masked stage: chance that a token is hidden",
+            json_schema_extra=NOT_TUNED,
+        )
         vocabulary_weight: float = Field(
-            5.0, ge=0, le=100, description="masked stage: weight of the soft targets over the vocabulary"
+            5.0, ge=0, le=100, description="masked stage: weight of the soft targets over the vocabulary",
+            json_schema_extra=NOT_TUNED,
+        )  # fmt: skip
+        words_weight: float = Field(
+            2.0,
+            ge=0,
+            le=100,
+            description="masked stage: weight of the words that were hidden",
+            json_schema_extra=NOT_TUNED,
         )
-        words_weight: float = Field(2.0, ge=0, le=100, description="masked stage: weight of the words that were hidden")
         states_weight: float = Field(
-            1.0, ge=0, le=100, description="masked stage: weight of the direction of last hidden states"
-        )
+            1.0, ge=0, le=100, description="masked stage: weight of the direction of last hidden states",
+            json_schema_extra=NOT_TUNED,
+        )  # fmt: skip
 
     config: Config
 

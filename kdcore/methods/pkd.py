@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdcore import layer_map
 from kdcore.errors import UserError
-from kdcore.fields import parse_list
+from kdcore.fields import parse_list, tune
 from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import patience, token_patience
 from kdcore.methods.base import (
@@ -85,7 +85,10 @@ class PKD(Method):
     class Config(MethodConfig):
         alpha: float = alpha_field(0.5)
         temperature: float = temperature_field(10.0)
-        beta: float = Field(500.0, ge=0, le=1e5, description="weight of the states, for the mean over width")
+        beta: float = Field(
+            500.0, ge=0, le=1e5, description="weight of the states, for the mean over width",
+            json_schema_extra=tune(10, 5000, log=True),
+        )  # fmt: skip
         layers: Literal["skip", "last"] | tuple[int, ...] = Field(
             "skip", description="teacher layers for the student's: skip, last, or a list for all but its last layer"
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdcore import layer_map
 from kdcore.errors import UserError
-from kdcore.fields import parse_list
+from kdcore.fields import NOT_TUNED, parse_list
 from kdcore.layer_map import LayerMap, pairs
 from kdcore.losses.attention import score_mse
 from kdcore.losses.hidden import token_mse
@@ -165,6 +165,7 @@ class TinyBERT(Method):
             "none",
             description="alter rows: words near in the teacher's embedding table (not the paper's way), or words that "
             "a masked language model proposes (slow on a CPU: it reads a row once for each of its words)",
+            json_schema_extra=NOT_TUNED,
         )
         masked_lm: str = Field(
             "",
@@ -172,7 +173,10 @@ class TinyBERT(Method):
             description="augment masked-lm: the model, folder:/path, hub:organisation/name or package:name",
         )
         augment_copies: int = Field(1, ge=1, le=100, description="altered batches for each original one")
-        augment_chance: float = Field(0.4, ge=0, le=1, description="p: chance that a word of an altered row changes")
+        augment_chance: float = Field(
+            0.4, ge=0, le=1, description="p: chance that a word of an altered row changes",
+            json_schema_extra=NOT_TUNED,
+        )  # fmt: skip
         augment_words: int = Field(15, ge=1, le=100, description="K: words proposed, of which one is drawn")
 
         _as_list = field_validator("layers", mode="before")(parse_list)

@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import psutil
@@ -38,6 +39,7 @@ ENERGY_TURNS, ENERGY_SECONDS = 3, 1.0
 
 Case = tuple[str, int]
 """Name of a model, batch size."""
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,11 @@ def measure(
         for model in models.values():
             stack.enter_context(evaluating(model))
         stack.enter_context(torch.inference_mode())
-        times = _times(models, cases, of_model, _rounds(warmup, repeats, time.perf_counter() + seconds))
+        passes = {case: partial(_time, models[case[0]], inputs, of_model[case[0]]) for case, inputs in cases.items()}
+        times = take_turns(passes, repeats, warmup, seconds)
         held = {case: memory.answering(models[case[0]], inputs, of_model[case[0]]) for case, inputs in cases.items()}
         energy = {} if isinstance(meter, str) else _energy(models, cases, of_model, meter)
-    spare = (os.cpu_count() or 1) - torch.get_num_threads() + _SPARE
-    busy = accompanied or beside() or max(foreign, _foreign_cores()) > spare
+    busy = accompanied or beside() or is_busy(max(foreign, _foreign_cores()), torch.get_num_threads())
     return [
         replace(
             _record(name, batch, tokens, times[name, batch], device_of(models[name]), of_model[name], load, busy),
@@ -129,6 +131,29 @@ def measure(
         )
         for name, batch in cases
     ]
+
+
+def take_turns(
+    passes: Mapping[Key, Callable[[], float]], repeats: int = 30, warmup: int = 3, seconds: float = 60.0
+) -> dict[Key, list[float]]:
+    """What each pass says it took, of each round that counts; a round makes every pass once, each time in another
+    order.
+
+    Args:
+        passes: what is timed, by name; gives its seconds. repeats: rounds, fewer where `seconds` are over.
+    """
+    times: dict[Key, list[float]] = {key: [] for key in passes}
+    for turn, counted in enumerate(_rounds(warmup, repeats, time.perf_counter() + seconds)):
+        for key in _rotated(list(passes), turn):
+            taken = passes[key]()
+            if counted:
+                times[key].append(taken)
+    return times
+
+
+def is_busy(foreign: float, threads: int) -> bool:
+    """Whether other work took cores that a measurement on so many threads needs. foreign: cores in use beside it."""
+    return foreign > (os.cpu_count() or 1) - threads + _SPARE
 
 
 def merged(old: Iterable[Mapping[str, Any]], new: Iterable[Latency]) -> list[dict[str, Any]]:
@@ -151,20 +176,6 @@ def hardware_name(device: torch.device | str = "cpu") -> str:
 
 def _identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return record.get("name"), *(record.get(part) for part in CONDITION)
-
-
-def _times(
-    models: Mapping[str, nn.Module], cases: Mapping[Case, Inputs], precision: Mapping[str, Precision],
-    rounds: Iterator[bool],
-) -> dict[Case, list[float]]:  # fmt: skip
-    """Seconds of each pass that counts."""
-    times: dict[Case, list[float]] = {case: [] for case in cases}
-    for turn, counted in enumerate(rounds):
-        for case in _rotated(list(cases), turn):
-            taken = _time(models[case[0]], cases[case], precision[case[0]])
-            if counted:
-                times[case].append(taken)
-    return times
 
 
 def _energy(
@@ -198,7 +209,7 @@ def _rounds(warmup: int, repeats: int, deadline: float) -> Iterator[bool]:
         yield True
 
 
-def _rotated(cases: list[Case], turn: int) -> list[Case]:
+def _rotated(cases: list[Key], turn: int) -> list[Key]:
     """Another case goes first each round, so that none always follows the same one."""
     start = turn % len(cases)
     return cases[start:] + cases[:start]
@@ -213,6 +224,11 @@ def _time(model: nn.Module, inputs: Inputs, precision: str) -> float:
         model(**inputs)
         finish(device)
         return time.perf_counter() - start
+
+
+def foreign_cores() -> float:
+    """Cores in use while this thread rests."""
+    return _foreign_cores()
 
 
 def _foreign_cores(look: float = 0.2) -> float:

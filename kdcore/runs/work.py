@@ -92,8 +92,8 @@ def work(
 
 
 @contextmanager
-def signals(closing: threading.Event) -> Iterator[list[int]]:
-    """Within the block SIGTERM and Ctrl-C set `closing`; the signals that came are in the list.
+def signals(closing: threading.Event, *further: int) -> Iterator[list[int]]:
+    """Within the block SIGTERM, Ctrl-C and any `further` signals set `closing`; those that came are in the list.
 
     A second Ctrl-C raises KeyboardInterrupt: what is trained is left where it is.
     """
@@ -106,7 +106,7 @@ def signals(closing: threading.Event) -> Iterator[list[int]]:
         if again:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, take) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, take) for number in (signal.SIGTERM, signal.SIGINT, *further)}
     try:
         yield came
     finally:

@@ -72,16 +72,18 @@ class Store(Claims):
         with database.write(self.engine) as connection:
             return add_row(connection, run, parent, sweep, facts=facts)
 
-    def ensure(self, run: RunConfig, *, sweep: str | None = None) -> tuple[str, str]:
+    def ensure(
+        self, run: RunConfig, *, sweep: str | None = None, facts: Mapping[str, Any] | None = None
+    ) -> tuple[str, str]:
         """The run with exactly these settings, whatever its name: (id, state).
 
-        Where there is none it is added; one that ended unfinished is queued again. Two processes that ask at once get
-        the same run.
+        Where there is none it is added, with `facts` as `add_run` takes them; one that ended unfinished is queued
+        again. Two processes that ask at once get the same run.
         """
         with database.write(self.engine) as connection:
             known = find_settings(connection, [config_hash(run)])
             if not known:
-                return add_row(connection, run, None, sweep), "queued"
+                return add_row(connection, run, None, sweep, facts=facts), "queued"
             run_id, state = next(iter(known.values()))
             if state in RESUMABLE:
                 again = AGAIN | {"position": next_position(), "attempts": 0}
@@ -287,6 +289,14 @@ class Store(Claims):
         if tags is not None:
             changes["tags"] = list(dict.fromkeys(storable_text(tag)[:60] for tag in tags))
         self._change(run_id, changes)
+
+    def add_facts(self, run_id: str, facts: Mapping[str, Any]) -> None:
+        """Keeps with a run what it does not know itself, such as that its options were tuned."""
+        with database.write(self.engine) as connection:
+            row = find_row(connection, run_id)
+            known = row.facts if isinstance(row.facts, dict) else {}
+            change = {"facts": storable(known | dict(facts))}
+            connection.execute(runs.update().where(runs.c.number == row.number).values(change))
 
     def archive(self, run_id: str, archived: bool = True) -> None:
         self._change(run_id, {"archived": archived})

@@ -109,20 +109,10 @@ def open_page(browser: Any, server: Server, request: pytest.FixtureRequest) -> I
 
     def _open(path: str = "", *, dark: bool = False, width: int = 1280, context: Any = None) -> Any:
         if context is None:
-            context = browser.new_context(
-                viewport={"width": width, "height": 900},
-                color_scheme="dark" if dark else "light",
-                reduced_motion="reduce",
-                accept_downloads=True,
-            )
-            context.set_default_timeout(1000 * PATIENCE)
+            context = _context(browser, dark, width)
             contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: _note(wrong, message))
-        page.on("pageerror", lambda error: wrong.append(f"error in the page: {error}"))
-        page.on("request", lambda call: _stay(wrong, call.url, server.url))
-        page.goto(f"{server.url}/{path}")
-        page.wait_for_selector("[data-testid=stAppViewContainer]")
+        page = _page(context, server, wrong)
+        _go(page, server, path)
         return page
 
     yield _open
@@ -137,6 +127,49 @@ def open_page(browser: Any, server: Server, request: pytest.FixtureRequest) -> I
         for context in contexts:
             context.close()
     assert not wrong, wrong
+
+
+@pytest.fixture(scope="module")
+def visit(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
+    """Opens page after page in one tab a look, for tests that only look: Chromium fetches and reads the code once."""
+    tabs: dict[tuple[bool, int], Any] = {}
+    wrong: list[str] = []
+
+    def _visit(path: str, *, dark: bool = False, width: int = 1280) -> Any:
+        if (dark, width) not in tabs:
+            tabs[dark, width] = _page(_context(browser, dark, width), server, wrong)
+        _go(tabs[dark, width], server, path)
+        return tabs[dark, width]
+
+    yield _visit
+    for page in tabs.values():
+        page.context.close()
+    assert not wrong, wrong
+
+
+def _context(browser: Any, dark: bool, width: int) -> Any:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce",
+        accept_downloads=True,
+    )
+    context.set_default_timeout(1000 * PATIENCE)
+    return context
+
+
+def _page(context: Any, server: Server, wrong: list[str]) -> Any:
+    """wrong: gets what its console says is wrong, and requests that left this machine."""
+    page = context.new_page()
+    page.on("console", lambda message: _note(wrong, message))
+    page.on("pageerror", lambda error: wrong.append(f"error in the page: {error}"))
+    page.on("request", lambda call: _stay(wrong, call.url, server.url))
+    return page
+
+
+def _go(page: Any, server: Server, path: str) -> None:
+    page.goto(f"{server.url}/{path}")
+    page.wait_for_selector("[data-testid=stAppViewContainer]")
 
 
 @pytest.fixture(scope="session")

@@ -90,16 +90,16 @@ def _excused(page: Any, rule: str, selector: str) -> bool:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("path", PATHS)
-def test_no_page_has_a_serious_fault(path: str, dark: bool, opened: list[str], open_page: Callable[..., Any]) -> None:
-    page = open_page(path, dark=dark)
+def test_no_page_has_a_serious_fault(path: str, dark: bool, opened: list[str], visit: Callable[..., Any]) -> None:
+    page = visit(path, dark=dark)
     _still(page)
     found = faults(page)
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("path", ["", "compare", "launch", "attention"])
-def test_nor_on_a_narrow_screen(path: str, opened: list[str], open_page: Callable[..., Any]) -> None:
-    page = open_page(path, width=390)
+def test_nor_on_a_narrow_screen(path: str, opened: list[str], visit: Callable[..., Any]) -> None:
+    page = visit(path, width=390)
     _still(page)
     found = faults(page)
     assert not found, "\n".join(found)

@@ -129,11 +129,17 @@ def test_nothing_scrolls_sideways(open_page: Callable[..., Any], runs: dict[str,
         assert page.get_by_test_id("stException").count() == 0, path
 
 
-@pytest.mark.parametrize("key", catalog())
-def test_the_formula_of_every_method_is_set(key: str, open_page: Callable[..., Any], runs: dict[str, str]) -> None:
-    page = open_page(f"learn?method={key}", width=1920)
-    formula = page.locator(".st-key-learn_formula")
-    _expect(formula.locator(".katex-display")).to_be_visible()
-    assert formula.locator(".katex-error").count() == 0 and "\\" not in formula.inner_text()
-    wide = formula.evaluate("found => found.scrollWidth - found.clientWidth")
-    assert wide <= 0, f"{wide} px do not fit a lecture hall's screen"
+def test_the_formula_of_every_method_is_set(open_page: Callable[..., Any], runs: dict[str, str]) -> None:
+    page = open_page("learn?method=kd", width=1920)
+    box, formula = page.locator(".st-key-learn_method input"), page.locator(".st-key-learn_formula")
+    for key, method in catalog().items():
+        box.click()
+        box.fill(method.title)
+        page.get_by_role("option", name=re.compile(rf"· {re.escape(method.title)}( ·|$)")).first.click()
+        page.wait_for_url(re.compile(rf"method={key}(&|$)"))
+        _expect(page.get_by_role("heading", name=method.title, exact=True)).to_be_visible()
+        _expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_attached()
+        _expect(formula.locator(".katex-display")).to_be_visible()
+        assert formula.locator(".katex-error").count() == 0 and "\\" not in formula.inner_text(), key
+        wide = formula.evaluate("found => found.scrollWidth - found.clientWidth")
+        assert wide <= 0, f"{key}: {wide} px do not fit a lecture hall's screen"

@@ -310,6 +310,14 @@ def test_graphs_of_all_passes_and_gradients_of_a_student_take_memory(priced):
     assert path - one == 4 * 3 * estimate._activations(replace(world.SIZE, layers=1), ROWS, tokens)
 
 
+def test_what_a_method_probes_is_priced(three_teachers, monkeypatch):
+    """Each probe is a pass over `select`; rewards that are read off the training batches cost none."""
+    monkeypatch.setattr(estimate, "START_UP", 0.0)
+    told = [predict(Plan(run("rl-kd", three_teachers[:2], {"reward": by, "episodes": 5}))) for by in ("hard", "select")]
+    tokens = int(told[0].basis.split()[-4])
+    assert told[1].seconds - told[0].seconds == pytest.approx(work(world.SIZE, 5 * SELECT, tokens), rel=1e-6)
+
+
 def test_a_layer_is_timed_as_it_is_run_again(monkeypatch):
     """By the same clock: the rate is the operations of six forwards."""
     monkeypatch.undo()

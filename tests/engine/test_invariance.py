@@ -58,9 +58,14 @@ class Bench:
             kind="classification", labels=2, student=shape, teachers={t.name: t.size for t in teachers}, scores=scores
         )
         method = resolve(key, {})[0](resolve(key, {})[1], setup)
-        students = method.build_students(
-            lambda layers=None, of=None: world.model(layers=layers or shape.layers, seed=1, dropout=0.0)
-        )
+        homes = {teacher.name: teacher for teacher in teachers}
+
+        def build(layers: int | None = None, draw: int = 0, of: str | None = None) -> nn.Module:
+            if of is not None:
+                return homes[of].load().requires_grad_(True)
+            return world.model(layers=layers or shape.layers, seed=1 + draw, dropout=0.0)
+
+        students = method.build_students(build)
         settings = TrainConfig(max_length=32, dropout=0.0, clip=1e9, batch_size=12)
         rows = encode_rows(task, world.tokenizer(), settings)
         ensemble = Ensemble(teachers, rows.train, rows.identity, CPU, cached)
@@ -70,7 +75,11 @@ class Bench:
             tokenizer=world.tokenizer(), method=method, students=students, fresh=lambda: students, ensemble=ensemble,
             compute=CPU,
         )  # fmt: skip
-        for _ in ensemble.ready(self.stage.needs, list(ensemble.teachers)):
+        for role in (role for stage in method.stages() for role in stage.adopt):
+            save_student(students[role], world.tokenizer(), folder / role)
+            size = size_of(students[role].config)
+            ensemble.adopt(Teacher(role, folder / role, size, f"identity {role}", "made for tests"))
+        for _ in ensemble.ready(self.stage.needs, self.stage.asks(ensemble.teachers)):
             pass
         method.before_stage(self.stage.name, TrainingAnswers(self.job))
 
@@ -94,7 +103,7 @@ class Keep(torch.optim.SGD):
 
     def __init__(self, job: Job) -> None:
         roles = [p for module in job.modules().values() for p in module.parameters()]
-        super().__init__(roles, lr=0.0)
+        super().__init__(dict.fromkeys(roles), lr=0.0)
         self.gradients: list[torch.Tensor] = []
 
     def step(self, closure: Any = None) -> None:

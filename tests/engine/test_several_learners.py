@@ -133,6 +133,28 @@ def test_who_else_learns_does_not_change_a_learners_steps(trained, one_teacher, 
     assert all(norm > 2 * own.gradient_norm for norm, own in zip(both, alone.of(StepDone), strict=True))
 
 
+def test_students_that_do_not_hear_one_another_learn_as_by_kd(trained, one_teacher):
+    """At peer weight 0 the first of them is KD's student, bit for bit; at another weight it is not."""
+    alone = trained(run("kd", one_teacher, dropout=0.0))
+    halves = {"hard_weight": 0.5, "soft_weight": 0.5, "temperature": 10.0}
+    weights = [
+        trained(run("peers", one_teacher, {**halves, "peer_weight": weight}, dropout=0.0)).weights()
+        for weight in (0.0, 1.0)
+    ]
+    assert same(weights[0], alone.weights()) and not same(weights[1], alone.weights())
+
+
+@pytest.mark.parametrize("mode", ["frozen", "online"])
+def test_the_teacher_of_peers_learns_only_where_it_is_asked_to(trained, one_teacher, first, mode):
+    before = weights(Path(one_teacher[0].where))
+    done = trained(run("peers", one_teacher, {"teacher": mode}, max_steps=3))
+    assert same(weights(Path(one_teacher[0].where)), before)
+    asked = done.of(RunFinished)[0].summary["cache"]
+    assert (asked["misses"] > 0) is (mode == "frozen") and asked["live"] == 0
+    if mode == "online":
+        assert same(first["teacher"], before) and not same(first["teacher now"], before)
+
+
 class Tied(Peers):
     """Two students with one classifier."""
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from kdcore.losses.relation import attention_divergence, log_relations, merge_heads, token_relations
+from kdcore.losses.relation import (
+    attention_divergence,
+    flow_mse,
+    layer_flow,
+    log_relations,
+    merge_heads,
+    token_relations,
+)
 
 LENGTHS = [5, 3, 1]
 WIDTH, NARROW = 8, 4
@@ -275,3 +282,35 @@ def test_different_numbers_of_heads_are_an_error():
 def test_half_precision_attention_is_compared_in_float32():
     value = attention_divergence(attentions(1).bfloat16(), attentions(2).bfloat16(), mask())
     assert value.dtype == torch.float32 and torch.isfinite(value)
+
+
+def flow_loop(first: torch.Tensor, last: torch.Tensor) -> list[list[list[float]]]:
+    """Row by row: sum over tokens of one layer's number times the other's, over the number of tokens."""
+    flows = []
+    for row, length in enumerate(LENGTHS):
+        p, q = first[row, :length].tolist(), last[row, :length].tolist()
+        flows.append([
+            [sum(p[t][i] * q[t][j] for t in range(length)) / length for j in range(len(q[0]))] for i in range(len(p[0]))
+        ])  # fmt: skip
+    return flows
+
+
+def test_a_flow_is_that_of_the_formula_whatever_stands_in_padding():
+    first, last = states(3, 5, NARROW, seed=3), states(3, 5, WIDTH, seed=4)
+    expected = torch.tensor(flow_loop(first, last), dtype=torch.float64)
+    assert expected.shape == (3, NARROW, WIDTH)
+    torch.testing.assert_close(layer_flow(first, last, mask()), expected, rtol=1e-10, atol=1e-12)
+    padding = (mask() == 0)[:, :, None]
+    filled = [each.masked_fill(padding, torch.nan) for each in (first, last)]
+    torch.testing.assert_close(layer_flow(*filled, mask()), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_flows_are_compared_entry_by_entry():
+    ours, theirs = ([states(3, 5, NARROW, seed=seed) for seed in seeds] for seeds in ((1, 2), (3, 4)))
+    gap = torch.tensor(flow_loop(*ours)) - torch.tensor(flow_loop(*theirs))
+    expected = sum(float(each) ** 2 for each in gap.flatten()) / gap.numel()
+    assert flow_mse(*ours, *theirs, mask()).item() == pytest.approx(expected, rel=1e-6)
+    assert flow_mse(*ours, *ours, mask()).item() == 0.0
+    leaves = [each.requires_grad_() for each in ours]
+    assert gradcheck(lambda *said: flow_mse(*said, *theirs, mask()), leaves)
+    assert flow_mse(*(each.bfloat16() for each in (*ours, *theirs)), mask()).dtype == torch.float32

@@ -7,6 +7,7 @@ import torch
 
 from kdcore.config import StudentSpec
 from kdcore.methods import Method, resolve
+from kdcore.methods.introspect import sizes
 from kdcore.models.observe import rerun_of
 from kdcore.models.students import build_student
 from kdcore.records import ALL_LAYERS, Batch, Encoding, ModelSize, Outputs, Setup, Stage, Step, Want
@@ -111,11 +112,14 @@ class World:
     def step(self, stage: str | None = None, seed: int = 0, number: int = 1) -> Step:
         """A step in which every teacher answers whom the method asks to."""
         chosen = self.stage(stage)
-        wanted, size = chosen.needs.student, self.setup.student
+        size, adopted = self.setup.student, self._adopted()
         students = {
-            role: outputs(wanted, size, seed + 50 * place, self.classes, chosen.trains(role))
+            role: outputs(
+                chosen.needs.of_student(role), adopted.get(role, size), seed + 50 * place, self.classes,
+                chosen.trains(role),
+            )
             for place, role in enumerate(chosen.students or ("student",))
-        }
+        }  # fmt: skip
         if "student" in chosen.needs.rerun:
             students = {role: self._again(role, size, said, trained=True) for role, said in students.items()}
         bare = Step(
@@ -124,13 +128,19 @@ class World:
         )  # fmt: skip
         rows = dict(self.method.pick_teachers(bare)) if chosen.needs.teacher else {}
         said = {
-            name: outputs(chosen.needs.teacher, self.setup.teachers[name], seed + 100 + place, self.classes)
-            for place, name in enumerate(self.setup.teachers)
+            name: outputs(chosen.needs.of_teacher(name), teacher, seed + 100 + place, self.classes)
+            for place, (name, teacher) in enumerate({**self.setup.teachers, **adopted}.items())
             if name in rows
         }
         if "teacher" in chosen.needs.rerun:
             said = {name: self._again(name, self.setup.teachers[name], outputs) for name, outputs in said.items()}
         return replaced(bare, teachers=said, rows=rows)
+
+    def _adopted(self) -> dict[str, ModelSize]:
+        """Role -> size of those that become teachers."""
+        names = [role for stage in self.method.stages() for role in stage.adopt]
+        found = sizes(self.method, self.setup.student) if names else {}
+        return {role: found[role] for role in names}
 
     def _again(self, name: str, size: ModelSize, said: Outputs, trained: bool = False) -> Outputs:
         """The outputs with a float64 model without dropout to be run again."""

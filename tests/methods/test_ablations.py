@@ -18,7 +18,10 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("skd", {"hard_label_weight": 0.3}),
     ("wkd", {"hard_label_weight": 0.3}),
 ]
-IN_WORDS = {"exchange of query and key", "states, attention and embedding"}
+IN_WORDS = {
+    "choice of knowledge", "choice of teachers", "exchange of query and key", "states, attention and embedding",
+    "weights by error",
+}  # fmt: skip
 
 
 def _weights(key: str, options: dict[str, Any]) -> dict[str, float]:

@@ -37,6 +37,8 @@ CASES = [
     ("dynamic-kd", {"detach": False, "part": "supervision", "hidden_weight": 2.0}, "distil"),
     ("mix", EVERY_TERM, "distil"),
     ("mix", {"hidden_weight": 1.0, "layers": "last", "patience_weight": 1.0}, "distil"),
+    ("mt-bert", {"temperature": 2.0, "projection": "per-layer"}, "distil"),
+    ("knowledge-selection", {"selection": "all", "normalise": False}, "distil"),
     ("tinybert", {"attention_loss": "kl", "layers": "mean"}, "intermediate"),
     ("tinybert", {"attention_loss": "probabilities", "layers": "mean", "projection": "per-layer"}, "intermediate"),
     ("tinybert", {"attention_loss": "kl", "layers": "random", "layers_seed": 2}, "intermediate"),

@@ -26,6 +26,7 @@ EVERYTHING_ON: dict[str, list[dict[str, Any]]] = {
     "mix": [
         {f"{name}_weight": 2.0 for name in ("patience", "hidden", "scores", "cosine", "attention", "values", "rows")}
     ],
+    "peers": [{"teacher": "mutual"}],
     "skd": [{"hard_label_weight": 0.3}],
     "tinybert": [{"augment": "word-neighbours"}],
     "wkd": [{"hard_label_weight": 0.3}],

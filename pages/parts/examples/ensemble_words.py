@@ -71,7 +71,9 @@ def _why(name: str, mixture: TeacherMixture | None) -> str:
     if mixture is None:
         return f"With these settings {name} makes no soft target of its teachers' answers, so they have no weights."
     if mixture.method.kind == "changing":
-        return f"In {name} the weights follow, at each step, from how unsure the student is: none holds throughout."
+        used = listed(f"{plain(teacher)} {100 * share:.0f}%" for teacher, share in mixture.counted.items())
+        shares = f" At the end of training each was used for so many of the rows: {used}." if used else ""
+        return f"In {name} the weights differ from step to step or row to row: none holds throughout.{shares}"
     if mixture.method.kind == "rows":
         asked = listed(f"{plain(teacher)} {100 * share:.0f}%" for teacher, share in mixture.counted.items())
         shares = f" At the end of training each answered so many of the rows: {asked}." if asked else ""

@@ -1,0 +1,249 @@
+"""A search: what exceeds the bound is not trained, what falls behind ends early, and nothing is trained twice."""
+
+import sys
+import threading
+
+import pytest
+
+from kdcore.errors import UserError
+from kdcore.identity import config_hash
+from kdcore.models.count import parameters, row_length
+from kdcore.runs.work import work
+from kdcore.runs.worker import Worker
+from kdcore.search import record, scores, study
+from kdcore.search.candidates import Space
+from kdcore.search.result import SearchResult
+from kdcore.search.search import TrialRun, search
+from tests.helpers import tiny_task
+from tests.search.conftest import Script
+
+ANY = {"parameters": 1e9}
+
+
+def by_size(run):
+    """A deeper or wider student scores more."""
+    return 0.5 + 0.1 * run.student.layers + (0 if run.student.width else 0.05)
+
+
+def weights(asked, size):
+    space = Space(asked(ANY))
+    return parameters(space.deployed(space.default("kd", size))).total
+
+
+def test_what_exceeds_the_bound_is_never_trained_and_named(store, asked, script):
+    script.score = by_size
+    limit = weights(asked, "1 layer")
+    found = search(store, asked({"parameters": limit}), script)
+    assert {(run.student.layers, run.student.width) for run in script.trained} == {(1, None), (1, 8)}
+    assert found.too_dear == {"2 layers": "parameters"}
+    result = SearchResult(store, found)
+    assert result.chosen["size"] == "1 layer"
+    assert "Never trained, since they exceed the bound: 2 layers." in result.words()
+
+
+def test_with_a_share_the_cheapest_that_has_it_is_recommended(store, asked, script):
+    script.score = by_size  # 1 x 8: 0.6, 1 layer: 0.65, 2 layers: 0.75
+    found = search(store, asked({"share": 0.8, "least": "parameters"}), script)
+    assert SearchResult(store, found).chosen["size"] == "1 layer"  # 0.8 x 0.8 = 0.64
+    script.teacher = 1.0
+    found = search(store, asked({"share": 0.99, "least": "parameters"}, name="more"), script)
+    result = SearchResult(store, found)
+    assert result.chosen["size"] == "2 layers"
+    assert any("less than the 99 % asked for" in words for words in result.words())
+
+
+def test_a_run_of_the_same_settings_is_not_trained_again(store, asked, script):
+    question = asked(ANY)
+    space = Space(question)
+    there = store.add_run(space.run_of(space.default("kd", "2 layers")))
+    store.record(there, list(script(store.get(there).config, None, _Never())))
+    script.trained.clear()
+    found = search(store, question, script)
+    assert {run.student.layers for run in script.trained} == {1} and len(script.trained) == 2
+    assert [trial["run"] for trial in found.trials if trial["reused"]] == [there]
+    assert scores.seconds(store, found.trials) == 20.0
+
+
+class _Never:
+    def stop_requested(self):
+        return None
+
+
+def test_a_trial_that_falls_behind_ends_early(store, asked, script, monkeypatch):
+    script.score = by_size
+    script.waits = lambda run: run.student.layers == 1  # until it is stopped: the deeper one came first and is better
+    monkeypatch.setattr(study, "WHOLE", 1)
+    found = search(store, asked(ANY), script)
+    states = {trial["size"]: trial["state"] for trial in found.trials if trial.get("run")}
+    assert states == {"2 layers": "complete", "1 layer": "pruned", "1 x 8": "pruned"}
+    stopped = store.runs(["stopped"])
+    assert len(stopped) == 2 and set(stopped["sweep"]) == {"tiny"}
+
+
+def test_the_first_trials_are_trained_to_their_ends(store, asked, script):
+    script.score = by_size
+    found = search(store, asked(ANY, trials=study.WHOLE), script)
+    assert [trial["state"] for trial in found.trials if trial.get("run")] == ["complete"] * study.WHOLE
+
+
+def test_a_killed_search_goes_on_and_trains_nothing_twice(store, asked, script):
+    script.score = by_size
+    script.dies = lambda run: run.student.layers == 1
+    with pytest.raises(KeyboardInterrupt):
+        search(store, asked(ANY), script)
+    assert len(script.trained) == 2
+    script.dies = lambda run: False
+    found = search(store, asked(ANY), script)
+    hashes = [config_hash(run) for run in script.trained]
+    assert len(hashes) == 4 and len(set(hashes)) == 3  # the run that was under way went on, as a resumed run does
+    assert hashes[1] == hashes[2] and len(store.runs()) == 3
+    assert [trial["state"] for trial in found.trials if trial.get("run")] == ["complete"] * 3
+
+
+def test_what_was_ended_early_before_a_kill_is_not_trained_again(store, asked, script, monkeypatch):
+    script.score = by_size
+    script.waits = lambda run: run.student.layers == 1
+    monkeypatch.setattr(study, "WHOLE", 1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TrialRun, "ends", _killed_where_stopped(TrialRun.ends))
+        search(store, asked(ANY), script)
+    before = len(script.trained)
+    found = search(store, asked(ANY), script)
+    assert before == 2 and len(script.trained) == 3
+    assert [trial["state"] for trial in found.trials if trial.get("run")] == ["complete", "pruned", "pruned"]
+
+
+def _killed_where_stopped(ends):
+    def end(self, run_id, state):
+        if state == "stopped":
+            raise KeyboardInterrupt
+        ends(self, run_id, state)
+
+    return end
+
+
+def test_other_workers_of_the_queue_train_a_searchs_runs(store, asked, script):
+    script.score = by_size
+    other, closing = Script(), threading.Event()
+    other.score = by_size
+    script.waits = other.waits = lambda run: run.student.layers == 2  # so that both are at work
+    worker = Worker(store, "auto", other, closing, can={"auto": 1e12, "cpu": 1e12})
+    helper = threading.Thread(target=work, args=(worker,))
+    helper.start()
+    try:
+        found = search(store, asked(ANY, slots=2), script)
+    finally:
+        closing.set()
+        helper.join()
+    hashes = [config_hash(run) for run in script.trained + other.trained]
+    assert other.trained and len(hashes) == len(set(hashes)) == 3
+    assert {trial["state"] for trial in found.trials if trial.get("run")} <= {"complete", "pruned"}
+
+
+def test_more_minutes_may_be_given_and_nothing_else_may_change(store, asked, script):
+    found = search(store, asked(ANY, trials=1), script)
+    assert len(script.trained) == 1 and "1 trials were asked for" in found.ended
+    assert "Not tried, for lack of time" in " ".join(SearchResult(store, found).words())
+    search(store, asked(ANY, trials=2), script)
+    assert len(script.trained) == 2
+    with pytest.raises(UserError, match="bound: differs"):
+        search(store, asked({"parameters": 1e8}, trials=2), script)
+
+
+def test_no_trial_begins_that_the_time_cannot_hold(store, asked, script):
+    found = search(store, asked(ANY, minutes=0.001), script)
+    assert not script.trained and found.chosen is None
+    words = SearchResult(store, found).words()
+    assert words[0].startswith("Nothing is recommended") and "Not tried, for lack of time" in words[1]
+
+
+def test_options_are_searched_once_the_methods_own_were_tried(store, asked, script):
+    script.score = lambda run: 1 - abs(run.options["alpha"] - 0.8)
+    found = search(store, asked(ANY, trials=8, sizes=[{"layers": 1}]), script)
+    alphas = [run.options["alpha"] for run in script.trained]
+    assert alphas[0] == 0.5 and len(set(alphas)) == len(alphas) and all(0.1 <= alpha <= 1 for alpha in alphas)
+    assert SearchResult(store, found).trials["select"].iloc[0] == max(map(script.score, script.trained))
+
+
+def test_the_recommended_setting_is_trained_with_other_seeds(store, asked, script):
+    script.score = lambda run: by_size(run) + 0.01 * run.train.seed
+    found = search(store, asked(ANY, seeds=3), script)
+    runs = [store.get(run).config for run in found.seeds]
+    assert [run.train.seed for run in runs] == [0, 1, 2] and {run.student.layers for run in runs} == {2}
+    words = " ".join(SearchResult(store, found).words())
+    assert "On select it scores 76.0 ± 1.0 (3 seeds)" in words and "On the dev rows it scores 66.0 ± 1.0" in words
+
+
+def test_the_front_holds_what_no_cheaper_trial_beats(store, asked, script):
+    script.score = lambda run: 0.9 if run.student.width else by_size(run)
+    trials = SearchResult(store, search(store, asked(ANY), script)).trials
+    assert list(trials.loc[trials["front"], "size"]) == ["1 x 8"]
+
+
+def test_a_bound_that_nothing_meets_says_how_near_one_comes(store, asked, script):
+    with pytest.raises(UserError) as caught:
+        search(store, asked({"parameters": 10}), script)
+    assert caught.value.field == "bound.parameters" and "1 x 8 comes nearest with" in caught.value.problem
+    assert not script.trained and store.runs().empty and not record.searches()
+
+
+def test_the_engine_trains_what_was_chosen(store, asked):
+    """With the real engine, a timed bound, and the student that is kept."""
+    bound = {"p95_ms": 1e5, "runtime": "torch-fp32", "threads": 1, "batch": 2, "share": 0.1}
+    found = search(store, asked(bound, trials=1, sizes=[{"layers": 1}], seeds=2))
+    (cost,) = found.costs.values()
+    assert 0 < cost["p50_ms"] <= cost["p95_ms"]
+    frame = scores.columns(store, found.seeds)
+    assert list(frame["state"]) == ["done", "done"] and found.chosen == 0
+    kept = store.get(found.seeds[0])
+    assert kept.facts["parameters"] == cost["parameters"]
+    assert found.tokens == row_length(kept.facts["mean_tokens"])
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"bound": {"p95_ms": 5, "runtime": "tflite"}}, "bound.runtime"),
+        ({"bound": {}}, "bound"),
+        ({"minutes": 0}, "minutes"),
+        ({"methods": ["nope"]}, "method"),
+        ({"sizes": ["huge"]}, "sizes[0]"),
+        ({"sizes": [{"depth": 3}]}, "run.student.depth"),
+        ({"starts": [{"init": "base"}]}, "starts[0].init"),
+        ({"run": {"task": "pocket-sentiment"}}, "run.teachers"),
+        ({"run": {"task": "pocket-sentiment", "method": "kd"}}, "run.method"),
+        ({"name": "A B"}, "name"),
+    ],
+)
+def test_mistakes_name_the_field_and_what_to_do(store, asked, script, change, field):
+    from kdcore.search.question import read_question
+
+    with pytest.raises(UserError) as caught:
+        search(store, read_question(None, asked(ANY).model_dump(mode="json") | change), script)
+    assert caught.value.field == field and caught.value.remedy and not script.trained
+
+
+def test_packages_that_are_not_installed_are_named(store, asked, script, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match=r"bound.runtime: the package onnx.*kdboard\[onnx\]"):
+        search(store, asked({"p95_ms": 5, "runtime": "onnx-int8"}), script)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"optuna is not installed.*kdboard\[search\]"):
+        search(store, asked(ANY), script)
+
+
+def test_two_processes_do_not_search_under_one_name(store, asked, script):
+    with record.held("tiny"), pytest.raises(UserError, match="under way in another process"):
+        search(store, asked(ANY), script)
+
+
+def test_int8_files_are_timed_and_weighed(store, asked):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="the extra onnx is not installed")
+    from kdcore.search.costs import measure
+
+    size = {"one": tiny_task.SIZE}
+    whole, small = (measure(size, asked({"p95_ms": 1e5, "runtime": runtime}).bound, 8).of["one"]
+                    for runtime in ("onnx-fp32", "onnx-int8"))  # fmt: skip
+    assert small.disk_mib < whole.disk_mib and 0 < small.p50_ms <= small.p95_ms
