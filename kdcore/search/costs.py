@@ -103,10 +103,12 @@ def _made(size: ModelSize, bound: Bound, folder: Path, tokens: int) -> tuple[Cos
 
 def _untrained(size: ModelSize) -> nn.Module:
     config: Any = bert_config(size, size.labels, 0.0)
-    if size.form != "plain":
+    if size.form != "plain" or size.pooled_width:
         from kdcore.models.forms import formed_config
 
-        config = formed_config(config, size.form)
+        config = formed_config(
+            config, form=size.form, pooled_width=size.pooled_width, projection_width=size.projection_width
+        )
     return build_classifier(config, {}, seed=0)[0]
 
 

@@ -14,7 +14,7 @@ from kdcore.errors import UserError
 from kdcore.methods.backward_kd import _slope
 from tests.methods.contract import Contract
 
-CONTRACT = Contract(variants=({"auxiliary_weight": 0.0},), trained=({"ascent_steps": 2, "step_length": 1e-3},))
+CONTRACT = Contract(variants=({"auxiliary_weight": 0.0}, {"ascent_steps": 2, "step_length": 1e-3}))
 
 
 def words_of(made, ids):
