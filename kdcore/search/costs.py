@@ -106,7 +106,7 @@ def _untrained(size: ModelSize) -> nn.Module:
     if size.form != "plain":
         from kdcore.models.forms import formed_config
 
-        config = formed_config(config, size.form)
+        config = formed_config(config, form=size.form)
     return build_classifier(config, {}, seed=0)[0]
 
 
