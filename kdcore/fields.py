@@ -170,7 +170,7 @@ def _range(name: str, info: FieldInfo, main: bool) -> Range | None:
         return None
     low, high = field.low or 0.0, field.high if field.high is not None else 10 * field.default
     if high <= 1:
-        return Range((), max(low, 0.05), min(high, 0.95) if field.default <= 0.95 else high)
+        return Range((), max(low, min(0.05, field.default)), min(high, max(0.95, field.default)))
     return Range((), max(low, field.default / 10), min(high, field.default * 10), log=True)
 
 

@@ -87,7 +87,7 @@ class Space:
         if self._is_own_width(self.sizes[size]):
             return (start_text(RANDOM),)
         if self.sizes[size].get("form", "plain") != "plain":
-            return tuple(name for name, start in self.starts.items() if start != RANDOM)
+            return tuple(name for name, start in self.starts.items() if start != RANDOM) or (start_text(RANDOM),)
         return tuple(self.starts)
 
     def run_of(self, candidate: Candidate, seed: int | None = None) -> RunConfig:
@@ -142,12 +142,14 @@ class Space:
             if unknown := set(start) - {"init", "init_layers", "checkpoint"}:
                 raise UserError(f"starts[{i}].{unknown.pop()}", "is no part of a start", "give init and init_layers")
             try:
-                _ = self._plan({"layers": 1} | start).source
+                named = start.get("init_layers")
+                _ = self._plan({"layers": len(named) if isinstance(named, list | tuple) else 1} | start).source
             except UserError as error:
                 if asked:
                     raise UserError(f"starts[{i}].init", error.problem, error.remedy) from None
                 continue
-            usable[start_text({"init_layers": "first"} | start)] = start
+            folder = f" {start['checkpoint']}" if start.get("checkpoint") else ""
+            usable[start_text({"init_layers": "first"} | start) + folder] = start
         if not asked and len(usable) > 1:  # beside a teacher's layers new weights only lose time
             usable.pop(start_text(RANDOM))
         return usable

@@ -125,14 +125,17 @@ class SearchResult:
         if share is None:
             return text
         if reached < share:
-            return f"{text}: less than the {100 * share:g} % asked for, which no trial reached in this time"
+            best = self.trials.loc[self.trials["state"] == STATES["complete"], "select"].astype(float).max()
+            why = "some seeds reach it" if best >= share * teacher else "no trial reached it in this time"
+            return f"{text}: less than the {100 * share:g} % asked for; {why}"
         below = sum(value < share * teacher for value in on_select)
         return f"{text} ({100 * share:g} % are asked for" + (f"; {below} of the seeds fall below)" if below else ")")
 
     @cached_property
     def teacher(self) -> float:
         """The best teacher's score on `select`; NaN where none was scored."""
-        done = [trial["run"] for trial in self.record.trials if trial["state"] == "complete"]
+        done = [trial["run"] for trial in self.record.trials
+                if trial["state"] == "complete" and trial["run"] in self.runs.index]  # fmt: skip
         return scores.best_teacher(self.store.evaluations(done[:1]), str(self.record.asked.run["task"]))
 
     def _row_doubt(self, members: pd.DataFrame) -> str:
@@ -148,12 +151,15 @@ class SearchResult:
         record = self.record
         if record.too_dear:
             yield f"Never trained, since they exceed the bound: {listed(map(_deployed, record.too_dear), 12)}."
-        late = [f"{trial['method']} on {trial['size']}" for trial in record.trials
-                if trial["state"] == "waiting" or trial.get("why") == NO_TIME]  # fmt: skip
+        begun = {_pair(trial) for trial in record.trials if trial.get("run")}
+        late = [
+            _pair(trial) for trial in record.trials
+            if (trial["state"] == "waiting" or trial.get("why") == NO_TIME) and _pair(trial) not in begun
+        ]  # fmt: skip
         if late:
             yield f"Not tried, for lack of time: {listed(dict.fromkeys(late), 8)}."
-        if record.refused:
-            yield f"Cannot be trained: {listed((f'{what} ({why})' for what, why in record.refused.items()), 4)}."
+        if refused := {pair: why for pair, why in record.refused.items() if pair not in begun}:
+            yield f"Cannot be trained: {listed((f'{what} ({why})' for what, why in refused.items()), 4)}."
 
     def _price(self) -> str:
         begun = [trial for trial in self.record.trials if trial.get("run")]
@@ -178,6 +184,10 @@ def cost_words(measure: Measure, value: float, named: bool = True) -> str:
     if measure == "disk_mib":
         return f"{value:.3g} MiB on disk" if named else f"{value:.3g} MiB"
     return f"{MEASURES[measure].removesuffix(' (ms)')} {value:.3g} ms" if named else f"{value:.3g} ms"
+
+
+def _pair(trial: dict[str, Any]) -> str:
+    return f"{trial['method']} on {trial['size']}"
 
 
 def _deployed(key: str) -> str:

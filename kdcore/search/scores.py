@@ -85,11 +85,12 @@ def best(store: Store, record: SearchRecord) -> int | None:
     """Number of the complete trial that answers the question: the best on `select` that keeps to the bound; where a
     share is asked, the cheapest that has it, and the best where none has. None where none is complete."""
     bound, axis = record.asked.bound, record.asked.bound.axis
-    done = [trial for trial in record.trials if trial["state"] == "complete"]
+    complete = [trial for trial in record.trials if trial["state"] == "complete"]
+    frame = columns(store, [trial["run"] for trial in complete])["select_score"].dropna()
+    done = [trial for trial in complete if trial["run"] in frame.index]  # runs may have been deleted since
     if not done:
         return None
-    frame = columns(store, [trial["run"] for trial in done])["select_score"]
-    score = {int(trial["number"]): float(frame.get(trial["run"], float("nan"))) for trial in done}
+    score = {int(trial["number"]): float(frame[trial["run"]]) for trial in done}
     cost = {int(trial["number"]): cost_of(record, trial).of(axis) for trial in done}
     ranked = sorted(score, key=lambda number: (-score[number], cost[number], number))
     if bound.share is None:

@@ -102,10 +102,13 @@ class Search:
     why_over: str = ""
     _left: list[Trial] = field(default_factory=list)
     _seeds: list[RunConfig] = field(default_factory=list)
+    _before: int = 0
 
     def __post_init__(self) -> None:
         self._left = [trial for trial in self.study.running() if self._goes_on(trial)]
-        self.known = {str(facts["hash"]) for facts in self.study.facts() if "hash" in facts}
+        facts = self.study.facts()
+        self._before = sum(bool(one.get("run")) for one in facts)
+        self.known = {str(one["hash"]) for one in facts if "hash" in one and one["state"] != "fail"}
 
     @property
     def question(self) -> Question:
@@ -243,7 +246,7 @@ class Search:
         trials = [facts for facts in self.study.facts() if facts.get("run")]
         if self.question.trials is not None and len(trials) >= self.question.trials:
             return f"{len(trials)} trials were asked for"
-        last = trials[-MOST_FAILURES:]
+        last = trials[self._before :][-MOST_FAILURES:]
         if len(last) == MOST_FAILURES and all(facts["state"] == "fail" for facts in last):
             return f"{MOST_FAILURES} trials in a row failed, the last as {last[-1]['run']}"
         return "" if self._room() > 0 else "the time is spent"
@@ -251,7 +254,8 @@ class Search:
     def _room(self) -> float:
         """Seconds for another trial: what is left, without what the recommended setting's other seeds will take."""
         facts = self.study.facts()
-        paid, whole = scores.seconds(self.store, facts), 60 * self.question.minutes
+        ended = [one for one in facts if one["state"] != "running"]
+        paid, whole = scores.seconds(self.store, ended), 60 * self.question.minutes
         under_way = sum(float(one.get("predicted", 0)) for one in facts if one["state"] == "running" and "run" in one)
         done = [str(one["run"]) for one in facts if one["state"] == "complete"]
         return whole - paid - under_way - (self.question.seeds - 1) * scores.longest_training(self.store, done)
@@ -313,7 +317,7 @@ class TrialRun:
                 return False
             if part > self._reported:
                 self._reported = part
-                behind = self.trial.falls_behind(part, self._value(moment.score, evaluations))
+                behind = self.trial.falls_behind(part, self._value(moment.score, evaluations)) or behind
         return behind
 
     def ends(self, run_id: str, state: str) -> None:

@@ -27,6 +27,8 @@ def take_costs(record: SearchRecord, question: Question, space: Space, say: Say)
         raise UserError("sizes", f"no candidate can be trained: {why}", "name other sizes, starts or methods")
     keys = {cost_key(space, candidate, size): size for candidate, size in sizes.items()}
     bound = question.bound
+    if (bound.tokens or 0) > (most := min(size.longest for size in sizes.values())):
+        raise UserError("bound.tokens", f"{bound.tokens} tokens are more than the {most} a student reads", "lower it")
     where = f", on {bound.runtime}" if bound.is_timed else ""
     say(f"taking the costs of {len(keys)} sizes, with new weights{where}")
     costs = measure(keys, bound, bound.tokens or space.tokens)

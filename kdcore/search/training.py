@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from kdcore.config import RunConfig
-from kdcore.errors import UserError
+from kdcore.errors import CorruptError, UserError
 from kdcore.events import Event
 from kdcore.runs.worker import Worker
 from kdcore.store import UNFINISHED, Store
 
 if TYPE_CHECKING:
     from kdcore.runs.worker import Train
+
+log = logging.getLogger("kdcore.search")
 
 LOOK_SECONDS = 0.5
 """How often the runs under way are looked at."""
@@ -78,7 +81,12 @@ class Training:
 
     def _on_event(self, event: Event) -> None:
         self.on_event(event)
-        self._tick()
+        try:
+            self._tick()
+        except CorruptError:
+            raise
+        except UserError as error:  # raised here, it would end the run that is trained
+            log.warning("%s", error)
 
     def _tick(self) -> bool:
         """Looks at what is under way, not too often, and puts in what there is room for. False: all is done."""
@@ -102,7 +110,7 @@ class Training:
             elif row is None or row.state not in UNFINISHED:
                 del self._open[run]
                 proposal.ends(run, row.state if row else "cancelled")
-            elif row.state == "running":
+            elif row.state == "running" and row.sweep == self.sweep:  # what others asked for runs to its end
                 self._judge(run, proposal)
 
     def _judge(self, run: str, proposal: Proposal) -> None:

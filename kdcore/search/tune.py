@@ -5,6 +5,7 @@ Methods that are compared at their defaults are compared at what somebody else's
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,10 @@ from kdcore.store import Store
 
 if TYPE_CHECKING:
     from kdcore.runs.worker import Train
+
+
+ASKED = "tuning.json"
+"""In the folder of a tuning: what was asked."""
 
 
 class Values(Settings):
@@ -95,6 +100,7 @@ def tune(
     for name in tuning.methods:  # all are checked before any is trained
         _check(tuning, name)
     with records.held(tuning.name) as folder:
+        _ask_the_same(tuning, folder)
         return [_of_method(store, tuning, method, folder, train, say, on_event) for method in tuning.methods]
 
 
@@ -117,8 +123,9 @@ def values_of(tuning: Tuning, method: str) -> dict[str, Range]:
 
 
 def _range(config: Any, method: str, name: str, values: Values) -> Range:
-    whole = config.model_fields[name].annotation is int
-    found = Range(values.choices, values.low, values.high, values.log, whole)
+    whole, default = config.model_fields[name].annotation is int, config.model_fields[name].get_default()
+    choices = values.choices if not values.choices or default in values.choices else (default, *values.choices)
+    found = Range(choices, values.low, values.high, values.log, whole)
     ends = values.choices or (int(values.low), int(values.high)) if whole else values.choices or (
         values.low, values.high)  # fmt: skip
     for value in ends:
@@ -128,12 +135,34 @@ def _range(config: Any, method: str, name: str, values: Values) -> Range:
             f"ranges.{method}.{name}", f"{values.low:g} to {values.high:g} is no range",
             "give low below high, and above 0 where log",
         )  # fmt: skip
+    if default is None and not choices:
+        raise UserError(f"ranges.{method}.{name}", "it has no default to try first", "list the values, or leave it out")
     return found
 
 
+def _ask_the_same(tuning: Tuning, folder: Path) -> None:
+    """Keeps what is asked under this name; raises UserError where it is not what was asked before."""
+    file, free = folder / ASKED, {"trials", "slots", "methods", "seeds"}
+    asked = json.loads(json.dumps(tuning.model_dump(mode="json", exclude=free) | {"first seed": tuning.seeds[0]}))
+    if not file.exists():
+        file.write_text(json.dumps(asked, indent=1), encoding="utf-8")
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {}
+    if other := [name for name in asked if asked[name] != before.get(name)]:
+        raise UserError(
+            other[0], f"differs from what the tuning {tuning.name} was asked before",
+            "choose another name; methods, trials, slots and further seeds may change",
+        )  # fmt: skip
+
+
 def _check(tuning: Tuning, method: str) -> None:
-    """Raises UserError where the method with its defaults cannot be trained here, or its ranges are wrong."""
+    """Raises UserError where the method with its defaults cannot be trained here, or ranges or seeds are wrong."""
     values_of(tuning, method)
+    for seed in tuning.seeds:
+        _run(tuning, method, {}, seed)
     report = preflight.check(Plan(_run(tuning, method, {})))
     if report.blocks:
         line = report.blocks[0]

@@ -80,6 +80,36 @@ def test_a_trial_that_falls_behind_ends_early(store, asked, script, monkeypatch)
     assert len(stopped) == 2 and set(stopped["sweep"]) == {"tiny"}
 
 
+def test_a_run_that_somebody_else_asked_for_is_never_ended_early(store, asked, script, monkeypatch):
+    script.score = by_size
+    monkeypatch.setattr(study, "WHOLE", 1)
+    space = Space(asked(ANY))
+    theirs = store.add_run(space.run_of(space.default("kd", "1 layer")), sweep="another")
+    found = search(store, asked(ANY, sizes=[{"layers": 1}, {"layers": 2}]), script)
+    assert store.get(theirs).state == "done" and theirs in [trial["run"] for trial in found.trials if trial.get("run")]
+
+
+def test_a_run_that_was_deleted_is_not_recommended(store, asked, script):
+    script.score = by_size
+    found = search(store, asked(ANY), script)
+    best = found.trials[found.chosen]["run"]
+    store.delete(best)
+    chosen = scores.best(store, found)
+    assert chosen is not None and found.trials[chosen]["run"] != best
+    for trial in found.trials:
+        if trial.get("run") not in (None, best):
+            store.delete(trial["run"])
+    assert scores.best(store, found) is None
+
+
+def test_what_was_tried_is_not_said_to_be_left_out(store, asked, script):
+    found = search(store, asked(ANY), script)
+    pair = f"{found.trials[0]['method']} on {found.trials[0]['size']}"
+    found.refused[pair] = "no room on disk for a moment"
+    found.trials.append(found.trials[0] | {"run": None, "state": "fail", "why": record.NO_TIME, "number": 99})
+    assert not any(pair in words for words in SearchResult(store, found)._left_out())
+
+
 def test_the_first_trials_are_trained_to_their_ends(store, asked, script):
     script.score = by_size
     found = search(store, asked(ANY, trials=study.WHOLE), script)
@@ -205,6 +235,7 @@ def test_the_engine_trains_what_was_chosen(store, asked):
     [
         ({"bound": {"p95_ms": 5, "runtime": "tflite"}}, "bound.runtime"),
         ({"bound": {}}, "bound"),
+        ({"bound": {"p95_ms": 5, "runtime": "torch-fp32", "tokens": 4000}}, "bound.tokens"),
         ({"minutes": 0}, "minutes"),
         ({"methods": ["nope"]}, "method"),
         ({"sizes": ["huge"]}, "sizes[0]"),

@@ -65,6 +65,21 @@ def test_a_tuning_that_was_killed_goes_on(store, tuning, script):
     assert len(script.trained) == before
 
 
+def test_a_name_stands_for_one_question(store, tuning, script):
+    tune(store, tuning(methods=["kd"]), script)
+    shorter = tuning().run | {"train": tuning().run["train"] | {"epochs": 1}}
+    with pytest.raises(UserError, match=r"run: differs from what the tuning options"):
+        tune(store, tuning(methods=["kd"], run=shorter), script)
+    tune(store, tuning(methods=["kd"], seeds=[0, 1, 2]), script)  # further seeds are welcome
+
+
+def test_a_default_beside_the_choices_is_tried_first(store, tuning, script):
+    one = tuning(methods=["kd"], ranges={"kd": {"temperature": [2.0, 3.0, 8.0], "alpha": None}})
+    assert values_of(one, "kd")["temperature"].choices == (10.0, 2.0, 3.0, 8.0)
+    (found,) = tune(store, one, script)
+    assert found.trials == 4 and script.trained[0].options["temperature"] == 10.0
+
+
 def test_ranges_of_the_file_go_over_the_declared_ones(tuning):
     given = {"pkd": {"beta": [10, 100, "log"], "layers": ["skip", "last"], "temperature": None}}
     values = values_of(tuning(methods=["pkd"], ranges=given), "pkd")
@@ -81,6 +96,7 @@ def test_ranges_of_the_file_go_over_the_declared_ones(tuning):
         ({"ranges": {"kd": {"beta": [1, 2]}}}, "ranges.kd.beta"),
         ({"ranges": {"kd": {"alpha": [0.5, 3]}}}, "ranges.kd.alpha"),
         ({"ranges": {"kd": {"alpha": [0.9, 0.2]}}}, "ranges.kd.alpha"),
+        ({"seeds": [0, -1]}, "run.train.seed"),
         ({"methods": ["wkd"]}, "teachers"),
     ],
 )
