@@ -222,7 +222,8 @@ class KnowledgeSelection(Method):
         action = self._action(state, step.rng, explores=step.stage != "distil")
         weights = action
         if self.config.normalise:
-            mean = self.mean_value.mean if int(self.mean_value.count) else values.detach()
+            known = step.step > 1 and int(self.mean_value.count)  # of this student, not of an episode's before it
+            mean = self.mean_value.mean if known else values.detach()
             weights = action / mean.to(action).clamp(min=LEAST)
         if torch.is_grad_enabled():
             self._new.append(Moment(state, action, values.detach()))
@@ -284,6 +285,8 @@ class KnowledgeSelection(Method):
         state, action, values = (
             torch.stack([getattr(part, name) for part in parts]).mean(0) for name in ("state", "action", "values")
         )
+        if step.step == 1:
+            self.mean_value.count.zero_()
         self.mean_value.update(values)
         self.mean_action.update(action)
         if step.stage == "distil":
@@ -325,12 +328,13 @@ class KnowledgeSelection(Method):
         """Critic and actor move after the first `count` phases of an episode. last: none follows."""
         states, actions, rewards = self.states[:count], self.actions[:count], self.rewards[:count]
         known = count if last else count - 1
+        if not known:  # the actor would climb a critic that has learned nothing
+            return
         for _ in range(self.config.updates):
-            if known:
-                values = self._value(self._seen(states), actions)
-                following = F.pad(values.detach()[1:], (0, 1))
-                target = rewards + self.config.discount * following
-                self._move("critic", F.mse_loss(values[:known], target[:known]))
+            values = self._value(self._seen(states), actions)
+            following = F.pad(values.detach()[1:], (0, 1))
+            target = rewards + self.config.discount * following
+            self._move("critic", F.mse_loss(values[:known], target[:known]))
             seen = self._seen(states).detach()
             self._move("actor", -self._value(seen, self.actor(seen).sigmoid()).mean())
 

@@ -254,11 +254,17 @@ def _share(one: nn.Module, other: nn.Module) -> None:
         setattr(other.get_submodule(path), leaf, parameter)
 
 
+def _head(size: ModelSize) -> str:
+    """What stands on the encoder: `plain`, or SimKD's projection and the width behind it."""
+    return f"projected to {size.pooled_width}" if size.projection_width else "plain"
+
+
 def _check_one_head(setup: Setup) -> None:
     """Raises UserError where one pooler and classifier cannot serve all teachers."""
     for what, kinds in (
         ("width", {name: str(size.width) for name, size in setup.teachers.items()}),
         ("kind", {name: size.model_type for name, size in setup.teachers.items()}),
+        ("head", {name: _head(size) for name, size in setup.teachers.items()}),
     ):
         if len(set(kinds.values())) > 1:
             listed = ", ".join(f"{name} {kind}" for name, kind in kinds.items())

@@ -51,7 +51,8 @@ class Peers(Method):
       - students: The first is the one that is scored, kept and exported. The paper reports the students as an ensemble,
         which costs as many times as much as one; how it averages them is unverified.
       - initial weights: Each student draws what is new in it with a seed of its own. What comes from a teacher or a
-        base is the same in all, so that they then differ by their classifier and their dropout alone.
+        base is the same in all, so that they then differ by their classifier and their dropout alone;
+        with init=teacher the classifier comes from there, too, and without dropout they are one student.
       - update: All students move at once, from what the others said before; mutual learning was first described with
         one after the other.
       - dropout: Peers teach with theirs on, since each runs once a step.

@@ -233,8 +233,9 @@ class RLKD(Method):
         if done <= 0:
             return
         self.gradient += torch.stack([part.gradient for part in parts]).sum(0)
-        self.losses += torch.stack([part.losses for part in parts]).mean(0)
-        self.rows += sum(part.rows for part in parts)
+        rows = sum(part.rows for part in parts)
+        self.losses += torch.stack([part.losses * part.rows for part in parts]).sum(0) / rows
+        self.rows += rows
         self.steps += 1
         if done * self.config.episodes // whole > (done - 1) * self.config.episodes // whole:
             self._learn(self._earned(step))

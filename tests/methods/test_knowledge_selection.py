@@ -84,13 +84,18 @@ def test_terms_are_divided_by_their_running_means(world):
     first = made.terms(step)
     assert weights == pytest.approx({name: 1 / value for name, value in first.items()}, rel=1e-10), "the first: itself"
     made.method.after_step(step)
-    other = made.step(seed=7)
+    other = made.step(seed=7, number=2)
     again = made.method.terms(other)
     assert {name: float(term.weight) for name, term in again.items()} == pytest.approx(weights, rel=1e-10)
     made.method.after_step(other)
     second = made.terms(other)
     found = {name: 1 / float(term.weight) for name, term in made.method.terms(other).items()}
     assert found == pytest.approx({name: (first[name] + second[name]) / 2 for name in KINDS}, rel=1e-10)
+    anew = made.step(seed=7)  # the first of another student: no mean of the one before
+    found = {name: 1 / float(term.weight) for name, term in made.method.terms(anew).items()}
+    assert found == pytest.approx(second, rel=1e-10)
+    made.method.after_step(anew)
+    assert int(made.method.mean_value.count) == 1
 
 
 # --- the actor --------------------------------------------------------------------------------------------------------

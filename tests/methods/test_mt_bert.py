@@ -93,7 +93,7 @@ def test_a_row_weighs_one_where_the_teacher_is_right_and_less_where_it_is_wrong(
     torch.testing.assert_close(weights(made, step, 1e3 * gold), torch.ones(6, dtype=torch.float64))
     uniform = weights(made, step, torch.zeros(6, 3, dtype=torch.float64))
     assert uniform.tolist() == pytest.approx([1 / (1 + math.log(3))] * 6)
-    assert 1 / (1 + math.log(2)) == pytest.approx(0.591, abs=5e-4) and uniform[0] == pytest.approx(0.477, abs=5e-4)
+    assert uniform[0] == pytest.approx(0.477, abs=5e-4)
     surer = [weights(made, step, scale * gold) for scale in (-5.0, -1.0, 0.0, 1.0, 5.0)]
     assert all((less < more).all() and (less > 0).all() for less, more in pairwise(surer))
 

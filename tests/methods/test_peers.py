@@ -200,14 +200,5 @@ def test_what_is_told_is_how_often_they_name_one_class(world):
     assert scores.method.notes() == {}
 
 
-def test_the_answer_of_several_is_at_least_as_good_as_their_mean_in_nats(world):
-    """Jensen: -ln of a mean probability is at most the mean of -ln, which is why an ensemble is worth its price."""
-    step = world("peers", {"students": 4}).step()
-    labels = step.batch.labels
-    mean = torch.stack([said.softmax(-1) for said in logits(step).values()]).mean(0)
-    together = -mean[torch.arange(6), labels].log().mean().item()
-    assert together < sum(hard(said, labels) for said in logits(step).values()) / 4
-
-
 def test_every_kind_of_task():
     assert METHODS["peers"].kinds == {"classification", "regression"}
