@@ -49,7 +49,7 @@ BASELINE, UNKNOWN = ("dot", "x"), ("dot", "octagon")
 """Dash and marker of training alone, and of methods that are not installed: no other method has them."""
 
 _DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
-_TERM_DASHES = ("solid", "dash", "longdash", "dashdot")
+_TERM_DASHES = ("solid", "dash", "longdash", "dashdot", "longdashdot")
 _MARKERS = (
     "circle", "square", "diamond", "triangle-up", "cross", "pentagon", "triangle-down", "hourglass",
     "star-triangle-up", "bowtie", "hexagon", "triangle-left", "diamond-tall", "triangle-right",
@@ -70,7 +70,12 @@ TERM_COLORS: tuple[tuple[str, str], ...] = (
 TERM_FAMILIES: dict[str, str] = {
     "hard": "none",
     "words": "none",
+    "smoothed": "none",
+    "teacher": "none",
     "soft": "soft_targets",
+    "peer": "soft_targets",
+    "answer": "soft_targets",
+    "auxiliary": "soft_targets",
     "vocabulary": "soft_targets",
     "ptp": "soft_targets",
     "peer": "soft_targets",
@@ -80,6 +85,11 @@ TERM_FAMILIES: dict[str, str] = {
     "embedding": "hidden",
     "cosine": "hidden",
     "states": "hidden",
+    "hint": "hidden",
+    "flow": "hidden",
+    "feature": "hidden",
+    "scores": "attention",
+    "transfer": "attention",
     "attention": "attention",
     "queries": "relation",
     "keys": "relation",
@@ -87,6 +97,10 @@ TERM_FAMILIES: dict[str, str] = {
     "sample": "relation",
     "flow": "relation",
     "contrast": "relation",
+    "rows": "relation",
+    "similarity": "relation",
+    "distance": "relation",
+    "angle": "relation",
 }
 """Term of a loss -> the kind of knowledge it carries, which has one colour on every page."""
 

@@ -77,7 +77,7 @@ def test_the_example_holds_the_contract(file: Path) -> None:
     code, out, error = kd("check-method", file)
     assert code == 0, out + error
     lines = out.splitlines()
-    assert lines[0] == "Angle KD (angle-kd), angle_kd.py" and lines[-1] == "24 checks hold"
+    assert lines[0] == "Angle KD (angle-kd), angle_kd.py" and lines[-1] == "25 checks hold"
     assert all(line.startswith("ok ") for line in lines[1:-1])
     code, out, _ = kd("check-method", file, "--option", "beta=0.5")
     assert code == 0
