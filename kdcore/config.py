@@ -87,6 +87,10 @@ class OwnData(Settings):
     kind: Literal["classification", "regression"] = Field("classification", description="what the label is")
 
 
+OWN_FILES = ("path", "validation_path", "unlabelled_path")
+"""Fields of `OwnData` that name a file."""
+
+
 class DataConfig(Settings):
     """What is wrong with the training data, made on purpose: few labels, wrong ones, rare classes. Dev stays clean.
 

@@ -74,6 +74,12 @@ def cache_subdir(name: str) -> Path:
     return path
 
 
+def python_path() -> str:
+    """PYTHONPATH with which another process imports this package from where this one did."""
+    home = str(Path(__file__).resolve().parent.parent)
+    return os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
+
+
 def run_dir(run_id: str) -> Path:
     """The folder of one run (not made here)."""
     return cache_subdir("runs") / checked_id(run_id, "run")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from kdcore.config import RunConfig, TeacherSpec
+from kdcore.config import OWN_FILES, RunConfig, TeacherSpec
 from kdcore.errors import UserError
 
 _LARGEST_FILE = 1_000_000
@@ -111,7 +111,7 @@ def with_absolute_paths(run: RunConfig) -> RunConfig:
     """
     changes: dict[str, Any] = {"options": {name: _absolute_option(value) for name, value in run.options.items()}}
     if run.own is not None:
-        named = {name: getattr(run.own, name) for name in ("path", "validation_path", "unlabelled_path")}
+        named = {name: getattr(run.own, name) for name in OWN_FILES}
         paths = {name: _absolute(path) for name, path in named.items() if path}
         changes["own"] = run.own.model_copy(update=paths)
     if run.student.checkpoint:

@@ -9,6 +9,9 @@ from kdcore.errors import UserError
 
 Kind = Literal["classification", "regression"]
 
+NO_CLASS = -1
+"""The label of a row that has no class; a missing score is NaN."""
+
 
 @dataclass(frozen=True)
 class Task:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-VOCABULARY = {"errors", "events", "config", "records", "tasks", "paths", "formatting", "layer_map", "tensors"}
+VOCABULARY = {"errors", "events", "config", "records", "tasks", "paths", "formatting", "layer_map", "tensors", "extras"}
 LAYERS: list[set[str]] = [
     VOCABULARY,
     {"identity", "settings_file", "fields"},

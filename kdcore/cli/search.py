@@ -60,9 +60,8 @@ def search(
     whole = {"name": name, "minutes": minutes, "methods": method, "seeds": seeds, "trials": trials,
              "sizes": [_size(text) for text in size] if size else None,
              "run": settings.shared({"task": task}, teacher or (), set_ or ()) or None,
-             "bound": _given(bound) or None}  # fmt: skip
-    given = _given(whole)
-    question = read_question(file, given)
+             "bound": settings.given(bound) or None}  # fmt: skip
+    question = read_question(file, settings.given(whole))
     store = open_store()
     with _going_on():
         found = run_search(store, question, say=lambda words: typer.echo(plain(words)))
@@ -121,11 +120,6 @@ def _going_on() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on", err=True)
         raise
-
-
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    """Those that were given."""
-    return {name: value for name, value in flags.items() if value is not None}
 
 
 def _size(text: str) -> str | dict[str, Any]:

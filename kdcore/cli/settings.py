@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,12 @@ def build(
     settings = read_settings(file) if file is not None else {}
     if not isinstance(settings, dict):
         raise UserError("--file", f"{file} holds no settings by name", "write lines such as task: mrpc")
-    given = {name: value for name, value in flags.items() if value is not None}
+    named = given(flags)
     changes = (
         settings,
-        {name: value for name, value in given.items() if name not in STUDENT + TRAIN},
-        {"student": {name: value for name, value in given.items() if name in STUDENT}},
-        {"train": {name: value for name, value in given.items() if name in TRAIN}},
+        {name: value for name, value in named.items() if name not in STUDENT + TRAIN},
+        {"student": {name: value for name, value in named.items() if name in STUDENT}},
+        {"train": {name: value for name, value in named.items() if name in TRAIN}},
         *(_nested(item) for item in other),
     )
     settings = merged(*changes)
@@ -61,9 +61,13 @@ def shared(whole: dict[str, Any], teachers: Sequence[str], other: Sequence[str])
     """
     from kdcore.settings_file import merged
 
-    given = {name: value for name, value in whole.items() if value is not None}
     named = {"teachers": [teacher(text) for text in teachers]} if teachers else {}
-    return merged(given, named, *(_nested(item) for item in other))
+    return merged(given(whole), named, *(_nested(item) for item in other))
+
+
+def given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that a person gave, by name."""
+    return {name: value for name, value in flags.items() if value is not None}
 
 
 def _recipe(key: str, asked: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kdcore.data.notes import Note
 from kdcore.errors import UserError
-from kdcore.tasks import Task
+from kdcore.tasks import NO_CLASS, Task
 
 IDS_PER_SPLIT = 10**9
 """Row r of the k-th dev split has the id k * IDS_PER_SPLIT + r; training rows from 0, unlabelled ones last."""
@@ -86,7 +86,7 @@ class TaskData:
         return self.splits["train"]
 
 
-NO_LABEL = {"classification": -1, "regression": np.nan}
+NO_LABEL = {"classification": NO_CLASS, "regression": np.nan}
 """What stands in place of a label that a row does not have, by kind of task."""
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-import kdcore
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
 from kdcore.events import Event, Probed, Progress
+from kdcore.paths import python_path
 
 Beside = Callable[[], bool]
 
@@ -36,13 +36,11 @@ class OwnProcess:
         self._stderr: IO[bytes] | None = None
 
     def __enter__(self) -> OwnProcess:
-        home = str(Path(kdcore.__file__).resolve().parent.parent)
-        paths = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
         self._stderr = tempfile.TemporaryFile()
         self._child = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True, encoding="utf-8",
-            env=os.environ | {"PYTHONPATH": paths},
+            env=os.environ | {"PYTHONPATH": python_path()},
         )  # fmt: skip
         return self
 

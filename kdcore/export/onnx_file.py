@@ -19,7 +19,8 @@ from kdcore.errors import UserError
 from kdcore.export.onnx_check import OnnxCheck
 from kdcore.export.pipeline_files import longest_row
 from kdcore.export.record import StudentRecord
-from kdcore.export.runtimes import INPUT_NAMES, INT8, ONNX, onnx_logits, package, torch_logits
+from kdcore.export.runtimes import INPUT_NAMES, INT8, ONNX, onnx_logits, torch_logits
+from kdcore.extras import extra_package
 from kdcore.models.tokenizers import load_tokenizer
 
 OPSET = 20
@@ -40,7 +41,7 @@ def add_onnx(folder: Path, record: StudentRecord, int8: bool) -> OnnxCheck:
         OSError: the disk is full.
     """
     for name in _PACKAGES:
-        package(name, "--onnx")
+        extra_package(name, "onnx", "--onnx")
     splits = _splits(folder, record)
     rows, source = (_spread(next(iter(splits.values()))), "rows of the task") if splits else (
         _made_up(folder), "rows of random words, since those of the task are not here")  # fmt: skip
@@ -98,7 +99,7 @@ def write_int8(source: Path, file: Path) -> None:
     Raises:
         UserError: ONNX Runtime cannot convert it.
     """
-    quantization = package("onnxruntime.quantization", "--int8")
+    quantization = extra_package("onnxruntime.quantization", "onnx", "--int8")
     with _silence():
         try:
             quantization.quantize_dynamic(str(source), str(file), weight_type=quantization.QuantType.QInt8)

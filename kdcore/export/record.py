@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdcore.config import RunConfig, TeacherSpec
+from kdcore.config import OWN_FILES, RunConfig, TeacherSpec
 from kdcore.runs.export import student_folder
 from kdcore.tasks import TASKS, Task, find_task
 
@@ -87,9 +87,7 @@ def public_settings(config: RunConfig) -> dict[str, Any]:
     for spec in (*settings["teachers"], settings["base"] or {}):
         if spec.get("source") == "folder":
             spec["where"] = last_part(spec["where"])
-    for parent, name in ((settings["own"], "path"), (settings["own"], "validation_path"),
-                         (settings["own"], "unlabelled_path"),
-                         (settings["student"], "checkpoint")):  # fmt: skip
+    for parent, name in (*((settings["own"], name) for name in OWN_FILES), (settings["student"], "checkpoint")):
         if parent and parent[name]:
             parent[name] = last_part(parent[name])
     return {key: _without_places(value) for key, value in settings.items()}

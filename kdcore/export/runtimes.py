@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 
 from kdcore.data.encode import Encoded, pad, sorted_order
 from kdcore.errors import UserError
+from kdcore.extras import extra_package
 
 ONNX, INT8 = "model.onnx", "model-int8.onnx"
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
-EXTRA = "install it with `pip install 'kdboard[onnx]'`"
 BATCH = 64
 """Rows at once, those of like length together."""
 
@@ -82,25 +81,10 @@ def onnx_pass(file: Path, rows: int, tokens: int, vocabulary: int) -> Callable[[
     return answer
 
 
-def package(name: str, field: str) -> ModuleType:
-    """A package of the extra `onnx`.
-
-    Raises:
-        UserError: it is not installed, or does not start.
-    """
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError as error:
-        missing = getattr(error, "name", None) or name
-        raise UserError(field, f"the package {missing} is not installed", EXTRA) from error
-
-
 def _session(file: Path) -> Any:
     import torch
 
-    runtime = package("onnxruntime", "--runtime")
+    runtime = extra_package("onnxruntime", "onnx", "--runtime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # what it warns of is optimised anyway

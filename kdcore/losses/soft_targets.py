@@ -10,9 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdcore.losses.precision import full
-
-NO_CLASS = -1
-"""The class of a row that has none; a missing score is NaN."""
+from kdcore.tasks import NO_CLASS as NO_CLASS
 
 
 def has_label(labels: Tensor) -> Tensor:

@@ -84,6 +84,7 @@ class Peers(Method):
     )
     needs = Needs(student=want("logits"), teacher=want("logits"))
     teachers = (1, 12)
+    unlabelled = ("soft_weight", "peer_weight")
 
     class Config(MethodConfig):
         students: int = Field(2, ge=2, le=4, description="how many learn together; each costs as much as the first")
@@ -117,7 +118,7 @@ class Peers(Method):
     def uses_unlabelled(cls, config: MethodConfig) -> bool:
         """A teacher that learns, too, needs labels."""
         assert isinstance(config, cls.Config)
-        return config.teacher == "frozen" and (config.soft_weight > 0 or config.peer_weight > 0)
+        return config.teacher == "frozen" and super().uses_unlabelled(config)
 
     @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:

@@ -109,7 +109,7 @@ def measure(
         if tokens > usable_positions(model.config):
             raise ValueError(f"{tokens} tokens are more than the {usable_positions(model.config)} {name} can read")
     of_model = {name: precision if isinstance(precision, str) else precision[name] for name in models}
-    foreign, load, accompanied = _foreign_cores(), os.getloadavg()[0], beside()
+    foreign, load, accompanied = foreign_cores(), os.getloadavg()[0], beside()
     session = uuid.uuid4().hex[:8]
     cases = {(name, batch): inputs_for(model, batch, tokens) for name, model in models.items() for batch in batch_sizes}
     with ExitStack() as stack:
@@ -120,7 +120,7 @@ def measure(
         times = take_turns(passes, repeats, warmup, seconds)
         held = {case: memory.answering(models[case[0]], inputs, of_model[case[0]]) for case, inputs in cases.items()}
         energy = {} if isinstance(meter, str) else _energy(models, cases, of_model, meter)
-    busy = accompanied or beside() or is_busy(max(foreign, _foreign_cores()), torch.get_num_threads())
+    busy = accompanied or beside() or is_busy(max(foreign, foreign_cores()), torch.get_num_threads())
     return [
         replace(
             _record(name, batch, tokens, times[name, batch], device_of(models[name]), of_model[name], load, busy),
@@ -226,12 +226,7 @@ def _time(model: nn.Module, inputs: Inputs, precision: str) -> float:
         return time.perf_counter() - start
 
 
-def foreign_cores() -> float:
-    """Cores in use while this thread rests."""
-    return _foreign_cores()
-
-
-def _foreign_cores(look: float = 0.2) -> float:
+def foreign_cores(look: float = 0.2) -> float:
     """Cores in use while this thread rests for `look` seconds: whatever runs then is not the measurement."""
     before = psutil.cpu_times()
     time.sleep(look)

@@ -12,18 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import kdcore
 from kdcore.errors import UserError
+from kdcore.extras import extra_package
+from kdcore.paths import python_path
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from kdcore.store import Store
 
 ASK_SECONDS = 30.0
 """How often Slurm is asked about jobs that have written no result."""
 LOCAL = "local"
 """In place of a cluster: this computer, to try a farm without one."""
+_NO_CLUSTER = f"`--cluster {LOCAL}` or `--address {LOCAL}` tries it on this computer; `kdcore farm here` needs neither"
 PREEMPTION = getattr(signal, "SIGUSR2", signal.SIGTERM)
 """What submitit has Slurm send before the time of a job is over."""
 
@@ -74,7 +74,7 @@ class Slurm:
         Raises:
             UserError: submitit is not installed, or there is no Slurm here.
         """
-        submitit = _package("submitit", "slurm")
+        submitit = extra_package("submitit", "slurm", "farm slurm")
         self.slots, self.cpus, self.gpus, self.memory, self._asked = slots, cpus, gpus, memory, 0.0
         try:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
@@ -123,7 +123,7 @@ class Ray:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
         if address == LOCAL:  # on Linux a node's processes listen on all its addresses, but where clusters are off
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        self._ray = _package("ray", "ray")
+        self._ray = extra_package("ray", "ray", "farm ray")
         self.slots, self.gpus = slots, gpus
         try:
             self._ray.init(**_ray_settings(slots, address, cpus, gpus))
@@ -153,17 +153,12 @@ class Ray:
         self._ray.cancel(worker, force=True)
 
 
-_NO_CLUSTER = f"`--cluster {LOCAL}` or `--address {LOCAL}` tries it on this computer; `kdcore farm here` needs neither"
-
-
 def _ray_settings(slots: int, address: str, cpus: int, gpus: int) -> dict[str, Any]:
     """Of `ray.init`."""
-    home = str(Path(kdcore.__file__).resolve().parent.parent)
-    paths = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
     handed_on = {name: value for name, value in os.environ.items() if name.startswith(("KD_", "HF_"))}
     settings: dict[str, Any] = {
         "address": address,
-        "runtime_env": {"env_vars": handed_on | {"PYTHONPATH": paths}},
+        "runtime_env": {"env_vars": handed_on | {"PYTHONPATH": python_path()}},
         "log_to_driver": False,
         "ignore_reinit_error": True,
     }
@@ -187,14 +182,3 @@ def check_store(store: Store, place: Mapping[str, str]) -> None:
             "KD_DATABASE_URL", f"jobs of {option} run on other computers, and a SQLite file is for one alone",
             "set it to a PostgreSQL database, and KD_CACHE_DIR to a folder that all nodes see",
         )  # fmt: skip
-
-
-def _package(name: str, extra: str) -> ModuleType:
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UserError(
-            f"farm {extra}", f"the package {name} is not installed", f"install it with `pip install 'kdboard[{extra}]'`"
-        ) from error

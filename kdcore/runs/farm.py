@@ -13,11 +13,10 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import kdcore
 from kdcore.errors import UserError
+from kdcore.paths import python_path
 
 if TYPE_CHECKING:
     from kdcore.store import Store
@@ -148,9 +147,7 @@ class Here:
     def start(self) -> Child:
         taken = {child.slot for child in self._children if child.process.poll() is None}
         slot = next(number for number in range(self.slots) if number not in taken)
-        home = str(Path(kdcore.__file__).resolve().parent.parent)
-        paths = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
-        own = {"OMP_NUM_THREADS": str(self._threads), "PYTHONPATH": paths}
+        own = {"OMP_NUM_THREADS": str(self._threads), "PYTHONPATH": python_path()}
         own["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)] if self.gpus else ""
         device = "cuda" if self.gpus else "cpu"
         command = [*self._program, "work", "--tied", "--idle", "0", "--device", device]

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from kdcore.export.onnx_file import write_int8, write_onnx
-from kdcore.export.runtimes import INT8, ONNX, onnx_pass, package
+from kdcore.export.runtimes import INT8, ONNX, onnx_pass
+from kdcore.extras import extra_package
 from kdcore.models.count import parameters
 from kdcore.models.sizes import bert_config
 from kdcore.models.weights import build_classifier, write_model
@@ -46,7 +47,7 @@ def check_runtime(bound: Bound) -> None:
     """Raises UserError where a package of the runtime is not installed."""
     if bound.runtime.startswith("onnx"):
         for name in ("onnx", "onnxscript", "onnxruntime"):
-            package(name, "bound.runtime")
+            extra_package(name, "onnx", "bound.runtime")
 
 
 def measure(sizes: Mapping[str, ModelSize], bound: Bound, tokens: int) -> Costs:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdcore.errors import UserError
+from kdcore.extras import extra_package
 from kdcore.fields import Range
 
 HALVING = 2
@@ -29,12 +29,7 @@ def optuna() -> Any:
     Raises:
         UserError: it is not installed.
     """
-    try:
-        import optuna as package
-    except ImportError as error:
-        raise UserError(
-            "search", "the package optuna is not installed", "install it with `pip install 'kdboard[search]'`"
-        ) from error
+    package: Any = extra_package("optuna", "search", "search")
     package.logging.set_verbosity(package.logging.ERROR)
     return package
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select
@@ -50,9 +51,19 @@ class Point(NamedTuple):
 
 def runs_frame(connection: Connection, query: Select[Any]) -> pd.DataFrame:
     """One row per run; damaged rows stay in the list, with the reason."""
+    records = [_listed(row) for row in connection.execute(query)]
+    return _as_frame(records) if records else _no_runs().copy()
+
+
+@cache
+def _no_runs() -> pd.DataFrame:
+    """The list without a run, which each drawing of a page asks for where nothing trains."""
+    return _as_frame([])
+
+
+def _as_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
-    records = [_listed(row) for row in connection.execute(query)]
     frame = pd.DataFrame(records, columns=list(RUN_COLUMNS))
     for column in (*_NUMBERS, *_PROGRESS, "progress", "seed", "position"):
         frame[column] = pd.to_numeric(frame[column], errors="coerce")

@@ -40,7 +40,7 @@ def pretended(monkeypatch):
     def answer(file, rows):
         return runtimes.torch_logits(file.parent, rows) + np.float32(moved["by"])
 
-    monkeypatch.setattr(onnx_file, "package", lambda name, field: None)
+    monkeypatch.setattr(onnx_file, "extra_package", lambda name, extra, field: None)
     monkeypatch.setattr(onnx_file, "version", lambda name: "1")
     monkeypatch.setattr(onnx_file, "write_onnx", lambda folder, file: file.touch())
     monkeypatch.setattr(onnx_file, "write_int8", lambda source, file: file.touch())
@@ -110,7 +110,7 @@ def test_an_operator_without_a_counterpart_is_said_and_nothing_is_written(store,
     def refuse(*_, **__):
         raise torch.onnx.errors.OnnxExporterError("no decomposition of aten::strange")
 
-    monkeypatch.setattr(onnx_file, "package", lambda name, field: None)
+    monkeypatch.setattr(onnx_file, "extra_package", lambda name, extra, field: None)
     monkeypatch.setattr(torch.onnx, "export", refuse)
     with pytest.raises(UserError, match=r"ONNX cannot hold this student.*aten::strange"):
         export_student(store, student, tmp_path / "out" / "m", onnx=True)

@@ -68,7 +68,7 @@ def test_a_time_limit_leaves_a_few_rounds(models):
 
 @pytest.mark.parametrize(("foreign", "busy"), [(0.0, False), (0.1, False), (1.2, True)])
 def test_foreign_work_is_flagged_where_it_takes_cores_that_were_needed(models, monkeypatch, foreign, busy):
-    monkeypatch.setattr(latency, "_foreign_cores", lambda: foreign)
+    monkeypatch.setattr(latency, "foreign_cores", lambda: foreign)
     monkeypatch.setattr(latency.os, "cpu_count", lambda: torch.get_num_threads())
     found = measure(models, batch_sizes=(1,), tokens=4, repeats=1, warmup=0)
     assert [record.busy for record in found] == [busy, busy]
@@ -95,7 +95,7 @@ def test_misuse(models):
 
 @pytest.mark.parametrize(("answers", "busy"), [([False, False], False), ([True, False], True), ([False, True], True)])
 def test_a_training_beside_it_marks_the_timing_whatever_the_load(models, monkeypatch, answers, busy):
-    monkeypatch.setattr(latency, "_foreign_cores", lambda: 0.0)
+    monkeypatch.setattr(latency, "foreign_cores", lambda: 0.0)
     asked = iter(answers)
     found = measure(models, batch_sizes=(1,), tokens=4, repeats=1, warmup=0, beside=lambda: next(asked, False))
     assert {record.busy for record in found} == {busy}

@@ -60,15 +60,15 @@ def script() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def wait_for() -> Callable[[Callable[[], Any]], Any]:
-    """Polls until the condition holds; fails after a minute, which is no timing but a dead worker."""
+def wait_for() -> Callable[..., Any]:
+    """Polls until the condition holds; fails after a minute or what is given, which is no timing but a dead worker."""
 
-    def wait(condition: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + 60
+    def wait(condition: Callable[[], Any], seconds: float = 60) -> Any:
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := condition():
                 return found
             time.sleep(0.02)
-        raise AssertionError("nothing happened for a minute")
+        raise AssertionError(f"nothing happened for {seconds:g} seconds")
 
     return wait

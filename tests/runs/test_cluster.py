@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
@@ -31,6 +30,8 @@ with signals(closing):
     keep(open_store(), place, closing)
 """
 KINDS = ["slurm", "ray"]
+PATIENCE = 240
+"""Seconds: jobs import torch, each for itself, before they take a run."""
 pytestmark = [pytest.mark.slow, on_sqlite]
 
 
@@ -53,21 +54,8 @@ def farm(store, request):
             each.kill()
 
 
-@pytest.fixture
-def wait_for():
-    """Jobs import torch, each for itself, before they take a run."""
-
-    def wait(condition):
-        deadline = time.monotonic() + 240
-        while not condition():
-            assert time.monotonic() < deadline, "nothing happened for four minutes"
-            time.sleep(0.05)
-
-    return wait
-
-
 def trained(run):
-    return [int(line) for line in (run_dir(run) / "trained.txt").read_text().splitlines()]
+    return [int(line.split()[0]) for line in (run_dir(run) / "trained.txt").read_text().splitlines()]
 
 
 def heard_at(process):
@@ -89,10 +77,10 @@ def test_killed_job_costs_no_run(kind, farm, store, settings, wait_for):
     runs = [store.add_run(settings(number, name="long")) for number in range(2)]
     later = store.add_run(settings(2, name="short"))
     process = farm(kind)
-    wait_for(lambda: running(store) == 2)
+    wait_for(lambda: running(store) == 2, PATIENCE)
     assert heard_at(psutil.Process(process.pid)) == ({"127.0.0.1"} if kind == "ray" else set())
     os.kill(trained(runs[0])[0], signal.SIGKILL)
-    wait_for(lambda: len(trained(runs[0])) == 2)
+    wait_for(lambda: len(trained(runs[0])) == 2, PATIENCE)
     for run in runs:
         (run_dir(run) / "go").touch()
     assert process.wait(240) == 0
@@ -104,7 +92,7 @@ def test_killed_job_costs_no_run(kind, farm, store, settings, wait_for):
 def test_farm_that_ends_gives_its_runs_back(kind, farm, store, settings, wait_for):
     runs = [store.add_run(settings(number, name="long")) for number in range(3)]
     process = farm(kind)
-    wait_for(lambda: running(store) == 2)
+    wait_for(lambda: running(store) == 2, PATIENCE)
     jobs = [psutil.Process(trained(run)[0]) for run in runs[:2]]
     process.send_signal(signal.SIGTERM)
     assert process.wait(240) == 0

@@ -18,21 +18,10 @@ from kdcore.runs.work import Closing
 from tests.helpers.databases import on_sqlite
 
 PROGRAM = """
-import os, sys, time
-from kdcore.events import Checkpointed, RunFinished, RunStarted
-from kdcore.runs import worker
-def train(run, folder, control):
-    with (folder / "trained.txt").open("a") as file:
-        print(os.getpid(), os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"], file=file)
-    yield RunStarted({"steps": 1})
-    while run.name == "long" and not (folder / "go").exists():
-        if control.stop_requested():
-            (folder / "checkpoint.txt").write_text("written")
-            return
-        time.sleep(0.02)
-    yield RunFinished({})
-worker._engine = train
+import sys
 from kdcore.cli import app
+from tests.helpers import scripted_worker
+scripted_worker.install()
 app(sys.argv[1:], prog_name="kdcore")
 """
 FARM = """

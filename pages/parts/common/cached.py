@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from kdcore.config import OwnData, RunConfig
+from kdcore.config import OWN_FILES, OwnData, RunConfig
 from kdcore.models import count
 from kdcore.records import ModelSize
 
@@ -56,7 +56,7 @@ def _rows(task: str, own: str | None, stamps: Stamps) -> Any:
 def _stamps(own: Any) -> Stamps:
     """When the files of an own table were written, and their sizes: what is kept is theirs only."""
     stamps = []
-    for name in ("path", "validation_path", "unlabelled_path"):
+    for name in OWN_FILES:
         with suppress(OSError, ValueError, TypeError):
             stat = Path((own or {}).get(name) or "").expanduser().stat()
             stamps.append((stat.st_mtime_ns, stat.st_size))

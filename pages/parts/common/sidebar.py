@@ -54,14 +54,11 @@ def _queue() -> None:
         problem(error, "The worker did not start")
         return
     with guarded("The state of the queue cannot be shown"):
-        if stuck:
-            st.error(f"The queue is stuck: {plain(stuck, 300)}", icon=":material/error:")
-        if not the_store().busy():  # an empty list of runs would take a tenth of a page's time
-            st.caption("Idle: nothing is training.")
-            return
         runs = the_store().runs(states=UNFINISHED)
         running = runs[runs["state"].isin(ACTIVE)]
         waiting = int((runs["state"] == "queued").sum())
+        if stuck:
+            st.error(f"The queue is stuck: {plain(stuck, 300)}", icon=":material/error:")
         for _, row in running.iterrows():
             _running(row)
         if running.empty:
