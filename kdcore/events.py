@@ -58,7 +58,8 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Scores of a student on a split. which: "last" while training, "best" or "last" at the end, or a teacher's name.
+    """Scores of a model on a split. which: "last" while training, "best" or "last" at the end for the student;
+    "teacher:" and a teacher's name; "learner:" and a role or a mean of several (`Method.learners`).
 
     split: "select" (a part of the training rows, used for every decision), "validation" or GLUE's other dev splits.
     scores: metric -> value (0..1, correlations -1..1).

@@ -79,7 +79,7 @@ def _student_scores(store: Store, runs: pd.DataFrame) -> dict[str, dict[str, flo
 def _teacher_scores(evaluations: pd.DataFrame, wanted: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, float]]:
     """Run -> teacher -> score. wanted: run -> metric and split."""
     scores: dict[str, dict[str, float]] = {run: {} for run in wanted}
-    rows = evaluations[~evaluations["which"].isin(["last", "best"])]
+    rows = evaluations[evaluations["which"].str.startswith("teacher:")]
     columns = (rows[name] for name in ("run", "which", "metric", "split", "value"))
     for run, which, metric, split, value in zip(*columns, strict=True):
         if (metric, split) == wanted[run]:

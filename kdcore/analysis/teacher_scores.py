@@ -7,7 +7,7 @@ import pandas as pd
 
 def teacher_scores(evaluations: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The teachers' rows of `Store.evaluations` on dev splits, with the column teacher."""
-    rows = evaluations[~evaluations["which"].isin(["last", "best"])]
+    rows = evaluations[evaluations["which"].str.startswith("teacher:")]
     rows = rows[(rows["metric"] == metric) & (rows["split"] != "select")]
     return rows.assign(teacher=rows["which"].str.removeprefix("teacher:"))
 

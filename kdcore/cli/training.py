@@ -181,7 +181,7 @@ def demo(
 def print_teachers(store: Store, run_id: str) -> None:
     """What the run's teachers score on the dev split."""
     scores = store.evaluations(run_id)
-    theirs = scores[~scores.which.isin(["best", "last"]) & (scores.split != "select")]
+    theirs = scores[scores.which.str.startswith("teacher:") & (scores.split != "select")]
     rows = ((r.which, r.split, r.metric, percent(r.value)) for r in theirs.itertuples())
     if len(theirs):
         table("", ("teacher", "split", "metric", "value"), rows)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import nn
 
 from kdcore.config import ProbeConfig
@@ -29,6 +30,7 @@ Logits = dict[str, NDArray[np.float32]]
 def finished(probes: ProbeConfig, job: Job) -> Generator[Event, None, dict[str, Any]]:
     """Scores and probes of a student that was trained to its end; returns the run's summary."""
     last, logits = yield from _score(job, job.main, "last")
+    yield from _learners(job, logits)
     best, model = last, job.main
     if job.state.best_step != job.state.step:
         model = load_classifier(job.folder / "student-best", job.task.outputs).to(job.compute.device)
@@ -67,6 +69,32 @@ def _score(job: Job, model: nn.Module, which: str) -> Generator[Event, None, tup
         metrics[split] = scores(job.task, logits[split], encoded.labels)
         yield Evaluated("end", job.state.step, split, which, metrics[split], len(encoded))
     return metrics, logits
+
+
+def _learners(job: Job, student: Logits) -> Generator[Event, None, None]:
+    """Scores of others that the method trained, and of the mean of those that belong together, on the dev splits."""
+    for name, roles in job.method.learners().items():
+        for split, encoded in ((split, rows) for split, rows in job.splits.items() if split != "select"):
+            answers: dict[str, NDArray[Any]] = {}
+            for role in roles:
+                model = job.students[role]
+                known = model is job.main
+                answers[role] = (
+                    student[split]
+                    if known
+                    else (yield from predict(model, encoded, job.compute, f"scoring {split}, {role}"))
+                )
+            if len(roles) > 1:
+                answers[f"mean of {name}"] = mean_answer(list(answers.values()), job.task.kind == "regression")
+            for who, logits in answers.items():
+                metrics = scores(job.task, logits, encoded.labels)
+                yield Evaluated("end", job.state.step, split, f"learner:{who}", metrics, len(encoded))
+
+
+def mean_answer(logits: list[NDArray[np.float32]], regression: bool) -> NDArray[np.float64]:
+    """What several models say together: the mean of their probabilities, for scores of these; [rows, outputs]."""
+    said = np.stack(logits).astype(np.float64)
+    return (said if regression else softmax(said, axis=-1)).mean(0)  # type: ignore[no-any-return]
 
 
 def _fidelity(probes: ProbeConfig, job: Job, student: Logits) -> Generator[Event, None, None]:

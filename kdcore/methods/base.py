@@ -157,6 +157,11 @@ class Method(nn.Module):
         """
         return {}
 
+    def learners(self) -> Mapping[str, tuple[str, ...]]:
+        """Name -> roles of `build_students()` whose scores tell something beside the student's: each is scored once the
+        run is over, with the weights that it has then, and several of one name as the mean of their answers, too."""
+        return {}
+
     def history(self) -> dict[str, object]:
         """JSON-able state beyond tensors, for the checkpoint; `restore_history` takes it back."""
         return {}

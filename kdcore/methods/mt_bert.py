@@ -232,6 +232,9 @@ class MTBERT(Method):
                 apart.append(token_mse(step.student.hidden[j], project(full(states[n])), step.student.mask))
         return torch.stack(apart).sum()
 
+    def learners(self) -> Mapping[str, tuple[str, ...]]:
+        return {"teachers": tuple(self.guides)} if self.config.together else {}
+
     # --- read-outs --------------------------------------------------------------------------------------------------
 
     def after_step(self, step: Step) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Literal
 
@@ -48,8 +49,9 @@ class Peers(Method):
       - teacher: The paper trains the teacher together with the students, which is online. frozen, the default, is a
         finished teacher whose answers are kept. An online teacher starts as a copy of the finished one, not anew, and
         learns at the run's rate.
-      - students: The first is the one that is scored, kept and exported. The paper reports the students as an ensemble,
-        which costs as many times as much as one; how it averages them is unverified.
+      - students: The first is the one that is chosen, kept and exported. The paper reports the students as an ensemble,
+        which costs as many times as much as one; how it averages them is unverified. Here each and the mean of their
+        probabilities is scored at the end, with the last weights.
       - initial weights: Each student draws what is new in it with a seed of its own. What comes from a teacher or a
         base is the same in all, so that they then differ by their classifier and their dropout alone;
         with init=teacher the classifier comes from there, too, and without dropout they are one student.
@@ -180,6 +182,9 @@ class Peers(Method):
         """The mean over those who teach, whose answers are constants."""
         signals = [teacher_signal(ours, guide.detach(), self.config.temperature, step.regression) for guide in guides]
         return torch.stack(signals).mean()
+
+    def learners(self) -> Mapping[str, tuple[str, ...]]:
+        return {"students": self.peers} | ({"teacher": (TEACHER,)} if self.online else {})
 
     # --- read-outs --------------------------------------------------------------------------------------------------
 

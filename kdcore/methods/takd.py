@@ -119,6 +119,9 @@ class TAKD(Method):
             adopt=() if learner == STUDENT else (learner,),
         )
 
+    def learners(self) -> Mapping[str, tuple[str, ...]]:
+        return {role: (role,) for role in self.assistants}
+
     def pick_teachers(self, step: Step) -> Mapping[str, Tensor | None]:
         _, before = self._chain[step.stage]
         return {before: None} if before else super().pick_teachers(step)

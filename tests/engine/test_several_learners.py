@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from kdcore.engine import loop
+from kdcore.engine import final_metrics, loop
 from kdcore.engine.plan import Plan
-from kdcore.events import RunFinished, StepDone
+from kdcore.events import Evaluated, RunFinished, StepDone
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
 from kdcore.methods import METHODS
 from kdcore.methods.base import Build
@@ -187,3 +188,39 @@ def test_a_parameter_shared_with_who_does_not_learn_is_trained(trained, one_teac
     monkeypatch.setitem(METHODS, "kd", Taught)
     trained(run("kd", one_teacher, max_steps=2))
     assert not torch.equal(first["student now"]["classifier.weight"], first["student"]["classifier.weight"])
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "names"),
+    [
+        ("peers", {"students": 3}, ["student", "peer-2", "peer-3", "mean of students"]),
+        ("peers", {"teacher": "online"}, ["student", "peer-2", "mean of students", "teacher"]),
+        ("kd", {}, []),
+    ],
+)
+def test_all_that_learned_are_scored_at_the_end_and_together(trained, one_teacher, monkeypatch, method, options, names):
+    answers = {}
+    real = final_metrics.scores
+
+    def watched(task, logits, labels):
+        answers.setdefault(len(labels), []).append(logits)
+        return real(task, logits, labels)
+
+    monkeypatch.setattr(final_metrics, "scores", watched)
+    done = trained(run(method, one_teacher, options, max_steps=3))
+    found = [event for event in done.of(Evaluated) if event.which.startswith("learner:")]
+    assert [event.which.removeprefix("learner:") for event in found] == names
+    assert {(event.split, event.stage) for event in found} <= {("validation", "end")}
+    if not names:
+        return
+    last = next(e for e in done.of(Evaluated) if (e.stage, e.split, e.which) == ("end", "validation", "last"))
+    assert found[0].scores == last.scores
+    *each, mean = answers[found[0].rows][1 : 1 + names.index("mean of students") + 1]
+    assert mean == pytest.approx(sum(torch.tensor(said).double().softmax(-1) for said in each).numpy() / len(each))
+
+
+def test_the_mean_of_scores_is_their_mean():
+    one, two = np.array([[1.0], [4.0]], np.float32), np.array([[2.0], [0.0]], np.float32)
+    assert final_metrics.mean_answer([one, two], regression=True).tolist() == [[1.5], [2.0]]
+    said = [np.log(np.array([[0.8, 0.2]], np.float32)), np.log(np.array([[0.4, 0.6]], np.float32))]
+    assert final_metrics.mean_answer(said, regression=False) == pytest.approx(np.array([[0.6, 0.4]]))

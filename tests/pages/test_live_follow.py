@@ -12,6 +12,7 @@ import pytest
 import streamlit as st
 
 from kdcore.analysis.series import series
+from kdcore.analysis.teacher_scores import teacher_scores
 from kdcore.events import Evaluated, RunStarted, StepDone
 from kdcore.figures import curves
 from pages.parts.common import loss_equation, updates
@@ -122,6 +123,18 @@ def test_the_page_shows_new_points_scores_and_the_end(store: Any, visit: Callabl
     store.record(run, [StepDone("other", 32, 60, 1.0, 2.0, {"rest": 2.0}, {"rest": 2.0}, 1e-3, 900.0, 1.0, 1.0)])
     app.run()
     assert "Values at training step 32 of stage other" in words(app)
+
+
+def test_all_that_learned_are_named_and_are_no_teachers(store: Any, visit: Callable[..., Any]) -> None:
+    run = add(store, run_config("kd"), end="running")
+    others = {"student": 0.71, "peer-2": 0.72, "mean of students": 0.74}
+    for who, score in others.items():
+        store.record(run, [Evaluated("end", 30, "validation", f"learner:{who}", {"accuracy": score}, 1000)])
+    store.record(run, [Evaluated("start", 0, "validation", "teacher:large", {"accuracy": 0.9}, 1000)])
+    line = "at the end: student **71.0** · peer\\-2 **72.0** · mean of students **74.0** (Accuracy (%), dev)."
+    assert line in words(visit("live", job=run))
+    assert "large" in (names := set(teacher_scores(store.evaluations(run), "accuracy")["teacher"]))
+    assert not names & set(others)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from kdcore.figures.template import Figure
 from kdcore.store import RunRow, Store
 from pages.parts.common import cards
 from pages.parts.common.plot_data import plot_data
-from pages.parts.common.text import hundredfold, metric_title, task_of
+from pages.parts.common.text import hundredfold, metric_title, plain, task_of
 from pages.parts.live.figure_cache import cached
 from pages.parts.live.point_cache import life
 
@@ -56,7 +56,20 @@ def _describe(task: str, evaluations: pd.DataFrame) -> tuple[str, int, list[str]
         f"({curves.split_title(score['split'])}, {int(score['rows'])} rows, one seed)."
         for _, score in best[best["split"] != "select"].iterrows()
     ]
+    lines += _learners(evaluations[evaluations["metric"] == metric], metric)
     return metric, int(evaluations["rows"].max()), lines
+
+
+def _learners(evaluations: pd.DataFrame, metric: str) -> list[str]:
+    """What the other models score that the method trained: a line a split."""
+    rows = evaluations[evaluations["which"].str.startswith("learner:")]
+    lines = []
+    for split, found in rows.groupby("split", sort=False):
+        names = found["which"].str.removeprefix("learner:")
+        each = (f"{plain(who)} **{hundredfold(value)}**" for who, value in zip(names, found["value"], strict=True))
+        split_title = curves.split_title(str(split))
+        lines.append(f"All that learned here, at the end: {' · '.join(each)} ({metric_title(metric)}, {split_title}).")
+    return lines
 
 
 def _main_metric(task: str, evaluations: pd.DataFrame) -> str:
