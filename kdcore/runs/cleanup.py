@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from kdcore.engine.pins import in_use
 from kdcore.engine.run_files import unfinished
 from kdcore.paths import cache_dir, cache_subdir
 from kdcore.runs.recover import holds_results
@@ -111,8 +110,7 @@ def find_garbage(store: Store, unlisted: bool = False) -> Iterator[Garbage]:
         if _old(path):
             yield Garbage(path, f"{path.name} of {path.parent.name}: never completed", disk_usage(path))
     for pin in sorted(cache_subdir("outputs").glob("*/pin-*")):
-        pid = pin.name.split("-")[1]
-        if _old(pin) and not (pid.isdigit() and psutil.pid_exists(int(pid))):
+        if _old(pin) and not in_use(pin):
             yield Garbage(pin, f"outputs/{pin.parent.name}/{pin.name} of a process that ended", disk_usage(pin))
 
 

@@ -17,7 +17,7 @@ from kdcore.config import RunConfig
 from kdcore.engine import checkpoint, teacher_cache
 from kdcore.engine.trainer import train
 from kdcore.models.students import load_classifier
-from kdcore.runs import worker
+from kdcore.runs import leased_run, worker
 from kdcore.store import open_store
 from tests.helpers import tiny_task
 
@@ -137,7 +137,7 @@ def work_and_die_at_checkpoint(run_id: str, number: int) -> None:
             die()
         return moved
 
-    worker.FLUSH_SECONDS = 3600.0
+    leased_run.FLUSH_SECONDS = 3600.0
     Path.rename = rename
     work(run_id)
 
