@@ -17,7 +17,7 @@ VOCABULARY = {
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     VOCABULARY,
-    {"identity", "settings_file", "fields"},
+    {"identity", "settings_file", "fields", "remote"},
     {"losses"},
     {"data", "models", "store"},
     {"methods"},
@@ -63,6 +63,7 @@ ONLY_IN = {
     "onnx": ("kdcore/export/",),
     "onnxruntime": ("kdcore/export/",),
     "optuna": ("kdcore/search/",),
+    "fsspec": ("kdcore/remote.py",),
 }
 """Library -> where it may be imported."""
 

@@ -32,6 +32,7 @@ from kdcore.data.encode import Encoded, pad, sorted_order
 from kdcore.engine.device import Compute
 from kdcore.engine.pins import is_pinned
 from kdcore.engine.predict import BATCH
+from kdcore.engine.sharing import fetch_outputs, share_outputs
 from kdcore.errors import UserError
 from kdcore.events import Progress
 from kdcore.models.observe import observe
@@ -60,9 +61,14 @@ class CachedTensor:
     width: int
 
     @property
+    def stem(self) -> str:
+        """What the names of its files begin with."""
+        return self.name if self.layer < 0 else f"{self.name}-{self.layer}"
+
+    @property
     def file(self) -> str:
         """The values' file name; the presence bits' differs in its suffix."""
-        return f"{self.name if self.layer < 0 else f'{self.name}-{self.layer}'}.values"
+        return f"{self.stem}.values"
 
     def length(self, rows: Encoded) -> int:
         """Vectors stored: one a row, or one a token."""
@@ -117,6 +123,7 @@ class TeacherCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "opening.lock"):  # two runs that open a new entry must not both make its files
             (self.folder / "identity.json").write_text(json.dumps(identity, sort_keys=True))
+            fetch_outputs(self.folder, [tensor.stem for tensor in tensors])
             self._values = {tensor: self._open(tensor) for tensor in tensors}
             self._present = {tensor: self._open_present(tensor) for tensor in tensors}
             self._sums = {tensor: self._open_sums(tensor) for tensor in tensors}
@@ -145,6 +152,7 @@ class TeacherCache:
                 self._write(tensor, batch, _pick(outputs, tensor).float().cpu().numpy())
             yield Progress(what, done, len(batches))
         self._flush()
+        share_outputs(self.folder, [tensor.stem for tensor in self.tensors])
         return time.perf_counter() - start
 
     def read(self, ids: torch.Tensor, encoding: Encoding, device: torch.device) -> Outputs:

@@ -18,6 +18,7 @@ CONTENTS = {
     "runs": "settings, students and logs of runs",
     "teachers": "teachers trained here",
     "outputs": "outputs of frozen teachers",
+    "pulled": "folders on their way from KD_REMOTE",
     "data": "prepared data sets",
     "metrics": "working files of the metrics",
     "runs.db": "list of runs, their numbers, the queue",
@@ -109,6 +110,9 @@ def find_garbage(store: Store, unlisted: bool = False) -> Iterator[Garbage]:
     for path in sorted(cache_subdir("teachers").glob("*.work/.student-*.writing")):
         if _old(path):
             yield Garbage(path, f"{path.name} of {path.parent.name}: never completed", disk_usage(path))
+    for path in sorted((cache_dir() / "pulled").glob("*")):
+        if _old(path):
+            yield Garbage(path, f"pulled/{path.name}: never completed", disk_usage(path))
     for pin in sorted(cache_subdir("outputs").glob("*/pin-*")):
         if _old(pin) and not in_use(pin):
             yield Garbage(pin, f"outputs/{pin.parent.name}/{pin.name} of a process that ended", disk_usage(pin))

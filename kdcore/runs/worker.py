@@ -20,12 +20,14 @@ from kdcore.config import RunConfig
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import Event
 from kdcore.paths import run_dir
+from kdcore.remote import RemoteError, open_remote
 from kdcore.runs.capability import capability, has_own_worker
 from kdcore.runs.disk import FullDiskError, check_room, full_disk, is_full
 from kdcore.runs.event_log import describe, run_log
 from kdcore.runs.failures import explain
 from kdcore.runs.leased_run import LOOK_SECONDS, LeasedRun, StopNow
 from kdcore.runs.memory import free_memory
+from kdcore.runs.remote_runs import fetch_run, try_push
 
 if TYPE_CHECKING:
     from kdcore.store import Capability, Store
@@ -35,6 +37,8 @@ Train = Callable[[RunConfig, Path, Any], Iterator[Event]]
 
 IDLE_SECONDS = 1.0
 _ENDINGS = (events.RunFinished, events.RunStopped, events.RunFailed)
+_KEPT = (events.Checkpointed, events.RunFinished, events.RunStopped)
+"""What a run's folder is pushed at, where computers have no common disk."""
 _HOLDER = "_kdboard_jobs"
 
 log = logging.getLogger("kdcore.runs.worker")
@@ -62,10 +66,12 @@ class Worker:
 
         Raises:
             FullDiskError: this computer's disk has no room for any run, so all are left to other workers.
+            RemoteError: `KD_REMOTE` cannot be used.
         """
         if run_id is not None:
             return self.store.claim(self.name, self.device, run_id)
         check_room()
+        open_remote()
         if self.can is None:
             if not self.store.waiting():
                 return None
@@ -77,7 +83,7 @@ class Worker:
 
         Raises:
             KeyboardInterrupt: after the run was released, so that it can be resumed.
-            FullDiskError: after it was given back to other workers, where `again` says there are some.
+            FullDiskError, RemoteError: after it was given back to other workers, where `again` says there are some.
         """
         self.running = run_id
         held = LeasedRun(self.store, run_id, self.name, self.closing)
@@ -93,7 +99,7 @@ class Worker:
                 self.store.release(run_id, self.name, again=self.again)
             if isinstance(left, KeyboardInterrupt):
                 raise
-        except FullDiskError as error:
+        except (FullDiskError, RemoteError) as error:
             held.finish()
             self.store.lose(run_id, self.name, f"{error.field}: {error.problem}")
             raise
@@ -107,6 +113,7 @@ class Worker:
     def _follow_logged(self, held: LeasedRun, on_event: Callable[[Event], None] | None) -> None:
         """`_follow` with the run's log; a folder or log that cannot be written fails this run, and no other."""
         try:
+            fetch_run(held.run_id)
             with run_log(held.run_id) as write:
                 self._follow(held, on_event, write)
         except (OSError, UserError) as error:
@@ -118,6 +125,8 @@ class Worker:
     def _follow(self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]) -> None:
         try:
             for event in self._events(held):
+                if isinstance(event, _KEPT):
+                    try_push(held.run_id, held.before_saving)
                 held.say(event)
                 if line := describe(event):
                     write(line)
@@ -139,11 +148,14 @@ class Worker:
         """Raises what is wrong with this computer alone, where another worker may go on with the run."""
         if self.again and is_full(error):
             raise full_disk() from error
-        if isinstance(error, FullDiskError):
+        if isinstance(error, FullDiskError) or (self.again and isinstance(error, RemoteError)):
             raise error
 
     def _events(self, held: LeasedRun) -> Iterator[Event]:
         run = self.store.get(held.run_id).config
+        for teacher in run.teachers:
+            if teacher.source == "run":
+                fetch_run(teacher.where)
         folder = run_dir(held.run_id)
         folder.mkdir(parents=True, exist_ok=True)
         training = self.train(run, folder, held)
