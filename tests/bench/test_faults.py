@@ -1,9 +1,12 @@
 """The campaigns of faults: damage really changes a file, and a run of theirs is a valid one."""
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 
+from bench import kill_farm
 from bench.faults import damage, farm, workers
 
 
@@ -30,3 +33,15 @@ def test_each_run_of_a_farm_is_done_once_whoever_is_killed() -> None:
     assert counts["done"] == counts["endings"] == counts["runs"] == 2 and counts["farm_ended_with"] == 0
     assert counts["students_equal"] == counts["students"] == 4 and counts["points_that_differ"] == 0
     assert counts["processes_left"] == counts["leases_left"] == counts["folders_left"] == 0
+
+
+@pytest.mark.parametrize("place", ["here", "slurm"])
+def test_killed_job_ends_with_the_students_of_a_straight_run(place: str, tmp_path: Path) -> None:
+    """Of the places of bench.kill_farm Ray is left to the bench: it takes long to start."""
+    if place == "slurm":
+        pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+    kill_farm.main([place, "--runs", "2", "--slots", "1", "--into", str(tmp_path)])
+    counts = json.loads((tmp_path / "kill-farm.json").read_text())[place]
+    assert counts["killed"] == 1 and counts["resumed_at"][0] > 0 and counts["most_at_once"] == 1
+    assert counts["done"] == counts["endings"] == 2 and counts["farm_ended_with"] == counts["leases_left"] == 0
+    assert counts["students_equal"] == counts["students"] == 4
