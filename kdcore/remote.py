@@ -166,6 +166,8 @@ def _opened(url: str) -> Remote:
 
     shown = re.sub(r"//[^/@]*@", "//", url)[:120]  # without a password
     remedy = "set it to an address such as file:///shared/kdboard or s3://bucket/kdboard"
+    if "://" not in url:  # a path, which another process would read from its own folder
+        raise RemoteError(FIELD, f"{shown} is no address", remedy)
     try:
         system, root = url_to_fs(url)
     except ImportError as error:

@@ -168,6 +168,8 @@ def test_newer_folder_that_takes_its_place_meanwhile_is_read(remote, folder, mon
     ("url", "words"),
     [
         ("nosuch://x/y", "nosuch://x/y is no address.*set it to"),
+        ("place", "place is no address.*set it to"),
+        ("/place", "place is no address.*set it to"),
         ("file:///proc/nowhere", "cannot open file:///proc/nowhere"),
         ("file:///dev/null/x", "cannot open"),
     ],
