@@ -24,9 +24,9 @@ SLOW = (
     "engine/test_masked_lm.py", "engine/test_own_method.py", "engine/test_protocol.py", "engine/test_remeasure.py",
     "engine/test_resume.py", "engine/test_snapshots.py", "engine/test_stages.py", "engine/test_takd.py",
     "engine/test_teacher_cache.py", "engine/test_teachers.py", "methods/test_contract.py", "report/test_report.py",
-    "runs/test_bundle.py", "runs/test_example.py", "runs/test_farm.py", "runs/test_sweep.py",
-    "runs/test_sweep_properties.py", "runs/test_work.py", "runs/test_worker.py", "store/test_processes.py",
-    "test_architecture.py", "test_documents.py", "test_public_api.py",
+    "runs/test_bundle.py", "runs/test_example.py", "runs/test_farm.py", "runs/test_remote_runs.py",
+    "runs/test_sweep.py", "runs/test_sweep_properties.py", "runs/test_work.py", "runs/test_worker.py",
+    "store/test_processes.py", "test_architecture.py", "test_documents.py", "test_public_api.py",
 )  # fmt: skip
 """Folders and files that take more than some seconds of a core; `make test-fast` leaves them out, and tests/e2e."""
 
@@ -46,7 +46,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """Every test writes into a folder of its own, and leaves no method from outside behind."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("KD_CACHE_DIR", str(folder))
-    monkeypatch.delenv("KD_DATABASE_URL", raising=False)
+    for name in ("KD_DATABASE_URL", "KD_REMOTE"):
+        monkeypatch.delenv(name, raising=False)
     for name in ("KD_METHOD_FILES", "KD_METHODS_DIR"):  # commands that run in this process may set the first
         monkeypatch.setenv(name, "")
     yield folder

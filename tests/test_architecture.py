@@ -11,10 +11,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-VOCABULARY = {"errors", "events", "config", "records", "tasks", "paths", "formatting", "layer_map", "tensors", "extras"}
+VOCABULARY = {
+    "errors", "events", "config", "records", "tasks", "paths", "process", "formatting", "layer_map", "tensors",
+    "extras",
+}  # fmt: skip
 LAYERS: list[set[str]] = [
     VOCABULARY,
-    {"identity", "settings_file", "fields"},
+    {"identity", "settings_file", "fields", "remote"},
     {"losses"},
     {"data", "models", "store"},
     {"methods"},
@@ -60,6 +63,7 @@ ONLY_IN = {
     "onnx": ("kdcore/export/",),
     "onnxruntime": ("kdcore/export/",),
     "optuna": ("kdcore/search/",),
+    "fsspec": ("kdcore/remote.py",),
 }
 """Library -> where it may be imported."""
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -29,8 +30,9 @@ def farm(count: int, database: str = "", methods: tuple[str, ...] = ("fine-tune"
         runs = [store.add_run(run) for run in chosen]
         killed: list[str] = []
         first = _start()
-        _kill_a_worker(store, runs, killed)
-        _wait(lambda: len(_trained(store, runs, killed)) >= 1 or not _left(store, runs))
+        wait(lambda: bool(trained(store, runs, killed)))
+        kill_a_worker(store, runs, killed)
+        wait(lambda: len(trained(store, runs, killed)) >= 1 or not _left(store, runs))
         workers = psutil.Process(first.pid).children(recursive=True) if first.poll() is None else []
         first.kill()
         first.wait()
@@ -42,7 +44,7 @@ def farm(count: int, database: str = "", methods: tuple[str, ...] = ("fine-tune"
         return {
             "runs": count, "workers_killed": len(killed), "waiting_when_the_farm_was_killed": waiting,
             "done": sum(store.get(run).state == "done" for run in runs), "farm_ended_with": second.returncode,
-            "endings": sum(_endings(run) for run in runs),
+            "endings": sum(endings(run) for run in runs),
             "resumed": sum(bool(store.get(run).facts.get("resumed_at")) for run in runs),
             "students": len(STUDENTS) * count,
             "students_equal": sum(weights(a, name) == weights(b, name) != b"" for a, b in pairs for name in STUDENTS),
@@ -57,17 +59,17 @@ def _start() -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
-def _kill_a_worker(store: Store, runs: list[str], killed: list[str]) -> None:
-    _wait(lambda: bool(_trained(store, runs, killed)))
+def kill_a_worker(store: Store, runs: list[str], killed: list[str]) -> None:
+    """Kills the process that trains the first of these runs with a checkpoint, and adds the run to `killed`."""
     with store.engine.connect() as connection:
-        for run in _trained(store, runs, killed)[:1]:
+        for run in trained(store, runs, killed)[:1]:
             pid = connection.exec_driver_sql(f"SELECT pid FROM runs WHERE id = '{run}'").scalar()
             if pid:
                 os.kill(int(pid), signal.SIGKILL)
                 killed.append(run)
 
 
-def _trained(store: Store, runs: list[str], but: list[str]) -> list[str]:
+def trained(store: Store, runs: list[str], but: list[str]) -> list[str]:
     """Those of the runs that are under way and have a checkpoint."""
     rows = store.rows([run for run in runs if run not in but])
     return [run for run, row in rows.items() if row.active and (row.progress.get("step") or 0) >= KILL_STEP]
@@ -77,13 +79,14 @@ def _left(store: Store, runs: list[str]) -> list[str]:
     return [run for run, row in store.rows(runs).items() if row.state != "done"]
 
 
-def _wait(condition: Any) -> None:
+def wait(condition: Callable[[], bool]) -> None:
+    """Until it holds, or so long that something is broken."""
     until = time.monotonic() + PATIENCE
     while not condition() and time.monotonic() < until:
         time.sleep(0.05)
 
 
-def _endings(run: str) -> int:
+def endings(run: str) -> int:
     """How often the run's log says that it finished."""
     log = run_dir(run) / "log.txt"
     return sum("finished" in line for line in log.read_text().splitlines()) if log.exists() else 0

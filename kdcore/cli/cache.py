@@ -1,4 +1,4 @@
-"""Commands on what the program keeps on disk: `cache list`, `cache gc`."""
+"""Commands on what the program keeps on disk: `cache list`, `cache gc`, `cache pull`, `cache push`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ def register(app: typer.Typer) -> None:
     cache = new_app("What the program keeps on disk.")
     cache.command("list")(list_)
     cache.command("gc")(gc)
+    cache.command("pull")(pull)
+    cache.command("push")(push)
     app.add_typer(cache, name="cache")
 
 
@@ -54,3 +56,32 @@ def gc(
     if limit_gb is not None and not dry_run:
         freed += free_outputs(int(limit_gb * 2**30))
     typer.echo(f"{'would free' if dry_run else 'freed'} {freed / 2**20:.1f} MiB")
+
+
+Runs = Annotated[list[str], typer.Argument(help="Ids of runs.")]
+
+
+def pull(runs: Runs) -> None:
+    """Fetch folders of runs that other computers pushed to KD_REMOTE, to look at their students here."""
+    from kdcore.remote import open_remote
+    from kdcore.runs.remote_runs import fetch_run
+    from kdcore.store import open_store
+
+    if open_remote() is None:
+        raise UserError("KD_REMOTE", "is not set", "set it to where the runs were pushed, such as s3://bucket/kdboard")
+    for run in runs:
+        if open_store().get(run).active:
+            raise UserError("run", f"{run} is being trained", "pull it when it has ended")
+        typer.echo(f"{run}: fetched" if fetch_run(run) else f"{run}: nothing newer is there")
+
+
+def push(runs: Runs) -> None:
+    """Push folders of runs to KD_REMOTE, where that failed at their end."""
+    from kdcore.runs.remote_runs import push_run
+    from kdcore.store import open_store
+
+    for run in runs:
+        if open_store().get(run).active:
+            raise UserError("run", f"{run} is being trained", "its worker pushes it")
+        push_run(run)
+        typer.echo(f"{run}: pushed")

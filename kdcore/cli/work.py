@@ -41,6 +41,7 @@ def work(
     method_file: MethodFiles = None,
 ) -> None:
     """Train what waits in the queue, without a page. Ctrl-C: checkpoint, back into the queue, end."""
+    from kdcore.remote import open_remote
     from kdcore.runs.capability import capability
     from kdcore.runs.work import Closing, close_with_input, signals, take_device
     from kdcore.runs.work import work as train
@@ -48,6 +49,7 @@ def work(
     from kdcore.store import open_store
 
     take_device(device)
+    open_remote()  # an address that cannot be used is said at once
     store, closing = open_store(), Closing()
     can = capability(device, memory and memory * 2**30)
     if tied:
@@ -144,10 +146,12 @@ def ray(
 
 def _keep(place: Callable[[Store], Place]) -> None:
     """Keeps workers at work in the place until the queue is empty or a signal comes, and says what is left."""
+    from kdcore.remote import open_remote
     from kdcore.runs.farm import keep
     from kdcore.runs.work import Closing, signals
     from kdcore.store import open_store
 
+    open_remote()
     store, closing = open_store(), Closing()
 
     def lost(runs: list[str]) -> None:

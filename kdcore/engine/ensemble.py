@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kdcore.data.encode import Encoded
 from kdcore.engine import teacher_cache
 from kdcore.engine.device import Compute
+from kdcore.engine.pins import pinned
 from kdcore.engine.teacher_cache import CachedTensor, TeacherCache
 from kdcore.events import Progress
 from kdcore.models.anatomy import anatomy
@@ -108,7 +109,7 @@ class Ensemble:
         teacher = self._teacher(name)
         tensors = teacher_cache.tensors_of({"logits": ()}, teacher.size)
         assert tensors is not None
-        with teacher_cache.pinned(teacher_cache.entry_folder(self._identity(teacher), rows)):
+        with pinned(teacher_cache.entry_folder(self._identity(teacher), rows)):
             cache = TeacherCache(self._identity(teacher), rows, tensors)
             if cache.missing().any():
                 yield from cache.fill(self._model(teacher), self._compute, _reason(cache, what))
@@ -139,7 +140,7 @@ class Ensemble:
 
     def _fill(self, teacher: Teacher, tensors: list[CachedTensor]) -> Generator[Progress, None, None]:
         folder = teacher_cache.entry_folder(self._identity(teacher), self._rows)
-        self._pins.enter_context(teacher_cache.pinned(folder))
+        self._pins.enter_context(pinned(folder))
         cache = TeacherCache(self._identity(teacher), self._rows, tensors)
         if cache.missing().any():
             what = _reason(cache, f"teacher {teacher.name} answers once")

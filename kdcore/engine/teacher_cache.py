@@ -14,16 +14,14 @@ import json
 import os
 import shutil
 import time
-import uuid
 import zlib
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
@@ -32,7 +30,9 @@ from torch import nn
 from kdcore import paths
 from kdcore.data.encode import Encoded, pad, sorted_order
 from kdcore.engine.device import Compute
+from kdcore.engine.pins import is_pinned
 from kdcore.engine.predict import BATCH
+from kdcore.engine.sharing import fetch_outputs, share_outputs
 from kdcore.errors import UserError
 from kdcore.events import Progress
 from kdcore.models.observe import observe
@@ -61,9 +61,14 @@ class CachedTensor:
     width: int
 
     @property
+    def stem(self) -> str:
+        """What the names of its files begin with."""
+        return self.name if self.layer < 0 else f"{self.name}-{self.layer}"
+
+    @property
     def file(self) -> str:
         """The values' file name; the presence bits' differs in its suffix."""
-        return f"{self.name if self.layer < 0 else f'{self.name}-{self.layer}'}.values"
+        return f"{self.stem}.values"
 
     def length(self, rows: Encoded) -> int:
         """Vectors stored: one a row, or one a token."""
@@ -118,6 +123,7 @@ class TeacherCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "opening.lock"):  # two runs that open a new entry must not both make its files
             (self.folder / "identity.json").write_text(json.dumps(identity, sort_keys=True))
+            fetch_outputs(self.folder, [tensor.stem for tensor in tensors])
             self._values = {tensor: self._open(tensor) for tensor in tensors}
             self._present = {tensor: self._open_present(tensor) for tensor in tensors}
             self._sums = {tensor: self._open_sums(tensor) for tensor in tensors}
@@ -146,6 +152,7 @@ class TeacherCache:
                 self._write(tensor, batch, _pick(outputs, tensor).float().cpu().numpy())
             yield Progress(what, done, len(batches))
         self._flush()
+        share_outputs(self.folder, [tensor.stem for tensor in self.tensors])
         return time.perf_counter() - start
 
     def read(self, ids: torch.Tensor, encoding: Encoding, device: torch.device) -> Outputs:
@@ -263,40 +270,17 @@ def used() -> int:
 def make_room(needed: int, keep: set[Path]) -> bool:
     """Drops least recently used entries until `needed` bytes fit the budget. False where they cannot.
 
-    Entries in `keep` and entries pinned by a living process stay.
+    Entries in `keep` and entries that are pinned stay.
     """
     entries = _entries()
     free = budget() - sum(_size(entry) for entry in entries)
     for entry in entries:
         if free >= needed:
             break
-        if entry not in keep and not _pinned(entry):
+        if entry not in keep and not is_pinned(entry):
             free += _size(entry)
             shutil.rmtree(entry, ignore_errors=True)
     return free >= needed
-
-
-@contextmanager
-def pinned(folder: Path) -> Iterator[None]:
-    """Keeps an entry (made if absent) from being dropped while it is used here, and marks it as just used."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pin = folder / f"pin-{os.getpid()}-{uuid.uuid4().hex[:8]}"  # threads of a process pin apart
-    pin.touch()
-    os.utime(folder)
-    try:
-        yield
-    finally:
-        with suppress(FileNotFoundError):
-            pin.unlink()
-
-
-def _pinned(entry: Path) -> bool:
-    for pin in entry.glob("pin-*"):
-        pid = pin.name.split("-")[1]
-        if pid.isdigit() and psutil.pid_exists(int(pid)):
-            return True
-        pin.unlink(missing_ok=True)
-    return False
 
 
 def _entries() -> list[Path]:

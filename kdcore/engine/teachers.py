@@ -26,6 +26,7 @@ from kdcore.engine.ensemble import Ensemble, Teacher
 from kdcore.engine.job import Job, encode_rows
 from kdcore.engine.loop import run_stages
 from kdcore.engine.model_checks import teacher_notes
+from kdcore.engine.sharing import fetch_teacher, share_teacher
 from kdcore.engine.teacher_source import (
     folder_hash,
     needs_training,
@@ -76,10 +77,14 @@ def prepare_teacher(
                 return None
             continue
         try:
-            if (folder / "teacher.json").exists():  # the one who held the lock has made it meanwhile
+            if not (folder / "teacher.json").exists():  # the one who held the lock may have made it meanwhile
+                fetch_teacher(folder)
+            if (folder / "teacher.json").exists():
                 break
             job = partial(_job, spec, data, train, rows or DataConfig(), compute)
             complete = yield from _train(spec, data, job, folder, control)
+            if complete:
+                share_teacher(folder)
         finally:
             lock.release()
         if not complete:

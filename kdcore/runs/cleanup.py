@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from kdcore.engine.pins import in_use
 from kdcore.engine.run_files import unfinished
 from kdcore.paths import cache_dir, cache_subdir
 from kdcore.runs.recover import holds_results
@@ -19,6 +18,7 @@ CONTENTS = {
     "runs": "settings, students and logs of runs",
     "teachers": "teachers trained here",
     "outputs": "outputs of frozen teachers",
+    "pulled": "folders on their way from KD_REMOTE",
     "data": "prepared data sets",
     "metrics": "working files of the metrics",
     "searches": "what searches and tunings found",
@@ -111,9 +111,11 @@ def find_garbage(store: Store, unlisted: bool = False) -> Iterator[Garbage]:
     for path in sorted(cache_subdir("teachers").glob("*.work/.student-*.writing")):
         if _old(path):
             yield Garbage(path, f"{path.name} of {path.parent.name}: never completed", disk_usage(path))
+    for path in sorted((cache_dir() / "pulled").glob("*")):
+        if _old(path):
+            yield Garbage(path, f"pulled/{path.name}: never completed", disk_usage(path))
     for pin in sorted(cache_subdir("outputs").glob("*/pin-*")):
-        pid = pin.name.split("-")[1]
-        if _old(pin) and not (pid.isdigit() and psutil.pid_exists(int(pid))):
+        if _old(pin) and not in_use(pin):
             yield Garbage(pin, f"outputs/{pin.parent.name}/{pin.name} of a process that ended", disk_usage(pin))
 
 

@@ -180,5 +180,5 @@ def check_store(store: Store, place: Mapping[str, str]) -> None:
         option = ", ".join(f"{name} {value}" for name, value in place.items())
         raise UserError(
             "KD_DATABASE_URL", f"jobs of {option} run on other computers, and a SQLite file is for one alone",
-            "set it to a PostgreSQL database, and KD_CACHE_DIR to a folder that all nodes see",
+            "set it to a PostgreSQL database, and KD_CACHE_DIR to a folder that all nodes see (or set KD_REMOTE)",
         )  # fmt: skip

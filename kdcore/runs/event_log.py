@@ -1,9 +1,16 @@
-"""Events as lines of a run's log."""
+"""A run's log: its events as lines, and what was logged meanwhile."""
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from kdcore import events
 from kdcore.events import Event
+from kdcore.paths import run_dir
 
 
 def describe(event: Event) -> str:
@@ -33,3 +40,20 @@ def describe(event: Event) -> str:
         case events.RunFailed():
             return f"failed: {event.reason}; {event.remedy}"
     return ""
+
+
+@contextmanager
+def run_log(run_id: str) -> Iterator[Callable[[str], None]]:
+    """`log.txt` in the run's folder: lines said here, and what kdcore's loggers say in this thread meanwhile."""
+    folder = run_dir(run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    here = threading.get_ident()
+    with (folder / "log.txt").open("a", encoding="utf-8", buffering=1) as file:
+        handler = logging.StreamHandler(file)
+        handler.addFilter(lambda record: record.thread == here)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        logging.getLogger("kdcore").addHandler(handler)
+        try:
+            yield lambda line: print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=file)
+        finally:
+            logging.getLogger("kdcore").removeHandler(handler)

@@ -21,6 +21,8 @@ from kdcore.paths import python_path
 if TYPE_CHECKING:
     from kdcore.store import Store
 
+CPU_WORKERS = 2
+"""Workers at once where there is no GPU and no number was asked for; `bench/throughput.py` compares it with one."""
 LOOK_SECONDS = 1.0
 MOST_CRASHES = 3
 """Workers in a row that ended by themselves and took no run with them; then the farm gives up."""
@@ -138,7 +140,7 @@ class Here:
         if device == "cuda" and not gpus:
             raise UserError("--device", "no CUDA device is seen", "choose auto or cpu")
         self.gpus = gpus
-        self.slots = slots or len(gpus) or 2
+        self.slots = slots or len(gpus) or CPU_WORKERS
         self._program = list(program) or [sys.executable, "-m", "kdcore"]
         self._threads = max(1, (psutil.cpu_count(logical=False) or 1) // self.slots)
         self._memory = psutil.virtual_memory().total / self.slots / 2**30

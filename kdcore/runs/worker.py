@@ -13,17 +13,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 from kdcore import events
 from kdcore.config import RunConfig
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import Event
 from kdcore.paths import run_dir
+from kdcore.remote import RemoteError, open_remote
 from kdcore.runs.capability import capability, has_own_worker
-from kdcore.runs.event_log import describe
+from kdcore.runs.disk import FullDiskError, check_room, full_disk, is_full
+from kdcore.runs.event_log import describe, run_log
 from kdcore.runs.failures import explain
+from kdcore.runs.leased_run import LOOK_SECONDS, LeasedRun, StopNow
 from kdcore.runs.memory import free_memory
+from kdcore.runs.remote_runs import fetch_run, try_push
 
 if TYPE_CHECKING:
     from kdcore.store import Capability, Store
@@ -31,118 +35,13 @@ if TYPE_CHECKING:
 Train = Callable[[RunConfig, Path, Any], Iterator[Event]]
 """`engine.trainer.train`, or a script of events in tests."""
 
-FLUSH_SECONDS = 0.5
-"""Events are written, and the stop request is read, at most twice a second."""
-RENEW_SECONDS = 10.0
 IDLE_SECONDS = 1.0
-LEAVE_SECONDS = 20.0
-"""How long a training may take to its next checkpoint when the program closes; then it is left where it is."""
-LOOK_SECONDS = 30.0
-_TURNING_POINTS = (events.RunStarted, events.StageStarted, events.RunFinished, events.RunStopped, events.RunFailed)
 _ENDINGS = (events.RunFinished, events.RunStopped, events.RunFailed)
+_KEPT = (events.Checkpointed, events.RunFinished, events.RunStopped)
+"""What a run's folder is pushed at, where computers have no common disk."""
 _HOLDER = "_kdboard_jobs"
 
 log = logging.getLogger("kdcore.runs.worker")
-
-
-class StopNow(BaseException):
-    """Leaves the training loop at once. No Exception, so that no handler on the way takes it for a failure."""
-
-
-class LeasedRun:
-    """A run under this worker's lease: collects its events, keeps the lease, and is the engine's `Control`."""
-
-    def __init__(self, store: Store, run_id: str, worker: str, closing: threading.Event) -> None:
-        self.store, self.run_id, self.worker, self.closing = store, run_id, worker, closing
-        self.lost = False
-        self._pending: list[Event] = []
-        self._lock = threading.Lock()
-        self._flushed = self._renewed = self._looked = time.monotonic()
-        self._asked = 0.0
-        self._closed: float | None = None
-        self._stop: Literal["keep", "discard"] | None = None
-
-    def stop_requested(self) -> Literal["keep", "discard", "leave"] | None:
-        """What was asked for, from any process. The engine calls this each step, so it looks at most twice a second.
-
-        Raises:
-            StopNow: the lease is lost, or the program has been closing for too long.
-        """
-        self.check()
-        now = time.monotonic()
-        if self._stop is None and self.closing.is_set():
-            return "leave"
-        if self._stop is None and now - self._asked >= FLUSH_SECONDS:
-            self._asked = now
-            with contextlib.suppress(UserError):  # a busy database delays the stop, it does not end the run
-                self._stop = cast(Any, self.store.stop_requested(self.run_id))
-        return self._stop
-
-    def check(self) -> None:
-        """Raises StopNow where the training has to be left at once, checkpoint or not."""
-        now = time.monotonic()
-        if self.closing.is_set() and self._closed is None:
-            self._closed = now
-        if self.lost or (self._closed is not None and now - self._closed >= LEAVE_SECONDS):
-            raise StopNow
-
-    def say(self, event: Event) -> None:
-        """Takes an event; turning points are written at once."""
-        with self._lock:
-            self._pending.append(event)
-        if isinstance(event, _TURNING_POINTS) or time.monotonic() - self._flushed >= FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes what is pending; what a busy or full database does not take now stays for the next time."""
-        from kdcore.store import LeaseLostError
-
-        with self._lock:
-            self._flushed = time.monotonic()
-            if not self._pending or self.lost:
-                return
-            try:
-                self.store.record(self.run_id, self._pending, worker=self.worker)
-                self._pending = []
-            except LeaseLostError:
-                self.lost = True
-            except CorruptError:
-                raise
-            except UserError as error:
-                log.warning("%s: %s", self.run_id, error)
-
-    def before_saving(self) -> None:
-        """Writes what is pending; raises StopNow where the run is another worker's, or nobody's, by now."""
-        self.finish()
-        try:
-            self.lost = self.lost or not self.store.renew(self.run_id, self.worker)
-        except UserError as error:  # busy: the lease was renewed a few seconds ago
-            log.warning("%s: %s", self.run_id, error)
-        if self.lost:
-            raise StopNow
-
-    def finish(self, patience: float = 60.0) -> None:
-        """Writes the last words; without them the run would look interrupted."""
-        until = time.monotonic() + patience
-        self.flush()
-        while self._pending and not self.lost and time.monotonic() < until:
-            time.sleep(1.0)
-            self.flush()
-
-    def tick(self) -> None:
-        """Called by the timer: events of a slow run are not kept waiting, and the lease is renewed in long passes."""
-        now = time.monotonic()
-        try:
-            if self._pending and now - self._flushed >= FLUSH_SECONDS:
-                self.flush()
-            if now - self._renewed >= RENEW_SECONDS:
-                self._renewed = now
-                self.lost = self.lost or not self.store.renew(self.run_id, self.worker)
-            if now - self._looked >= LOOK_SECONDS:  # at the other processes: this one trains, perhaps for hours
-                self._looked = now
-                self.store.mark_interrupted()
-        except UserError as error:  # busy or full: the next tick tries again, the lease outlives several
-            log.warning("%s: %s", self.run_id, error)
 
 
 class Worker:
@@ -163,9 +62,16 @@ class Worker:
         self.running: str | None = None
 
     def take(self, run_id: str | None = None) -> str | None:
-        """The next queued run that can be trained here, or just this one; None where there is none. It is claimed."""
+        """The next queued run that can be trained here, or just this one; None where there is none. It is claimed.
+
+        Raises:
+            FullDiskError: this computer's disk has no room for any run, so all are left to other workers.
+            RemoteError: `KD_REMOTE` cannot be used.
+        """
         if run_id is not None:
             return self.store.claim(self.name, self.device, run_id)
+        check_room()
+        open_remote()
         if self.can is None:
             if not self.store.waiting():
                 return None
@@ -177,11 +83,12 @@ class Worker:
 
         Raises:
             KeyboardInterrupt: after the run was released, so that it can be resumed.
+            FullDiskError, RemoteError: after it was given back to other workers, where `again` says there are some.
         """
         self.running = run_id
         held = LeasedRun(self.store, run_id, self.name, self.closing)
         over = threading.Event()
-        timer = threading.Thread(target=_keep, args=(held, over), name=f"lease-{run_id}", daemon=True)
+        timer = threading.Thread(target=held.keep, args=(over,), name=f"lease-{run_id}", daemon=True)
         timer.start()
         try:
             self._follow_logged(held, on_event)
@@ -192,6 +99,10 @@ class Worker:
                 self.store.release(run_id, self.name, again=self.again)
             if isinstance(left, KeyboardInterrupt):
                 raise
+        except (FullDiskError, RemoteError) as error:
+            held.finish()
+            self.store.lose(run_id, self.name, f"{error.field}: {error.problem}")
+            raise
         finally:
             over.set()
             timer.join(timeout=30)
@@ -202,9 +113,11 @@ class Worker:
     def _follow_logged(self, held: LeasedRun, on_event: Callable[[Event], None] | None) -> None:
         """`_follow` with the run's log; a folder or log that cannot be written fails this run, and no other."""
         try:
+            fetch_run(held.run_id)
             with run_log(held.run_id) as write:
                 self._follow(held, on_event, write)
         except (OSError, UserError) as error:
+            self._check_computer(error)
             if isinstance(error, CorruptError) and error.field == "database":
                 raise
             _fail(held, on_event, explain(error))
@@ -212,6 +125,8 @@ class Worker:
     def _follow(self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]) -> None:
         try:
             for event in self._events(held):
+                if isinstance(event, _KEPT):
+                    try_push(held.run_id, held.before_saving)
                 held.say(event)
                 if line := describe(event):
                     write(line)
@@ -224,12 +139,23 @@ class Worker:
                 raise StopNow
             raise RuntimeError("training ended without a result")
         except Exception as error:
+            self._check_computer(error)
             failed = explain(error)
             write(describe(failed) + "\n" + failed.detail)
             _fail(held, on_event, failed)
 
+    def _check_computer(self, error: Exception) -> None:
+        """Raises what is wrong with this computer alone, where another worker may go on with the run."""
+        if self.again and is_full(error):
+            raise full_disk() from error
+        if isinstance(error, FullDiskError) or (self.again and isinstance(error, RemoteError)):
+            raise error
+
     def _events(self, held: LeasedRun) -> Iterator[Event]:
         run = self.store.get(held.run_id).config
+        for teacher in run.teachers:
+            if teacher.source == "run":
+                fetch_run(teacher.where)
         folder = run_dir(held.run_id)
         folder.mkdir(parents=True, exist_ok=True)
         training = self.train(run, folder, held)
@@ -357,32 +283,10 @@ def jobs() -> Jobs:
         return result
 
 
-@contextlib.contextmanager
-def run_log(run_id: str) -> Iterator[Callable[[str], None]]:
-    """`log.txt` in the run's folder: lines said here, and what kdcore's loggers say in this thread meanwhile."""
-    folder = run_dir(run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    here = threading.get_ident()
-    with (folder / "log.txt").open("a", encoding="utf-8", buffering=1) as file:
-        handler = logging.StreamHandler(file)
-        handler.addFilter(lambda record: record.thread == here)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-        logging.getLogger("kdcore").addHandler(handler)
-        try:
-            yield lambda line: print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=file)
-        finally:
-            logging.getLogger("kdcore").removeHandler(handler)
-
-
 def _fail(held: LeasedRun, on_event: Callable[[Event], None] | None, failed: events.RunFailed) -> None:
     held.say(failed)
     if on_event is not None:
         on_event(failed)
-
-
-def _keep(held: LeasedRun, over: threading.Event) -> None:
-    while not over.wait(FLUSH_SECONDS):
-        held.tick()
 
 
 def _engine(run: RunConfig, folder: Path, control: Any) -> Iterator[Event]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, false, func, or_, select
 
+from kdcore.process import node, this_process
 from kdcore.store import database
 from kdcore.store.leases import abandoned, clock
-from kdcore.store.process import node, this_process
 from kdcore.store.run_row import ACTIVE
 from kdcore.store.run_table import AGAIN, NO_LEASE, first_position, held_by
 from kdcore.store.tables import runs
@@ -103,6 +103,17 @@ class Claims:
                 changes |= {"reason": reason, "remedy": "resume it"}
             connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
             return True
+
+    def lose(self, run_id: str, worker: str, why: str) -> bool:
+        """Gives back a run as if this worker were lost with it: others take it up. False: it was lost already.
+
+        why: what happened, for a person.
+        """
+        with database.write(self.engine) as connection:
+            row = connection.execute(select(runs).where(held_by(run_id, worker))).first()
+            if row is not None:
+                connection.execute(runs.update().where(runs.c.number == row.number).values(_loss(row, why)))
+            return row is not None
 
     def mark_interrupted(self) -> list[str]:
         """Marks runs whose lease ran out or whose process is surely gone; returns their ids.

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection
 
 from kdcore.errors import UserError
-from kdcore.store.process import Process, is_alive, this_process
+from kdcore.process import Process, is_alive, this_process
 from kdcore.store.run_row import ACTIVE, MOVES, STATES
 
 
 def clock(connection: Connection) -> float:
-    """Seconds since 1970 by the clock that all workers of the database share.
+    """Seconds since 1970 by the database's clock, which all its workers share.
 
-    A server's own; a SQLite file is used by the processes of one computer, so there it is this computer's.
+    SQLite has that of the computer that its file is on; what a worker takes for the time does not count there either.
     """
     if connection.dialect.name == "postgresql":
-        return float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
-    return time.time()
+        query = "SELECT extract(epoch FROM clock_timestamp())"
+    else:
+        query = "SELECT (julianday('now') - 2440587.5) * 86400.0"
+    return float(connection.exec_driver_sql(query).scalar_one())
 
 
 def holder(row: Any) -> str:

@@ -1,9 +1,12 @@
 """The campaigns of faults: damage really changes a file, and a run of theirs is a valid one."""
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 
+from bench import kill_farm
 from bench.faults import damage, farm, workers
 
 
@@ -30,3 +33,14 @@ def test_each_run_of_a_farm_is_done_once_whoever_is_killed() -> None:
     assert counts["done"] == counts["endings"] == counts["runs"] == 2 and counts["farm_ended_with"] == 0
     assert counts["students_equal"] == counts["students"] == 4 and counts["points_that_differ"] == 0
     assert counts["processes_left"] == counts["leases_left"] == counts["folders_left"] == 0
+
+
+def test_killed_job_ends_with_the_students_of_a_straight_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """submitit's jobs; child processes are tried above, and Ray, which takes long to start, by the bench alone."""
+    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+    monkeypatch.setattr(kill_farm, "METHODS", ("fine-tune",))  # without a teacher, whose training takes longest
+    kill_farm.main(["slurm", "--runs", "2", "--slots", "1", "--into", str(tmp_path)])
+    counts = json.loads((tmp_path / "kill-farm.json").read_text())["slurm"]
+    assert counts["killed"] == 1 and counts["resumed_at"][0] > 0 and counts["most_at_once"] == 1
+    assert counts["done"] == counts["endings"] == 2 and counts["farm_ended_with"] == counts["leases_left"] == 0
+    assert counts["students_equal"] == counts["students"] == 4

@@ -33,6 +33,7 @@ from bench.reference_loop import PKD, pkd
 from bench.timing_blocks import Bench
 from kdcore.data import pocket
 from kdcore.methods import pkd as pkd_method
+from kdcore.runs.farm import CPU_WORKERS
 from tests.helpers import tiny_task
 
 TINY = ["--quick", "--threads", "1"]
@@ -256,11 +257,46 @@ def _both_losses(config: Any, run: Any, teacher: Any, student: Any, rows: Any) -
     return float(pkd(*plain, batch.labels)), engine
 
 
-def test_throughput(monkeypatch, capsys):
-    """The farm is real, the study as small as can be."""
+def test_throughput(here, tmp_path, monkeypatch, capsys):
+    """What a killed bench had measured is not measured again; the block that is missing is a real farm's."""
     monkeypatch.delenv("KD_DATABASE_URL", raising=False)
-    throughput.main(["--workers", "2", "--runs", "2", "--steps", "4", "--rounds", "1"])
-    written = json.loads(capsys.readouterr().out)
-    (block,) = written["blocks"]
-    assert block["workers"] == 2 and block["runs"] == 2 and len(block["threads"]) == 1
-    assert written["median_runs_per_hour"] == {"2": block["runs_per_hour"]}
+    folder, real, drained = tmp_path / "results", throughput._drain, []
+    asked = ["--quick", "--workers", "1", "2", "--threads", "2", "--into", str(folder)]
+
+    def drain(workers, threads, study):
+        drained.append((workers, threads, len(study)))
+        if workers == 2 and len(drained) == 3:
+            raise KeyboardInterrupt
+        if workers == 2:
+            return real(workers, threads, study)
+        return {"workers": workers, "threads": threads, "runs": len(study), "seconds": 1.0, "runs_per_hour": 7200.0}
+
+    monkeypatch.setattr(throughput, "_drain", drain)
+    with pytest.raises(KeyboardInterrupt):
+        throughput.main(asked)
+    throughput.main(asked)
+    assert drained == [(1, 2, 1), (1, 2, 2), (2, 1, 2), (1, 2, 1), (2, 1, 2)]  # the first of each start is the warm-up
+    written = json.loads((folder / "throughput.json").read_text())
+    one, two = written["blocks"]
+    assert (one["workers"], one["threads"], two["workers"], two["threads"]) == (1, 2, 2, 1)
+    assert two["runs_per_hour"] == pytest.approx(2 * 3600 / two["seconds"])
+    ratio = two["runs_per_hour"] / 7200
+    assert written["ratio"]["median"] == pytest.approx(ratio, rel=1e-3)
+    assert written["best"] == (2 if ratio > 1 else 1)
+    assert f"2 workers / 1 worker: {written['ratio']}" in capsys.readouterr().out
+
+
+def test_study_of_throughput_can_be_trained():
+    from kdcore.engine.plan import Plan
+    from kdcore.engine.preflight import check
+
+    assert len(throughput.METHODS) == 12
+    for method in throughput.METHODS:
+        assert not check(Plan(throughput._run(method, 0, 200, 1))).blocks
+
+
+def test_default_number_of_workers_is_the_measured_one():
+    result = timing_blocks.RESULTS / "throughput.json"
+    if not result.exists():
+        pytest.skip("bench.throughput has not been run on a quiet machine")
+    assert json.loads(result.read_text())["best"] == CPU_WORKERS

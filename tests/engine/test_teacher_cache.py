@@ -19,7 +19,8 @@ from kdcore.engine import teacher_cache
 from kdcore.engine.device import Compute, has_fast_bf16
 from kdcore.engine.ensemble import Ensemble
 from kdcore.engine.job import encode_rows
-from kdcore.engine.teacher_cache import TeacherCache, entry_folder, make_room, pinned, tensors_of, used
+from kdcore.engine.pins import pinned
+from kdcore.engine.teacher_cache import TeacherCache, entry_folder, make_room, tensors_of, used
 from kdcore.engine.teachers import prepare_teacher
 from kdcore.errors import UserError
 from kdcore.events import Progress, RunFinished, StepDone
@@ -475,13 +476,6 @@ def entry(name: str, size: int, age: float, pin: str | None = None) -> Path:
     return folder
 
 
-def dead() -> int:
-    """The id of a process that has ended."""
-    child = kill_process.start(kill_process.die)
-    child.join()
-    return child.pid
-
-
 @pytest.fixture
 def budget(monkeypatch):
     return lambda size: monkeypatch.setenv("KD_TEACHER_CACHE_GB", str(size / 2**30))
@@ -509,7 +503,9 @@ def test_what_is_in_use_stays(budget):
     budget(1000)
     mine = entry("mine", 500, 99)
     dropped = entry("dropped", 300, 1)
-    left = entry("left", 100, 98, pin=f"pin-{dead()}-0a1b2c3d")
+    left = entry("left", 100, 98, pin="pin-0a1b2c3d4e5f-7-7-0a1b2c3d")
+    os.utime(left / "pin-0a1b2c3d4e5f-7-7-0a1b2c3d", (1e9, 1e9))  # of another computer, not touched for long
+    os.utime(left, (1e9 - 98, 1e9 - 98))
     held = entry("held", 100, 97)
     with pinned(mine):
         assert make_room(400, {held})

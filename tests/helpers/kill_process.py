@@ -17,7 +17,7 @@ from kdcore.config import RunConfig
 from kdcore.engine import checkpoint, teacher_cache
 from kdcore.engine.trainer import train
 from kdcore.models.students import load_classifier
-from kdcore.runs import worker
+from kdcore.runs import leased_run, worker
 from kdcore.store import open_store
 from tests.helpers import tiny_task
 
@@ -48,7 +48,7 @@ def start(task: Any, *args: Any) -> Any:
 
 def _store() -> dict[str, str]:
     """Where this process keeps its runs: the server forked long ago, with another environment."""
-    return {name: os.environ[name] for name in ("KD_CACHE_DIR", "KD_DATABASE_URL") if name in os.environ}
+    return {name: os.environ[name] for name in ("KD_CACHE_DIR", "KD_DATABASE_URL", "KD_REMOTE") if name in os.environ}
 
 
 def _live(store: dict[str, str], task: Any, args: tuple[Any, ...]) -> None:
@@ -137,13 +137,13 @@ def work_and_die_at_checkpoint(run_id: str, number: int) -> None:
             die()
         return moved
 
-    worker.FLUSH_SECONDS = 3600.0
+    leased_run.FLUSH_SECONDS = 3600.0
     Path.rename = rename
     work(run_id)
 
 
-def work(run_id: str) -> None:
-    """Trains a queued run as the background worker does."""
-    mine = worker.Worker(open_store(), "auto")
+def work(run_id: str, again: bool = False) -> None:
+    """Trains a queued run as the background worker does; again: as one beside others, which it may leave the run to."""
+    mine = worker.Worker(open_store(), "auto", again=again)
     assert mine.take(run_id)
     mine.drive(run_id)

@@ -58,7 +58,7 @@ def test_values_that_may_be_secret_are_not_shown(
 
 def test_teacher_outputs_are_freed_but_those_in_use(store: Any, visit: Callable[..., Any]) -> None:
     entry, pinned = _entry("old"), _entry("read-now")
-    (pinned / "pin-1-abc").touch()  # process 1 lives
+    (pinned / "pin-1-abc").touch()  # of a process that cannot be seen, and just now
     app = visit("system")
     app.button(key="system_free").click().run()
     assert "8 KiB" in words(app) and entry.exists(), "the first click only asks"

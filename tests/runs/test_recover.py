@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from typer.testing import CliRunner
 
 from kdcore.cli import app
+from kdcore.engine.pins import pinned
 from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs.cleanup import find_garbage
 from kdcore.runs.recover import recover
@@ -99,14 +99,15 @@ def test_what_killed_processes_left_is_swept(store, settings):
         make_old(folder)
     entry = cache_subdir("outputs") / "entry"
     entry.mkdir()
-    dead = next(pid for pid in range(400_000, 500_000) if not psutil.pid_exists(pid))
-    pins = [entry / f"pin-{dead}-aa", entry / f"pin-{os.getpid()}-bb"]
-    for pin in pins:
-        pin.touch()
-        os.utime(pin, (0, 0))
-    assert kd("cache", "gc")[0] == 0
-    assert not any(path.exists() for path in (*left, pins[0]))
-    assert all(path.exists() for path in (*kept, pins[1]))
+    with pinned(entry):
+        (mine,) = entry.iterdir()
+        gone = entry / "pin-0a1b2c3d4e5f-7-7-0a1b2c3d"  # of another computer, not touched for long
+        gone.touch()
+        for pin in (mine, gone):
+            os.utime(pin, (0, 0))
+        assert kd("cache", "gc")[0] == 0
+        assert not any(path.exists() for path in (*left, gone))
+        assert all(path.exists() for path in (*kept, mine))
     assert list(find_garbage(store)) == []
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from kdcore.errors import UserError
 from kdcore.events import Progress, RunFailed, RunFinished, RunStarted, StepDone
 from kdcore.paths import run_dir
+from kdcore.runs import leased_run
 from kdcore.runs import worker as jobs_module
 from kdcore.runs.worker import Jobs, LeasedRun, Worker, explain
 
@@ -205,8 +206,8 @@ def test_store_is_asked_for_a_stop_at_most_twice_a_second(store, settings, monke
 
 
 def test_lease_is_renewed_by_a_timer_while_training_is_silent(store, settings, script, wait_for, running, monkeypatch):
-    monkeypatch.setattr(jobs_module, "RENEW_SECONDS", 0.0)
-    monkeypatch.setattr(jobs_module, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(leased_run, "RENEW_SECONDS", 0.0)
+    monkeypatch.setattr(leased_run, "FLUSH_SECONDS", 0.05)
     release = threading.Event()
 
     def silent(run, folder, control):
@@ -294,7 +295,7 @@ def test_what_kdcore_logs_in_the_training_thread_lands_in_the_runs_log(store, se
 
 
 def test_training_generator_is_closed_when_the_worker_leaves(store, settings, monkeypatch):
-    monkeypatch.setattr(jobs_module, "LEAVE_SECONDS", 0.0)
+    monkeypatch.setattr(leased_run, "LEAVE_SECONDS", 0.0)
     closed = []
 
     def train(run, folder, control):

@@ -1,6 +1,7 @@
 """A worker under faults: killed at a checkpoint, woken after its lease, before a folder that cannot be opened."""
 
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,13 @@ from kdcore.engine import checkpoint
 from kdcore.events import RunFinished, StepDone
 from kdcore.models.students import save_student
 from kdcore.paths import cache_subdir, run_dir
-from kdcore.runs import worker as worker_module
+from kdcore.runs import disk, event_log, leased_run
+from kdcore.runs import work as work_module
+from kdcore.runs.disk import FullDiskError
 from kdcore.runs.failures import explain
+from kdcore.runs.work import work
 from kdcore.runs.worker import Jobs, LeasedRun, StopNow, Worker
+from kdcore.store.claims import ATTEMPTS
 from tests.helpers import kill_process
 from tests.helpers import tiny_task as world
 
@@ -115,14 +120,66 @@ def test_run_whose_folder_cannot_be_opened_fails_and_the_queue_goes_on(store, se
 
 
 def test_log_that_cannot_be_written_fails_the_run_with_its_reason(store, settings, script, monkeypatch):
-    real = worker_module.describe
-    monkeypatch.setattr(worker_module, "print", _full_disk, raising=False)
-    assert real
+    monkeypatch.setattr(event_log, "print", _full_disk, raising=False)
     worker = Worker(store, "cpu", script())
     run = store.add_run(settings())
     worker.take(run)
     assert worker.drive(run) == "failed"
     assert "disk is full" in store.get(run).reason
+
+
+class Disk:
+    """What `shutil.disk_usage` says of a disk."""
+
+    def __init__(self, free):
+        self.free = free
+
+
+@pytest.fixture
+def full_after_a_step(script):
+    """A training on a computer whose disk fills up; elsewhere it would end well."""
+    return script(steps=5, fail=OSError(28, "No space left on device"))
+
+
+def test_run_of_a_full_disk_goes_on_elsewhere(store, settings, script, full_after_a_step):
+    run, later = store.add_run(settings(0)), store.add_run(settings(1))
+    here = Worker(store, "cpu", full_after_a_step, again=True)
+    with pytest.raises(FullDiskError, match=r"KD_CACHE_DIR.*is full.*cache gc"):
+        work(here, idle=0)
+    assert store.get(run).state == "interrupted" and "is full" in store.get(run).reason
+    assert store.get(later).state == "queued" and store.active() == []
+    assert work(Worker(store, "cpu", script(), again=True), idle=0) == {run: "done", later: "done"}
+
+
+def test_run_that_fills_every_disk_fails_with_the_reason(store, settings, full_after_a_step):
+    run = store.add_run(settings())
+    for _ in range(ATTEMPTS):
+        with pytest.raises(FullDiskError):
+            work(Worker(store, "cpu", full_after_a_step, again=True), idle=0)
+    row = store.get(run)
+    assert row.state == "failed" and "is full" in row.reason and store.take_up() == []
+
+
+def test_dashboard_alone_fails_the_run_as_there_is_nobody_else(store, settings, full_after_a_step):
+    run = store.add_run(settings())
+    assert work(Worker(store, "cpu", full_after_a_step), idle=0) == {run: "failed"}
+    assert "disk is full" in store.get(run).reason
+
+
+def test_worker_without_room_takes_no_run(store, settings, script, monkeypatch):
+    run = store.add_run(settings())
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: Disk(disk.LEAST_FREE - 1))
+    monkeypatch.setattr(work_module, "PATIENCE", 0.0)
+    with pytest.raises(FullDiskError):
+        work(Worker(store, "cpu", script(), again=True), idle=0)
+    assert store.get(run).state == "queued"
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: Disk(disk.LEAST_FREE))
+    assert work(Worker(store, "cpu", script(), again=True), idle=0) == {run: "done"}
+
+
+def test_full_disk_reaches_the_farm_from_another_process():
+    error = pickle.loads(pickle.dumps(disk.full_disk()))
+    assert isinstance(error, FullDiskError) and "cache gc" in error.remedy
 
 
 def _full_disk(*_, **__):
@@ -144,7 +201,7 @@ def test_file_in_place_of_a_folder_is_named(tmp_path):
 
 
 def test_dead_run_of_another_process_is_seen_while_this_one_trains(store, settings, monkeypatch):
-    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(leased_run, "LOOK_SECONDS", 0.0)
     dead, mine = store.add_run(settings(0)), store.add_run(settings(1))
     store.claim("other", "cpu", dead)
     with store.engine.begin() as connection:

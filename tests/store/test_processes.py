@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
-from kdcore.store import claims, open_store, process
+from kdcore import process
+from kdcore.store import claims, open_store
+from tests.helpers.containers import CONTAINER, needs_namespaces
 
 CLAIM_ALL = """
 import sys, time
@@ -29,12 +32,27 @@ from kdcore.store import open_store
 print(open_store().claim("child", "cpu"), flush=True)
 time.sleep(600)
 """
+CLAIM_THEN_GO_ON = """
+import sys
+from kdcore.events import RunFinished
+from kdcore.store import LeaseLostError, open_store
+store = open_store()
+run = store.claim("asleep", "cpu")
+print(run, flush=True)
+sys.stdin.readline()
+try:
+    store.record(run, [RunFinished({"seconds": 1.0})], worker="asleep")
+    print("written")
+except LeaseLostError:
+    print("refused")
+print(store.renew(run, "asleep"), store.release(run, "asleep", again=True), store.lose(run, "asleep", "no"))
+"""
 OPEN = 'from kdcore.store import open_store; print(open_store().claim("w", "cpu"))'
 
 
-def child(code: str, *arguments: str) -> subprocess.Popen[str]:
+def child(code: str, *arguments: str, inside: Sequence[str] = ()) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [*inside, sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
 
@@ -101,6 +119,45 @@ def test_process_of_another_machine_is_not_judged_by_its_pid(store, settings):
     assert "not been heard of" in store.get(run).reason
 
 
+def test_process_that_is_stopped_past_its_lease_writes_nothing_when_it_goes_on(store, settings):
+    run = store.add_run(settings())
+    asleep = child(CLAIM_THEN_GO_ON)
+    try:
+        assert asleep.stdout.readline().strip() == run
+        asleep.send_signal(signal.SIGSTOP)
+        assert store.take_up() == []  # it is seen to live, and its lease is young
+        with store.engine.begin() as connection:
+            connection.execute(text("UPDATE runs SET lease_until = 0.0"))  # some minutes later
+        assert store.take_up() == [run] and store.claim("next", "cpu") == run
+        asleep.send_signal(signal.SIGCONT)
+        said, _ = asleep.communicate("go on\n", timeout=120)
+    finally:
+        asleep.kill()
+    assert said.split() == ["refused", "False", "False", "False"]
+    row = store.get(run)
+    assert (row.state, row.worker) == ("starting", "next") and not row.summary
+    assert store.renew(run, "next")
+
+
+@needs_namespaces
+def test_process_of_another_container_is_judged_by_its_lease_alone(store, settings):
+    """It is process 1 there, which is another and living one here; killed, it counts as lost when the lease is over."""
+    run = store.add_run(settings())
+    worker = child(CLAIM_AND_WAIT, inside=CONTAINER)
+    try:
+        assert worker.stdout.readline().strip() == run
+        with store.engine.begin() as connection:
+            assert connection.execute(text("SELECT pid FROM runs")).scalar() == 1
+        assert store.mark_interrupted() == []
+    finally:
+        worker.kill()
+        worker.communicate()
+    assert store.mark_interrupted() == []  # it may live: nobody can see it from here
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE runs SET lease_until = lease_until - 61"))
+    assert store.mark_interrupted() == [run] and "not been heard of" in store.get(run).reason
+
+
 def test_renewed_lease_outlives_its_first_end(store, settings):
     run = store.add_run(settings())
     store.claim("w", "cpu", lease=-2.0 * claims.LEASE_SECONDS)
@@ -143,6 +200,6 @@ def test_forked_child_gets_connections_of_its_own(store, settings):
 
 
 def test_lease_length_leaves_room_for_several_renewals():
-    from kdcore.runs import worker
+    from kdcore.runs import leased_run
 
-    assert claims.LEASE_SECONDS >= 5 * worker.RENEW_SECONDS
+    assert claims.LEASE_SECONDS >= 5 * leased_run.RENEW_SECONDS

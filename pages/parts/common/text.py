@@ -16,7 +16,7 @@ from kdcore.formatting import (
     size,
     task_title,
 )
-from kdcore.store.process import node as this_node
+from kdcore.process import node as this_node
 from kdcore.tasks import TASKS, Task
 
 _LINK = re.compile(r"(?i)(https?:|ftp:|xmpp:|mailto:|www)(?=[/.\w])|(?<=[\w+.\-])(?=@)")

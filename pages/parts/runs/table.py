@@ -10,7 +10,7 @@ import streamlit as st
 
 from kdcore.figures import palette
 from kdcore.methods.catalog import title_of
-from kdcore.store.process import node as this_node
+from kdcore.process import node as this_node
 from pages.parts.common import cards
 from pages.parts.common.text import metric_title, one_line, task_title
 

@@ -13,6 +13,7 @@ VARIABLES = {
     "KD_CACHE_DIR": "Where everything is written; by default the folder cache beside the program",
     "KD_GLUE_DIR": "A folder of GLUE: one sub-folder per task, parquet or the official TSV",
     "KD_DATABASE_URL": "A database other than SQLite in the cache, such as PostgreSQL",
+    "KD_REMOTE": "Where computers without a common disk share teachers, their answers and runs, such as s3://bucket/kd",
     "KD_TEACHER_CACHE_GB": "Disk for teachers' outputs in GB; by default 4",
     "KD_WORKER": "off: this dashboard trains nothing; `kdcore work` does, here or elsewhere",
     "KD_READ_ONLY": "1: runs can be looked at, not started, changed or deleted",
