@@ -43,7 +43,7 @@ def kept(store: Any) -> list[str]:
 def test_a_search_is_shown_with_its_recommendation_its_run_and_its_trials(
     kept: list[str], visit: Callable[..., Any]
 ) -> None:
-    app = visit("speed")
+    app = visit("speed", ssection="Searches")
     text = words(app).replace("\\", "")
     assert not app.exception
     assert "Recommended: kd on 2 layers, first layers of the teacher (p95 latency 4 ms, 8 ms are allowed)" in text
@@ -54,16 +54,16 @@ def test_a_search_is_shown_with_its_recommendation_its_run_and_its_trials(
 
 
 def test_words_of_a_search_are_no_markup(kept: list[str], visit: Callable[..., Any]) -> None:
-    assert r"\*too\* deep" in words(visit("speed"))
+    assert r"\*too\* deep" in words(visit("speed", ssection="Searches"))
 
 
 def test_a_damaged_search_is_a_card_and_the_rest_is_drawn(kept: list[str], visit: Callable[..., Any]) -> None:
     (record.folder_of("fast") / record.FILE).write_text("{")
-    app = visit("speed")
+    app = visit("speed", ssection="Searches")
     assert not app.exception and any("This search cannot be shown" in error.value for error in app.error)
     assert "student" in words(app)
 
 
 def test_without_a_search_the_page_says_how_to_make_one(store: Any, visit: Callable[..., Any]) -> None:
     add(store, run_config("kd"))
-    assert "kdcore search" in words(visit("speed"))
+    assert "kdcore search" in words(visit("speed", ssection="Searches"))

@@ -26,7 +26,6 @@ COLUMNS = {
 
 def show(store: Store) -> None:
     """The newest search, or the one that is chosen; how to make one where there is none."""
-    st.subheader("Searches", anchor=False)
     names = record.searches()
     if not names:
         st.caption(HOW_TO)
@@ -40,8 +39,7 @@ def show(store: Store) -> None:
     _answer(result)
     trials = result.trials
     if len(trials) and st.toggle("Show the trials", key="speed_search_open"):
-        _plot(result, trials)
-        _table(result, trials)
+        _trials(result, trials)
 
 
 def _choice(names: list[str]) -> str:
@@ -61,11 +59,21 @@ def _answer(result: SearchResult) -> None:
             )  # fmt: skip
 
 
-def _plot(result: SearchResult, trials: pd.DataFrame) -> None:
-    """The trials that were trained to their end: `select` against the cost of the bound."""
+def _trials(result: SearchResult, trials: pd.DataFrame) -> None:
+    """A plot of those that were trained to their end, and a table of all: one at a time, as both are long."""
     whole = trials[(trials["state"] == "trained") & trials["select"].notna()]
     if len(whole) < 2:
+        _table(result, trials)
         return
+    plot, table = st.tabs(["Plot", "Table"])
+    with plot:
+        _plot(result, whole)
+    with table:
+        _table(result, trials)
+
+
+def _plot(result: SearchResult, whole: pd.DataFrame) -> None:
+    """`select` against the cost of the bound."""
     bound, names = result.record.asked.bound, _labels(whole)
     seen = pd.DataFrame({
         "key": whole["run"], "label": names, "method": whole["method"], "kind": "student", "condition": "",
