@@ -8,9 +8,9 @@ import streamlit as st
 from kdcore.store import Store
 from pages.parts.common import cards
 from pages.parts.common.keys import SPEED_SEARCH, SPEED_SECTION
-from pages.parts.speed import remeasure, searches
+from pages.parts.speed import remeasure, runtimes, searches
 
-BASELINES, SEARCHES = "Compression baselines", "Searches"
+BASELINES, RUNTIMES, SEARCHES = "Compression baselines", "Runtimes", "Searches"
 
 
 def show(store: Store, chosen: tuple[pd.DataFrame, pd.DataFrame] | None) -> None:
@@ -19,13 +19,15 @@ def show(store: Store, chosen: tuple[pd.DataFrame, pd.DataFrame] | None) -> None
     with cards.guarded(f"{section} cannot be shown"):
         if section == SEARCHES:
             searches.show(store)
+        elif chosen is not None and section == RUNTIMES:
+            runtimes.show(store, chosen[0])
         elif chosen is not None:
             remeasure.show(store, *chosen)
 
 
 def _open_section() -> str:
     """The section that is open, tied to the address; a link to a search opens the searches."""
-    sections = (BASELINES, SEARCHES)
+    sections = (BASELINES, RUNTIMES, SEARCHES)
     asked = st.query_params.get(SPEED_SECTION)
     if asked not in sections:
         asked = sections[0]
