@@ -24,6 +24,7 @@ from kdcore.runs.capability import capability, has_own_worker
 from kdcore.runs.event_log import describe
 from kdcore.runs.failures import explain
 from kdcore.runs.memory import free_memory
+from kdcore.runs.trackers import live
 
 if TYPE_CHECKING:
     from kdcore.store import Capability, Store
@@ -211,15 +212,17 @@ class Worker:
 
     def _follow(self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]) -> None:
         try:
-            for event in self._events(held):
-                held.say(event)
-                if line := describe(event):
-                    write(line)
-                if on_event is not None:
-                    on_event(event)
-                if isinstance(event, _ENDINGS):
-                    return
-                held.check()
+            with live(held.run_id, self.store.get(held.run_id).config) as track:
+                for event in self._events(held):
+                    held.say(event)
+                    track(event)
+                    if line := describe(event):
+                        write(line)
+                    if on_event is not None:
+                        on_event(event)
+                    if isinstance(event, _ENDINGS):
+                        return
+                    held.check()
             if self.closing.is_set():
                 raise StopNow
             raise RuntimeError("training ended without a result")
