@@ -8,13 +8,14 @@ import streamlit as st
 from kdcore.analysis import pareto as fronts
 from kdcore.errors import UserError
 from kdcore.figures import pareto
-from kdcore.search import record
+from kdcore.search import background, record
 from kdcore.search.question import MEASURES
 from kdcore.search.result import SearchResult
 from kdcore.store import Store
 from pages.parts.common import cards
 from pages.parts.common.keys import JOB, SPEED_SEARCH
 from pages.parts.common.text import plain
+from pages.parts.speed import search_form, search_state
 
 HOW_TO = "`kdcore search` finds the student to ship under a bound on latency, size or score, in a time of your choice."
 COLUMNS = {
@@ -26,11 +27,16 @@ COLUMNS = {
 
 def show(store: Store) -> None:
     """The newest search, or the one that is chosen; how to make one where there is none."""
-    names = record.searches()
+    with cards.guarded("A new search cannot be asked for"):
+        search_form.show(store)
+    names = list(dict.fromkeys([*background.started(), *record.searches()]))
     if not names:
         st.caption(HOW_TO)
         return
     name = _choice(names)
+    search_state.show(name)
+    if name not in record.searches():
+        return
     try:
         result = SearchResult(store, record.read(name))
     except UserError as error:
