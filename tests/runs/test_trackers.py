@@ -149,8 +149,8 @@ def test_an_unknown_tracker_and_an_absent_package_are_named(store, run, monkeypa
             export_history(store, run, kind)
 
 
-def test_settings_are_flat_and_name_no_folder_of_this_machine():
-    found = flat(run_config("kd", student={"init": "checkpoint", "checkpoint": "/home/somebody/weights"}))
+def test_settings_are_flat_and_name_no_folder_of_this_machine(tmp_path):
+    found = flat(run_config("kd", student={"init": "checkpoint", "checkpoint": str(tmp_path / "weights")}))
     assert found["student.checkpoint"] == "weights" and found["teachers.0.name"] == "large" and found["train.seed"] == 0
 
 

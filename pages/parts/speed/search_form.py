@@ -33,7 +33,10 @@ def show(store: Store) -> None:
     runs = runs[runs["teachers"].astype(bool)].head(MOST_RUNS)
     if runs.empty:
         return
-    with st.popover("New search", icon=":material/search:", key="speed_new_search"), st.form("speed_search_form"):
+    with (
+        st.popover("New search", icon=":material/search:", key="speed_new_search"),
+        st.form("speed_search_form", border=False),
+    ):
         names = dict(zip(runs["id"], [f"{name}, {task_title(task)}" for name, task in
                                       zip(runs["name"], runs["task"], strict=True)], strict=True))  # fmt: skip
         asked = _fields(names)
@@ -41,17 +44,18 @@ def show(store: Store) -> None:
             _begin(store, asked)
 
 
-def _fields(names: dict[str, str]) -> dict[str, Any]:
-    like = st.selectbox(
-        "Task, teachers and training as in", list(names), format_func=lambda run: names[run], key="speed_ns_like"
-    )
+def _fields(runs: dict[str, str]) -> dict[str, Any]:
+    """What is asked. runs: id -> its words."""
+    like = st.selectbox("Task, teachers and training as in", list(runs), format_func=runs.get, key="speed_ns_like")
     first, second = st.columns(2)
     name = first.text_input("Name", _free_name(), max_chars=60, key="speed_ns_name")
-    minutes = second.number_input("Minutes of training", 1.0, 100_000.0, 60.0, key="speed_ns_minutes")
-    share = first.number_input("At least (% of teacher, on select)", 0.0, 150.0, 97.0, key="speed_ns_share")
+    minutes = second.number_input("Minutes of training", 1.0, 100_000.0, 60.0, format="%g", key="speed_ns_minutes")
+    share = first.number_input(
+        "At least (% of teacher, on select)", 0.0, 150.0, 97.0, format="%g", key="speed_ns_share"
+    )
     seeds = second.number_input("Seeds of the answer", 1, 20, 3, key="speed_ns_seeds")
     measure = first.selectbox("Cost", list(MEASURES), 1, format_func=lambda key: MEASURES[key], key="speed_ns_measure")
-    most = second.number_input("At most (empty: as little as can be)", 0.0, None, None, key="speed_ns_most")
+    most = second.number_input("At most (empty: the least)", 0.0, None, None, format="%g", key="speed_ns_most")
     runtime = first.selectbox("Runtime", RUNTIMES, key="speed_ns_runtime")
     threads = second.number_input("CPU threads", 1, 1024, 1, key="speed_ns_threads")
     methods = st.multiselect(
