@@ -157,7 +157,7 @@ class TensorBoard:
         extra_package("tensorboard", "tensorboard", "tracker")
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(_made(home) / run_id))  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(_made(home) / run_id))
 
     def log(self, values: Mapping[str, float], step: int, at: float) -> None:
         for name, value in values.items():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -94,7 +97,7 @@ def _plot(table: pd.DataFrame, y_title: str) -> None:
     )  # fmt: skip
 
 
-def _choice(label: str, options: list, key: str, words=str):  # type: ignore[no-untyped-def, type-arg]
+def _choice(label: str, options: Sequence[Any], key: str, words: Callable[[Any], str] = str) -> Any:
     return st.selectbox(label, options, key=key, format_func=words, width=150)
 
 
