@@ -27,6 +27,8 @@ def runtimes(
 ) -> None:
     """Measure student and teacher as deployed: each runtime's own score, latency, size and memory, and what int8 does
     to the answers. It takes minutes a run; what was measured is kept and only shown."""
+    import pandas as pd
+
     from kdcore.analysis.comparison import compare
     from kdcore.analysis.runtime_table import int8_table, runtime_table, survivals, unmeasured
     from kdcore.store import open_store
@@ -39,7 +41,7 @@ def runtimes(
     chosen = frame[frame.id.isin(run)]
     new = run if again else [one for one in run if one in unmeasured(store, chosen.assign(group=chosen["id"]))]
     _measure(store, chosen, new)
-    counted = _counted(compare(store, chosen))
+    counted = pd.concat([comparison.finished for comparison in compare(store, chosen)])
     found, pairs = runtime_table(store, counted), int8_table(store, counted)
     if as_json:
         print_json({"runtimes": records(found), "int8": records(pairs)})
@@ -62,10 +64,3 @@ def _measure(store: Any, runs: pd.DataFrame, wanted: list[str]) -> None:
             order = order_of(store, runs[runs["id"] == run_id].iloc[0])
             for event in measured(store, order, process):
                 typer.echo(f"{run_id}: {plain(event.what)} ({event.done + 1} of {event.total})", err=True)
-
-
-def _counted(comparisons: list[Any]) -> pd.DataFrame:
-    """The runs with the label of their group."""
-    import pandas as pd
-
-    return pd.concat([comparison.finished for comparison in comparisons])

@@ -36,6 +36,11 @@ Runner = Callable[[Words], Logits]
 """A model that is loaded. It computes with as many threads as torch had when it was."""
 
 
+def runtime_title(key: str) -> str:
+    """A runtime's name for people; one that is not known here (of another version) stays itself."""
+    return next((words for runtime, words in RUNTIMES.items() if runtime == key), key)
+
+
 def runner(runtime: Runtime, folder: Path) -> Runner:
     """Loads a model. folder: holds the weights for torch, `ONNX` and `INT8` for the others.
 

@@ -94,7 +94,7 @@ def test_no_part_of_compare_is_endless(tab: str, opened: list[str], visit: Calla
 def test_the_trials_of_a_search_have_an_end(
     opened: list[str], server: Any, visit: Callable[..., Any], insist: Any
 ) -> None:
-    trials = [
+    trials: list[dict[str, Any]] = [
         {"number": number, "state": "complete", "size": f"{number} layers", "start": "first layers of the teacher",
          "method": "kd", "options": {}, "predicted": 60.0, "reused": False, "run": run}
         for number, run in enumerate(opened)

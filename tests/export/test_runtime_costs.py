@@ -47,7 +47,7 @@ def measured(store, run_id, teacher="big", beside=lambda: False):
 
 
 def rows_of(run_id):
-    dev = tiny_task.data().splits["validation"]
+    dev = tiny_task.data_of(tiny_task.SENTIMENT).splits["validation"]
     return encode(dev, load_tokenizer(run_dir(run_id) / "student-best"), 32)
 
 
@@ -97,7 +97,7 @@ def test_a_run_is_measured_in_every_runtime(store, distilled, quick):
     assert all(0 < one["p50_ms"] <= one["p95_ms"] and one["repeats"] == 2 for one in found["records"])
     models = {(one["name"], one["runtime"]): one for one in found["models"]}
     kept = student_predictions(run_dir(distilled), "validation")
-    right = scores(tiny_task.data().task, kept["logits"], kept["labels"])
+    right = scores(tiny_task.data_of(tiny_task.SENTIMENT).task, kept["logits"], kept["labels"])
     assert models["student", "onnx-fp32"]["scores"] == right
     assert models["student", "onnx-int8"]["disk"] < models["student", "onnx-fp32"]["disk"]
     assert models["student", "onnx-int8"]["against"] == "onnx-fp32"

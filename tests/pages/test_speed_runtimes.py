@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pytest
+
 from kdcore.engine import measure_process
 from kdcore.events import Event, Probed, Progress
 from kdcore.paths import run_dir
@@ -28,6 +31,20 @@ def test_what_was_measured_is_drawn_and_int8_is_judged_in_a_sentence(store: Any,
     app.run()
     table = next(frame.value for frame in app.dataframe if "p95_ms" in frame.value)
     assert len(table) == 8 and {"score", "disk_mib", "memory_mib", "per_second"} <= set(table.columns)
+
+
+def test_a_teacher_of_several_methods_is_one_point(
+    store: Any, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for method in ("kd", "pkd"):
+        store.record(add(store, run_config(method)), [Probed("runtimes", 60, probe(0, 0))])
+    drawn: list[pd.DataFrame] = []
+    scatter = runtimes.figures.scatter
+    monkeypatch.setattr(
+        runtimes.figures, "scatter", lambda table, *more, **how: drawn.append(table) or scatter(table, *more, **how)
+    )
+    visit("speed", ssection="Runtimes")
+    assert sorted(drawn[0]["model"]) == sorted(2 * ["KD, 2 x 32", "Patient KD, 2 x 32", "teacher large"])
 
 
 def test_without_a_measurement_the_page_says_so(store: Any, visit: Callable[..., Any]) -> None:

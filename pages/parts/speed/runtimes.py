@@ -10,7 +10,7 @@ import streamlit as st
 
 from kdcore.analysis.runtime_table import absent, int8_table, runtime_table, survivals, unmeasured
 from kdcore.engine.measure_process import OwnProcess
-from kdcore.export.runtimes import RUNTIMES
+from kdcore.export.runtimes import runtime_title
 from kdcore.figures import runtimes as figures
 from kdcore.runs.remeasure import order_of
 from kdcore.store import Store
@@ -58,7 +58,7 @@ def show(store: Store, runs: pd.DataFrame) -> None:
     _plot(table, metric_title(str(runs["metric"].iloc[0])))
     _survival(int8_table(store, runs))
     for (model, runtime), why in list(absent(store, list(runs["id"])).items())[:4]:
-        st.caption(f"{plain(model, 60)}, {RUNTIMES.get(runtime, plain(runtime))}: not measured, {plain(why, 300)}.")
+        st.caption(f"{plain(model, 60)}, {plain(runtime_title(runtime))}: not measured, {plain(why, 300)}.")
 
 
 def _button(store: Store, runs: pd.DataFrame) -> None:
@@ -83,9 +83,9 @@ def _plot(table: pd.DataFrame, y_title: str) -> None:
         tokens = _choice("Tokens a row", sorted(table["tokens"].unique()), "speed_rt_tokens")
         threads = _choice("Threads", sorted(table["threads"].unique()), "speed_rt_threads")
     seen = table[(table["batch"] == batch) & (table["tokens"] == tokens) & (table["threads"] == threads)]
-    first = seen.groupby(["model", "kind", "method", "runtime"], sort=False)
-    means = first.agg({"score": "mean", time: "median", "busy": "any"}).reset_index()
-    means.loc[means["kind"] != "student", "method"] = ""
+    seen = seen.assign(method=seen["method"].where(seen["kind"] == "student", ""))  # several methods share a teacher
+    models = seen.groupby(["model", "kind", "method", "runtime"], sort=False)
+    means = models.agg({"score": "mean", time: "median", "busy": "any"}).reset_index()
     busy = " Hollow: other work used the machine." if means["busy"].any() else ""
     cards.figure(
         lambda: figures.scatter(

@@ -33,26 +33,23 @@ def show(store: Store) -> None:
     runs = runs[runs["teachers"].astype(bool)].head(MOST_RUNS)
     if runs.empty:
         return
-    with (
-        st.popover("New search", icon=":material/search:", key="speed_new_search"),
-        st.form("speed_search_form", border=False),
-    ):
-        names = dict(zip(runs["id"], [f"{name}, {task_title(task)}" for name, task in
-                                      zip(runs["name"], runs["task"], strict=True)], strict=True))  # fmt: skip
-        asked = _fields(names)
+    words = {str(run["id"]): f"{run['name']}, {task_title(run['task'])}" for _, run in runs.iterrows()}
+    place = st.popover("New search", icon=":material/search:", key="speed_new_search")
+    with place, st.form("speed_search_form", border=False):
+        asked = _fields(words)
         if st.form_submit_button("Start the search", type="primary"):
             _begin(store, asked)
 
 
 def _fields(runs: dict[str, str]) -> dict[str, Any]:
     """What is asked. runs: id -> its words."""
-    like = st.selectbox("Task, teachers and training as in", list(runs), format_func=runs.get, key="speed_ns_like")
+    like = st.selectbox(
+        "Task, teachers and training as in", list(runs), format_func=runs.__getitem__, key="speed_ns_like"
+    )
     first, second = st.columns(2)
     name = first.text_input("Name", _free_name(), max_chars=60, key="speed_ns_name")
     minutes = second.number_input("Minutes of training", 1.0, 100_000.0, 60.0, format="%g", key="speed_ns_minutes")
-    share = first.number_input(
-        "At least (% of teacher, on select)", 0.0, 150.0, 97.0, format="%g", key="speed_ns_share"
-    )
+    share = first.number_input("At least (% of teacher)", 0.0, 150.0, 97.0, format="%g", key="speed_ns_share")
     seeds = second.number_input("Seeds of the answer", 1, 20, 3, key="speed_ns_seeds")
     measure = first.selectbox("Cost", list(MEASURES), 1, format_func=lambda key: MEASURES[key], key="speed_ns_measure")
     most = second.number_input("At most (empty: the least)", 0.0, None, None, format="%g", key="speed_ns_most")
@@ -61,7 +58,7 @@ def _fields(runs: dict[str, str]) -> dict[str, Any]:
     methods = st.multiselect(
         "Methods", list(catalog()), list(METHODS), format_func=lambda key: catalog()[key].title, key="speed_ns_methods"
     )
-    limit = {measure: most} if most else {}
+    limit = {str(measure): most} if most else {}
     bound = {"share": share / 100 or None, "least": measure if share else None, "runtime": runtime,
              "threads": int(threads), **limit}  # fmt: skip
     return {"like": like, "name": name.strip(), "minutes": minutes, "seeds": int(seeds), "bound": bound,
