@@ -104,7 +104,8 @@ def measure(
     replaced. The same JSON goes to the run's `probes/`.
 
     Args:
-        folder: the run's. facts, known: unused, as `remeasure.measure` has them. rivals_of: a teacher's name.
+        folder: the run's. facts: its `RunStarted.facts`. known: unused, for the form of `remeasure.measure`.
+        rivals_of: a teacher's name.
         beside: whether a training runs meanwhile, asked before and after timing.
 
     Raises:
