@@ -17,7 +17,8 @@ PATIENCE = 300.0
 
 
 def peak_memory(runtime: Runtime, folder: Path, rows: int, tokens: int, vocabulary: int, threads: int) -> int | None:
-    """Bytes at the highest, in a process of its own that answers two batches; None where the system does not count.
+    """Bytes at the highest, in a process of its own that answers two batches; None where it fails, or the system
+    does not count.
 
     Args:
         folder: as `runtimes.runner` takes it. rows, tokens: of a batch.

@@ -16,6 +16,8 @@ from kdcore.export import peak_memory, runtime_costs
 from kdcore.export.onnx_file import write_int8, write_onnx
 from kdcore.export.runtime_costs import Answers, compare
 from kdcore.export.runtimes import INT8, ONNX, RUNTIMES, logits_of, runner, timed_pass
+from kdcore.models.anatomy import anatomy
+from kdcore.models.students import load_classifier
 from kdcore.models.tokenizers import load_tokenizer
 from kdcore.paths import run_dir
 from kdcore.tasks import TASKS
@@ -161,9 +163,10 @@ def test_memory_is_that_of_a_process_of_its_own(distilled):
     if not peak_memory._CLEAR.exists():
         pytest.skip("this system does not count the peak")
     student = run_dir(distilled) / "student-best"
-    held = peak_memory.peak_memory("torch-fp32", student, 2, 8, 50, 1)
+    words = anatomy(load_classifier(student)).vocabulary
+    held = peak_memory.peak_memory("torch-fp32", student, 2, 8, words, 1)
     assert held is not None and 0 < held < 2**31
-    assert peak_memory.peak_memory("torch-fp32", student / "nothing", 2, 8, 50, 1) is None
+    assert peak_memory.peak_memory("torch-fp32", student / "nothing", 2, 8, words, 1) is None
 
 
 def test_int8_is_written_beside_the_whole_graph(distilled, tmp_path):
