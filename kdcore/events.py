@@ -55,6 +55,17 @@ class StepDone:
     gradient_share: Mapping[str, float] = field(default_factory=dict)
     notes: Mapping[str, float] = field(default_factory=dict)
 
+    def values(self) -> list[tuple[str, str, float]]:
+        """All that was logged: kind, name, value."""
+        groups = {
+            "raw": self.raw, "weighted": self.weighted, "gradient_share": self.gradient_share, "note": self.notes,
+        }  # fmt: skip
+        return [
+            ("loss", "loss", self.loss), ("lr", "lr", self.lr), ("gradient_norm", "gradient_norm", self.gradient_norm),
+            ("speed", "examples_per_second", self.examples_per_second),
+            *((kind, name, value) for kind, group in groups.items() for name, value in group.items()),
+        ]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Evaluated:

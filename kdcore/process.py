@@ -23,7 +23,12 @@ class Process:
 
 def this_process() -> Process:
     """The process that asks."""
-    return Process(_host(), os.getpid(), _start_time(os.getpid()) or "")
+    return process_of(os.getpid())
+
+
+def process_of(pid: int) -> Process:
+    """A process of this computer."""
+    return Process(_host(), pid, _start_time(pid) or "")
 
 
 def node() -> str:

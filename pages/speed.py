@@ -17,27 +17,27 @@ from pages.parts.common import cards, empty_store, shell
 from pages.parts.common.keys import SPEED_AXIS, SPEED_TASK
 from pages.parts.common.run_picker import many_runs, the_store
 from pages.parts.common.text import task_title
-from pages.parts.speed import absent, bounds, conditions, front, measured, plot_words, remeasure, searches
+from pages.parts.speed import absent, bounds, conditions, front, measured, plot_words, sections
 from pages.parts.speed.front import Question
 
 AVERAGES = {"glue": "GLUE average", "pocket": "Average of the pocket tasks"}
+Shown = tuple[pd.DataFrame, pd.DataFrame]
+"""The runs that count, and their `cost_table`."""
 
 
 def main() -> None:
     cards.title("Speed", "The student that is good and cheap enough, beside its teachers and the same ones compressed.")
     store = the_store()
-    _runs(store)
-    with cards.guarded("Searches cannot be shown"):
-        searches.show(store)
+    sections.show(store, _runs(store))
 
 
-def _runs(store: Store) -> None:
-    """Quality against cost of the runs that are chosen."""
+def _runs(store: Store) -> Shown | None:
+    """Quality against cost of the runs that are chosen; None where none can be shown."""
     runs = store.runs(include_archived=True)
     done = runs[runs["state"] == "done"]
     if done.empty:
         empty_store.show("**No finished run yet.** Latency is measured when a run ends.")
-        return
+        return None
     box = st.container()
     first = done[done["task"] == done["task"].iloc[0]]["id"].tolist()
     asked, how = (st.container(horizontal=True, vertical_alignment="bottom") for _ in range(2))
@@ -46,7 +46,7 @@ def _runs(store: Store) -> None:
     chosen = done[done["id"].isin(ids)]
     if chosen.empty:
         cards.empty("**Choose finished runs** above.", "runs", "Go to All runs")
-        return
+        return None
     with how:
         axis = _axis()
     with asked, cards.guarded("Quality against cost cannot be shown"):
@@ -62,7 +62,8 @@ def _runs(store: Store) -> None:
         elif not tasks:
             cards.empty("The chosen settings have **no task in common**, so no average. Choose one task above.")
         else:
-            _show(store, chosen[chosen["task"].isin(tasks)], tasks, task in AVERAGES, question, (box, how))
+            return _show(store, chosen[chosen["task"].isin(tasks)], tasks, task in AVERAGES, question, (box, how))
+    return None
 
 
 def _task(tasks: list[str]) -> str:
@@ -114,8 +115,8 @@ def _counted(comparisons: list[comparison.Comparison]) -> pd.DataFrame:
 def _show(
     store: Store, runs: pd.DataFrame, tasks: tuple[str, ...], average: bool, question: Question,
     places: tuple[DeltaGenerator, DeltaGenerator],
-) -> None:  # fmt: skip
-    """Everything below the choices. places: for the answer, and for the conditions of the measurements."""
+) -> Shown:  # fmt: skip
+    """Answer and plot. places: for the answer, and for the conditions of the measurements."""
     table, axis = cost_table(store, runs), question.axis
     on_axis = table[table["axis"] == axis.key]
     options = costs.conditions(on_axis, whole=not average)
@@ -132,9 +133,7 @@ def _show(
         absent.show(store, runs, table, axis)
     with st.container(horizontal=True):
         cards.badges(tasks[0], comparison.partial_data(store, list(runs["id"])))
-    st.subheader("Compression baselines", anchor=False)
-    with cards.guarded("The baselines cannot be shown"):
-        remeasure.show(store, runs, table)
+    return runs, table
 
 
 shell.show(main)

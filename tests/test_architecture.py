@@ -62,6 +62,10 @@ ONLY_IN = {
     "evaluate": ("kdcore/engine/evaluate.py",),
     "onnx": ("kdcore/export/",),
     "onnxruntime": ("kdcore/export/",),
+    "openvino": ("kdcore/export/",),
+    "tensorboard": ("kdcore/runs/trackers.py",),
+    "mlflow": ("kdcore/runs/trackers.py",),
+    "wandb": ("kdcore/runs/trackers.py",),
     "optuna": ("kdcore/search/",),
     "fsspec": ("kdcore/remote.py",),
 }

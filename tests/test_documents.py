@@ -16,9 +16,9 @@ README = (ROOT / "README.md").read_text()
 SUFFIXES = ("py", "ipynb", "md", "yaml", "yml", "toml", "json", "csv", "js", "css", "png", "txt", "lock", "cff")
 OF_A_RUN = {
     "config.json", "teacher.json", "teachers.json", "content.json", "rows.json", "log.txt", "kdboard.json",
-    "tokenizer.json", "tokenizer_config.json", "search.json",
+    "tokenizer.json", "tokenizer_config.json", "search.json", "question.yaml", "process.json",
 }  # fmt: skip
-"""Files that a run, a teacher that is kept, or an export writes."""
+"""Files that a run, a search, a teacher that is kept, or an export writes."""
 OF_A_READER = {"angle_kd.py"}
 """Files that a document tells its reader to write."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,12 +115,15 @@ def tune(
 
 @contextmanager
 def _going_on() -> Iterator[None]:
-    """Ctrl-C says how to go on."""
+    """Ctrl-C and SIGTERM say how to go on; the run that is trained is released."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on", err=True)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _size(text: str) -> str | dict[str, Any]:

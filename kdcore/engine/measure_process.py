@@ -23,22 +23,29 @@ from kdcore.events import Event, Probed, Progress
 from kdcore.paths import python_path
 
 Beside = Callable[[], bool]
+Measure = Callable[..., Iterator[Event]]
+"""Of the form of `remeasure.measure`."""
 
 PATIENCE = 10.0
 """Seconds in which the child may end by itself."""
 
 
 class OwnProcess:
-    """A child that measures runs, one after another, for as long as the context is open."""
+    """A child that measures runs, one after another, for as long as the context is open.
 
-    def __init__(self) -> None:
+    Args:
+        module: what the child is: this one, or another that calls `main` with a `measure` of the same form.
+    """
+
+    def __init__(self, module: str = "kdcore.engine.measure_process") -> None:
+        self._module = module
         self._child: subprocess.Popen[str] | None = None
         self._stderr: IO[bytes] | None = None
 
     def __enter__(self) -> OwnProcess:
         self._stderr = tempfile.TemporaryFile()
         self._child = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True, encoding="utf-8",
             env=os.environ | {"PYTHONPATH": python_path()},
         )  # fmt: skip
@@ -70,7 +77,7 @@ class OwnProcess:
         rivals_of: str | None = None,
         beside: Beside = lambda: False,
     ) -> Iterator[Event]:
-        """`remeasure.measure`, computed in the child.
+        """What the child measures of a run, `remeasure.measure` by default.
 
         Raises:
             UserError: as there. RuntimeError: the child failed, or was ended.
@@ -104,9 +111,8 @@ class OwnProcess:
         return self._stderr.read().decode(errors="replace")[-most:].strip()
 
 
-def serve(orders: IO[str], answers: IO[str]) -> None:
+def serve(orders: IO[str], answers: IO[str], measure: Measure) -> None:
     """The child: works off one order a line until there are no more."""
-    from kdcore.engine.remeasure import measure
 
     def beside() -> bool:
         _send(answers, {"ask": "beside"})
@@ -141,9 +147,16 @@ def _leave(*_: object) -> None:
     sys.exit(0)
 
 
-if __name__ == "__main__":
+def main(measure: Measure) -> None:
+    """The child's whole program: measures as it is asked to on standard input."""
     signal.signal(signal.SIGTERM, _leave)  # so that a library ends what it has started, such as a reader of a counter
     ours = os.fdopen(os.dup(1), "w", encoding="utf-8")  # is not handed down: the parent waits until the pipe is closed
     os.dup2(2, 1)
     sys.stdout = sys.stderr  # what a library prints is not an answer
-    serve(sys.stdin, ours)
+    serve(sys.stdin, ours, measure)
+
+
+if __name__ == "__main__":
+    from kdcore.engine.remeasure import measure
+
+    main(measure)

@@ -62,7 +62,7 @@ def measure(
         models, precisions = _models(folder, compute)
         tokens = _tokens(facts)
         built, absent, layers = _rivals(run, models, rivals_of, compute)
-        rows = _dev_rows(run, folder, rivals_of) if rivals_of else None
+        rows = dev_rows(run, folder, results.teacher_folders(folder)[rivals_of]) if rivals_of else None
         models |= {name: rival.model for name, rival in built.items()}
         precisions |= {name: rival.precision for name, rival in built.items()}
         yield Progress(f"timing {len(models)} models in turn", 0, 1)
@@ -141,12 +141,17 @@ def _rivals(
     return {f"{teacher}:{rival.kind}": rival for rival in built}, absent, layers
 
 
-def _dev_rows(run: RunConfig, folder: Path, teacher: str) -> tuple[TaskData, Encoded]:
-    """The dev split that the run reports first, checked against the rows it was scored on."""
+def dev_rows(run: RunConfig, folder: Path, model: Path) -> tuple[TaskData, Encoded]:
+    """The dev split that the run reports first, as a model of it reads the rows.
+
+    folder: the run's. model: whose tokenizer is used.
+
+    Raises:
+        UserError: the rows are not here, or not those that the run was scored on.
+    """
     data = load(run.task, run.own)
     split = data.task.splits[0]
-    tokenizer = load_tokenizer(results.teacher_folders(folder)[teacher])
-    rows = encode(data.splits[split], tokenizer, run.train.max_length)
+    rows = encode(data.splits[split], load_tokenizer(model), run.train.max_length)
     before = results.predictions(folder).get((split, "student"))
     if before is not None and not (
         np.array_equal(before["ids"], rows.ids) and np.array_equal(before["labels"], rows.labels)

@@ -69,13 +69,15 @@ def write_onnx(folder: Path, file: Path) -> None:
     """The student's graph: input_ids, attention_mask, token_type_ids, int64 [batch, tokens], both free; logits.
 
     Raises:
-        UserError: an operator of the student has no counterpart in ONNX.
+        UserError: a package is not installed, or an operator of the student has no counterpart in ONNX.
         OSError: the disk is full.
     """
     import torch
 
     from kdcore.models.students import load_classifier
 
+    for name in _PACKAGES[:2]:
+        extra_package(name, "onnx", "--onnx")
     words = torch.ones(2, 4, dtype=torch.int64)
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])  # where nothing is masked, transformers leaves the mask out
     shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", min=1, max=_positions(folder))}

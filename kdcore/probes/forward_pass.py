@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -45,3 +46,14 @@ def finish(device: torch.device) -> None:
 
 def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """So many CPU threads, and afterwards as many as before. None: as many as there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -6,7 +6,7 @@ A run may also be measured with its compression baselines: the same teacher, com
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,15 +55,20 @@ class Remeasurer:
     def stopping(self) -> bool:
         return self._stop.is_set()
 
-    def begin(self, store: Store, orders: Sequence[Order]) -> None:
-        """Starts on these orders; does nothing where it is at work already."""
+    def begin(self, store: Store, orders: Sequence[Order], open_measurer: Callable[[], Any] | None = None) -> None:
+        """Starts on these orders; does nothing where it is at work already. open_measurer: for these in its place."""
         with self._lock:
             if self.working or not orders:
                 return
             self.progress, self.position, self.count = Progress("getting the models ready", 0, 1), 1, len(orders)
             self.problems = {}
             self._stop.clear()
-            self._thread = threading.Thread(target=self._work, args=(store, tuple(orders)), daemon=True, name="speed")
+            self._thread = threading.Thread(
+                target=self._work,
+                args=(store, tuple(orders), open_measurer or self._open_measurer),
+                daemon=True,
+                name="speed",
+            )
             self._thread.start()
 
     def stop(self) -> None:
@@ -77,29 +82,39 @@ class Remeasurer:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def _work(self, store: Store, orders: Sequence[Order]) -> None:
-        with self._open_measurer() as self._measurer:
+    def _work(self, store: Store, orders: Sequence[Order], open_measurer: Callable[[], Any]) -> None:
+        with open_measurer() as self._measurer:
             for position, order in enumerate(orders, start=1):
                 if self.stopping:
                     return
                 self.position = position
                 try:
-                    self._measure(store, order)
+                    for event in measured(store, order, self._measurer):
+                        self.progress = event
                 except Exception as error:  # one run that cannot be measured does not keep the others from it
                     if not self.stopping:
                         self.problems[order.name] = error
 
-    def _measure(self, store: Store, order: Order) -> None:
-        row = store.get(order.run)
-        events = self._measurer.measure(
-            row.config, run_dir(order.run), row.facts, store.probes(order.run), order.baselines_of,
-            lambda: not store.runs(states=ACTIVE, include_archived=True).empty,
-        )  # fmt: skip
-        for event in events:
-            if isinstance(event, Probed):
-                store.record(order.run, [event])
-            elif isinstance(event, Progress):
-                self.progress = event
+
+def measured(store: Store, order: Order, measurer: Any) -> Iterator[Progress]:
+    """Measures one run, keeps what is found in the store, and yields how far it is.
+
+    Args:
+        measurer: an open `OwnProcess`.
+
+    Raises:
+        UserError: a model or the run's rows are not here. RuntimeError: the process ended before it was done.
+    """
+    row = store.get(order.run)
+    events = measurer.measure(
+        row.config, run_dir(order.run), row.facts, store.probes(order.run), order.baselines_of,
+        lambda: not store.runs(states=ACTIVE, include_archived=True).empty,
+    )  # fmt: skip
+    for event in events:
+        if isinstance(event, Probed):
+            store.record(order.run, [event])
+        elif isinstance(event, Progress):
+            yield event
 
 
 def open_process() -> Any:
@@ -138,6 +153,14 @@ def baseline_orders(store: Store, runs: pd.DataFrame) -> tuple[list[Order], list
         else:
             lost[kind] = teacher
     return list(orders.values()), list(dict.fromkeys(lost.values()))
+
+
+def order_of(store: Store, run: pd.Series) -> Order:
+    """One run with its best teacher, where that is on this disk. run: a row of `Store.runs`."""
+    row = store.get(run["id"])
+    teacher = best_teacher(row.facts, [spec.name for spec in row.config.teachers], str(run["metric"]))
+    here = teacher is not None and _on_disk(run["id"], teacher)
+    return Order(run["id"], str(run["name"]), teacher if here else None)
 
 
 def best_teacher(facts: Mapping[str, Any], names: Sequence[str], metric: str) -> str | None:

@@ -28,6 +28,7 @@ from kdcore.runs.failures import explain
 from kdcore.runs.leased_run import LOOK_SECONDS, LeasedRun, StopNow
 from kdcore.runs.memory import free_memory
 from kdcore.runs.remote_runs import fetch_run, try_push
+from kdcore.runs.trackers import live
 
 if TYPE_CHECKING:
     from kdcore.store import Capability, Store
@@ -124,17 +125,19 @@ class Worker:
 
     def _follow(self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]) -> None:
         try:
-            for event in self._events(held):
-                if isinstance(event, _KEPT):
-                    try_push(held.run_id, held.before_saving)
-                held.say(event)
-                if line := describe(event):
-                    write(line)
-                if on_event is not None:
-                    on_event(event)
-                if isinstance(event, _ENDINGS):
-                    return
-                held.check()
+            with live(held.run_id, self.store.get(held.run_id).config) as track:
+                for event in self._events(held):
+                    if isinstance(event, _KEPT):
+                        try_push(held.run_id, held.before_saving)
+                    held.say(event)
+                    track(event)
+                    if line := describe(event):
+                        write(line)
+                    if on_event is not None:
+                        on_event(event)
+                    if isinstance(event, _ENDINGS):
+                        return
+                    held.check()
             if self.closing.is_set():
                 raise StopNow
             raise RuntimeError("training ended without a result")

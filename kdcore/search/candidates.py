@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kdcore.config import RunConfig
+from kdcore.config import RunConfig, TrainConfig
 from kdcore.data import load
 from kdcore.data.encode import encode
 from kdcore.data.splits import TaskData
@@ -25,6 +26,7 @@ from kdcore.models.sizes import PRESETS, presets_for, student_size
 from kdcore.records import ModelSize
 from kdcore.runs.complete import complete
 from kdcore.search.question import Question, template
+from kdcore.settings_file import validate
 
 STARTS: tuple[dict[str, Any], ...] = (
     {"init": "teacher", "init_layers": "skip"},
@@ -61,6 +63,7 @@ class Space:
         self.run = template(question.run, self.methods[0])
         if not self.run.teachers and self.run.base is None:
             raise UserError("run.teachers", "there is none", "name a teacher, as `kdcore distil --teacher` takes it")
+        self._check_seeds()
         self.sizes = self._sizes()
         self.starts = self._starts()
 
@@ -122,18 +125,28 @@ class Space:
     def _plan(self, student: Settings) -> Plan:
         return self.plan(template(self.question.run, self.methods[0], student))
 
+    def _check_seeds(self) -> None:
+        """Raises UserError where the recommended setting's last seed is more than a run takes."""
+        last = self.run.train.seed + self.question.seeds - 1
+        try:
+            validate(TrainConfig, {"seed": last}, "run.train")
+        except UserError as error:
+            raise UserError(
+                "seeds", f"the last of {self.question.seeds} seeds would be {last} ({error.problem})",
+                "begin with a smaller run.train.seed, or ask for fewer seeds",
+            ) from None  # fmt: skip
+
     def _sizes(self) -> dict[str, Settings]:
         listed = self.question.sizes or tuple(presets_for(self.reference))
-        found: dict[str, Settings] = {}
-        seen: set[ModelSize] = set()
+        of_size: dict[ModelSize, Settings] = {}
         for i, entry in enumerate(listed):
             settings = _preset(entry, f"sizes[{i}]") if isinstance(entry, str) else dict(entry)
             spec = template(self.question.run, self.methods[0], {"init": "teacher"} | settings).student
             size = student_size(spec, self.reference, self._data.task.outputs)
-            if size not in seen:  # two names may stand for one size
-                found[_label(settings)] = settings
-                seen.add(size)
-        return found
+            of_size.setdefault(size, settings)  # two names may stand for one size
+        labels = {size: _label(settings) for size, settings in of_size.items()}
+        count = Counter(labels.values())
+        return {label if count[label] == 1 else _long_label(size): of_size[size] for size, label in labels.items()}
 
     def _starts(self) -> dict[str, Settings]:
         asked = self.question.starts
@@ -201,3 +214,10 @@ def _label(size: Mapping[str, Any]) -> str:
     parts = [f"{size[key]} {key}" for key in ("heads", "intermediate") if size.get(key) and not size.get("width")]
     form = size.get("form", "plain")
     return ", ".join([label, *parts, *([] if form == "plain" else [form])])
+
+
+def _long_label(size: ModelSize) -> str:
+    """With all that tells two sizes apart which have one label: `3 x 64, 4 heads, 128 intermediate`."""
+    form = [] if size.form == "plain" else [size.form]
+    parts = f"{size.heads} heads", f"{size.intermediate} intermediate"
+    return ", ".join([f"{size.layers} x {size.width}", *parts, *form])

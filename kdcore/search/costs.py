@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from kdcore.models.count import parameters
 from kdcore.models.sizes import bert_config
 from kdcore.models.weights import build_classifier, write_model
 from kdcore.probes import latency
-from kdcore.probes.forward_pass import answer, inputs_for
+from kdcore.probes.forward_pass import answer, inputs_for, threads
 from kdcore.records import ModelSize
 from kdcore.search.question import Bound, Cost
 
@@ -67,17 +66,6 @@ def measure(sizes: Mapping[str, ModelSize], bound: Bound, tokens: int) -> Costs:
         p50, p95 = np.percentile(np.array(times[name]) * 1000, (50, 95)).tolist() if name in times else (None, None)
         found[name] = Cost(cost.parameters, cost.disk_mib, p50, p95)
     return Costs(found, latency.hardware_name(), busy, tokens)
-
-
-@contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """So many CPU threads, and afterwards as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _times(passes: Mapping[str, Callable[[], float]]) -> tuple[dict[str, list[float]], bool]:

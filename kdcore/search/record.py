@@ -17,7 +17,8 @@ from kdcore.errors import UserError
 from kdcore.paths import cache_subdir, checked_id
 from kdcore.search.question import Question
 
-FILE = "search.json"
+FILE, TUNING = "search.json", "tuning.json"
+"""In the folder of a search, and in that of a tuning: what was asked."""
 NO_TIME = "there was no time left for it"
 """Why a candidate was not tried that could have been."""
 
@@ -90,16 +91,19 @@ def write(name: str, record: SearchRecord) -> None:
 
 
 @contextmanager
-def held(name: str) -> Iterator[Path]:
-    """The folder of a search, for this process alone.
+def held(name: str, file: str = FILE) -> Iterator[Path]:
+    """The folder of a search or of a tuning, for this process alone. file: in which it keeps what was asked.
 
     Raises:
-        UserError: another process works on it.
+        UserError: another process works on it, or the name is that of the other kind: one study, one sweep, one lock.
     """
     folder = folder_of(name)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
+            other, kind = (TUNING, "tuning") if file == FILE else (FILE, "search")
+            if (folder / other).exists():
+                raise UserError("name", f"{name} is the name of a {kind}", "choose another name")
             yield folder
     except Timeout:
         raise UserError(

@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from kdcore.runs.worker import Train
 
 
-ASKED = "tuning.json"
-"""In the folder of a tuning: what was asked."""
-
-
 class Values(Settings):
     """Values to try of one setting: `choices`, or low to high, by factors where log."""
 
@@ -99,7 +95,7 @@ def tune(
     optuna()
     for name in tuning.methods:  # all are checked before any is trained
         _check(tuning, name)
-    with records.held(tuning.name) as folder:
+    with records.held(tuning.name, records.TUNING) as folder:
         _ask_the_same(tuning, folder)
         return [_of_method(store, tuning, method, folder, train, say, on_event) for method in tuning.methods]
 
@@ -142,7 +138,7 @@ def _range(config: Any, method: str, name: str, values: Values) -> Range:
 
 def _ask_the_same(tuning: Tuning, folder: Path) -> None:
     """Keeps what is asked under this name; raises UserError where it is not what was asked before."""
-    file, free = folder / ASKED, {"trials", "slots", "methods", "seeds"}
+    file, free = folder / records.TUNING, {"trials", "slots", "methods", "seeds"}
     asked = json.loads(json.dumps(tuning.model_dump(mode="json", exclude=free) | {"first seed": tuning.seeds[0]}))
     if not file.exists():
         file.write_text(json.dumps(asked, indent=1), encoding="utf-8")

@@ -87,15 +87,7 @@ def _finish(batch: Batch, state: str, summary: Mapping[str, Any]) -> None:
 
 
 def _take_step(batch: Batch, event: events.StepDone, run: int, batch_size: int | None) -> None:
-    values: list[tuple[str, str, float]] = [
-        ("loss", "loss", event.loss),
-        ("lr", "lr", event.lr),
-        ("gradient_norm", "gradient_norm", event.gradient_norm),
-        ("speed", "examples_per_second", event.examples_per_second),
-    ]
-    groups = {"raw": event.raw, "weighted": event.weighted, "gradient_share": event.gradient_share, "note": event.notes}
-    values += [(kind, name, value) for kind, group in groups.items() for name, value in group.items()]
-    for kind, name, value in values:
+    for kind, name, value in event.values():
         batch.metrics[event.stage, event.step, kind, name] = {
             "run": run, "stage": event.stage, "step": event.step, "kind": kind, "name": name,
             "epoch": event.epoch, "seconds": event.seconds, "value": float(value),

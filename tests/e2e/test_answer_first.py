@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kdcore.runs import example
+from kdcore.search import record
 from kdcore.store import Store, open_store
 from pages.parts.common.menu import PAGES
 
@@ -88,6 +89,30 @@ def test_no_part_of_compare_is_endless(tab: str, opened: list[str], visit: Calla
     _expect(page.locator(ANSWERS["compare"])).to_contain_text("ahead of")
     _still(page)
     assert page.evaluate(HEIGHT) < LONGEST
+
+
+def test_the_trials_of_a_search_have_an_end(
+    opened: list[str], server: Any, visit: Callable[..., Any], insist: Any
+) -> None:
+    trials: list[dict[str, Any]] = [
+        {"number": number, "state": "complete", "size": f"{number} layers", "start": "first layers of the teacher",
+         "method": "kd", "options": {}, "predicted": 60.0, "reused": False, "run": run}
+        for number, run in enumerate(opened)
+    ]  # fmt: skip
+    costs = {trial["size"]: {"parameters": 1000 + trial["number"], "disk_mib": 1.0} for trial in trials}
+    question = {"name": "fast", "run": {"task": "pocket-sentiment"}, "bound": {"parameters": 1e6}, "minutes": 5.0}
+    record.folder_of("fast").mkdir(exist_ok=True)
+    record.write("fast", record.SearchRecord(question, costs, trials=trials, chosen=0, seeds=opened[:1]))
+    page = visit("speed?search=fast")
+    page.set_viewport_size(SCREEN)
+    _expect(page.locator(".st-key-speed_search_answer")).to_be_visible()
+    for part in ("Plot", "Table"):
+        tab = page.get_by_role("tab", name=part)
+        if part == "Plot":
+            insist(page.locator(".st-key-speed_search_open label").click, tab)
+        tab.click()
+        _still(page)
+        assert page.evaluate(HEIGHT) < LONGEST, part
 
 
 def test_one_press_of_back_goes_back_one_page(opened: list[str], open_page: Callable[..., Any]) -> None:

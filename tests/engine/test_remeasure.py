@@ -113,7 +113,7 @@ def test_the_child_answers_orders_asks_back_and_tells_errors(finished: Any) -> N
     order = {"run": settings.model_dump(mode="json"), "folder": str(folder), "facts": facts, "known": {}}
     lines = [order | {"rivals_of": None}, {"beside": False}, {"beside": True}, order | {"rivals_of": "nobody"}]
     answers = io.StringIO()
-    measure_process.serve(io.StringIO("".join(f"{json.dumps(line)}\n" for line in lines)), answers)
+    measure_process.serve(io.StringIO("".join(f"{json.dumps(line)}\n" for line in lines)), answers, remeasure.measure)
     said = [json.loads(line) for line in answers.getvalue().splitlines()]
     assert [next(iter(one)) for one in said] == ["progress", "ask", "ask", "probed", "end", "error"]
     assert all(record["busy"] for record in said[3]["probed"][2]["records"])

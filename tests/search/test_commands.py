@@ -1,6 +1,9 @@
 """`kdcore search`, `kdcore searches` and `kdcore tune`: what they print, and what a person can get wrong."""
 
 import json
+import os
+import signal
+import time
 
 import pytest
 import yaml
@@ -49,6 +52,14 @@ def test_ctrl_c_says_how_to_go_on(kd, file, script):
     assert code == 130 and "interrupted; the same command goes on" in text
     script.dies = lambda run: False
     assert kd("search", file)[0] == 0
+
+
+def test_a_search_that_is_asked_to_end_releases_its_run(kd, file, script, store):
+    before = signal.getsignal(signal.SIGTERM)
+    script.dies = lambda run: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5)
+    code, text = kd("search", file)
+    assert code == 130 and "interrupted; the same command goes on" in text
+    assert list(store.runs()["state"]) == ["interrupted"] and signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,23 @@ def test_what_exceeds_the_bound_is_never_trained_and_named(store, asked, script)
     assert "Never trained, since they exceed the bound: 2 layers." in result.words()
 
 
+def test_sizes_of_one_depth_and_width_are_told_apart(asked):
+    narrow = {"layers": 1, "width": 8}
+    sizes = Space(asked(ANY, sizes=[narrow | {"heads": 2}, narrow | {"heads": 4}, narrow | {"heads": 2}])).sizes
+    assert {label: size["heads"] for label, size in sizes.items()} == {
+        "1 x 8, 2 heads, 32 intermediate": 2, "1 x 8, 4 heads, 32 intermediate": 4,
+    }  # fmt: skip
+
+
+def test_the_last_seed_must_be_one_that_a_run_takes(store, asked, script):
+    run = asked(ANY).run
+    run = run | {"train": run["train"] | {"seed": 2**31 - 2}}
+    assert Space(asked(ANY, run=run, seeds=2)).run.train.seed == 2**31 - 2
+    with pytest.raises(UserError, match=rf"^seeds: the last of 3 seeds would be {2**31} "):
+        search(store, asked(ANY, run=run, seeds=3), script)
+    assert not script.trained
+
+
 def test_with_a_share_the_cheapest_that_has_it_is_recommended(store, asked, script):
     script.score = by_size  # 1 x 8: 0.6, 1 layer: 0.65, 2 layers: 0.75
     found = search(store, asked({"share": 0.8, "least": "parameters"}), script)

@@ -5,6 +5,7 @@ import pytest
 from kdcore.analysis.comparison import compare
 from kdcore.errors import UserError
 from kdcore.identity import config_hash
+from kdcore.search.search import search
 from kdcore.search.tune import Tuning, tune, values_of
 from kdcore.settings_file import validate
 
@@ -71,6 +72,17 @@ def test_a_name_stands_for_one_question(store, tuning, script):
     with pytest.raises(UserError, match=r"run: differs from what the tuning options"):
         tune(store, tuning(methods=["kd"], run=shorter), script)
     tune(store, tuning(methods=["kd"], seeds=[0, 1, 2]), script)  # further seeds are welcome
+
+
+def test_a_search_and_a_tuning_do_not_share_a_name(store, asked, tuning, script):
+    search(store, asked({"parameters": 1e9}, name="one", trials=1), script)
+    tune(store, tuning(methods=["kd"], name="two"), script)
+    trained = len(script.trained)
+    with pytest.raises(UserError, match=r"^name: one is the name of a search; choose another name"):
+        tune(store, tuning(methods=["kd"], name="one"), script)
+    with pytest.raises(UserError, match=r"^name: two is the name of a tuning; choose another name"):
+        search(store, asked({"parameters": 1e9}, name="two", trials=1), script)
+    assert len(script.trained) == trained
 
 
 def test_a_default_beside_the_choices_is_tried_first(store, tuning, script):

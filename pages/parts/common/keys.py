@@ -53,7 +53,7 @@ OTHER_LABEL, STUDENT_LABEL = "osays", "ssays"
 
 SPEED_TASK, SPEED_AXIS, SPEED_SHARE = "stask", "saxis", "sleast"
 SPEED_METRIC, SPEED_COST, SPEED_PLACE = "smetric", "smost", "son"
-SPEED_SEARCH = "search"
+SPEED_SEARCH, SPEED_SECTION = "search", "ssection"
 
 TEMPERATURE = "T"
 

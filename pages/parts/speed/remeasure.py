@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
+from kdcore.paths import run_dir
 from kdcore.runs.remeasure import Order, Remeasurer, baseline_orders, missing_baselines, timing_orders
 from kdcore.store import ACTIVE, Store
 from pages.parts.common import cards
@@ -17,7 +18,7 @@ REFRESH_SECONDS = 1.5
 BASELINES = (
     "What distillation must beat: the same teacher, compressed without any training. Stored and run in bf16; with its "
     "linear layers in int8 (torch's dynamic quantisation, on the CPU); cut to the layers that the student starts from. "
-    "Each keeps the precision it is named for; students could be quantised as well, which is not measured here."
+    "Each keeps the precision it is named for; students in int8 are measured under Runtimes."
 )
 TIMING = "student and teachers in turn, batch 1 and 32, at the run's mean length, on this machine; their memory, too"
 
@@ -37,7 +38,7 @@ def show(store: Store, runs: pd.DataFrame, costs: pd.DataFrame) -> None:
     st.caption(BASELINES)
     background = remeasurer()
     if background.working:
-        st.fragment(_progress, run_every=REFRESH_SECONDS)(background)
+        st.fragment(progress, run_every=REFRESH_SECONDS)(background)
         return
     orders, lost = baseline_orders(store, runs)
     if not store.runs(states=ACTIVE, include_archived=True).empty:
@@ -50,8 +51,18 @@ def show(store: Store, runs: pd.DataFrame, costs: pd.DataFrame) -> None:
         st.caption(f"No longer on this disk, so without baselines: {listed(map(plain, lost))}.")
     if not orders and not lost:
         st.caption("The chosen runs have no teacher, so there are no baselines.")
+    problems(background)
+
+
+def problems(background: Remeasurer) -> None:
+    """What could not be measured last time."""
     for name, error in list(background.problems.items())[:3]:
         cards.problem(error, f"{plain(name, 60)} could not be measured")
+
+
+def kept(run: str) -> bool:
+    """Whether the run's student is on this disk."""
+    return (run_dir(run) / "student-best").is_dir()
 
 
 def time_again(store: Store, runs: pd.DataFrame, costs: pd.DataFrame, key: str) -> None:
@@ -89,13 +100,14 @@ def _begin(store: Store, orders: Sequence[Order]) -> None:
     st.rerun()
 
 
-def _progress(background: Remeasurer) -> None:
+def progress(background: Remeasurer) -> None:
+    """How far the measurement is, and a button that ends it; to be drawn again and again."""
     if not background.working:
         st.rerun()
-    progress = background.progress
+    seen = background.progress
     which = f"Run {background.position} of {background.count}: " if background.count > 1 else ""
-    text = "stopping" if background.stopping else progress.what
-    share = min(1.0, progress.done / progress.total) if progress.total else 0.0
+    text = "stopping" if background.stopping else seen.what
+    share = min(1.0, seen.done / seen.total) if seen.total else 0.0
     st.progress(share, text=f"{which}{plain(text, 80)}")
     action(
         "Stop measuring",

@@ -8,13 +8,14 @@ import streamlit as st
 from kdcore.analysis import pareto as fronts
 from kdcore.errors import UserError
 from kdcore.figures import pareto
-from kdcore.search import record
+from kdcore.search import background, record
 from kdcore.search.question import MEASURES
 from kdcore.search.result import SearchResult
 from kdcore.store import Store
 from pages.parts.common import cards
 from pages.parts.common.keys import JOB, SPEED_SEARCH
 from pages.parts.common.text import plain
+from pages.parts.speed import search_form, search_state
 
 HOW_TO = "`kdcore search` finds the student to ship under a bound on latency, size or score, in a time of your choice."
 COLUMNS = {
@@ -26,12 +27,16 @@ COLUMNS = {
 
 def show(store: Store) -> None:
     """The newest search, or the one that is chosen; how to make one where there is none."""
-    st.subheader("Searches", anchor=False)
-    names = record.searches()
+    with cards.guarded("A new search cannot be asked for"):
+        search_form.show(store)
+    names = list(dict.fromkeys([*background.started(), *record.searches()]))
     if not names:
         st.caption(HOW_TO)
         return
     name = _choice(names)
+    search_state.show(name)
+    if name not in record.searches():
+        return
     try:
         result = SearchResult(store, record.read(name))
     except UserError as error:
@@ -40,8 +45,7 @@ def show(store: Store) -> None:
     _answer(result)
     trials = result.trials
     if len(trials) and st.toggle("Show the trials", key="speed_search_open"):
-        _plot(result, trials)
-        _table(result, trials)
+        _trials(result, trials)
 
 
 def _choice(names: list[str]) -> str:
@@ -61,11 +65,21 @@ def _answer(result: SearchResult) -> None:
             )  # fmt: skip
 
 
-def _plot(result: SearchResult, trials: pd.DataFrame) -> None:
-    """The trials that were trained to their end: `select` against the cost of the bound."""
+def _trials(result: SearchResult, trials: pd.DataFrame) -> None:
+    """A plot of those that were trained to their end, and a table of all: one at a time, as both are long."""
     whole = trials[(trials["state"] == "trained") & trials["select"].notna()]
     if len(whole) < 2:
+        _table(result, trials)
         return
+    plot, table = st.tabs(["Plot", "Table"])
+    with plot:
+        _plot(result, whole)
+    with table:
+        _table(result, trials)
+
+
+def _plot(result: SearchResult, whole: pd.DataFrame) -> None:
+    """`select` against the cost of the bound."""
     bound, names = result.record.asked.bound, _labels(whole)
     seen = pd.DataFrame({
         "key": whole["run"], "label": names, "method": whole["method"], "kind": "student", "condition": "",
