@@ -14,7 +14,7 @@ SECTIONS = {
     "": ("start",),
     "Train": ("launch", "live", "runs"),
     "Which is better?": ("compare", "speed"),
-    "Why?": ("layers", "attention", "examples"),
+    "Why?": ("layers", "attention", "examples", "lost"),
     "More": ("learn", "system"),
 }
 """Heading in the menu -> its pages."""
@@ -36,11 +36,16 @@ PAGES = {
         ":material/rule:",
         "Row by row: what the student learned and what it lost.",
     ),
+    "lost": (
+        "What was lost",
+        ":material/difference:",
+        "The gap to the teacher by size of the student, and what marks the rows that it lost.",
+    ),
     "learn": ("Learn", ":material/school:", "Each method as picture, equation and text; temperature; lessons."),
     "system": ("System", ":material/memory:", "This machine, its disk, its queue, and the data and models on it."),
 }
 """Key, which is also the path in the address -> title, icon, and what the page is for."""
-ONE_RUN = ("live", "layers", "attention", "examples")
+ONE_RUN = ("live", "layers", "attention", "examples", "lost")
 MANY_RUNS = ("compare", "speed", "examples")
 TRAINS = ("launch",)
 """Pages that only start something: not in the menu where nothing may be started, though a link still finds them."""
