@@ -22,7 +22,8 @@ from kdcore.events import (
 from kdcore.store import Store
 
 PAGES = (
-    "start", "launch", "live", "runs", "compare", "layers", "attention", "speed", "examples", "lost", "learn", "system",
+    "start", "launch", "live", "runs", "compare", "layers", "attention", "speed", "beyond", "examples", "lost", "learn",
+    "system",
 )  # fmt: skip
 TEACHER = {"name": "large", "source": "pocket", "where": "large"}
 TERMS = {

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SECTIONS = {
     "": ("start",),
     "Train": ("launch", "live", "runs"),
-    "Which is better?": ("compare", "speed"),
+    "Which is better?": ("compare", "speed", "beyond"),
     "Why?": ("layers", "attention", "examples", "lost"),
     "More": ("learn", "system"),
 }
@@ -29,6 +29,11 @@ PAGES = {
     "runs": ("All runs", ":material/table_rows:", "Open, resume, clone, note, delete."),
     "compare": ("Compare", ":material/stacked_line_chart:", "Which method is ahead, and whether it can be said."),
     "speed": ("Speed", ":material/speed:", "Quality against latency, and the Pareto front."),
+    "beyond": (
+        "Beyond compression",
+        ":material/shield:",
+        "Which method holds when labels are wrong or rare, or sentences are damaged.",
+    ),
     "layers": ("Layers", ":material/grid_on:", "How far the student's layers are from the teacher's."),
     "attention": ("Attention", ":material/visibility:", "Where teacher and student attend in a sentence of yours."),
     "examples": (
@@ -46,7 +51,7 @@ PAGES = {
 }
 """Key, which is also the path in the address -> title, icon, and what the page is for."""
 ONE_RUN = ("live", "layers", "attention", "examples", "lost")
-MANY_RUNS = ("compare", "speed", "examples")
+MANY_RUNS = ("compare", "speed", "examples", "beyond")
 TRAINS = ("launch",)
 """Pages that only start something: not in the menu where nothing may be started, though a link still finds them."""
 
