@@ -94,7 +94,7 @@ def test_help_is_light_and_says_each_command():
     assert "HEAVY []" in done.stdout, done.stdout + done.stderr
     for command in (
         "methods", "tasks", "teachers", "distil", "runs", "show", "compare", "resume", "stop", "sweep", "export",
-        "import", "report", "cache", "demo", "predict", "push",
+        "import", "report", "cache", "demo", "predict", "push", "robustness",
     ):  # fmt: skip
         assert f"  {command}" in done.stdout
 

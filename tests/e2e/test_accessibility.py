@@ -22,8 +22,8 @@ pytestmark = pytest.mark.timeout(15 * PATIENCE)
 IMPACT = ("serious", "critical")
 PATHS = (
     "", "launch", "live", "runs", "compare", "compare?tab=Curves", "compare?tab=Race", "compare?tab=Settings",
-    "compare?tab=Report", "layers", "attention", "speed", "examples", "examples?epart=Ensemble", "learn",
-    "learn?part=Temperature", "learn?part=Lessons", "system", "compare?tour=2",
+    "compare?tab=Report", "layers", "attention", "speed", "beyond", "examples", "examples?epart=Ensemble", "lost",
+    "learn", "learn?part=Temperature", "learn?part=Lessons", "system", "compare?tour=2",
 )  # fmt: skip
 STREAMLIT = {
     # A menu in sections is drawn as <ul><div><header/><li/></div></ul>; the markup is Streamlit's, and no setting of
