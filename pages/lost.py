@@ -49,7 +49,7 @@ def _show(loss: Loss) -> None:
 def _why_none(taught: bool) -> str:
     if not taught:
         return "This run had **no teacher**, so nothing can be lost. Choose a distilled run."
-    return "This run kept **no predictions** of its teacher: they are kept when a run ends, and not in a shared bundle."
+    return "This run kept **no predictions** of its teacher: they are kept when a run ends."
 
 
 shell.show(main)
