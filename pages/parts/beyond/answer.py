@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from kdcore.analysis.beyond import QUALITIES, TEACHER, Curves, area_verdict, areas
+from kdcore.analysis.beyond import TEACHER, Curves, area_verdict, areas
 from kdcore.analysis.comparison import Comparison
 from kdcore.analysis.significance import MIN_PAIRED_SEEDS
 from pages.parts.beyond.question import DAMAGES, NAMES, Question
@@ -51,7 +51,7 @@ def _doubt(curves: Curves, students: pd.DataFrame, methods: pd.Series, asked: Qu
     verdict = area_verdict(curves, labels[0], alone, asked.quality)
     gap = abs(asked.scale * verdict.gap)
     count = len(verdict.seeds)
-    against = f"{gap:.{_digits(asked)}f} {'above' if QUALITIES[asked.quality] else 'below'} {plain(alone)}"
+    against = f"{gap:.{_digits(asked)}f} {'above' if verdict.gap > 0 else 'below'} {plain(alone)}"
     if not count:
         return f"It shares no whole seed with {plain(alone)}, so no difference can be tested."
     seeds = f"{count} paired seed{'' if count == 1 else 's'}"

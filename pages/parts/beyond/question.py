@@ -70,9 +70,10 @@ def task(by_task: list[Comparison]) -> Comparison:
 def ask(comparison: Comparison) -> Question:
     """The controls, in one line."""
     classes = TASKS[comparison.task].kind == "classification" if comparison.task in TASKS else True
+    damages = [key for key in DAMAGES if classes or key != "imbalance"]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         damage = st.selectbox(
-            "Damage", list(DAMAGES), key="damage", bind="query-params", format_func=lambda key: DAMAGES.get(key, key),
+            "Damage", damages, key="damage", bind="query-params", format_func=lambda key: DAMAGES.get(key, key),
             help="The first three are of the training data and need runs of their own, the others of dev sentences",
         )  # fmt: skip
         quality = "score"
@@ -82,7 +83,7 @@ def ask(comparison: Comparison) -> Question:
                 format_func=lambda key: NAMES.get(key, key),
                 help="Of ECE, Brier and NLL less is better",
             )  # fmt: skip
-        damage = damage if damage in DAMAGES else "label_noise"
+        damage = damage if damage in damages else "label_noise"
         clean = False
         if damage in TRAINING:
             clean = st.toggle(
