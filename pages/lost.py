@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from kdcore.analysis.lost import Loss, read_loss
+from kdcore.store import Store
 from pages.parts.common import cards, empty_store, queue_runs, run_header, shell
 from pages.parts.common.run_picker import one_run, the_store
 from pages.parts.lost import answer, layers, rows, sizes
@@ -33,17 +35,17 @@ def main() -> None:
         if loss is None:
             cards.empty(_why_none(bool(row.config.teachers)))
             return
-        _show(loss)
+        _show(store, everything, loss)
 
 
-def _show(loss: Loss) -> None:
+def _show(store: Store, everything: pd.DataFrame, loss: Loss) -> None:
     answer.show(loss)
     with cards.guarded("The sizes cannot be drawn"):
-        sizes.show(loss)
+        sizes.show(store, everything, loss)
     with cards.guarded("The rows cannot be counted"):
         rows.show(loss)
     with cards.guarded("The layers cannot be compared"):
-        layers.show(the_store(), loss)
+        layers.show(store, loss)
 
 
 def _why_none(taught: bool) -> str:

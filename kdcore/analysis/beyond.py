@@ -113,6 +113,12 @@ def of_sentences(store: Store, comparison: Comparison, kind: str) -> Curves:
     return Curves(pd.concat([rows[students], once], ignore_index=True))
 
 
+def shared_levels(curves: Curves, quality: str) -> list[float]:
+    """The levels at which every student has this quality, from undamaged on."""
+    rows = curves.rows.dropna(subset=[quality])
+    return [] if rows.empty else [curves.levels[severity] for severity in _means(rows, quality).columns]
+
+
 def areas(curves: Curves, quality: str) -> pd.DataFrame:
     """One row a label, the best area first: area (mean height over the levels that all have), rank (mean of the means'
     ranks), first and worst (means at the ends), seeds (those with all levels).
@@ -120,8 +126,7 @@ def areas(curves: Curves, quality: str) -> pd.DataFrame:
     rows = curves.rows.dropna(subset=[quality])
     if rows.empty:
         return pd.DataFrame(columns=AREA)
-    table = rows.pivot_table(index="label", columns="severity", values=quality, aggfunc="mean", sort=False)
-    means = table.dropna(axis=1).sort_index(axis=1)
+    means = _means(rows, quality)
     if means.empty:
         return pd.DataFrame(columns=AREA)
     methods = rows.drop_duplicates("label").set_index("label")["method"]
@@ -141,9 +146,16 @@ def areas(curves: Curves, quality: str) -> pd.DataFrame:
 def area_verdict(curves: Curves, first: str, second: str, quality: str = "score") -> Verdict:
     """First less second, area by area of the seeds that both have whole: a paired t-test over seeds."""
     rows = curves.rows.dropna(subset=[quality])
-    shared = rows.pivot_table(index="label", columns="severity", values=quality, sort=False).dropna(axis=1).columns
-    sides = [_by_seed(rows[rows["label"] == label], quality, shared) for label in (first, second)]
-    return significance.compare(*sides)
+    shared = _means(rows, quality).columns
+    ours, theirs = (_by_seed(rows[rows["label"] == label], quality, shared) for label in (first, second))
+    return significance.compare(ours, theirs)
+
+
+def _means(rows: pd.DataFrame, quality: str) -> pd.DataFrame:
+    """Means over seeds, [label, severity], at the levels that all students have."""
+    table = rows.pivot_table(index="label", columns="severity", values=quality, sort=False).sort_index(axis=1)
+    students = table.index.isin(rows.loc[rows["method"] != TEACHER, "label"])
+    return table.loc[:, table[students].notna().all()]
 
 
 def _by_seed(members: pd.DataFrame, quality: str, severities: Any) -> dict[int, float]:

@@ -23,7 +23,7 @@ from kdcore.errors import UserError
 from kdcore.paths import run_dir
 from kdcore.probes import fidelity, lost_rows
 from kdcore.probes.examples import of_class
-from kdcore.probes.lost_rows import Cells
+from kdcore.probes.lost_rows import Cells, Slope
 from kdcore.runs.remeasure import best_teacher
 from kdcore.store import RunRow, Store
 from kdcore.tasks import TASKS
@@ -75,7 +75,7 @@ class Loss:
     @property
     def classes(self) -> bool:
         """Whether the answers are classes, which can be right or wrong."""
-        return next(iter(self.answers.values())).student.shape[1] > 1
+        return bool(next(iter(self.answers.values())).student.shape[1] > 1)
 
     @cached_property
     def cells(self) -> dict[int, Cells]:
@@ -86,7 +86,7 @@ class Loss:
         """One row a seed: four cells with McNemar's p, loyalties; of scores correlation and mean distance."""
         return pd.DataFrame([{"seed": seed, **_closeness(a)} for seed, a in sorted(self.answers.items())])
 
-    def slopes(self) -> dict[str, float]:
+    def slopes(self) -> dict[str, Slope]:
         """What a doubling of layers, or of heads, changes of the gap; empty with too few sizes."""
         return lost_rows.slopes(*(self.sizes[name] for name in ("layers", "heads", "gap")))
 
@@ -131,6 +131,25 @@ def read_loss(store: Store, runs: pd.DataFrame, run: str) -> Loss | None:
     return Loss(row, teacher, metric, pd.DataFrame(groups), size, mine)
 
 
+def slopes_by_task(store: Store, runs: pd.DataFrame, run: str) -> pd.DataFrame:
+    """What a doubling of layers, or of heads, changes of the score, on each task with these settings in several sizes.
+
+    One row a task: task, sizes, layers, heads (fractions a doubling; NaN where it never varies). Of one teacher a slope
+    of the gap is that of the score with the other sign.
+    """
+    kin = runs[runs["id"].isin([run, *relatives(store, runs, [run], (*SIZE, "task"))])]
+    facts = store.rows(list(kin["id"]))
+    sizes = pd.DataFrame([_size_of(facts[each]) for each in kin["id"]], columns=["layers", "heads"], index=kin.index)
+    table = []
+    for task, part in kin.join(sizes).groupby("task", sort=False):
+        means = part.groupby(["layers", "heads"], as_index=False)["score"].mean()
+        slopes = lost_rows.slopes(means["layers"], means["heads"], means["score"])
+        if slopes:
+            found = {name: slopes[name].value if name in slopes else np.nan for name in ("layers", "heads")}
+            table.append({"task": str(task), "sizes": len(means), **found})
+    return pd.DataFrame(table, columns=["task", "sizes", "layers", "heads"])
+
+
 def read_answers(run: str, task: str, teacher: str) -> Answers | None:
     """What student and teacher of a run said on the first dev split; None where one of them was not kept."""
     split = TASKS[task].splits[0] if task in TASKS else "validation"
@@ -148,7 +167,8 @@ def _kin(store: Store, runs: pd.DataFrame, run: str) -> pd.DataFrame:
     kin = kin[(counting(kin) & ~twins) | (kin["id"] == run)]
     facts = store.rows(list(kin["id"]))
     sizes = [_size_of(facts[each]) for each in kin["id"]]
-    return kin.assign(layers=[size[0] for size in sizes], heads=[size[1] for size in sizes])
+    sized: pd.DataFrame = kin.assign(layers=[size[0] for size in sizes], heads=[size[1] for size in sizes])
+    return sized
 
 
 def _size_of(row: RunRow) -> tuple[int, int]:

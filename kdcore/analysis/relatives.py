@@ -20,7 +20,9 @@ def relatives(store: Store, runs: pd.DataFrame, of: Sequence[str], free: Sequenc
     """
     done = runs[(runs["state"] == "done") & runs["score"].notna()]
     mine = runs[runs["id"].isin(of)]
-    alike = done[done["method"].isin(mine["method"]) & done["task"].isin(mine["task"])]
+    alike = done[done["method"].isin(mine["method"])]
+    if "task" not in free:
+        alike = alike[alike["task"].isin(mine["task"])]
     settings = store.settings(list(dict.fromkeys([*of, *alike["id"]])))
     keys = {run: _rest(config.model_dump(mode="json"), free) for run, config in settings.items()}
     first: dict[str, str] = {}

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from kdcore.figures import palette
-from kdcore.figures.template import INK, QUIET, frame, outline, plain
+from kdcore.figures.template import INK, PAGE, QUIET, frame, outline, plain
 
 CELLS = ("both right", "lost", "gained", "neither")
 
@@ -65,17 +65,15 @@ def four_cells(seeds: pd.DataFrame, *, dark: bool = False) -> go.Figure:
         seeds: columns seed and `CELLS` (rows).
     """
     figure = frame("Dev rows", "", dark=dark, height=110 + 34 * max(2, len(seeds)))
-    neutral, quiet = palette.FAMILIES["none"][dark], palette.faded(palette.FAMILIES["none"][dark], 0.45)
-    colors = (neutral, palette.LOST[dark], palette.GAINED[dark], quiet)
-    patterns = ("", "/", "\\", "")
-    ink = {"color": "#111827" if dark else "#FFFFFF"}
-    for name, color, pattern in zip(CELLS, colors, patterns, strict=True):
+    neutral = palette.FAMILIES["none"][dark]
+    colors = (neutral, palette.LOST[dark], palette.GAINED[dark], palette.faded(neutral, 0.35))
+    inks = (PAGE[dark], PAGE[dark], PAGE[dark], INK[dark])
+    for name, color, ink in zip(CELLS, colors, inks, strict=True):
         figure.add_trace(
             go.Bar(
                 x=seeds[name], y=list(range(len(seeds))), orientation="h", name=name, text=seeds[name],
-                textposition="inside", insidetextanchor="middle", textfont=ink,
-                marker={"color": color, "pattern": {"shape": pattern, "fillmode": "replace", "solidity": 0.2}}
-                if pattern else {"color": color},
+                textposition="inside", insidetextanchor="middle", textangle=0, insidetextfont={"color": ink},
+                marker={"color": color, "line": {"color": PAGE[dark], "width": 1}},
                 hovertemplate=f"{name}: %{{x}} rows<extra></extra>",
             )
         )  # fmt: skip
@@ -106,7 +104,7 @@ def odds(table: pd.DataFrame, *, dark: bool = False) -> go.Figure:
         )
     )  # fmt: skip
     figure.add_vline(x=1, line={"color": QUIET[dark], "width": 1.5, "dash": "dot"})
-    figure.update_xaxes(type="log")
+    figure.update_xaxes(type="log", tickvals=[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
     figure.update_yaxes(
         tickvals=list(range(len(table))),
         ticktext=[f"{plain(row.feature)}<br>({plain(row.unit)})" for row in table.itertuples()],

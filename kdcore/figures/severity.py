@@ -40,10 +40,10 @@ def lines(
         if (found["count"] >= MIN_BAND_SEEDS).all() and method != TEACHER:
             half = scale * found["std"].to_numpy(np.float64)
             figure.add_trace(_band(x, mean - half, mean + half, look.color, str(label)))
-        seeds = int(found["count"].min())
+        seeds = "" if method == TEACHER else f" (N={int(found['count'].min())})"
         figure.add_trace(
             go.Scatter(
-                x=x, y=mean, mode="lines+markers", name=f"{plain(label)} (N={seeds})", legendgroup=str(label),
+                x=x, y=mean, mode="lines+markers", name=f"{plain(label)}{seeds}", legendgroup=str(label),
                 line={"color": look.color, "dash": look.dash, "width": look.width},
                 marker={"symbol": look.marker, "size": 9, "color": look.color},
                 hovertemplate="%{y:.3~f}<extra>" + plain(label) + "</extra>",

@@ -103,7 +103,16 @@ def _resamples(rows: int) -> Floats:
     return weights
 
 
-def slopes(layers: ArrayLike, heads: ArrayLike, gaps: ArrayLike) -> dict[str, float]:
+@dataclass(frozen=True)
+class Slope:
+    """What a doubling changes, with its t interval; NaN ends where there are no more sizes than a plane needs."""
+
+    value: float
+    low: float
+    high: float
+
+
+def slopes(layers: ArrayLike, heads: ArrayLike, gaps: ArrayLike, level: float = 0.95) -> dict[str, Slope]:
     """Least-squares slope of the gap on log2(layers) and log2(heads), both together: what a doubling changes.
 
     Args:
@@ -114,8 +123,15 @@ def slopes(layers: ArrayLike, heads: ArrayLike, gaps: ArrayLike) -> dict[str, fl
     if not varying:
         return {}
     design = np.column_stack([np.ones(len(given["layers"])), *varying.values()])
-    found, _, rank, _ = np.linalg.lstsq(design, np.asarray(gaps, np.float64), rcond=None)
-    return dict(zip(varying, map(float, found[1:]), strict=True)) if rank == design.shape[1] else {}
+    values = np.asarray(gaps, np.float64)
+    found, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    if rank < design.shape[1]:
+        return {}
+    freedom = len(values) - rank
+    rest = float(((values - design @ found) ** 2).sum()) / freedom if freedom else np.nan
+    half = stats.t.ppf((1 + level) / 2, max(freedom, 1)) * np.sqrt(rest * np.diag(np.linalg.inv(design.T @ design)))
+    ends = zip(varying, found[1:], half[1:], strict=True)
+    return {name: Slope(float(value), float(value - by), float(value + by)) for name, value, by in ends}
 
 
 def features(
@@ -176,8 +192,8 @@ def odds_ratios(features: pd.DataFrame, lost: ArrayLike, trials: int = 1, level:
     )
 
 
-def _is_label(feature: str) -> bool:
-    return feature.startswith("label ")
+def _is_label(feature: object) -> bool:
+    return str(feature).startswith("label ")
 
 
 def _logistic(design: Floats, count: Floats, trials: int) -> tuple[Floats, Floats]:

@@ -108,7 +108,7 @@ def test_areas_and_ranks_by_hand() -> None:
     assert table.loc["a", "area"] == pytest.approx(area + 0.005)
     assert (table.loc["a", "first"], table.loc["a", "worst"]) == pytest.approx((0.905, 0.605))
     assert table.loc["a", "rank"] == pytest.approx((1 + 1.5 + 2) / 3) and np.isnan(table.loc["teacher t", "rank"])
-    assert set(table["seeds"]) == {2}
+    assert set(table["seeds"]) == {2} and beyond.shared_levels(planted(), "score") == [0.0, 0.1, 0.4]
     assert list(beyond.areas(planted(), "ece")["label"]) == ["teacher t", "b", "a"], "less of it is better"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdcore.analysis.lost import read_loss
+from kdcore.analysis.lost import read_loss, slopes_by_task
 from kdcore.analysis.relatives import relatives
 from tests.helpers.kept_answers import GOLD, ROWS, answers, keep, logits
 from tests.helpers.store_factory import add, run_config
@@ -60,7 +60,7 @@ def test_the_grid_holds_the_other_sizes_and_their_controls(store: Any, grid: Any
     assert own["low"] < own["gap"] < own["high"] and own["retention"] == pytest.approx(ours / teacher)
     assert own["alone_gap"] == pytest.approx(teacher - alone) and own["gain"] == pytest.approx(ours - alone)
     assert own["run"] == grid["kd", 2, 1, 0]
-    assert loss.slopes()["layers"] < 0
+    assert loss.slopes()["layers"].value < 0
 
 
 def test_cells_of_every_seed_hold_all_rows(store: Any, grid: Any) -> None:
@@ -131,3 +131,17 @@ def test_relatives_differ_in_what_is_free_and_in_nothing_else(store: Any) -> Non
     assert relatives(store, runs, [noisy, other], free) == {
         plain: noisy, seed: noisy, noisy: noisy, other: other, both: other,
     }  # fmt: skip
+
+
+def test_slopes_of_every_task_with_these_settings(store: Any) -> None:
+    for task, slope in (("pocket-sentiment", 0.1), ("pocket-entailment", 0.05)):
+        for layers in (1, 2, 4):
+            for seed in (0, 1):
+                run = add(
+                    store, run_config("kd", seed, task=task, **student(layers)), score=0.5 + slope * np.log2(layers)
+                )
+    add(store, run_config("kd", task="pocket-paraphrase", **student(2)), score=0.5)
+    add(store, run_config("kd", task="pocket-paraphrase", options={"temperature": 3}, **student(4)), score=0.9)
+    table = slopes_by_task(store, store.runs(), run).set_index("task")
+    assert table["layers"].to_dict() == pytest.approx({"pocket-sentiment": 0.1, "pocket-entailment": 0.05})
+    assert table["heads"].isna().all() and set(table["sizes"]) == {3}

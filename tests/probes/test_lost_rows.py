@@ -78,9 +78,19 @@ def test_slopes_of_a_plane_are_found() -> None:
     layers, heads = np.meshgrid([1, 2, 4], [1, 2, 4, 8])
     gaps = 0.3 - 0.05 * np.log2(layers) - 0.01 * np.log2(heads)
     found = lost_rows.slopes(layers.ravel(), heads.ravel(), gaps.ravel())
-    assert found == pytest.approx({"layers": -0.05, "heads": -0.01})
-    assert lost_rows.slopes([1, 2], [4, 4], [0.2, 0.1]) == pytest.approx({"layers": -0.1})
+    assert [found[name].value for name in ("layers", "heads")] == pytest.approx([-0.05, -0.01])
+    assert found["layers"].high - found["layers"].low < 1e-9
+    (two,) = lost_rows.slopes([1, 2], [4, 4], [0.2, 0.1]).values()
+    assert two.value == pytest.approx(-0.1) and np.isnan(two.low), "two points are always on a line"
     assert lost_rows.slopes([2], [4], [0.2]) == {} == lost_rows.slopes([1, 2], [1, 2], [0.2, 0.1])
+
+
+def test_the_interval_of_a_slope_is_that_of_a_regression() -> None:
+    gaps = [0.30, 0.27, 0.22, 0.21]
+    (slope,) = lost_rows.slopes([1, 2, 4, 8], [2] * 4, gaps).values()
+    plain = stats.linregress([0, 1, 2, 3], gaps)
+    half = stats.t.ppf(0.975, 2) * plain.stderr
+    assert (slope.value, slope.low, slope.high) == pytest.approx((plain.slope, plain.slope - half, plain.slope + half))
 
 
 def test_a_planted_mark_is_found_and_the_others_are_not() -> None:

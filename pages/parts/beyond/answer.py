@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from kdcore.analysis.beyond import TEACHER, Curves, area_verdict, areas
+from kdcore.analysis.beyond import TEACHER, Curves, area_verdict, areas, shared_levels
 from kdcore.analysis.comparison import Comparison
 from kdcore.analysis.significance import MIN_PAIRED_SEEDS
 from pages.parts.beyond.question import DAMAGES, NAMES, Question
@@ -34,6 +34,8 @@ def _said(curves: Curves, asked: Question) -> str:
     best, number = students.iloc[0], NAMES[asked.quality]
     if len(curves.levels) < 2:
         return f":material/help: **There are only undamaged runs.** Their lines under {name} need the runs below."
+    if len(shared_levels(curves, asked.quality)) < 2:
+        return f":material/help: **These methods share no two levels under {name}**, so they cannot be ranked yet."
     claim = (
         f"Under {name}, **{plain(best['label'])}** has the best mean {number if number != 'Score' else 'score'}: "
         f"{asked.scale * best['area']:.{_digits(asked)}f}, from {asked.scale * best['first']:.{_digits(asked)}f} "

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kdcore.analysis.beyond import HOW, QUALITIES, Curves, areas
+from kdcore.analysis.beyond import HOW, QUALITIES, Curves, areas, shared_levels
 from kdcore.analysis.comparison import Comparison
 from kdcore.figures import severity
 from pages.parts.beyond.question import DAMAGES, NAMES, Question
 from pages.parts.common import cards
-from pages.parts.common.text import plain
 
 
 def show(comparison: Comparison, curves: Curves, asked: Question) -> None:
@@ -47,5 +46,5 @@ def _table(curves: Curves, asked: Question) -> None:
         } | {"mean rank": st.column_config.NumberColumn(format="%.1f")},
     )  # fmt: skip
     better = "more" if QUALITIES[asked.quality] else "less"
-    worst = plain(f"{100 * list(curves.levels.values())[-1]:g} %")
-    st.caption(f"Over the levels that all have, up to {worst}; {better} is better. No winner without a test.")
+    levels = ", ".join(f"{100 * level:g}" for level in shared_levels(curves, asked.quality))
+    st.caption(f"Over the levels that all have ({levels} %); {better} is better. No winner without a test.")

@@ -30,10 +30,12 @@ def show(loss: Loss) -> None:
         st.subheader("Row by row", anchor=False)
         if loss.classes:
             _cells(loss)
+            tests = ["< 0.001" if p < 0.001 else f"{p:.3f}" for p in seeds["p"]]
+            seeds = seeds[["seed", "label loyalty", "probability loyalty"]].assign(**{"McNemar's p": tests})
         st.dataframe(
-            seeds if not loss.classes else seeds[["seed", "p", "label loyalty", "probability loyalty"]],
+            seeds,
             hide_index=True, key="lost_seeds", alt="Loyalty of each seed's student to the teacher",
-            column_config={name: st.column_config.NumberColumn(format="%.3f") for name in seeds if name != "seed"},
+            column_config={str(name): st.column_config.NumberColumn(format="%.3f") for name in list(seeds)[1:3]},
         )  # fmt: skip
         st.page_link("pages/examples.py", label="Read the rows on Examples", query_params={"job": loss.row.id})
     with right, cards.guarded("What marks a lost row cannot be computed"):

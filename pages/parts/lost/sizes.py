@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import streamlit as st
 
-from kdcore.analysis.lost import HOW, Loss
+from kdcore.analysis.lost import HOW, Loss, slopes_by_task
 from kdcore.figures import lost as figures
 from kdcore.methods.catalog import title_of
+from kdcore.store import Store
 from pages.parts.common import cards
 from pages.parts.common.plot import Click
-from pages.parts.common.text import metric_title, plain
+from pages.parts.common.text import metric_title, plain, task_title
 
 COLUMNS = {
     "layers": "layers", "heads": "heads", "n": "seeds", "teacher": "teacher", "score": "student", "gap": "gap",
@@ -17,7 +20,8 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def show(loss: Loss) -> None:
+def show(store: Store, runs: pd.DataFrame, loss: Loss) -> None:
+    """The maps. runs: rows of `Store.runs`, where other tasks are looked for."""
     st.subheader("By size of the student", anchor=False)
     if len(loss.sizes) < 2:
         st.caption(
@@ -34,8 +38,28 @@ def show(loss: Loss) -> None:
     with right:
         if loss.row.method != "fine-tune" and loss.sizes["alone_n"].any():
             _map(loss, "alone_gap", "lost_alone", "Gap of training alone", top)
+    _tasks(store, runs, loss)
     if click is not None:
         _open(loss, click)
+
+
+def _tasks(store: Store, runs: pd.DataFrame, loss: Loss) -> None:
+    """Which tasks are more sensitive to the size, where several have it."""
+    table = slopes_by_task(store, runs, loss.row.id)
+    if len(table) < 2:
+        return
+    shown = pd.DataFrame(
+        {
+            "task": [task_title(task) for task in table["task"]], "sizes": table["sizes"],
+            "layers doubled": 100 * table["layers"], "heads doubled": 100 * table["heads"],
+        }
+    )  # fmt: skip
+    points = st.column_config.NumberColumn(format="%+.1f")
+    st.dataframe(
+        shown, hide_index=True, key="lost_tasks", alt="Points that a doubling of the size brings on each task",
+        column_config={"layers doubled": points, "heads doubled": points},
+    )  # fmt: skip
+    st.caption("Points of each task's main metric that a doubling brings, least squares over the sizes trained.")
 
 
 def _map(loss: Loss, value: str, key: str, title: str, top: float) -> Click | None:
@@ -60,12 +84,10 @@ def _map(loss: Loss, value: str, key: str, title: str, top: float) -> Click | No
 
 def _slopes(loss: Loss) -> str:
     """What a doubling changes, over the sizes that were trained."""
-    slopes = loss.slopes()
-    parts = [
-        f"{'layers' if name == 'layers' else 'heads'} {'narrows' if slope < 0 else 'widens'} the gap by "
-        f"{abs(100 * slope):.1f} points"
-        for name, slope in slopes.items()
-    ]
+    parts = []
+    for name, slope in loss.slopes().items():
+        interval = "" if np.isnan(slope.low) else f" (95 % {100 * slope.low:+.1f} to {100 * slope.high:+.1f})"
+        parts.append(f"{name} changes the gap by {100 * slope.value:+.1f} points{interval}")
     if not parts:
         return ""
     sizes, said = f"{len(loss.sizes)} sizes of {plain(title_of(loss.row.method))}", ", doubling the ".join(parts)
