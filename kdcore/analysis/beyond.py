@@ -116,7 +116,7 @@ def of_sentences(store: Store, comparison: Comparison, kind: str) -> Curves:
 def shared_levels(curves: Curves, quality: str) -> list[float]:
     """The levels at which every student has this quality, from undamaged on."""
     rows = curves.rows.dropna(subset=[quality])
-    return [] if rows.empty else [curves.levels[severity] for severity in _means(rows, quality).columns]
+    return [] if rows.empty else [curves.levels[float(severity)] for severity in _means(rows, quality).columns]
 
 
 def areas(curves: Curves, quality: str) -> pd.DataFrame:

@@ -88,7 +88,7 @@ class Loss:
 
     def slopes(self) -> dict[str, Slope]:
         """What a doubling of layers, or of heads, changes of the gap; empty with too few sizes."""
-        return lost_rows.slopes(*(self.sizes[name] for name in ("layers", "heads", "gap")))
+        return lost_rows.slopes(self.sizes["layers"], self.sizes["heads"], self.sizes["gap"])
 
     def odds_ratios(self, texts: Sequence[Sequence[str]], labels: Sequence[str]) -> pd.DataFrame:
         """What marks a lost row among those that the teacher has right, over all seeds of the size.
