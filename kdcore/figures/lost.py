@@ -77,7 +77,9 @@ def four_cells(seeds: pd.DataFrame, *, dark: bool = False) -> go.Figure:
                 hovertemplate=f"{name}: %{{x}} rows<extra></extra>",
             )
         )  # fmt: skip
-    figure.update_layout(barmode="stack", bargap=0.35, legend_traceorder="normal")
+    figure.update_layout(
+        barmode="stack", bargap=0.35, legend_traceorder="normal", uniformtext={"minsize": 10, "mode": "hide"}
+    )
     figure.update_yaxes(
         tickvals=list(range(len(seeds))), ticktext=[f"seed {seed}" for seed in seeds["seed"]], autorange="reversed",
         showgrid=False,

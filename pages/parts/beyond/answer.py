@@ -36,8 +36,9 @@ def _said(curves: Curves, asked: Question) -> str:
         return f":material/help: **There are only undamaged runs.** Their lines under {name} need the runs below."
     if len(shared_levels(curves, asked.quality)) < 2:
         return f":material/help: **These methods share no two levels under {name}**, so they cannot be ranked yet."
+    rank = "the best" if len(students) > 1 else "a"
     claim = (
-        f"Under {name}, **{plain(best['label'])}** has the best mean {number if number != 'Score' else 'score'}: "
+        f"Under {name}, **{plain(best['label'])}** has {rank} mean {number if number != 'Score' else 'score'}: "
         f"{asked.scale * best['area']:.{_digits(asked)}f}, from {asked.scale * best['first']:.{_digits(asked)}f} "
         f"undamaged to {asked.scale * best['worst']:.{_digits(asked)}f} at the worst level."
     )
