@@ -111,6 +111,9 @@ class DataConfig(Settings):
     teacher_data: Literal["same", "clean"] = Field(
         "same", description="rows of the teachers that are trained here: the same as the student's, or the clean ones"
     )
+    unlabelled: Literal["use", "leave out"] = Field(
+        "use", description="rows without a label: for methods that can learn from the teacher's answers, or for none"
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="which rows are affected; the run's seed does not change it")
 
     @property
@@ -121,7 +124,7 @@ class DataConfig(Settings):
     @property
     def of_teachers(self) -> DataConfig:
         """What the teachers that are trained here learn from."""
-        return self if self.teacher_data == "same" else DataConfig()
+        return self.model_copy(update={"unlabelled": "use"}) if self.teacher_data == "same" else DataConfig()
 
 
 class TrainConfig(Settings):

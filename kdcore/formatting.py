@@ -62,6 +62,8 @@ def data_text(data: Mapping[str, Any], taught: bool = True) -> str:
         parts.append(f"{100 * noise:g} % of the labels wrong ({data.get('noise_kind', 'uniform')})")
     if parts and taught:
         parts.append("teachers on clean rows" if data.get("teacher_data") == "clean" else "teachers on the same")
+    if data.get("unlabelled") == "leave out":
+        parts.append("rows without a label left out")
     return ", ".join(parts)
 
 

@@ -91,15 +91,18 @@ def _as_before(settings: Mapping[str, Any]) -> dict[str, Any]:
 def damage_of(data: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the data that change something; empty where nothing is wrong with the rows.
 
+    Rows without a label can also come with an own table, so leaving them out always counts.
+
     >>> damage_of({"label_noise": 0.2, "noise_kind": "uniform", "seed": 1, "teacher_data": "same"})
     {'label_noise': 0.2, 'noise_kind': 'uniform', 'seed': 1}
     """
     damage = {name: data[name] for name, clean in _DAMAGE.items() if data.get(name, clean) != clean}
+    left = {"unlabelled": "leave out"} if data.get("unlabelled") == "leave out" else {}
     if not damage:
-        return {}
+        return left
     kind = {"noise_kind": data["noise_kind"]} if "label_noise" in damage else {}
     clean_teachers = {"teacher_data": "clean"} if data.get("teacher_data") == "clean" else {}
-    return damage | kind | {"seed": data["seed"]} | clean_teachers
+    return damage | kind | {"seed": data["seed"]} | clean_teachers | left
 
 
 def group_key(config: RunConfig) -> str:
@@ -162,6 +165,7 @@ def protocol(config: RunConfig) -> dict[str, dict[str, Any]]:
         size["as"] = _model(_reference(config))
     damage = damage_of(config.data.model_dump(mode="json"))
     damage.pop("teacher_data", None)  # a matter of the teachers
+    damage.pop("unlabelled", None)  # a matter of the method: fine-tuning alone never reads such rows
     return {
         "data": {"task": config.task, **topics["data"]} | ({"own": own} if own else {}) | damage,
         "size": size,

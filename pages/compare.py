@@ -10,7 +10,7 @@ from kdcore.analysis import comparison as comparisons
 from kdcore.analysis.comparison import Comparison
 from kdcore.analysis.teacher_scores import best_teacher_score
 from kdcore.store import Store
-from pages.parts.common import cards, empty_store, queue_runs, shell
+from pages.parts.common import cards, empty_store, first_choice, queue_runs, shell
 from pages.parts.common.keys import RACE, TAB
 from pages.parts.common.run_picker import many_runs, the_store
 from pages.parts.compare import (
@@ -18,7 +18,6 @@ from pages.parts.compare import (
     answer,
     curves,
     fidelity,
-    first_choice,
     race,
     report,
     scope,

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "docs/RESULTS.md",
-    "docs/add-a-method.md", "docs/publish.md", "docs/python.md", "docs/search.md",
+    "docs/add-a-method.md", "docs/analyses.md", "docs/publish.md", "docs/python.md", "docs/search.md",
 )  # fmt: skip
 README = (ROOT / "README.md").read_text()
 SUFFIXES = ("py", "ipynb", "md", "yaml", "yml", "toml", "json", "csv", "js", "css", "png", "txt", "lock", "cff")
@@ -89,7 +89,14 @@ def test_commands_of_the_documents_exist():
     commands = set(get_command(app).commands)  # type: ignore[attr-defined]
     text = "".join(
         (ROOT / name).read_text()
-        for name in ("README.md", "ARCHITECTURE.md", "bench/README.md", "docs/publish.md", "docs/search.md")
+        for name in (
+            "README.md",
+            "ARCHITECTURE.md",
+            "bench/README.md",
+            "docs/analyses.md",
+            "docs/publish.md",
+            "docs/search.md",
+        )
     )
     named = set(re.findall(r"(?:^|`|-m )kdcore ([a-z]+)", text, re.MULTILINE))
     assert len(named) > 5 and named <= commands

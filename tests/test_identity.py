@@ -163,6 +163,15 @@ def test_what_the_teachers_learned_from_is_theirs() -> None:
     assert identity.teachers(run(data={"teacher_data": "clean"})) == identity.teachers(run())
 
 
+def test_rows_without_a_label_are_the_methods_to_use_or_leave() -> None:
+    few = {"label_fraction": 0.1}
+    left = run(data=few | {"unlabelled": "leave out"})
+    assert identity.group_key(left) != identity.group_key(run(data=few))
+    assert identity.protocol_key(left) == identity.protocol_key(run(data=few)), "fine-tuning alone pairs with both"
+    assert identity.teachers(left) == identity.teachers(run(data=few))
+    assert identity.config_hash(run(data={"unlabelled": "use"})) == identity.config_hash(run())
+
+
 def test_mixtures_are_those_of_before_their_later_terms() -> None:
     before = {"alpha": 0.5, "hidden_weight": 1.0}
     later = before | dict.fromkeys(identity.LATER_OPTIONS["mix"], 0.0)

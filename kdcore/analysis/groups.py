@@ -117,6 +117,8 @@ def _differ(key: str, values: Sequence[Any]) -> bool:
 def _setting(name: str, value: str) -> str:
     if name == _START:
         return value
+    if name == "unlabelled":
+        return "labelled rows alone" if value else "with rows without a label"
     return f"{name} {value}" if value else f"without {name}"
 
 

@@ -1,4 +1,4 @@
-"""Commands that only look: methods, tasks, teachers, runs, show, compare."""
+"""Commands that look: methods, tasks, teachers, runs, show, compare, robustness."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 def register(app: typer.Typer) -> None:
-    for command in (methods, presets, tasks, teachers, runs, show, compare):
+    for command in (methods, presets, tasks, teachers, runs, show, compare, robustness):
         app.command()(command)
 
 
@@ -277,6 +277,33 @@ def compare(
         )
         return
     print_comparisons(comparisons)
+
+
+def robustness(
+    run: Annotated[list[str], typer.Argument(help="Ids of finished runs.")],
+    again: Annotated[bool, typer.Option("--again", help="Measure also what is known.")] = False,
+) -> None:
+    """Score kept students and their teachers on damaged dev sentences: typos, dropped words, swapped neighbours."""
+    from kdcore.runs.robustness import PROBE, measure_runs, unmeasured
+    from kdcore.store import open_store
+
+    store = open_store()
+    rows = [store.get(each) for each in run]
+    todo = run if again else unmeasured(store, run)
+    problems = measure_runs(store, todo)
+    lines = (
+        (row.id, model, kind, *(percent(record["score"]) for record in records))
+        for row in rows
+        for model, kinds in store.probes(row.id).get(PROBE, {}).get("models", {}).items()
+        for kind, records in kinds.items()
+    )
+    from kdcore.probes.robustness import SEVERITIES
+
+    table("", ("run", "model", "damage", *(f"{severity:.0%} of the words" for severity in SEVERITIES)), lines)
+    for each, error in problems.items():
+        raise UserError(error.field, f"{each}: {error.problem}", error.remedy)
+    if lost := [row.id for row in rows if PROBE not in store.probes(row.id)]:
+        raise UserError("run", f"{lost[0]} kept no student on this disk", "choose a run that is done here")
 
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:

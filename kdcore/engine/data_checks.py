@@ -190,6 +190,9 @@ def about_labels(plan: Plan) -> Iterator[Note]:
         field = "own.unlabelled_path" if rows.added else "data.label_fraction"
         if plan.uses_unlabelled:
             yield Note("ok", field, f"{title} learns from {kept:,} rows with a label and {without:,} without")
+        elif plan.config.data.unlabelled == "leave out":
+            text = f"{without:,} rows without a label are left out: {title} sees {kept:,}, in as many steps as others"
+            yield Note("ok", "data.unlabelled", text)
         else:
             text = f"{title} cannot use {without:,} rows without a label: it sees {kept:,}, in as many steps as others"
             yield Note("warn", field, text, "choose a method that learns from the teacher's answers, such as KD")

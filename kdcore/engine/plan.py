@@ -239,8 +239,8 @@ class Plan:
 
     @property
     def uses_unlabelled(self) -> bool:
-        """Whether the method, with these options, learns from rows without a label."""
-        return self.method_class.uses_unlabelled(self.options)
+        """Whether the method, with these options, learns from rows without a label, and is given them."""
+        return self.config.data.unlabelled == "use" and self.method_class.uses_unlabelled(self.options)
 
     def setup(self, scores: dict[str, float]) -> Setup:
         """What the method is built from. scores: teacher -> its main metric on `select`, 0..1."""

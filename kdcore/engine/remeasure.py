@@ -57,8 +57,8 @@ def measure(
     Raises:
         UserError: student or teacher are no longer on this disk, or the rows are not those the run was scored on.
     """
-    compute = _here(run.train)
-    with _threads(facts.get("threads")):
+    compute = compute_here(run.train)
+    with threads_of(facts):
         models, precisions = _models(folder, compute)
         tokens = _tokens(facts)
         built, absent, layers = _rivals(run, models, rivals_of, compute)
@@ -91,7 +91,7 @@ def measure(
         yield results.keep_probe(folder, "rivals", step, data)
 
 
-def _here(train: TrainConfig) -> Compute:
+def compute_here(train: TrainConfig) -> Compute:
     """The run's device and precision where this machine has them, else what it has."""
     device = "cpu" if train.device == "cpu" else "auto"
     precision = "fp32" if train.precision == "fp32" else "auto"
@@ -99,9 +99,12 @@ def _here(train: TrainConfig) -> Compute:
 
 
 @contextmanager
-def _threads(wanted: Any) -> Iterator[None]:
-    """As many CPU threads as the run had, where this machine has so many."""
-    before = torch.get_num_threads()
+def threads_of(facts: Mapping[str, Any]) -> Iterator[None]:
+    """As many CPU threads as the run had, where this machine has so many.
+
+    facts: its `RunStarted.facts`.
+    """
+    before, wanted = torch.get_num_threads(), facts.get("threads")
     if isinstance(wanted, int):
         torch.set_num_threads(max(1, min(wanted, os.cpu_count() or 1)))
     try:

@@ -81,7 +81,16 @@ def student_predictions(folder: Path, split: str) -> Arrays | None:
     Raises:
         CorruptError: the file cannot be read.
     """
-    file = folder / "predictions" / f"{split}.student.npz"
+    return model_predictions(folder, split, "student")
+
+
+def model_predictions(folder: Path, split: str, model: str) -> Arrays | None:
+    """A model's arrays on one split; None where they are not stored. model: "student" or a teacher's name.
+
+    Raises:
+        CorruptError: the file cannot be read.
+    """
+    file = folder / "predictions" / f"{split}.{model}.npz"
     return _arrays(file) if file.exists() else None
 
 

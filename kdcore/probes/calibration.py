@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,19 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """ece: expected calibration error, 0..1. brier: 0 (perfect) .. 2. bins: the reliability diagram."""
+    """ece: expected calibration error, 0..1. brier: 0 (perfect) .. 2. nll: negative log-likelihood in nats, from 0.
+
+    bins: the reliability diagram.
+    """
 
     ece: float
     brier: float
+    nll: float
     bins: tuple[Bin, ...]
 
     def data(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {"ece": self.ece, "brier": self.brier, "bins": [vars(bin) for bin in self.bins]}
+        return {"ece": self.ece, "brier": self.brier, "nll": self.nll, "bins": [vars(bin) for bin in self.bins]}
 
 
 def measure(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> Calibration:
@@ -39,7 +43,7 @@ def measure(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> Calibration
 
     ece: sum over `bins` equal-width bins of confidence of (rows in bin / rows) x |accuracy - confidence|
     (Guo et al. 2017, arXiv 1706.04599, equation 3). brier: squared distance between the probabilities and the one-hot
-    label, summed over classes, mean over rows (Brier 1950).
+    label, summed over classes, mean over rows (Brier 1950). nll: -log of the label's probability, mean over rows.
 
     Args:
         logits: [rows, classes]. labels: int [rows].
@@ -61,7 +65,20 @@ def measure(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> Calibration
     ece = sum(bin.rows * abs(bin.accuracy - bin.confidence) for bin in found) / len(gold)
     one_hot = np.eye(values.shape[1])[gold]
     brier = ((probabilities - one_hot) ** 2).sum(-1).mean()
-    return Calibration(float(ece), float(brier), found)
+    nll = -log_softmax(values, axis=-1)[np.arange(len(gold)), gold].mean()
+    return Calibration(float(ece), float(brier), max(float(nll), 0.0), found)
+
+
+def confidence(logits: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+    """`ece`, `brier` and `nll` of classes; nothing of scores.
+
+    Args:
+        logits: [rows, outputs]. labels: [rows].
+    """
+    if np.shape(logits)[1] < 2:
+        return {}
+    found = measure(logits, labels)
+    return {"ece": found.ece, "brier": found.brier, "nll": found.nll}
 
 
 def _bin(edges: np.ndarray, index: int, inside: np.ndarray, confidence: np.ndarray, right: np.ndarray) -> Bin:

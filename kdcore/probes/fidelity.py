@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
+from kdcore.probes.examples import disagreement
+
 Floats = NDArray[np.float64]
 
 
@@ -31,6 +33,18 @@ def compare(teacher_logits: ArrayLike, student_logits: ArrayLike, regression: bo
         return {"pearson": pearson(teacher, student), "mse": float(np.mean((teacher - student) ** 2))}
     same = teacher.argmax(-1) == student.argmax(-1)
     return {"agreement": float(same.mean()), "kl": float(divergence(teacher, student).mean())}
+
+
+def probability_loyalty(teacher_logits: ArrayLike, student_logits: ArrayLike) -> float:
+    """Mean over rows of 1 - sqrt(JSD), the Jensen-Shannon divergence in bits: 1 the same answers, 0 opposite ones.
+
+    That it is the measure of Xu et al. 2021, who named it, is unverified. Label loyalty is `agreement` of `compare`.
+
+    Args:
+        teacher_logits, student_logits: [rows, classes >= 2].
+    """
+    bits = disagreement([teacher_logits, student_logits]) / np.log(2)
+    return float(np.mean(1 - np.sqrt(np.clip(bits, 0.0, 1.0))))
 
 
 def pearson(first: Floats, second: Floats) -> float:

@@ -45,6 +45,16 @@ def test_layers_do_not_tell_random_students_apart() -> None:
     assert groups.labels(settings, {"g": "KD", "h": "KD"}) == {"g": "KD, alpha 0.1", "h": "KD, alpha 0.2"}
 
 
+def test_labels_say_what_becomes_of_rows_without_a_label() -> None:
+    few = {"label_fraction": 0.1, "label_noise": 0.0, "imbalance": 1.0, "seed": 0, "teacher_data": "same"}
+    settings = {
+        group: CONFIG | {"data": few | {"unlabelled": use}} for group, use in (("g", "use"), ("h", "leave out"))
+    }
+    assert groups.labels(settings, {"g": "KD", "h": "KD"}) == {
+        "g": "KD, with rows without a label", "h": "KD, labelled rows alone",
+    }  # fmt: skip
+
+
 def test_mean_and_std_in_words() -> None:
     assert groups.format_mean(*groups.mean_and_std([1.0, 2.0, 3.0])) == "2.0 ± 1.0 (N=3)"
     assert groups.format_mean(*groups.mean_and_std([2.0, float("nan")])) == "2.0 (N=1)"

@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 from kdcore.cli import app, settings, training
 from kdcore.config import RunConfig
 from kdcore.errors import UserError
-from kdcore.events import Evaluated, Event, RunFinished, RunStarted, RunStopped, StageStarted, StepDone
+from kdcore.events import Evaluated, Event, Probed, RunFinished, RunStarted, RunStopped, StageStarted, StepDone
 from kdcore.paths import run_dir
 from kdcore.runs import worker
 from kdcore.store import Store, open_store
+from tests.helpers.store_factory import add, run_config
 
 TEACHER = ("--teacher", "big=package:minilm:3")
 
@@ -94,7 +95,7 @@ def test_help_is_light_and_says_each_command():
     assert "HEAVY []" in done.stdout, done.stdout + done.stderr
     for command in (
         "methods", "tasks", "teachers", "distil", "runs", "show", "compare", "resume", "stop", "sweep", "export",
-        "import", "report", "cache", "demo", "predict", "push",
+        "import", "report", "cache", "demo", "predict", "push", "robustness",
     ):  # fmt: skip
         assert f"  {command}" in done.stdout
 
@@ -167,6 +168,16 @@ def test_teachers_lists_ladder_and_kept_ones(tmp_path):
     (kept.parent / "rte-big-def" / "teacher.json").write_text("{")
     code, out, _ = kd("teachers")
     assert code == 0 and "pocket:large" in out and "minilm fine-tuned" in out and "damaged" in out
+
+
+def test_robustness_prints_what_was_measured_and_names_what_cannot_be(store):
+    run = add(store, run_config("kd"))
+    assert "kept no student" in refused("robustness", run)
+    records = [{"severity": severity, "score": 0.9 - severity} for severity in (0.0, 0.1, 0.2, 0.4)]
+    store.record(run, [Probed("robustness", 60, {"models": {"student": {"typos": records}}})])
+    code, out, _ = kd("robustness", run)
+    assert code == 0 and "typos" in out and "90.0" in out and "50.0" in out, "what is known is not measured again"
+    assert "nope" in refused("robustness", "nope")
 
 
 def test_runs_show_and_compare(store, scripted):

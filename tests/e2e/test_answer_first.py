@@ -34,6 +34,8 @@ ANSWERS = {
     "layers": ".st-key-layers_cka .kd-plot-figure",
     "attention": ".kd-plot-figure",
     "examples": ".st-key-examples_fates",
+    "beyond": ".st-key-beyond_answer",
+    "lost": ".st-key-lost_answer",
     "learn": ".st-key-method_equation, .katex",
     "system": "[data-testid=stMain] h3",
 }
@@ -129,13 +131,14 @@ def test_one_press_of_back_goes_back_one_page(opened: list[str], open_page: Call
         _expect(page.get_by_role("heading", name=PAGES[key][0], level=1)).to_be_visible()
 
 
-def test_the_four_pages_of_a_run_are_tabs_of_it(opened: list[str], open_page: Callable[..., Any]) -> None:
+def test_the_pages_of_a_run_are_tabs_of_it(opened: list[str], open_page: Callable[..., Any]) -> None:
     run = next(run for run in opened if run.startswith("kd-"))
     page = open_page(f"live?job={run}")
     for title, key in (
         ("Layers", "layers"),
         ("Attention", "attention"),
         ("Examples", "examples"),
+        ("What was lost", "lost"),
         ("Overview", "live"),
     ):
         page.locator(".st-key-run_tabs").get_by_role("link", name=title).click()

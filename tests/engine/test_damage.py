@@ -20,6 +20,7 @@ from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import SENTIMENT, SIMILARITY, StopAt, run, same
 
 FEW = DataConfig(label_fraction=0.3)
+LEFT_OUT = DataConfig(label_fraction=0.3, unlabelled="leave out")
 ROWS, LABELLED = 90, 27
 """Training rows of the small world, and how many of them keep their label."""
 
@@ -87,6 +88,14 @@ def test_distillation_sees_every_row(trained, seen, shelf, task):
     assert all(np.isfinite(event.loss) for event in done.of(StepDone))
 
 
+def test_rows_without_a_label_can_be_left_out(trained, seen, one_teacher):
+    done = trained(run("kd", one_teacher, data=LEFT_OUT))
+    assert seen.missing() == 0 and len(seen.rows()) == LABELLED and len(seen.ids) == 12, "as many steps"
+    assert facts_of(done)["partial"] == "30 % of the labels, teachers on the same, rows without a label left out"
+    told = lines(method="kd", teachers=one_teacher, data=LEFT_OUT)
+    assert told["data.unlabelled ok"].startswith("63 rows without a label are left out: KD sees 27")
+
+
 def test_a_stage_of_labels_alone_draws_labelled_rows(trained, seen, one_teacher):
     trained(run("annealing-kd", one_teacher, {"anneal_share": 0.5, "temperatures": 2}, data=FEW))
     assert seen.missing("anneal") > 0 == seen.missing("predict")
@@ -143,6 +152,7 @@ def test_a_kept_teacher_is_of_the_rows_it_learned_from(tmp_path, seen):
     assert folders["whole"] == teacher_folder(spec, data, train), "a teacher of whole data is found as before"
     clean = FEW.model_copy(update={"teacher_data": "clean"})
     assert teacher_folder(spec, data, train, clean) == folders["whole"]
+    assert teacher_folder(spec, data, train, LEFT_OUT) == folders["few"], "a teacher never learns from such rows"
 
 
 @pytest.mark.parametrize(("teacher_data", "rows"), [("same", LABELLED), ("clean", ROWS)])

@@ -21,7 +21,10 @@ from kdcore.events import (
 )
 from kdcore.store import Store
 
-PAGES = ("start", "launch", "live", "runs", "compare", "layers", "attention", "speed", "examples", "learn", "system")
+PAGES = (
+    "start", "launch", "live", "runs", "compare", "layers", "attention", "speed", "beyond", "examples", "lost", "learn",
+    "system",
+)  # fmt: skip
 TEACHER = {"name": "large", "source": "pocket", "where": "large"}
 TERMS = {
     "fine-tune": {"hard": 1.0},

@@ -15,9 +15,9 @@ import pytest
 
 from kdcore.analysis.significance import compare, describe
 from kdcore.events import Evaluated, Probed, RunFinished, RunStarted
-from pages.parts.common import queue_runs
+from pages.parts.common import first_choice, queue_runs
 from pages.parts.common.plot import Click, read_click
-from pages.parts.compare import first_choice, race, significance
+from pages.parts.compare import race, significance
 from tests.helpers.store_factory import add, run_config, words
 
 ROOT = Path(__file__).resolve().parents[2]

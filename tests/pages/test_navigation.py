@@ -13,7 +13,7 @@ from kdcore.runs import example
 from pages.parts.common.menu import MANY_RUNS, ONE_RUN, PAGES, SECTIONS
 from tests.helpers.store_factory import add, run_config, words
 
-EMPTY = ("live", "runs", "compare", "layers", "attention", "speed", "examples")
+EMPTY = ("live", "runs", "compare", "layers", "attention", "speed", "beyond", "examples", "lost")
 
 
 def test_every_page_is_in_one_section() -> None:
@@ -82,7 +82,7 @@ def test_an_empty_page_opens_the_example_in_place(page: str, store: Any, visit: 
     app.button(key="empty_example").click().run()
     assert not app.exception and not app.error
     assert len(store.runs()) > 3 and not [button for button in app.button if button.key == "empty_example"]
-    if page in ("live", "layers", "attention", "examples"):
+    if page in ("live", "layers", "attention", "examples", "lost"):
         method = store.get(app.query_params["job"]).method
         assert method != "fine-tune" and app.query_params["job"] in example.opened(store)
 

@@ -22,7 +22,9 @@ EMPTY = {
     "layers": "No finished run yet",
     "attention": "No finished run yet",
     "speed": "No finished run yet",
+    "beyond": "No finished run yet",
     "examples": "No finished run yet",
+    "lost": "No finished run yet",
     "learn": "No finished run of this method yet",
     "system": "Nothing is training",
 }
@@ -81,10 +83,10 @@ def test_an_address_with_nonsense_gets_a_friendly_page(page: str, store: Any, vi
                 clone="nobody", ctask="..", stask="..", logy="maybe", race="../x,<b>", moment="<i>", verdict_first="..",
                 gains_of="'", every="?")  # fmt: skip
     assert not app.exception
-    if page in ("live", "layers", "attention"):
+    if page in ("live", "layers", "attention", "lost"):
         assert "not in this store" in words(app)
         assert app.query_params.get("job") != "../../etc/passwd"
-    if page in ("compare", "speed"):
+    if page in ("compare", "speed", "beyond"):
         assert "not in this store" in words(app)
         assert ".." not in str(app.query_params.get("runs", ""))
 

@@ -11,7 +11,7 @@ def logits_of(probabilities):
 
 
 def slow(probabilities, labels, bins):
-    """ECE and Brier score, a row at a time."""
+    """ECE, Brier score and negative log-likelihood, a row at a time."""
     members = {index: [] for index in range(bins)}
     brier = 0.0
     for row, label in zip(probabilities, labels, strict=True):
@@ -21,7 +21,8 @@ def slow(probabilities, labels, bins):
                 members[index].append((sure, int(np.argmax(row)) == label))
         brier += sum((p - (c == label)) ** 2 for c, p in enumerate(row))
     gaps = [abs(sum(s for s, _ in m) - sum(r for _, r in m)) for m in members.values()]
-    return sum(gaps) / len(labels), brier / len(labels)
+    nll = -sum(np.log(row[label]) for row, label in zip(probabilities, labels, strict=True))
+    return sum(gaps) / len(labels), brier / len(labels), nll / len(labels)
 
 
 def test_against_a_slow_loop():
@@ -30,7 +31,8 @@ def test_against_a_slow_loop():
     labels = rng.integers(0, 3, size=200)
     for bins in (15, 4):
         found = measure(logits_of(probabilities), labels, bins)
-        ece, brier = slow(probabilities, labels, bins)
+        ece, brier, nll = slow(probabilities, labels, bins)
+        assert found.nll == pytest.approx(nll, rel=1e-9)
         assert found.ece == pytest.approx(ece, rel=1e-9) and found.brier == pytest.approx(brier, rel=1e-9)
         assert len(found.bins) == bins and sum(bin.rows for bin in found.bins) == 200
 
@@ -45,12 +47,13 @@ def test_by_hand():
 def test_sure_and_right_is_perfect_and_sure_and_wrong_is_worst():
     sure = np.array([[50.0, -50.0], [-50.0, 50.0]])
     assert measure(sure, [0, 1]).ece == pytest.approx(0.0) and measure(sure, [0, 1]).brier == pytest.approx(0.0)
+    assert measure(sure, [0, 1]).nll == 0.0 and measure(sure, [1, 0]).nll == pytest.approx(100.0)
     assert measure(sure, [1, 0]).ece == pytest.approx(1.0) and measure(sure, [1, 0]).brier == pytest.approx(2.0)
 
 
 def test_data_is_plain():
     data = measure([[1.0, 0.0]], [0]).data()
-    assert set(data) == {"ece", "brier", "bins"} and isinstance(data["bins"][0]["rows"], int)
+    assert set(data) == {"ece", "brier", "nll", "bins"} and isinstance(data["bins"][0]["rows"], int)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[3]
 SECTIONS = {
     "": ("start",),
     "Train": ("launch", "live", "runs"),
-    "Which is better?": ("compare", "speed"),
-    "Why?": ("layers", "attention", "examples"),
+    "Which is better?": ("compare", "speed", "beyond"),
+    "Why?": ("layers", "attention", "examples", "lost"),
     "More": ("learn", "system"),
 }
 """Heading in the menu -> its pages."""
@@ -29,6 +29,11 @@ PAGES = {
     "runs": ("All runs", ":material/table_rows:", "Open, resume, clone, note, delete."),
     "compare": ("Compare", ":material/stacked_line_chart:", "Which method is ahead, and whether it can be said."),
     "speed": ("Speed", ":material/speed:", "Quality against latency, and the Pareto front."),
+    "beyond": (
+        "Beyond compression",
+        ":material/shield:",
+        "Which method holds when labels are wrong or rare, or sentences are damaged.",
+    ),
     "layers": ("Layers", ":material/grid_on:", "How far the student's layers are from the teacher's."),
     "attention": ("Attention", ":material/visibility:", "Where teacher and student attend in a sentence of yours."),
     "examples": (
@@ -36,12 +41,17 @@ PAGES = {
         ":material/rule:",
         "Row by row: what the student learned and what it lost.",
     ),
+    "lost": (
+        "What was lost",
+        ":material/difference:",
+        "The gap to the teacher by size of the student, and what marks the rows that it lost.",
+    ),
     "learn": ("Learn", ":material/school:", "Each method as picture, equation and text; temperature; lessons."),
     "system": ("System", ":material/memory:", "This machine, its disk, its queue, and the data and models on it."),
 }
 """Key, which is also the path in the address -> title, icon, and what the page is for."""
-ONE_RUN = ("live", "layers", "attention", "examples")
-MANY_RUNS = ("compare", "speed", "examples")
+ONE_RUN = ("live", "layers", "attention", "examples", "lost")
+MANY_RUNS = ("compare", "speed", "examples", "beyond")
 TRAINS = ("launch",)
 """Pages that only start something: not in the menu where nothing may be started, though a link still finds them."""
 

@@ -32,17 +32,20 @@ def offer(
     tags: Sequence[str] = (),
     beside: Sequence[str] = (),
     menu: str = "",
+    join: bool = True,
 ) -> None:
     """A button that queues these runs and adds them to the compared ones.
 
     Args:
         tags: which the runs get. beside: runs with which alone they are compared, in place of those chosen before.
         menu: key of the popover that the button stands in and that its click closes, see `close`.
+        join: False leaves the compared runs as they are.
     """
     if action(label, key=key, icon=":material/playlist_add:", help=help):
         with cards.guarded("The runs could not be queued"):
             ids = _queue(runs, tags)
-            _remember(ids, beside or st.session_state.get("runs", []))
+            if join:
+                _remember(ids, beside or st.session_state.get("runs", []))
             st.session_state["queued_here"] = len(ids)
             st.session_state[f"{menu}-closes"] = bool(menu)
             st.rerun()

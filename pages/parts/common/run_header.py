@@ -1,4 +1,4 @@
-"""What the four pages about one run share: links between them, the run's state, and what it came to."""
+"""What the pages about one run share: links between them, the run's state, and what it came to."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ TABS = {
     "layers": ("Layers", ":material/grid_on:"),
     "attention": ("Attention", ":material/visibility:"),
     "examples": ("Examples", ":material/rule:"),
+    "lost": ("What was lost", ":material/difference:"),
 }
 """Page -> title and icon."""
 STATE_BADGES = {
@@ -46,7 +47,7 @@ def show(store: Store, row: RunRow, runs: pd.DataFrame) -> None:
 
 
 def links(row: RunRow) -> None:
-    """The four pages as tabs of one run."""
+    """These pages as tabs of one run."""
     with st.container(horizontal=True, key="run_tabs", gap="small"):
         for page, (title, icon) in TABS.items():
             st.page_link(f"pages/{page}.py", label=title, icon=icon, query_params={JOB: row.id}, width="content")

@@ -30,6 +30,7 @@ LABELS = {
     "noise_kind": "Kind of wrong labels",
     "imbalance": "Rarest class (share)",
     "teacher_data": "Teachers learn from rows",
+    "unlabelled": "Rows without a label",
     "gradient_share_every": "Gradient shares every (steps)",
 }
 """Names of fields where the settings' own name would say too little."""

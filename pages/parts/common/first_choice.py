@@ -1,4 +1,4 @@
-"""The runs that Compare shows where the address names none."""
+"""The runs that pages about many show where the address names none."""
 
 from __future__ import annotations
 

@@ -1,0 +1,86 @@
+"""What a finished run's models still know where the sentences of the dev split are damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdcore.config import RunConfig
+from kdcore.data import load
+from kdcore.data.encode import encode
+from kdcore.data.splits import Split
+from kdcore.engine import results
+from kdcore.engine.device import Compute
+from kdcore.engine.evaluate import scores
+from kdcore.engine.predict import predict
+from kdcore.engine.remeasure import compute_here, threads_of
+from kdcore.errors import UserError
+from kdcore.events import Event, Progress
+from kdcore.identity import content
+from kdcore.probes.calibration import confidence
+from kdcore.probes.robustness import KINDS, SEVERITIES, damaged
+from kdcore.tasks import Task
+
+PROBE = "robustness"
+
+
+def measure(run: RunConfig, folder: Path, facts: Mapping[str, Any]) -> Iterator[Event]:
+    """Scores the run's kept student and its teachers on the first dev split, damaged in each of `KINDS` at each of
+    `SEVERITIES`.
+
+    Yields progress and one `Probed` "robustness": split, metric, rows, models: "student" or a teacher's name -> kind ->
+    one record a severity with `severity`, `score` (fraction) and, of classes, `ece`, `brier`, `nll`. The same JSON goes
+    to the run's `probes/`. At severity 0 the scores are those of the run where machine and precision are the same.
+
+    Args:
+        folder: the run's. facts: its `RunStarted.facts`.
+
+    Raises:
+        UserError: the student is no longer on this disk, or the rows are not those that the run was scored on.
+    """
+    data = load(run.task, run.own)
+    if content(facts).rows not in ("", data.fingerprint):
+        raise UserError("task", "its rows are not those this run was scored on", "bring back those files")
+    split = data.splits[data.task.splits[0]]
+    compute = compute_here(run.train)
+    with threads_of(facts):
+        models = {"student": results.student(folder), **results.teachers(folder)}
+        found: dict[str, Any] = {}
+        for name, (model, tokenizer) in models.items():
+            reader = _Reader(data.task, model.to(compute.device), tokenizer, run.train.max_length, compute, name)
+            found[name] = yield from _by_kind(reader, split)
+    metric = data.task.main_metric
+    told = {"split": split.name, "metric": metric, "rows": len(split), "models": found}
+    yield results.keep_probe(folder, PROBE, int(facts.get("steps") or 0), told)
+
+
+class _Reader:
+    """A model with all that it takes to score rows."""
+
+    def __init__(
+        self, task: Task, model: nn.Module, tokenizer: Any, max_length: int, compute: Compute, name: str
+    ) -> None:
+        self.task, self.model, self.tokenizer = task, model, tokenizer
+        self.max_length, self.compute, self.name = max_length, compute, name
+
+    def record(self, split: Split, severity: float, what: str) -> Generator[Progress, None, dict[str, float]]:
+        """The scores of these rows as they are."""
+        rows = encode(split, self.tokenizer, self.max_length)
+        logits = yield from predict(self.model, rows, self.compute, f"{self.name}, {what}")
+        score = scores(self.task, logits, rows.labels)[self.task.main_metric]
+        return {"severity": severity, "score": score} | confidence(logits, rows.labels)
+
+
+def _by_kind(reader: _Reader, split: Split) -> Generator[Event, None, dict[str, list[dict[str, float]]]]:
+    plain = yield from reader.record(split, 0.0, "as it is")
+    found: dict[str, list[dict[str, float]]] = {kind: [plain] for kind in KINDS}
+    for kind in KINDS:
+        for severity in SEVERITIES[1:]:
+            columns = (damaged(texts, split.ids, kind, severity, at) for at, texts in enumerate(split.texts))
+            rows = replace(split, texts=tuple(columns))
+            found[kind].append((yield from reader.record(rows, severity, f"{kind} {severity:.0%}")))
+    return found

@@ -1,0 +1,46 @@
+"""Measuring how robust the students of finished runs are, one run after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kdcore.errors import UserError
+from kdcore.events import Probed, Progress
+from kdcore.paths import run_dir
+from kdcore.store import Store
+
+PROBE = "robustness"
+"""The probe that holds the result."""
+
+Watch = Callable[[int, Progress], None]
+"""Told the number of the run in the list and its progress."""
+
+
+def measure_runs(
+    store: Store, runs: Sequence[str], watch: Watch = lambda number, progress: None
+) -> dict[str, UserError]:
+    """Measures these runs and keeps the results; run -> why it could not be measured.
+
+    Raises:
+        UserError: a run is not in the store.
+    """
+    from kdcore.engine.robustness import measure
+
+    problems: dict[str, UserError] = {}
+    for number, run in enumerate(runs):
+        row = store.get(run)
+        try:
+            for event in measure(row.config, run_dir(run), row.facts):
+                if isinstance(event, Probed):
+                    store.record(run, [event])
+                elif isinstance(event, Progress):
+                    watch(number, event)
+        except UserError as error:  # one run that cannot be measured does not keep the others from it
+            problems[run] = error
+    return problems
+
+
+def unmeasured(store: Store, runs: Sequence[str]) -> list[str]:
+    """Those of these runs whose robustness is not known, and whose students are on this disk."""
+    known = store.probes_of(list(runs), (PROBE,))
+    return [run for run in runs if PROBE not in known.get(run, {}) and (run_dir(run) / "student-best").is_dir()]

@@ -1,0 +1,50 @@
+"""The lines over the damage, and the table of their areas."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kdcore.analysis.beyond import HOW, QUALITIES, Curves, areas, shared_levels
+from kdcore.analysis.comparison import Comparison
+from kdcore.figures import severity
+from pages.parts.beyond.question import DAMAGES, NAMES, Question
+from pages.parts.common import cards
+
+
+def show(comparison: Comparison, curves: Curves, asked: Question) -> None:
+    rows = curves.rows.dropna(subset=[asked.quality])
+    if rows.empty:
+        st.caption(f"No {NAMES[asked.quality]} is known of these runs: it takes their kept predictions.")
+        return
+    dark = cards.dark()
+    ticks = {place: f"{100 * level:g}" for place, level in curves.levels.items()}
+    cards.figure(
+        lambda: severity.lines(
+            rows, asked.quality, asked.x_title, asked.y_title, ticks=ticks, scale=asked.scale, dark=dark
+        ),
+        "beyond_lines",
+        "One line a method, its mean over seeds; bands: ± std from three seeds on. "
+        + ("Dev stays clean; steps are equal." if asked.of_training else "All models meet the same damaged sentences."),
+        data=rows,
+        follows=f"{asked.damage} {asked.quality}",
+        how=HOW,
+        about={"task": comparison.task, "metric": comparison.metric, "damage": DAMAGES[asked.damage]},
+    )
+    _table(curves, asked)
+
+
+def _table(curves: Curves, asked: Question) -> None:
+    table = areas(curves, asked.quality)
+    form = "%.1f" if asked.scale == 100 else "%.3f"
+    shown = table.assign(**{name: asked.scale * table[name] for name in ("area", "first", "worst")})
+    shown = shown[["label", "area", "rank", "first", "worst", "seeds"]]
+    shown.columns = ["method and student", "area", "mean rank", "undamaged", "worst level", "whole seeds"]
+    st.dataframe(
+        shown, hide_index=True, key="beyond_areas", alt="Area and mean rank of each method over the levels",
+        column_config={
+            name: st.column_config.NumberColumn(format=form) for name in ("area", "undamaged", "worst level")
+        } | {"mean rank": st.column_config.NumberColumn(format="%.1f")},
+    )  # fmt: skip
+    better = "more" if QUALITIES[asked.quality] else "less"
+    levels = ", ".join(f"{100 * level:g}" for level in shared_levels(curves, asked.quality))
+    st.caption(f"Over the levels that all have ({levels} %); {better} is better. No winner without a test.")

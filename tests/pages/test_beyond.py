@@ -1,0 +1,99 @@
+"""Beyond compression: the answer, the lines' runs, and what is queued or measured on a click."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kdcore.events import Probed
+from kdcore.runs import robustness
+from tests.helpers.kept_answers import GOLD, answers, keep
+from tests.helpers.store_factory import add, run_config, words
+
+
+def made(store: Any, method: str, seed: int, skill: float, level: float = 0.0) -> str:
+    ours = answers(skill, seed)
+    data = {"data": {"label_noise": level}} if level else {}
+    run = add(store, run_config(method, seed, **data), score=float((ours.argmax(1) == GOLD).mean()))
+    keep(run, {"student": ours, "large": answers(0.95, 100)})
+    return run
+
+
+@pytest.fixture
+def noisy(store: Any) -> list[str]:
+    """The undamaged runs of two methods; each has a second level."""
+    runs = [
+        made(store, method, seed, skill - level, level)
+        for level in (0.0, 0.2)
+        for method, skill in (("kd", 0.9), ("fine-tune", 0.8))
+        for seed in (0, 1)
+    ]
+    return runs[:4]
+
+
+def test_the_answer_names_the_best_and_its_doubt(noisy: list[str], visit: Callable[..., Any]) -> None:
+    app = visit("beyond", runs=",".join(noisy))
+    said = words(app).replace("\\", "")
+    assert not app.exception and not app.error
+    assert "Under wrong labels, **KD, 2 x 32** has the best mean score" in said
+    assert "above Fine-tuning alone, 2 x 32 (2 paired seeds)" in said and "takes 6" in said
+    table = app.dataframe[0].value.set_index("method and student")
+    assert list(table.index) == ["teacher large", "KD, 2 x 32", "Fine-tuning alone, 2 x 32"]
+    assert list(table["whole seeds"])[1:] == [2, 2]
+
+
+@pytest.mark.parametrize("quality", ["ECE", "Brier", "NLL"])
+def test_calibration_is_a_quality(quality: str, noisy: list[str], visit: Callable[..., Any]) -> None:
+    app = visit("beyond", runs=",".join(noisy), quality=quality)
+    said = words(app).replace("\\", "")
+    assert not app.exception and not app.error and app.query_params["quality"] == quality
+    assert "**KD, 2 x 32** has the best mean" in said and "below Fine-tuning alone" in said and "less is better" in said
+
+
+def test_missing_levels_are_one_click_with_their_price(store: Any, noisy: list[str], visit: Callable[..., Any]) -> None:
+    app = visit("beyond", runs=",".join(noisy))
+    assert "**8 runs** would complete the lines under wrong labels" in words(app)
+    app.button(key="beyond_queue").click().run()
+    assert not app.exception and not app.error
+    waiting = store.runs(states=["queued"])
+    settings = store.settings(list(waiting["id"])).values()
+    assert sorted({run.data.label_noise for run in settings}) == [0.1, 0.4] and len(waiting) == 8
+    assert app.query_params["runs"] == ",".join(noisy), "the lines find their runs themselves"
+
+
+def test_undamaged_runs_alone_say_what_they_lack(store: Any, visit: Callable[..., Any]) -> None:
+    run = made(store, "kd", 0, 0.9)
+    app = visit("beyond", runs=run, damage="Rare class")
+    said = words(app).replace("\\", "")
+    assert not app.exception and not app.error
+    assert "There are only undamaged runs" in said and "under rare class" in said
+
+
+def test_sentences_are_measured_on_a_click(
+    store: Any, noisy: list[str], visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [{"severity": s, "score": 0.9 - s, "ece": s, "brier": s, "nll": s} for s in (0.0, 0.4)]
+    seen: list[str] = []
+
+    def measure_runs(into: Any, runs: list[str], watch: Any) -> dict[str, Any]:
+        seen.extend(runs)
+        for run in runs:
+            into.record(run, [Probed("robustness", 60, {"models": {"student": {"typos": records}}})])
+        return {}
+
+    monkeypatch.setattr("pages.parts.beyond.missing.measure_runs", measure_runs)
+    monkeypatch.setattr("pages.parts.beyond.missing.unmeasured", lambda store, runs: [r for r in runs if r not in seen])
+    app = visit("beyond", runs=",".join(noisy), damage="Typos")
+    assert "Nothing is measured yet under typos" in words(app)
+    app.button(key="beyond_measure").click().run()
+    assert not app.exception and not app.error and sorted(seen) == sorted(noisy)
+    assert "Under typos" in words(app) and len(app.dataframe[0].value) == 2
+    assert robustness.PROBE in store.probes(noisy[0])
+
+
+def test_read_only_starts_nothing(noisy: list[str], visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KD_READ_ONLY", "1")
+    app = visit("beyond", runs=",".join(noisy))
+    assert not app.exception and not [button for button in app.button if button.label.startswith("Queue")]
