@@ -108,12 +108,15 @@ def sorted_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def collate(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Batch:
-    """These rows as tensors, padded on the right: see `pad`."""
+def collate(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1, task: str = "") -> Batch:
+    """These rows as tensors, padded on the right: see `pad`.
+
+    task: key of another task than the run's, where they are of one.
+    """
     import torch
 
     encoding = pad(encoded, rows, multiple)
-    return Batch(torch.from_numpy(encoded.ids[rows]), torch.from_numpy(encoded.labels[rows]), {"": encoding})
+    return Batch(torch.from_numpy(encoded.ids[rows]), torch.from_numpy(encoded.labels[rows]), {"": encoding}, task)
 
 
 def pad(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Encoding:

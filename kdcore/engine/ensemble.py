@@ -134,8 +134,8 @@ class Ensemble:
         live: rows that a teacher answered in the middle of training, since what was asked of it is not kept. damaged:
         rows whose kept outputs were not those that were written; they were made anew.
         """
-        served = {"hits": self.hits, "misses": self.misses, "live": self.live, "damaged": self.damaged}
-        return {**served, "seconds": self.seconds, "bytes": teacher_cache.used()}
+        counts = {"hits": self.hits, "misses": self.misses, "live": self.live, "damaged": self.damaged}
+        return {**counts, "seconds": self.seconds, "bytes": teacher_cache.used()}
 
     def _fill(self, teacher: Teacher, tensors: list[CachedTensor]) -> Generator[Progress, None, None]:
         folder = teacher_cache.entry_folder(self._identity(teacher), self._rows)
@@ -171,6 +171,12 @@ class Ensemble:
             "torch": torch.__version__,
             **self._data,
         }
+
+
+def served(ensembles: Iterable[Ensemble]) -> dict[str, Any]:
+    """`Ensemble.facts` of all of them together; the bytes on disk are shared."""
+    each = [ensemble.facts() for ensemble in ensembles]
+    return {name: value if name == "bytes" else sum(facts[name] for facts in each) for name, value in each[0].items()}
 
 
 def _reason(cache: TeacherCache, what: str) -> str:

@@ -58,12 +58,19 @@ def facts(method: type[Method], config: MethodConfig, setup: Setup) -> None:
     lines = [
         f"**Teachers**: {fewest if fewest == most else f'{fewest} to {most}'}",
         f"**Tasks**: {' and '.join(name for kind, name in TASK_KINDS.items() if kind in method.kinds)}",
+        *_other_tasks(method),
         f"**Rows**: {rows}",
         f"**Extra trainings** with these settings: {f'{pilots:g} times the run' if pilots else 'none'}",
     ]
     stages = _stages(method.key, config.model_dump_json(), setup)
     lines += [f"**Stage {plain(info.stage.name)}**: {_stage_text(info)}" for info in stages]
     st.markdown("\n".join(f"- {line}" for line in lines))
+
+
+def _other_tasks(method: type[Method]) -> list[str]:
+    """What is said of a method that learns several tasks."""
+    fewest, most = method.other_tasks
+    return [f"**Other tasks** beside the run's: {fewest} to {most}, a batch of one at a time"] if most else []
 
 
 @st.cache_resource(max_entries=64, show_spinner=False, hash_funcs={Setup: repr})
@@ -76,6 +83,7 @@ def _stages(key: str, options: str, setup: Setup) -> list[StageInfo]:
 def _stage_text(info: StageInfo) -> str:
     stage = info.stage
     share = f"{stage.share:.0%} of the run's steps" + (", beside the run's own" if stage.pilot else "")
+    share += ", on all tasks" if stage.task_power is not None else ""
     criterion = "its own loss" if stage.judge == "loss" else "the task's score"
     return plain(
         f"{share}; reads of {info.learner}: {tensors_text(info.needs.student)}; "
