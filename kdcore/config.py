@@ -85,6 +85,9 @@ class OwnData(Settings):
     text_pair: str | None = Field(None, description="column with the second sentence, for pairs")
     label: str = Field(description="column with the label (classification) or the score (regression)")
     kind: Literal["classification", "regression"] = Field("classification", description="what the label is")
+    domain: str | None = Field(
+        None, description="column with the domain of a row, such as where it comes from; for methods of several domains"
+    )
 
 
 OWN_FILES = ("path", "validation_path", "unlabelled_path")

@@ -38,6 +38,7 @@ LATER: dict[str, object] = {
     "student.form": "plain",
     "probes.saliency": False,
     "own.unlabelled_path": None,
+    "own.domain": None,
 }
 """Setting that came when runs had been kept without it -> what it was in them; so did the data's (`damage_of`)."""
 

@@ -269,6 +269,21 @@ class TeacherAnswers(Protocol):
         """The teacher's logits on the training rows, float32 [rows, outputs], in the order of `labels()`."""
         ...
 
+    def ids(self) -> Tensor:
+        """The rows' ids, as `Batch.ids` has them: int64 [rows]."""
+        ...
+
+    def sources(self) -> Tensor:
+        """The number of each row's domain: int64 [rows]. Asked by a method that needs `domains`."""
+        ...
+
+    def mean_states(self, teacher: str) -> Tensor:
+        """The teacher's last hidden state, mean over a row's tokens but the first: float32 [rows, width].
+
+        It costs a pass over the rows, as nothing of it is kept.
+        """
+        ...
+
     def word_embeddings(self, teacher: str) -> Tensor:
         """The teacher's table of word embeddings, float32 [vocabulary, width]."""
         ...
@@ -347,7 +362,7 @@ class Setup:
 
     scores: teacher -> its score on the task's dev or `select` rows, as recorded when it was made (main metric, 0..1).
     task: its key, for papers that set a constant per task; empty where there is none.
-    also: key -> another task of the run.
+    also: key -> another task of the run. domains: names of those that its training rows are of.
     """
 
     kind: Literal["classification", "regression"]
@@ -359,3 +374,4 @@ class Setup:
     seed: int = 0
     task: str = ""
     also: Mapping[str, Task] = field(default_factory=dict)
+    domains: tuple[str, ...] = ()

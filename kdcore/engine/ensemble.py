@@ -13,15 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kdcore.data.encode import Encoded
+from kdcore.data.encode import Encoded, pad, sorted_order
 from kdcore.engine import teacher_cache
 from kdcore.engine.device import Compute
+from kdcore.engine.predict import BATCH
 from kdcore.engine.teacher_cache import CachedTensor, TeacherCache
 from kdcore.events import Progress
+from kdcore.losses.hidden import content_means
 from kdcore.models.anatomy import anatomy
 from kdcore.models.observe import observe, rerun_of
 from kdcore.models.students import load_classifier
-from kdcore.records import Batch, Encoding, ModelSize, Needs, Outputs
+from kdcore.records import Batch, Encoding, ModelSize, Needs, Outputs, want
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,17 @@ class Ensemble:
                 yield from cache.fill(self._model(teacher), self._compute, _reason(cache, what))
             self.damaged += cache.damaged
             return cache.logits()
+
+    def mean_states(self, name: str, rows: Encoded) -> Tensor:
+        """A teacher's last states, mean over each row's tokens but the first: float32 [rows, width], on the CPU."""
+        teacher, means = self._teacher(name), torch.zeros(len(rows), self._teacher(name).size.width)
+        last = teacher.size.layers
+        for chosen in sorted_order(rows.lengths, BATCH):
+            encoding = pad(rows, chosen, self._compute.pad_to).to(self._compute.device)
+            with self._compute.autocast():
+                states = observe(self._model(teacher), encoding, want(hidden=(last,)), grad=False, whole=True)
+            means[torch.from_numpy(chosen)] = content_means(states.hidden[last], encoding.attention_mask).cpu()
+        return means
 
     def word_embeddings(self, name: str) -> Tensor:
         """A copy of a teacher's table of word embeddings, float32 [vocabulary, width], on the CPU."""

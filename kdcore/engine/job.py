@@ -187,6 +187,17 @@ class TrainingAnswers:
     def labels(self) -> torch.Tensor:
         return torch.from_numpy(self.job.rows.labels)
 
+    def ids(self) -> torch.Tensor:
+        return torch.from_numpy(self.job.rows.ids)
+
+    def sources(self) -> torch.Tensor:
+        if self.job.rows.sources is None:
+            raise ValueError("the data name no domains")
+        return torch.from_numpy(self.job.rows.sources)
+
+    def mean_states(self, teacher: str) -> torch.Tensor:
+        return self.job.ensemble.mean_states(teacher, self.job.rows)
+
     def logits(self, teacher: str) -> torch.Tensor:
         rows = self.job.rows  # the outputs are there from `ready`
         return torch.from_numpy(

@@ -270,7 +270,7 @@ class Plan:
         return Setup(
             kind=task.kind, labels=task.outputs, student=self.student_size, teachers=self.teacher_sizes,
             scores=scores, train_rows=len(self.training_rows), seed=self.config.train.seed, task=task.key,
-            also={key: data.task for key, data in self.others.items()},
+            also={key: data.task for key, data in self.others.items()}, domains=self.data.domains,
         )  # fmt: skip
 
     @cached_property
@@ -301,6 +301,14 @@ def check_method(plan: Plan) -> None:
         raise UserError(
             "method", f"{method.title} has no meaning for {plan.data.task.kind}", "choose another method or task"
         )
+    if method.domains and len(plan.data.domains) < 2:
+        there = f"{plan.data.task.title} names {'none' if not plan.data.domains else 'one'}"
+        own = plan.config.own is not None
+        raise UserError(
+            "own.domain" if own else "task", f"{method.title} learns from several domains, and {there}",
+            "name the column that says which domain a row is of" if own
+            else "choose a pocket task, MNLI with the official TSV files (genre), or your own table",
+        )  # fmt: skip
     fewest, most = method.takes(plan.options)
     if not fewest <= count <= most:
         wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"

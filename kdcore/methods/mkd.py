@@ -110,7 +110,8 @@ class MKD(Method):
     def _logits(self, step: Step) -> Tensor:
         """Of the head of the batch's task, [batch, its classes]."""
         if not step.batch.task:
-            return step.student.logits
+            ours: Tensor = step.student.logits
+            return ours
         logits: Tensor = self.heads[step.batch.task](full(step.student.pooled))
         return logits
 

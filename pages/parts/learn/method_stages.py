@@ -58,7 +58,7 @@ def facts(method: type[Method], config: MethodConfig, setup: Setup) -> None:
     lines = [
         f"**Teachers**: {fewest if fewest == most else f'{fewest} to {most}'}",
         f"**Tasks**: {' and '.join(name for kind, name in TASK_KINDS.items() if kind in method.kinds)}",
-        *_other_tasks(method),
+        *_tasks_and_domains(method),
         f"**Rows**: {rows}",
         f"**Extra trainings** with these settings: {f'{pilots:g} times the run' if pilots else 'none'}",
     ]
@@ -67,10 +67,11 @@ def facts(method: type[Method], config: MethodConfig, setup: Setup) -> None:
     st.markdown("\n".join(f"- {line}" for line in lines))
 
 
-def _other_tasks(method: type[Method]) -> list[str]:
-    """What is said of a method that learns several tasks."""
+def _tasks_and_domains(method: type[Method]) -> list[str]:
+    """What is said of a method that learns several tasks, or from several domains."""
     fewest, most = method.other_tasks
-    return [f"**Other tasks** beside the run's: {fewest} to {most}, a batch of one at a time"] if most else []
+    lines = [f"**Other tasks** beside the run's: {fewest} to {most}, a batch of one at a time"] if most else []
+    return [*lines, "**Domains**: two or more, and the data say of which one a row is"] if method.domains else lines
 
 
 @st.cache_resource(max_entries=64, show_spinner=False, hash_funcs={Setup: repr})
