@@ -44,7 +44,7 @@ def test_other_tasks_are_offered_where_the_method_learns_them(visit: Callable[..
 
 
 def test_a_clone_brings_its_tasks_and_running_says_them(store: Any, visit: Callable[..., Any]) -> None:
-    run = add(store, run_config("mkd", task="pocket-entailment", also=["pocket-similarity"]))
+    run = add(store, run_config("mkd", task="pocket-entailment", also=["pocket-similarity"]), end="queued")
     assert "learns also Pocket similarity" in words(visit("live", job=run))
     app = visit("launch", clone=run)
     assert app.multiselect(key="launch.also").value == ["pocket-similarity"]
