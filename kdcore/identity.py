@@ -252,13 +252,18 @@ def content(facts: Mapping[str, Any]) -> Content:
 
 def other_rows(facts: Mapping[str, Any]) -> dict[str, str]:
     """Key of another task of the run -> fingerprint of its rows, from its facts."""
-    return {key: str(task["data_fingerprint"]) for key, task in (facts.get("also") or {}).items()}
+    return {key: str(task.get("data_fingerprint") or "") for key, task in _other_tasks(facts).items()}
+
+
+def _other_tasks(facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    also = facts.get("also")
+    return {key: task for key, task in also.items() if isinstance(task, Mapping)} if isinstance(also, Mapping) else {}
 
 
 def model_contents(facts: Mapping[str, Any]) -> dict[str, str]:
     """`teacher NAME`, `teacher NAME on TASK` or `start` -> hash of its weights, or of the recipe that makes them."""
     known = _teacher_contents(facts)
-    for key, task in (facts.get("also") or {}).items():
+    for key, task in _other_tasks(facts).items():
         known |= {f"{name} on {key}": content for name, content in _teacher_contents(task).items()}
     return known | ({"start": str(facts["start_content"])} if facts.get("start_content") else {})
 

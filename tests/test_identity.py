@@ -136,6 +136,9 @@ def test_one_task_is_as_before_a_run_could_learn_several() -> None:
     other = {**facts, "also": {"rte": {**facts["also"]["rte"], "data_fingerprint": "r3"}}}
     assert identity.model_contents(facts) == {"teacher a on rte": "w"}
     assert identity.content(facts).rows not in ("r1", identity.content(other).rows)
+    for damaged in (3, ["rte"], {"rte": None}):
+        assert identity.content({**facts, "also": damaged}).rows == "r1"
+        assert not identity.model_contents({"also": damaged})
 
 
 def test_an_environment_is_version_and_machine() -> None:

@@ -130,6 +130,10 @@ def _other_tasks(plan: Plan) -> Iterator[Line]:
         yield Line("ok", "also", f"{data.task.title}: {len(rows):,} rows to learn from ({data.source})")
         if data.partial:
             yield Line("warn", "also", f"{data.task.title}: {data.partial}", "name it wherever you report a score")
+        for spec in plan.config.teachers:
+            if not (plan.teacher_folder(spec, key) / "teacher.json").exists():
+                text = f"{spec.name} is trained on {data.task.title} first, once, and then kept"
+                yield Line("ok", f"teachers.{spec.name}", text)
 
 
 def _device(plan: Plan) -> Iterator[Line]:
@@ -183,9 +187,6 @@ def _teachers(plan: Plan) -> Iterator[Line]:
 
 def _teacher(plan: Plan, spec: TeacherSpec) -> Iterator[Line]:
     field, metric = f"teachers.{spec.name}", plan.data.task.main_metric
-    for key, data in plan.others.items():
-        if needs_training(spec) and not (plan.teacher_folder(spec, key) / "teacher.json").exists():
-            yield Line("ok", field, f"{spec.name} is trained on {data.task.title} first, once, and then kept")
     if not needs_training(spec):
         yield from _as_lines(teacher_notes(spec, plan.data))
         return

@@ -44,17 +44,17 @@ class MetaKD(Method):
     hard     t_b CE(y, z^T), mean over rows
     corrupt  t_b CE(d~, V u), mean over rows; u = tanh(A (E[d] + c) + a), c the mean of the last states of a row's
              tokens but the first, d~ the batch's domains in another order: it learns to say nothing of the domain
-    hidden   g_b (h_j P + p - h^T_k)^2, mean over width and a row's valid tokens, summed over j = 0..M, k = j N / M,
+    hidden   g_b (h_j P + p - H_k)^2, mean over width and a row's valid tokens, summed over j = 0..M, k = j N / M,
              mean over rows
-    attention  g_b (A_j - A^T_k)^2 of raw scores, mean over heads and pairs of valid tokens, summed over j = 1..M, mean
+    attention  g_b (A_j - B_k)^2 of raw scores, mean over heads and pairs of valid tokens, summed over j = 1..M, mean
              over rows
-    domain   g_b (v P + p - v^T)^2, mean over width, then over rows; v = A (E[d] + c) + a of each side, without tanh
+    domain   g_b (v P + p - w)^2, mean over width, then over rows; v, w = A (E[d] + c) + a of student and teacher
     soft     T^2 KL(softmax(z^T / T) || softmax(z / T)), mean over rows
     row      t_b = (cos(e, m_d) + cos(e, mean of the other domains' m)) / 2: how typical row b is; e the mean of a row's
              last states but the first, m_d the mean of e over the rows of domain d
     expertise  g_b = (1 + t_b) / (1 + exp((1 - p_y)^2)), p_y what the meta-teacher gives the gold label; without a graph
-    shapes   h: [batch, tokens, width of the student or teacher]; A: [batch, heads, tokens, tokens]; z: [batch,
-             classes]; t, g, y, d: [batch]; as many heads as the teacher's, M divides N
+    shapes   h, H: states of student and teacher, [batch, tokens, width]; A, B: [batch, heads, tokens, tokens]; z:
+             [batch, classes]; t, g, y, d: [batch]; as many heads as the teacher's, M divides N
     departs
       - sources: Both of the authors' releases were read, the paper itself in its abstract and introduction. Where the
         two differ, the first one is followed.

@@ -156,6 +156,13 @@ def test_plan_and_price_know_all_tasks(base):
     assert [text.split(":")[0] for text in lines] == ["Pocket paraphrase", "Pocket similarity"]
 
 
+def test_a_teacher_that_is_still_to_be_made_for_another_task_is_said(base, monkeypatch, tmp_path):
+    monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path))
+    told = [line.text for line in check(Plan(mkd(base))).lines if line.field == "teachers.base"]
+    titles = ("paraphrase", "similarity", "sentiment")
+    assert told == [f"base is trained on Pocket {title} first, once, and then kept" for title in titles]
+
+
 def test_damage_is_of_the_runs_task_alone(base):
     setting = mkd(base).model_copy(update={"data": run().data.model_copy(update={"label_fraction": 0.2})})
     plan = Plan(setting)
