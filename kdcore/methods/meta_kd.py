@@ -170,9 +170,8 @@ class MetaKD(Method):
     @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
         assert isinstance(config, cls.Config)
-        terms = without_weight(config, corrupt="corruption_weight")
-        if config.imitate:
-            terms |= without_weight(config, domain="domain_weight")
+        matched = without_weight(config, domain="domain_weight") if config.imitate else {}
+        terms = matched or without_weight(config, corrupt="corruption_weight")  # which trains the domain states
         both = 0 < config.imitate < 1
         return terms | ({"stage imitate": {"imitate": 0.0}, "stage predict": {"imitate": 1.0}} if both else {})
 

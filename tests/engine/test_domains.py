@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from kdcore.config import OwnData
-from kdcore.data.splits import with_domains
 from kdcore.engine import step as engine_step
 from kdcore.engine.estimate import predict
 from kdcore.engine.plan import Plan
@@ -18,17 +19,17 @@ from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import StopAt, run, same
 
 
-def of_domains(task):
-    """The small world's rows, of two domains in turn."""
-    data = world.data(task)
-    return with_domains(data, ("one", "other"), [row % 2 for row in range(len(data.train))])
-
-
 @pytest.fixture
-def domains(monkeypatch):
+def no_domains(monkeypatch):
+    """Calling it takes the small world's domains away."""
     from kdcore.data import pocket
 
-    monkeypatch.setattr(pocket, "load", of_domains)
+    def without(task):
+        data = world.data(task)
+        splits = {name: replace(split, sources=None) for name, split in data.splits.items()}
+        return replace(data, splits=splits, domains=())
+
+    return lambda: monkeypatch.setattr(pocket, "load", without)
 
 
 OPTIONS = {"meta": 0.5, "imitate": 0.5}
@@ -38,7 +39,6 @@ def meta_kd(teacher, options=None, **changes):
     return run("meta-kd", teacher, options=OPTIONS | (options or {}), **changes)
 
 
-@pytest.mark.usefixtures("domains")
 def test_every_batch_says_which_domain_its_rows_are_of(trained, one_teacher, monkeypatch):
     seen = {}
     real = engine_step._observe
@@ -53,7 +53,6 @@ def test_every_batch_says_which_domain_its_rows_are_of(trained, one_teacher, mon
     assert len(seen) == 90 and all(source == row % 2 for row, source in seen.items())
 
 
-@pytest.mark.usefixtures("domains")
 def test_the_meta_teacher_learns_beside_the_runs_steps_and_then_teaches(trained, one_teacher):
     done = trained(meta_kd(one_teacher))
     facts = done.of(RunStarted)[0].facts
@@ -63,7 +62,6 @@ def test_the_meta_teacher_learns_beside_the_runs_steps_and_then_teaches(trained,
     assert done.weights()["classifier.weight"].shape == (2, 16)
 
 
-@pytest.mark.usefixtures("domains")
 @pytest.mark.parametrize("options", [{}, {"domain_weight": 0.5}])
 def test_stopped_in_the_first_a_middle_and_the_last_step_of_each_stage_nothing_differs(
     trained, one_teacher, tmp_path, options
@@ -82,18 +80,14 @@ def test_stopped_in_the_first_a_middle_and_the_last_step_of_each_stage_nothing_d
     assert [said for part in (*parts, last) for said in told(part)] == told(whole)
 
 
-@pytest.mark.usefixtures("domains")
-def test_domains_change_no_other_method(trained, one_teacher, monkeypatch):
+def test_domains_change_no_other_method(trained, one_teacher, no_domains):
     told_of = trained(run("kd", one_teacher))
-    from kdcore.data import pocket
-
-    monkeypatch.setattr(pocket, "load", world.data)
+    no_domains()
     not_told = trained(run("kd", one_teacher))
     assert same(told_of.weights(), not_told.weights())
     assert told_of.of(RunStarted)[0].facts["data_fingerprint"] == not_told.of(RunStarted)[0].facts["data_fingerprint"]
 
 
-@pytest.mark.usefixtures("domains")
 def test_the_mean_state_of_a_row_leaves_out_the_first_token_and_padding(one_teacher):
     from kdcore.engine.ensemble import Ensemble
     from kdcore.engine.job import encode_rows
@@ -119,7 +113,8 @@ def refused(setting) -> dict[str, str]:
     return {line.field: line.text for line in check(Plan(setting)).blocks}
 
 
-def test_data_without_domains_are_refused(one_teacher, tmp_path):
+def test_data_without_domains_are_refused(one_teacher, tmp_path, no_domains):
+    no_domains()
     assert refused(meta_kd(one_teacher)) == {
         "task": "Meta-KD learns from several domains, and Pocket sentiment names none"
     }
@@ -131,13 +126,11 @@ def test_data_without_domains_are_refused(one_teacher, tmp_path):
     assert said["own.domain"] == "Meta-KD learns from several domains, and table.csv names one"
 
 
-@pytest.mark.usefixtures("domains")
 def test_the_price_counts_the_meta_teacher(one_teacher):
     short, long = (predict(Plan(meta_kd(one_teacher, {"meta": meta}))) for meta in (0.5, 5.0))
     assert (short.steps, long.steps) == (18, 72) and long.seconds > short.seconds
 
 
-@pytest.mark.usefixtures("domains")
 def test_rows_keep_their_domain_where_labels_are_taken_away(one_teacher):
     few = run().data.model_copy(update={"label_fraction": 0.5, "imbalance": 0.5})
     rows = Plan(meta_kd(one_teacher).model_copy(update={"data": few})).rows

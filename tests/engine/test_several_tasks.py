@@ -30,8 +30,7 @@ def base(shelf):
 
 
 def mkd(base, also=ALSO, **changes):
-    setting = run("mkd", [base], **changes)
-    return setting.model_copy(update={"also": also})
+    return run("mkd", [base], also=also, **changes)
 
 
 @pytest.fixture
