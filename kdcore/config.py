@@ -85,6 +85,9 @@ class OwnData(Settings):
     text_pair: str | None = Field(None, description="column with the second sentence, for pairs")
     label: str = Field(description="column with the label (classification) or the score (regression)")
     kind: Literal["classification", "regression"] = Field("classification", description="what the label is")
+    domain: str | None = Field(
+        None, description="column with the domain of a row, such as where it comes from; for methods of several domains"
+    )
 
 
 OWN_FILES = ("path", "validation_path", "unlabelled_path")
@@ -210,6 +213,9 @@ class RunConfig(Settings):
     name: str = Field("", max_length=200, description="a person's name for the run; empty: made from the settings")
     task: str = Field(description="key of a task, or 'own'")
     own: OwnData | None = Field(None, description="the table, where task is 'own'")
+    also: tuple[str, ...] = Field(
+        (), max_length=8, description="other tasks that it learns from, with teachers of their own; for some methods"
+    )
     method: str = Field(description="key of a method")
     method_source: MethodSource | None = Field(None, description="where it comes from; empty: it is shipped")
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
@@ -229,4 +235,6 @@ class RunConfig(Settings):
             raise ValueError(f"teachers need different names, got {names}")
         if (self.task == "own") != (self.own is not None):
             raise ValueError("task 'own' and the field own (path, columns) go together")
+        if len({self.task, *self.also}) < 1 + len(self.also):
+            raise ValueError(f"also names other tasks than {self.task}, each once, got {list(self.also)}")
         return self

@@ -33,10 +33,12 @@ NEUTRAL: dict[str, str] = {
 }
 """Setting -> why two runs that differ in it are repeats of one another."""
 
-LATER: dict[tuple[str, str], object] = {
-    ("student", "form"): "plain",
-    ("probes", "saliency"): False,
-    ("own", "unlabelled_path"): None,
+LATER: dict[str, object] = {
+    "also": [],
+    "student.form": "plain",
+    "probes.saliency": False,
+    "own.unlabelled_path": None,
+    "own.domain": None,
 }
 """Setting that came when runs had been kept without it -> what it was in them; so did the data's (`damage_of`)."""
 
@@ -78,14 +80,24 @@ def config_hash(config: RunConfig) -> str:
 def _as_before(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings less the later ones that are as they were before, and of the data what changes something."""
     told = dict(settings)
-    for (part, name), before in LATER.items():
-        if isinstance(told.get(part), Mapping) and told[part].get(name, _ABSENT) == before:
-            told[part] = {key: value for key, value in told[part].items() if key != name}
+    for path, before in LATER.items():
+        told = _less(told, path, before)
     if later := LATER_OPTIONS.get(told.get("method", "")):
         options = told.get("options", {}).items()
         told["options"] = {name: value for name, value in options if later.get(name, _ABSENT) != value}
     damage = damage_of(told.pop("data", {}))
     return told | ({"data": damage} if damage else {})
+
+
+def _less(settings: Mapping[str, Any], path: str, before: object) -> dict[str, Any]:
+    """Nested settings without the one at this path, where it is what it was before."""
+    name, _, rest = path.partition(".")
+    told, value = dict(settings), settings.get(name, _ABSENT)
+    if rest and isinstance(value, Mapping):
+        told[name] = _less(value, rest, before)
+    elif not rest and value == before:
+        del told[name]
+    return told
 
 
 def damage_of(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,8 +178,9 @@ def protocol(config: RunConfig) -> dict[str, dict[str, Any]]:
     damage = damage_of(config.data.model_dump(mode="json"))
     damage.pop("teacher_data", None)  # a matter of the teachers
     damage.pop("unlabelled", None)  # a matter of the method: fine-tuning alone never reads such rows
+    also = {"also": list(config.also)} if config.also else {}
     return {
-        "data": {"task": config.task, **topics["data"]} | ({"own": own} if own else {}) | damage,
+        "data": {"task": config.task, **topics["data"]} | also | ({"own": own} if own else {}) | damage,
         "size": size,
         "start": _start(config),
         "steps": topics["steps"],
@@ -235,19 +248,37 @@ def environment(facts: Mapping[str, Any]) -> Environment:
 def content(facts: Mapping[str, Any]) -> Content:
     """Fingerprint of a run's rows, and a digest of its teachers' and its start's weights, from its facts."""
     rows = str(facts.get("data_fingerprint") or "")
+    if rows and (others := other_rows(facts)):
+        rows = _digest([rows, others])
     models = model_contents(facts)
     return Content(rows, _digest(models)[:12] if rows and models else "")
 
 
+def other_rows(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Key of another task of the run -> fingerprint of its rows, from its facts."""
+    return {key: str(task.get("data_fingerprint") or "") for key, task in _other_tasks(facts).items()}
+
+
+def _other_tasks(facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    also = facts.get("also")
+    return {key: task for key, task in also.items() if isinstance(task, Mapping)} if isinstance(also, Mapping) else {}
+
+
 def model_contents(facts: Mapping[str, Any]) -> dict[str, str]:
-    """`teacher NAME` or `start` -> hash of its weights, or of the recipe that makes them here."""
+    """`teacher NAME`, `teacher NAME on TASK` or `start` -> hash of its weights, or of the recipe that makes them."""
+    known = _teacher_contents(facts)
+    for key, task in _other_tasks(facts).items():
+        known |= {f"{name} on {key}": content for name, content in _teacher_contents(task).items()}
+    return known | ({"start": str(facts["start_content"])} if facts.get("start_content") else {})
+
+
+def _teacher_contents(facts: Mapping[str, Any]) -> dict[str, str]:
     teachers = facts.get("teachers")
-    known = {
+    return {
         f"teacher {name}": str(teacher["content"])
         for name, teacher in (teachers.items() if isinstance(teachers, Mapping) else ())
         if isinstance(teacher, Mapping) and teacher.get("content")
     }
-    return known | ({"start": str(facts["start_content"])} if facts.get("start_content") else {})
 
 
 def _digest(content: Any) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from kdcore.batch import Batch as Batch
+from kdcore.batch import Encoding as Encoding
 from kdcore.errors import UndeclaredTensorError
 from kdcore.tensors import ALL_LAYERS as ALL_LAYERS
 from kdcore.tensors import TENSORS as TENSORS
@@ -14,6 +16,8 @@ from kdcore.tensors import want as want
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+
+    from kdcore.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -43,55 +47,6 @@ class Needs:
     def of_teacher(self, name: str) -> Want:
         """What is read of this teacher; where it is nothing, the teacher is not asked."""
         return self.by.get(name, self.teacher)
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """Token ids of a batch for one tokenizer, padded on the right. All are int64 [batch, tokens]."""
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    token_type_ids: Tensor
-
-    def to(self, device: Any) -> Encoding:
-        return Encoding(*(t.to(device, non_blocking=True) for t in self.tensors()))
-
-    def rows(self, rows: Tensor) -> Encoding:
-        return Encoding(*(t[rows] for t in self.tensors()))
-
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.input_ids, self.attention_mask, self.token_type_ids
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some rows of the task.
-
-    ids: int64 [batch] on the CPU, the rows' identity in the data set: teacher outputs are cached under it.
-    labels: int64 [batch] (classification) or float32 [batch] (regression); -1 or NaN: the row has none, which only a
-        method that `uses_unlabelled` rows is given.
-    encodings: one per tokenizer; the key "" is the student's.
-    """
-
-    ids: Tensor
-    labels: Tensor
-    encodings: Mapping[str, Encoding]
-
-    @property
-    def encoding(self) -> Encoding:
-        return self.encodings[""]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def to(self, device: Any) -> Batch:
-        """The same rows on the device, but for the ids: they are looked up on the CPU, and fetching them back from a
-        GPU would wait for it at each step."""
-        return Batch(
-            self.ids,
-            self.labels.to(device, non_blocking=True),
-            {key: encoding.to(device) for key, encoding in self.encodings.items()},
-        )
 
 
 class Rerun(Protocol):
@@ -264,6 +219,9 @@ class Stage:
         loss, where the classifier is not trained yet and a score would say nothing.
     probes: how often the method probes in this stage (`Step.probe`), for the price.
     labelled: whether it learns from labels alone, so that it draws only rows that have one.
+    task_power: of a stage that learns from the run's other tasks too (`RunConfig.also`), a batch of one at a time: a
+        task's share of the steps grows with its batches to this power, 1 as they are, 0 all alike. None: the run's task
+        alone.
     frozen: parts of the trained students that keep their weights. Parameters that the method built without a gradient
         keep theirs in every stage.
     """
@@ -283,6 +241,7 @@ class Stage:
     judge: Literal["score", "loss"] = "score"
     probes: int = 0
     labelled: bool = False
+    task_power: float | None = None
     frozen: tuple[Part, ...] = ()
 
     def trains(self, role: str) -> bool:
@@ -308,6 +267,21 @@ class TeacherAnswers(Protocol):
 
     def logits(self, teacher: str) -> Tensor:
         """The teacher's logits on the training rows, float32 [rows, outputs], in the order of `labels()`."""
+        ...
+
+    def ids(self) -> Tensor:
+        """The rows' ids, as `Batch.ids` has them: int64 [rows]."""
+        ...
+
+    def sources(self) -> Tensor:
+        """The number of each row's domain: int64 [rows]. Asked by a method that needs `domains`."""
+        ...
+
+    def mean_states(self, teacher: str) -> Tensor:
+        """The teacher's last hidden state, mean over a row's tokens but the first: float32 [rows, width].
+
+        It costs a pass over the rows, as nothing of it is kept.
+        """
         ...
 
     def word_embeddings(self, teacher: str) -> Tensor:
@@ -388,6 +362,7 @@ class Setup:
 
     scores: teacher -> its score on the task's dev or `select` rows, as recorded when it was made (main metric, 0..1).
     task: its key, for papers that set a constant per task; empty where there is none.
+    also: key -> another task of the run. domains: names of those that its training rows are of.
     """
 
     kind: Literal["classification", "regression"]
@@ -398,3 +373,5 @@ class Setup:
     train_rows: int = 0
     seed: int = 0
     task: str = ""
+    also: Mapping[str, Task] = field(default_factory=dict)
+    domains: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from pages.parts.common.read_only import read_only
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import plain
 from pages.parts.launch import (
+    also,
     clone,
     damage,
     draft,
@@ -56,6 +57,7 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
     st.subheader("Task and method", anchor=False)
     task, own = task_choice.choose()
     method, about_recipe = method_choice.choose(task)
+    others = also.choose(task, method)
     options = {}
     if method.Config.model_fields:
         with st.container(border=True):
@@ -75,6 +77,7 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
         "name": name,
         "task": task.key,
         "own": own,
+        "also": others,
         "method": method.key,
         "options": options,
         "teachers": [teacher.model_dump(mode="json") for teacher in ensemble],

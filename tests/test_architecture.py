@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 VOCABULARY = {
-    "errors", "events", "config", "records", "tasks", "paths", "process", "formatting", "layer_map", "tensors",
+    "errors", "events", "config", "records", "batch", "tasks", "paths", "process", "formatting", "layer_map", "tensors",
     "extras",
 }  # fmt: skip
 LAYERS: list[set[str]] = [

@@ -116,15 +116,29 @@ def test_another_source_is_another_method_under_the_same_protocol() -> None:
 
 
 def test_a_shipped_method_is_hashed_as_before_sources_were_told() -> None:
-    settings = run().model_dump(mode="json", exclude={"name", "method_source", "data"})
+    settings = run().model_dump(mode="json", exclude={"name", "method_source", "data", "also"})
     before = settings | {
-        part: {name: value for name, value in settings[part].items() if (part, name) not in identity.LATER}
+        part: {name: value for name, value in settings[part].items() if f"{part}.{name}" not in identity.LATER}
         for part in ("student", "probes")
     }
     assert identity.config_hash(run()) == identity._digest(before)
     assert identity.config_hash(run(probes={"saliency": True})) != identity.config_hash(run())
     essential = identity.essential(run().model_dump(mode="json"))
     assert essential == identity.essential(settings) and "method_source" not in essential
+
+
+def test_one_task_is_as_before_a_run_could_learn_several() -> None:
+    plain, several = run(), run(also=["rte"])
+    assert "also" not in identity.essential(plain.model_dump(mode="json"))
+    for key in (identity.config_hash, identity.group_key, identity.protocol_key):
+        assert key(plain) == key(run(also=[])) != key(several)
+    facts = {"data_fingerprint": "r1", "also": {"rte": {"data_fingerprint": "r2", "teachers": {"a": {"content": "w"}}}}}
+    other = {**facts, "also": {"rte": {**facts["also"]["rte"], "data_fingerprint": "r3"}}}
+    assert identity.model_contents(facts) == {"teacher a on rte": "w"}
+    assert identity.content(facts).rows not in ("r1", identity.content(other).rows)
+    for damaged in (3, ["rte"], {"rte": None}):
+        assert identity.content({**facts, "also": damaged}).rows == "r1"
+        assert not identity.model_contents({"also": damaged})
 
 
 def test_an_environment_is_version_and_machine() -> None:

@@ -354,7 +354,8 @@ def _method_facts(key: str) -> dict[str, Any]:
         "key": key, "title": info.title, "family": info.family, "idea": info.idea,
         "papers": [asdict(paper) for paper in info.papers], "teachers": list(method.teachers),
         "source": info.source and {"origin": info.source.origin, "sha256": info.sha256},
-        "tasks": sorted(method.kinds), "defaults": method.Config().model_dump(mode="json"),
+        "tasks": sorted(method.kinds), "other_tasks": list(method.other_tasks), "domains": method.domains,
+        "defaults": method.Config().model_dump(mode="json"),
     }  # fmt: skip
 
 

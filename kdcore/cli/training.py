@@ -20,6 +20,8 @@ from kdcore.formatting import data_text
 if TYPE_CHECKING:
     from kdcore.store import Store
 
+Also = Annotated[list[str] | None, typer.Option(help="Another task to learn beside it (MKD); again for several.")]
+Teachers = Annotated[list[str] | None, typer.Option(help="name=source:where[:layers]; again for an ensemble.")]
 Queue = Annotated[bool, typer.Option("--queue", help="Only queue; a dashboard on the same store trains it.")]
 
 
@@ -34,9 +36,8 @@ def distil(
     preset: Annotated[
         str | None, typer.Option(help="A paper's own recipe (`presets` lists them); file and flags go over it.")
     ] = None,
-    teacher: Annotated[
-        list[str] | None, typer.Option(help="name=source:where[:layers]; again for an ensemble.")
-    ] = None,
+    also: Also = None,
+    teacher: Teachers = None,
     option: Annotated[
         list[str] | None, typer.Option(help="An option of the method, key=value; may be repeated.")
     ] = None,
@@ -67,10 +68,11 @@ def distil(
 ) -> None:
     """Train one student. Prints the settings, the checks, then the progress."""
     flags = {
-        "task": task, "method": method, "name": name, "layers": layers, "width": width, "heads": heads, "init": init,
-        "init_layers": settings.layers_list(init_layers), "form": form, "checkpoint": checkpoint, "epochs": epochs,
-        "max_steps": max_steps, "batch_size": batch_size, "accumulate": accumulate, "lr": lr, "max_length": max_length,
-        "max_train_rows": max_train_rows, "seed": seed, "precision": precision, "device": device, "threads": threads,
+        "task": task, "also": also or None, "method": method, "name": name, "layers": layers, "width": width,
+        "heads": heads, "init": init, "init_layers": settings.layers_list(init_layers), "form": form,
+        "checkpoint": checkpoint, "epochs": epochs, "max_steps": max_steps, "batch_size": batch_size,
+        "accumulate": accumulate, "lr": lr, "max_length": max_length, "max_train_rows": max_train_rows, "seed": seed,
+        "precision": precision, "device": device, "threads": threads,
     }  # fmt: skip
     run = settings.build(file, flags, teacher or (), option or (), set_ or (), preset)
     typer.echo(settings.to_yaml(run))

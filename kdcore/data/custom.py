@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from kdcore.data.labels import (
     score_values,
 )
 from kdcore.data.notes import Note, row_list, short
-from kdcore.data.splits import NO_LABEL, UNLABELLED, Split, TaskData, fingerprint, make_split, spread
+from kdcore.data.splits import NO_LABEL, UNLABELLED, Split, TaskData, fingerprint, make_split, spread, with_domains
 from kdcore.data.tables import Columns, read_table
 from kdcore.errors import UserError
 from kdcore.paths import user_path
@@ -34,6 +36,8 @@ MAX_CHARACTERS = 100_000
 """Of one text: models read 512 tokens, and a longer cell is nearly always a quotation mark that was never closed."""
 
 DEV_SHARE = 0.1
+
+MOST_DOMAINS = 100
 
 SENTENCE = 6
 """Words of a column's name that is rather a text."""
@@ -49,11 +53,11 @@ def load(own: OwnData) -> TaskData:
     Raises:
         UserError: naming the field (`own.path`, `own.label`, ...), the first row that is wrong and the remedy.
     """
-    chosen = [own.text, own.text_pair, own.label]
+    chosen = [own.text, own.text_pair, own.label, own.domain]
     if len({name for name in chosen if name}) < len([name for name in chosen if name]):
-        raise UserError("own.label", "a column is chosen twice", "choose different columns for texts and label")
+        raise UserError("own.label", "a column is chosen twice", "choose different columns for texts, label and domain")
     path = user_path(own.path, "own.path")
-    texts, cells, notes = _columns(own, path, "own.path")
+    texts, cells, notes, domains = _columns(own, path, "own.path", own.domain)
     if len(cells) < MIN_ROWS:
         raise UserError("own.path", f"{path.name} has {len(cells)} rows", f"give at least {MIN_ROWS}")
     classes = find_classes(cells, path.name) if own.kind == "classification" else None
@@ -63,7 +67,7 @@ def load(own: OwnData) -> TaskData:
     notes += tuple(_header_notes(own, path, texts, cells))
     if own.validation_path:
         dev_path = user_path(own.validation_path, "own.validation_path")
-        dev_texts, dev_cells, dev_notes = _columns(own, dev_path, "own.validation_path")
+        dev_texts, dev_cells, dev_notes, _ = _columns(own, dev_path, "own.validation_path")
         dev_labels = _labels(dev_cells, classes, "own.validation_path")
         notes += (*dev_notes, *_few_dev_rows(dev_path, len(dev_cells)))
         source = f"{path.name}, dev rows from {dev_path.name}"
@@ -72,35 +76,54 @@ def load(own: OwnData) -> TaskData:
         held = max(1, round(len(order) * DEV_SHARE))
         train, dev = np.sort(order[held:]), np.sort(order[:held])
         dev_texts, dev_labels = _take(texts, dev), labels[dev]
-        texts, labels = _take(texts, train), labels[train]
+        texts, labels, domains = _take(texts, train), labels[train], [domains[i] for i in train if domains]
         source = f"{path.name}, a seeded tenth as dev rows"
     task = _task(own, path, names, len(labels))
-    more, more_notes = _unlabelled(own, task)
     splits = {
         "train": make_split(task, "train", texts, labels),
         "validation": make_split(task, "validation", dev_texts, dev_labels),
     }
-    if more is None:
-        return TaskData(task, splits, fingerprint(task, splits), source, notes=notes)
-    digest = fingerprint(task, {**splits, UNLABELLED: more})
-    source = f"{source}, {len(more):,} texts without a label"
-    return TaskData(task, splits, digest, source, notes=(*notes, *more_notes), unlabelled=more)
+    data = TaskData(task, splits, fingerprint(task, splits), source, notes=notes)
+    more, more_notes, more_domains = _unlabelled(own, task)
+    if more is not None:
+        digest = fingerprint(task, {**splits, UNLABELLED: more})
+        source = f"{source}, {len(more):,} texts without a label"
+        data = replace(data, fingerprint=digest, source=source, notes=(*notes, *more_notes), unlabelled=more)
+    return _of_domains(own, data, domains, more_domains) if own.domain else data
 
 
-def _unlabelled(own: OwnData, task: Task) -> tuple[Split | None, tuple[Note, ...]]:
-    """The texts that have no label, and notes; None where no file is named."""
+def _of_domains(own: OwnData, data: TaskData, domains: list[str], of_unlabelled: list[str]) -> TaskData:
+    """The data with the domain of each training row; what domains it names is part of what the data are."""
+    names = sorted({*domains, *of_unlabelled})
+    if len(names) > MOST_DOMAINS:
+        raise UserError(
+            "own.domain", f"column {own.domain!r} has {len(names):,} different values, more than {MOST_DOMAINS}",
+            "choose a column that says which of a few domains a row is of",
+        )  # fmt: skip
+    numbers = {name: number for number, name in enumerate(names)}
+    digest = hashlib.sha256(repr((data.fingerprint, domains, of_unlabelled)).encode()).hexdigest()
+    data = with_domains(replace(data, fingerprint=digest), names, [numbers[name] for name in domains])
+    if data.unlabelled is None:
+        return data
+    sources = np.array([numbers[name] for name in of_unlabelled], dtype=np.int64)
+    return replace(data, unlabelled=replace(data.unlabelled, sources=sources))
+
+
+def _unlabelled(own: OwnData, task: Task) -> tuple[Split | None, tuple[Note, ...], list[str]]:
+    """The texts that have no label, notes, and domains where they are told; None where no file is named."""
     if not own.unlabelled_path:
-        return None, ()
+        return None, (), []
     field, path = "own.unlabelled_path", user_path(own.unlabelled_path, "own.unlabelled_path")
-    table = read_table(path, field, task.columns)
-    for name in task.columns:
+    wanted = [*task.columns, *([own.domain] if own.domain else [])]
+    table = read_table(path, field, wanted)
+    for name in wanted:
         if name not in table.columns:
             there = ", ".join(short(column) for column in list(table.columns)[:20])
             raise UserError(field, f"{path.name} has no column {name!r}", f"name a column so; there are {there}")
     notes = list(table.notes)
     texts = tuple(_texts(table.columns, name, field, path, notes) for name in task.columns)
     labels = np.full(len(texts[0]), NO_LABEL[task.kind])
-    return make_split(task, UNLABELLED, texts, labels), tuple(notes)
+    return make_split(task, UNLABELLED, texts, labels), tuple(notes), _domains(table.columns, own.domain, field, path)
 
 
 def _task(own: OwnData, path: Path, names: tuple[str, ...], rows: int) -> Task:
@@ -111,9 +134,22 @@ def _task(own: OwnData, path: Path, names: tuple[str, ...], rows: int) -> Task:
     )
 
 
-def _columns(own: OwnData, path: Path, field: str) -> tuple[Texts, list[Any], tuple[Note, ...]]:
-    """The texts and the label cells of a file, none of them empty, and notes."""
-    wanted = {"own.text": own.text, "own.text_pair": own.text_pair, "own.label": own.label}
+def _domains(table: Columns, name: str | None, field: str, path: Path) -> list[str]:
+    """The domain of each row; empty where no column is named."""
+    if name is None:
+        return []
+    _none_empty(table[name], name, field, path)
+    return [_mended(str(cell).strip()) for cell in table[name]]
+
+
+def _columns(
+    own: OwnData, path: Path, field: str, domain: str | None = None
+) -> tuple[Texts, list[Any], tuple[Note, ...], list[str]]:
+    """The texts and the label cells of a file, none of them empty, notes, and domains.
+
+    domain: the column that names them; None: nothing does.
+    """
+    wanted = {"own.text": own.text, "own.text_pair": own.text_pair, "own.label": own.label, "own.domain": domain}
     table = read_table(path, field, [name for name in wanted.values() if name is not None])
     for key, name in wanted.items():
         if name is not None and name not in table.columns:
@@ -127,7 +163,7 @@ def _columns(own: OwnData, path: Path, field: str) -> tuple[Texts, list[Any], tu
     cells = [_mended(cell) if isinstance(cell, str) else cell for cell in table.columns[own.label]]
     _none_empty(cells, own.label, "own.label", path)
     check_labels(cells, "own.label", path.name)
-    return texts, cells, tuple(notes)
+    return texts, cells, tuple(notes), _domains(table.columns, domain, "own.domain", path)
 
 
 def _texts(table: Columns, name: str, field: str, path: Path, notes: list[Note]) -> list[str]:

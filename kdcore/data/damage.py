@@ -60,7 +60,9 @@ def _joined(first: Split, second: Split) -> Split:
     """The rows of both, under the first one's name."""
     texts = tuple([*ours, *more] for ours, more in zip(first.texts, second.texts, strict=True))
     labels = np.concatenate([first.labels, second.labels])
-    return Split(first.name, texts, labels, np.concatenate([first.ids, second.ids]))
+    known = [split.sources for split in (first, second) if split.sources is not None]
+    sources = np.concatenate(known) if len(known) == 2 else None
+    return Split(first.name, texts, labels, np.concatenate([first.ids, second.ids]), sources)
 
 
 def _check(data: TaskData, damage: DataConfig) -> None:

@@ -29,7 +29,7 @@ class Encoded:
 
     input_ids: int32 [tokens of all rows]. token_types: uint8, the same shape.
     offsets: int64 [rows + 1]; row r is input_ids[offsets[r] : offsets[r + 1]].
-    labels, ids: those of the split.
+    labels, ids, sources: those of the split.
     """
 
     input_ids: NDArray[np.int32]
@@ -38,6 +38,7 @@ class Encoded:
     labels: NDArray[np.generic]
     ids: NDArray[np.int64]
     pad_id: int = 0
+    sources: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,8 +54,9 @@ class Encoded:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         tokens = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         return Encoded(
-            self.input_ids[tokens], self.token_types[tokens], offsets, self.labels[rows], self.ids[rows], self.pad_id
-        )
+            self.input_ids[tokens], self.token_types[tokens], offsets, self.labels[rows], self.ids[rows], self.pad_id,
+            None if self.sources is None else self.sources[rows],
+        )  # fmt: skip
 
 
 def encode(split: Split, tokenizer: Any, max_length: int) -> Encoded:
@@ -77,6 +79,7 @@ def encode(split: Split, tokenizer: Any, max_length: int) -> Encoded:
         split.labels,
         split.ids,
         int(tokenizer.pad_token_id or 0),
+        split.sources,
     )
 
 
@@ -108,12 +111,16 @@ def sorted_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def collate(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Batch:
-    """These rows as tensors, padded on the right: see `pad`."""
+def collate(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1, task: str = "") -> Batch:
+    """These rows as tensors, padded on the right: see `pad`.
+
+    task: key of another task than the run's, where they are of one.
+    """
     import torch
 
-    encoding = pad(encoded, rows, multiple)
-    return Batch(torch.from_numpy(encoded.ids[rows]), torch.from_numpy(encoded.labels[rows]), {"": encoding})
+    labels, ids = torch.from_numpy(encoded.labels[rows]), torch.from_numpy(encoded.ids[rows])
+    source = None if encoded.sources is None else torch.from_numpy(encoded.sources[rows])
+    return Batch(ids, labels, {"": pad(encoded, rows, multiple)}, task, source)
 
 
 def pad(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Encoding:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kdcore.data.splits import Split, TaskData, fingerprint, make_split
+from kdcore.data.splits import Split, TaskData, fingerprint, make_split, with_domains
 from kdcore.errors import UserError
 from kdcore.paths import user_path
 from kdcore.tasks import GLUE, Task
@@ -42,11 +42,15 @@ DEV_ROWS: dict[str, dict[str, int]] = {
 
 @dataclass(frozen=True)
 class _Tsv:
-    """Where the official TSV keeps texts and label: by column name, or by number where the file has no header."""
+    """Where the official TSV keeps texts and label: by column name, or by number where the file has no header.
+
+    domain: name of the column with a row's domain.
+    """
 
     texts: tuple[str | int, ...]
     label: str | int
     names: dict[str, int] | None = None
+    domain: str | None = None
 
 
 _ENTAILMENT = {"entailment": 0, "not_entailment": 1}
@@ -56,7 +60,9 @@ _TSV: dict[str, _Tsv] = {
     "mrpc": _Tsv(("#1 String", "#2 String"), "Quality"),
     "stsb": _Tsv(("sentence1", "sentence2"), "score"),
     "qqp": _Tsv(("question1", "question2"), "is_duplicate"),
-    "mnli": _Tsv(("sentence1", "sentence2"), "gold_label", {"entailment": 0, "neutral": 1, "contradiction": 2}),
+    "mnli": _Tsv(
+        ("sentence1", "sentence2"), "gold_label", {"entailment": 0, "neutral": 1, "contradiction": 2}, "genre"
+    ),
     "qnli": _Tsv(("question", "sentence"), "label", _ENTAILMENT),
     "rte": _Tsv(("sentence1", "sentence2"), "label", _ENTAILMENT),
     "wnli": _Tsv(("sentence1", "sentence2"), "label"),
@@ -69,7 +75,8 @@ _TSV_FILE = {
     "validation_mismatched": "dev_mismatched.tsv",
 }
 
-Rows = tuple[tuple[list[str], ...], NDArray[np.generic]]
+Rows = tuple[tuple[list[str], ...], NDArray[np.generic], list[str] | None]
+"""Texts, labels, and the domain of each row where the file says it."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +114,13 @@ def load(task: Task) -> TaskData:
     source = find(task)
     if source is None:
         raise UserError("task", f"{task.title} is not on this machine", remedy(task))
-    splits = {name: _split(task, name, path) for name, path in source.files.items()}
-    return TaskData(task, splits, fingerprint(task, splits), source.words, partial(task, splits))
+    read = {name: _split(task, name, path) for name, path in source.files.items()}
+    splits = {name: split for name, (split, _) in read.items()}
+    data = TaskData(task, splits, fingerprint(task, splits), source.words, partial(task, splits))
+    if (domains := read["train"][1]) is None:
+        return data
+    names = sorted(set(domains))
+    return with_domains(data, names, [names.index(name) for name in domains])
 
 
 def partial(task: Task, splits: dict[str, Split]) -> str | None:
@@ -195,9 +207,10 @@ def _first(paths: Iterator[Path]) -> Path | None:
     return next(paths, None)
 
 
-def _split(task: Task, name: str, path: Path) -> Split:
+def _split(task: Task, name: str, path: Path) -> tuple[Split, list[str] | None]:
+    """A split, and the domain of each of its rows where the file says it."""
     try:
-        texts, labels = _read_tsv(task, path) if path.suffix == ".tsv" else _read_table(task, path)
+        texts, labels, domains = _read_tsv(task, path) if path.suffix == ".tsv" else _read_table(task, path)
     except UserError:
         raise
     except Exception as error:
@@ -208,7 +221,7 @@ def _split(task: Task, name: str, path: Path) -> Split:
         raise UserError("task", f"{path} has labels outside 0..{task.outputs - 1}", "replace it; test splits have none")
     if not np.all(np.isfinite(labels)):
         raise UserError("task", f"{path} has scores that are not numbers", "replace the file")
-    return make_split(task, name, texts, labels)
+    return make_split(task, name, texts, labels), domains
 
 
 def _read_table(task: Task, path: Path) -> Rows:
@@ -221,7 +234,9 @@ def _read_table(task: Task, path: Path) -> Rows:
     if missing:
         raise UserError("task", f"{path} lacks {missing}, it has {table.column_names}", "give GLUE's own columns")
     texts = tuple([text or "" for text in table[column].to_pylist()] for column in task.columns)
-    return texts, table["label"].to_numpy()
+    domain = _TSV[task.key].domain
+    domains = table[domain].to_pylist() if domain in table.column_names else None
+    return texts, table["label"].to_numpy(), domains
 
 
 def _read_tsv(task: Task, path: Path) -> Rows:
@@ -235,15 +250,17 @@ def _read_tsv(task: Task, path: Path) -> Rows:
             missing = [column for column in wanted if column not in header]
             if missing:
                 raise UserError("task", f"{path} lacks {missing}, it has {header}", "give the official TSV file")
+            wanted += [layout.domain] if layout.domain in header else []
             columns = [header.index(str(column)) for column in wanted]
         else:
             columns = [int(column) for column in wanted]
         rows = [[line[i] for i in columns] for line in lines if len(line) > max(columns)]
     texts = tuple([row[i] for row in rows] for i in range(len(layout.texts)))
-    labels = [row[-1] for row in rows]
+    labels = [row[len(texts)] for row in rows]
+    domains = [row[-1] for row in rows] if len(wanted) > len(texts) + 1 else None
     if layout.names is not None:
-        return texts, np.array([layout.names[label] for label in labels])
-    return texts, np.array(labels, dtype=np.float32 if task.kind == "regression" else np.int64)
+        return texts, np.array([layout.names[label] for label in labels]), domains
+    return texts, np.array(labels, dtype=np.float32 if task.kind == "regression" else np.int64), domains
 
 
 def _whole_lines(file: Iterator[str]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,12 +31,14 @@ class Split:
     texts: one list per text column. labels: int64 [rows] (classification) or float32 [rows] (regression); -1 or NaN: a
         training row that has none.
     ids: int64 [rows], unique over the whole data set.
+    sources: int64 [rows], the number of each row's domain; None where the data name no domains, and on dev splits.
     """
 
     name: str
     texts: tuple[list[str], ...]
     labels: NDArray[np.generic]
     ids: NDArray[np.int64]
+    sources: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -51,7 +53,8 @@ class Split:
         """These rows, in this order, with the ids they always had."""
         indices = np.asarray(indices, dtype=np.int64)
         texts = tuple([column[i] for i in indices] for column in self.texts)
-        return Split(name or self.name, texts, self.labels[indices], self.ids[indices])
+        sources = None if self.sources is None else self.sources[indices]
+        return Split(name or self.name, texts, self.labels[indices], self.ids[indices], sources)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class TaskData:
     vocabulary: the WordPiece vocabulary that belongs to the data (pocket suite only).
     notes: what reading the rows brought to light (own tables only).
     unlabelled: more texts to learn from, none with a label (own tables only). They are part of the fingerprint.
+    domains: names of the domains that training rows are of, by their number; empty where the data name none.
     """
 
     task: Task
@@ -73,6 +77,7 @@ class TaskData:
     vocabulary: tuple[str, ...] | None = None
     notes: tuple[Note, ...] = ()
     unlabelled: Split | None = None
+    domains: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> TaskData:
@@ -101,6 +106,16 @@ def make_split(task: Task, name: str, texts: tuple[list[str], ...], labels: NDAr
     dtype = np.int64 if task.kind == "classification" else np.float32
     ids = np.arange(len(labels), dtype=np.int64) + place * IDS_PER_SPLIT
     return Split(name, texts, np.asarray(labels, dtype=dtype), ids)
+
+
+def with_domains(data: TaskData, domains: Sequence[str], sources: Sequence[int]) -> TaskData:
+    """The same data, of whose training rows it is known which domain each is of.
+
+    Args:
+        domains: names. sources: number of each training row's domain.
+    """
+    train = replace(data.train, sources=np.asarray(sources, dtype=np.int64))
+    return replace(data, splits={**data.splits, "train": train}, domains=tuple(domains))
 
 
 def fingerprint(task: Task, splits: Mapping[str, Split]) -> str:

@@ -13,16 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kdcore.data.encode import Encoded
+from kdcore.data.encode import Encoded, pad, sorted_order
 from kdcore.engine import teacher_cache
 from kdcore.engine.device import Compute
 from kdcore.engine.pins import pinned
+from kdcore.engine.predict import BATCH
 from kdcore.engine.teacher_cache import CachedTensor, TeacherCache
 from kdcore.events import Progress
+from kdcore.losses.hidden import content_means
 from kdcore.models.anatomy import anatomy
 from kdcore.models.observe import observe, rerun_of
 from kdcore.models.students import load_classifier
-from kdcore.records import Batch, Encoding, ModelSize, Needs, Outputs
+from kdcore.records import Batch, Encoding, ModelSize, Needs, Outputs, want
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,17 @@ class Ensemble:
             self.damaged += cache.damaged
             return cache.logits()
 
+    def mean_states(self, name: str, rows: Encoded) -> Tensor:
+        """A teacher's last states, mean over each row's tokens but the first: float32 [rows, width], on the CPU."""
+        teacher, means = self._teacher(name), torch.zeros(len(rows), self._teacher(name).size.width)
+        last = teacher.size.layers
+        for chosen in sorted_order(rows.lengths, BATCH):
+            encoding = pad(rows, chosen, self._compute.pad_to).to(self._compute.device)
+            with self._compute.autocast():
+                states = observe(self._model(teacher), encoding, want(hidden=(last,)), grad=False, whole=True)
+            means[torch.from_numpy(chosen)] = content_means(states.hidden[last], encoding.attention_mask).cpu()
+        return means
+
     def word_embeddings(self, name: str) -> Tensor:
         """A copy of a teacher's table of word embeddings, float32 [vocabulary, width], on the CPU."""
         return anatomy(self._model(self._teacher(name))).word_vectors().float().cpu()
@@ -135,8 +148,8 @@ class Ensemble:
         live: rows that a teacher answered in the middle of training, since what was asked of it is not kept. damaged:
         rows whose kept outputs were not those that were written; they were made anew.
         """
-        served = {"hits": self.hits, "misses": self.misses, "live": self.live, "damaged": self.damaged}
-        return {**served, "seconds": self.seconds, "bytes": teacher_cache.used()}
+        counts = {"hits": self.hits, "misses": self.misses, "live": self.live, "damaged": self.damaged}
+        return {**counts, "seconds": self.seconds, "bytes": teacher_cache.used()}
 
     def _fill(self, teacher: Teacher, tensors: list[CachedTensor]) -> Generator[Progress, None, None]:
         folder = teacher_cache.entry_folder(self._identity(teacher), self._rows)
@@ -172,6 +185,12 @@ class Ensemble:
             "torch": torch.__version__,
             **self._data,
         }
+
+
+def served(ensembles: Iterable[Ensemble]) -> dict[str, Any]:
+    """`Ensemble.facts` of all of them together; the bytes on disk are shared."""
+    each = [ensemble.facts() for ensemble in ensembles]
+    return {name: value if name == "bytes" else sum(facts[name] for facts in each) for name, value in each[0].items()}
 
 
 def _reason(cache: TeacherCache, what: str) -> str:

@@ -116,13 +116,16 @@ def predict(plan: Plan) -> Prediction:
 def _pace(plan: Plan) -> tuple[Pace, int]:
     """How fast this machine computes the run's rows, and the longest of them in tokens."""
     train, student, pad_to = plan.config.train, plan.student_size, plan.compute.pad_to
-    sample = _sample(plan.training_rows, plan.tokenizer, train.max_length)
-    padded = np.ceil(sample.lengths / pad_to) * pad_to
-    tokens = int(padded.mean()) + 1  # a row has a little padding from its neighbours too
+    of_tasks = [plan.training_rows, *(rows.train for rows in plan.other_rows.values())]
+    samples = [_sample(rows, plan.tokenizer, train.max_length) for rows in of_tasks]
+    padded = [np.ceil(sample.lengths / pad_to) * pad_to for sample in samples]
+    mean = np.average([lengths.mean() for lengths in padded], weights=[len(rows) for rows in of_tasks])
+    tokens = int(mean) + 1  # a row has a little padding from its neighbours too
     timed = (student.width, student.heads, student.intermediate, train.batch_size, tokens, plan.compute)
     rate = _rate(*timed)
     rerun_rate = _rerun_rate(*timed) if any(stage.needs.rerun for stage in plan.stages) else rate
-    return Pace(tokens, rate, _vocabulary(sample, len(plan.training_rows)), rerun_rate), int(padded.max())
+    vocabulary = _vocabulary(samples, sum(map(len, of_tasks)))
+    return Pace(tokens, rate, vocabulary, rerun_rate), int(max(lengths.max() for lengths in padded))
 
 
 def _scored_rows(plan: Plan) -> int:
@@ -134,7 +137,7 @@ def _scored_rows(plan: Plan) -> int:
 def _judged_rows(plan: Plan, stage: Stage, steps: int) -> int:
     """Rows of all evaluations of a stage of so many steps, and of its method's probes."""
     train = plan.config.train
-    every = epoch_steps(train, plan.rows.epoch) if train.evaluate_every == "epoch" else train.evaluate_every
+    every = epoch_steps(train, *plan.epoch_rows) if train.evaluate_every == "epoch" else train.evaluate_every
     select_alone = stage.pilot or stage.judge == "loss"
     probed = min(stage.probes, steps) * len(plan.select_rows)
     return probed + -(-steps // every) * (len(plan.select_rows) if select_alone else _scored_rows(plan))
@@ -145,12 +148,13 @@ def _sample(train: Split, tokenizer: object, max_length: int) -> Encoded:
     return encode(train.take(chosen), tokenizer, max_length)
 
 
-def _vocabulary(sample: Encoded, rows: int) -> int:
-    """Different words in so many rows, from those in a sample: they grow with about the root of the text (Heaps' law).
+def _vocabulary(samples: list[Encoded], rows: int) -> int:
+    """Different words in so many rows, from those in samples: they grow with about the root of the text (Heaps' law).
 
     Within a fifth on MRPC, STS-B, RTE and CoLA; twice too many on SST-2, whose rows are parts of one another.
     """
-    result: int = round(len(np.unique(sample.input_ids)) * (rows / len(sample)) ** 0.5)
+    words = np.unique(np.concatenate([sample.input_ids for sample in samples]))
+    result: int = round(len(words) * (rows / sum(map(len, samples))) ** 0.5)
     return result
 
 
@@ -186,13 +190,13 @@ def _rerun_seconds(
 
 
 def _teacher_seconds(plan: Plan, spec: TeacherSpec, rows: int, scored: int, pace: Pace) -> float:
-    """Training a teacher that is not there yet, and one pass of it over all rows."""
-    size = plan.teacher_sizes[spec.name]
-    seconds = pace.forward(size, rows + scored)
-    if needs_training(spec) and not (plan.teacher_folder(spec) / "teacher.json").exists():
-        recipe = recipe_of(spec, plan.data)
-        learned = plan.rows.epoch - plan.rows.added
-        seconds += recipe.epochs * -(-learned // recipe.batch_size) * pace.step(size, recipe.batch_size)
+    """Training a teacher that is not there yet, and one pass of it over all rows; so on each task."""
+    size, others = plan.teacher_sizes[spec.name], {key: len(each.train) for key, each in plan.other_rows.items()}
+    seconds = pace.forward(size, rows + scored + sum(others.values()))
+    for key, learned in {"": plan.rows.epoch - plan.rows.added, **others}.items():
+        if needs_training(spec) and not (plan.teacher_folder(spec, key) / "teacher.json").exists():
+            recipe = recipe_of(spec, plan.others[key] if key else plan.data)
+            seconds += recipe.epochs * -(-learned // recipe.batch_size) * pace.step(size, recipe.batch_size)
     return seconds
 
 

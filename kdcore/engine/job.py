@@ -60,12 +60,21 @@ def encode_rows(
     )
 
 
+@dataclass(frozen=True)
+class OtherTask:
+    """Another task that the run learns from: its training rows, and the run's teachers as it has them."""
+
+    task: Task
+    rows: Encoded
+    ensemble: Ensemble
+
+
 @dataclass(kw_only=True)
 class Job:
     """All that a training needs. `splits` are scored; "select" is among them and decides.
 
     rows: what it learns from; without labels only where the method `uses_unlabelled` rows. epoch_rows: how many an
-        epoch counts; None: these.
+        epoch counts; None: these. others: key -> another task that it learns from.
     students: role -> model; the first is scored, kept and exported. fresh: makes them again with initial weights.
     kept: role -> names of the parameters that the method built without a gradient, which no stage trains.
     facts: what bit-for-bit repetition depends on. state: where the training is; a checkpoint's, once that is read.
@@ -84,6 +93,7 @@ class Job:
     compute: Compute
     facts: Mapping[str, Any] = field(default_factory=dict)
     epoch_rows: int | None = None
+    others: Mapping[str, OtherTask] = field(default_factory=dict)
     gradient_share_every: int = 0
     snapshots: Snapshots | None = None
     before_saving: Callable[[], None] = lambda: None
@@ -111,18 +121,32 @@ class Job:
         there = has_label(self.rows.labels)
         return self.rows if there.all() else self.rows.take(np.flatnonzero(there))
 
+    def task_of(self, key: str) -> Task:
+        """The task of a batch (`Batch.task`)."""
+        return self.others[key].task if key else self.task
+
+    def ensemble_of(self, key: str) -> Ensemble:
+        """Who teaches the task of a batch (`Batch.task`)."""
+        return self.others[key].ensemble if key else self.ensemble
+
+    def ensembles(self, stage: Stage) -> list[Ensemble]:
+        """Who teaches in a stage, task by task."""
+        others = self.others.values() if stage.task_power is not None else ()
+        return [self.ensemble, *(other.ensemble for other in others)]
+
     @property
     def epoch_steps(self) -> int:
-        return epoch_steps(self.train, self._epoch_rows)
+        return epoch_steps(self.train, *self._epoch_rows)
 
     @property
     def budget(self) -> int:
         """The run's student steps, all stages but pilots."""
-        return student_steps(self.train, self._epoch_rows)
+        return student_steps(self.train, *self._epoch_rows)
 
     @property
-    def _epoch_rows(self) -> int:
-        return len(self.rows) if self.epoch_rows is None else self.epoch_rows
+    def _epoch_rows(self) -> tuple[int, ...]:
+        ours = len(self.rows) if self.epoch_rows is None else self.epoch_rows
+        return ours, *(len(other.rows) for other in self.others.values())
 
     def word_tables(self) -> dict[str, torch.Tensor]:
         """Role -> its table of word vectors, of those who have a plain one of their own."""
@@ -162,6 +186,17 @@ class TrainingAnswers:
 
     def labels(self) -> torch.Tensor:
         return torch.from_numpy(self.job.rows.labels)
+
+    def ids(self) -> torch.Tensor:
+        return torch.from_numpy(self.job.rows.ids)
+
+    def sources(self) -> torch.Tensor:
+        if self.job.rows.sources is None:
+            raise ValueError("the data name no domains")
+        return torch.from_numpy(self.job.rows.sources)
+
+    def mean_states(self, teacher: str) -> torch.Tensor:
+        return self.job.ensemble.mean_states(teacher, self.job.rows)
 
     def logits(self, teacher: str) -> torch.Tensor:
         rows = self.job.rows  # the outputs are there from `ready`

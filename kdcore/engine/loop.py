@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdcore.data.encode import collate, epoch_order
 from kdcore.engine import checkpoint
+from kdcore.engine.batches import batches
 from kdcore.engine.control import Control, Stop, before_saving
 from kdcore.engine.dropout import seeded_dropout
 from kdcore.engine.evaluate import scores
@@ -23,15 +23,14 @@ from kdcore.engine.optimizer import make_optimizer, set_rate, trained_parameters
 from kdcore.engine.own_teachers import adopt, adopt_again
 from kdcore.engine.predict import predict
 from kdcore.engine.results import keep_probe
-from kdcore.engine.schedule import epoch_steps, stage_steps
-from kdcore.engine.seeds import seed_of
+from kdcore.engine.schedule import stage_steps
 from kdcore.engine.sparse_embedding import sparse_embedding
 from kdcore.engine.step import StepClock, stage_loss, train_step
 from kdcore.errors import UserError
-from kdcore.events import Checkpointed, Evaluated, Event, StageStarted
+from kdcore.events import Checkpointed, Evaluated, Event, Progress, StageStarted
 from kdcore.models.label_names import name_labels
 from kdcore.models.students import load_classifier, save_student
-from kdcore.records import Batch, Stage
+from kdcore.records import Stage
 
 BEST = "stage-best"
 """Folder in a run's while a stage trains: the learners beside the student as they were when it was best."""
@@ -96,7 +95,7 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
             stage = stages[index]
             first = job.state.step - job.state.stage_step
             yield StageStarted(stage.name, index, first, steps[index], stage.pilot)
-            for progress in job.ensemble.ready(stage.needs, stage.asks(job.ensemble.teachers)):
+            for progress in _teachers_ready(job, stage):
                 yield progress
                 if stop := control.stop_requested():  # filling can take hours, and nothing of it is lost
                     return stop
@@ -112,6 +111,12 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
     return None
 
 
+def _teachers_ready(job: Job, stage: Stage) -> Iterator[Progress]:
+    """Gets ready who teaches in a stage, task by task."""
+    for ensemble in job.ensembles(stage):
+        yield from ensemble.ready(stage.needs, stage.asks(ensemble.teachers))
+
+
 def _run_stage(
     job: Job, stage: Stage, planned: list[int], optimizer: torch.optim.Optimizer, dropout: torch.Generator,
     control: Control,
@@ -120,10 +125,10 @@ def _run_stage(
     steps, all_steps = planned[state.stage], sum(planned)
     yield from _snapshot(job)
     watch, logged = Stopwatch(state.seconds), state.stage_step
-    batches = _batches(job, stage, state.stage_step if stage.pilot else state.spent + state.stage_step)
+    upcoming = batches(job, stage, state.stage_step if stage.pilot else state.spent + state.stage_step)
     while state.stage_step < steps:
         # One optimiser step on the next batch, at the rate that the schedule has reached.
-        batch, epoch, epoch_ends = next(batches)
+        batch, epoch, epoch_ends = next(upcoming)
         clock = StepClock(done=state.stage_step, steps=steps, epoch=epoch)
         lr = set_rate(optimizer, stage, clock.done, clock.steps, train)
         step = state.step + 1
@@ -171,29 +176,6 @@ def _snapshot(job: Job, ended: bool = False) -> Iterator[Event]:
         yield job.snapshots.take(job.main, state.step)
 
 
-def _batches(job: Job, stage: Stage, start: int) -> Iterator[tuple[Batch, float, bool]]:
-    """Batches from the `start`-th on, with the epoch reached after each and whether it ends one.
-
-    The order follows from the seed and the pass over the rows alone: it is the same for every method. Where rows have
-    no label, a stage that learns from labels alone passes more often over the others within an epoch.
-    """
-    seen = job.labelled if stage.labelled else job.rows
-    per_epoch, per_pass = job.epoch_steps, epoch_steps(job.train, len(seen))
-    seed = seed_of(job.train.seed, "order")
-
-    def rows() -> Iterator[Batch]:
-        number = start
-        while True:
-            passes, within = divmod(number, per_pass)
-            order = epoch_order(seen.lengths, job.train.batch_size, seed, passes, job.train.bucket)
-            for chosen in order[within:]:
-                yield collate(seen, chosen, job.compute.pad_to)
-                number += 1
-
-    for number, batch in enumerate(job.method.stream(rows()), start=start + 1):
-        yield batch, number / per_epoch, number % per_epoch == 0
-
-
 @contextmanager
 def _sparse_embeddings(job: Job, stage: Stage) -> Iterator[None]:
     """Within the block the students of this stage train only the vectors of words that the training rows hold.
@@ -203,7 +185,8 @@ def _sparse_embeddings(job: Job, stage: Stage) -> Iterator[None]:
     if job.method.alters_words:
         yield
         return
-    used = torch.from_numpy(np.union1d(job.rows.input_ids, job.rows.pad_id).astype(np.int64))
+    words = [rows.input_ids for rows in (job.rows, *(other.rows for other in job.others.values()))]
+    used = torch.from_numpy(np.unique(np.concatenate([*words, [job.rows.pad_id]])).astype(np.int64))
     with ExitStack() as embeddings:
         for role, weight in job.word_tables().items():
             if any(parameter is weight for parameter in trained_parameters(job, stage, role).values()):

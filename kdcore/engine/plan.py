@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kdcore.config import OwnData, RunConfig, TeacherSpec
+from kdcore.config import DataConfig, OwnData, RunConfig, TeacherSpec
 from kdcore.data import load
 from kdcore.data.damage import LearningRows, learning_rows
 from kdcore.data.splits import Split, TaskData
@@ -57,7 +57,7 @@ class Plan:
     def __init__(self, config: RunConfig, load_rows: Callable[[str, OwnData | None], TaskData] | None = None) -> None:
         self.config = config
         self._load_rows = load_rows or load
-        self._folders: dict[TeacherSpec, Path] = {}
+        self._folders: dict[tuple[TeacherSpec, str], Path] = {}
         self._tokenizers: dict[TeacherSpec, Any] = {}
 
     @cached_property
@@ -79,6 +79,27 @@ class Plan:
     def select_rows(self) -> Split:
         """The training rows held out for model selection."""
         return self.rows.select
+
+    @cached_property
+    def others(self) -> dict[str, TaskData]:
+        """Key -> the rows of another task that the run learns from. Raises UserError where they are not here."""
+        found = {}
+        for key in self.config.also:
+            try:
+                found[key] = self._load_rows(key, None)
+            except UserError as error:
+                raise UserError("also", error.problem, error.remedy) from error
+        return found
+
+    @cached_property
+    def other_rows(self) -> dict[str, LearningRows]:
+        """Key of another task -> its training rows and `select`. They are whole, whatever the damage of the run's."""
+        return {key: learning_rows(data, self.config.train, DataConfig()) for key, data in self.others.items()}
+
+    @property
+    def epoch_rows(self) -> tuple[int, ...]:
+        """Rows that an epoch counts, of the run's task and of each other one."""
+        return self.rows.epoch, *(len(rows.train) for rows in self.other_rows.values())
 
     @cached_property
     def compute(self) -> Compute:
@@ -198,18 +219,19 @@ class Plan:
         whole = source.model_copy(update={"layers": None})
         return teacher_size(whole if student.init == "base" else source, self.data)
 
-    def teacher_folder(self, spec: TeacherSpec) -> Path:
-        """Where a teacher that is trained here is kept."""
-        if spec not in self._folders:
-            self._folders[spec] = teacher_folder(spec, self.data, self.config.train, self.config.data)
-        return self._folders[spec]
+    def teacher_folder(self, spec: TeacherSpec, also: str = "") -> Path:
+        """Where a teacher that is trained here is kept. also: key of another task that it is a teacher of."""
+        if (spec, also) not in self._folders:
+            data, damage = (self.others[also], None) if also else (self.data, self.config.data)
+            self._folders[spec, also] = teacher_folder(spec, data, self.config.train, damage)
+        return self._folders[spec, also]
 
-    def content_of(self, spec: TeacherSpec, identity: str) -> str:
+    def content_of(self, spec: TeacherSpec, identity: str, also: str = "") -> str:
         """What a teacher is: the hash of its weights, or, where it is trained here, of all that decides them.
 
-        identity: hash of its folder.
+        identity: hash of its folder. also: key of another task that it is a teacher of.
         """
-        return self.teacher_folder(spec).name.rpartition("-")[2] if needs_training(spec) else identity
+        return self.teacher_folder(spec, also).name.rpartition("-")[2] if needs_training(spec) else identity
 
     @cached_property
     def start_content(self) -> str:
@@ -248,6 +270,7 @@ class Plan:
         return Setup(
             kind=task.kind, labels=task.outputs, student=self.student_size, teachers=self.teacher_sizes,
             scores=scores, train_rows=len(self.training_rows), seed=self.config.train.seed, task=task.key,
+            also={key: data.task for key, data in self.others.items()}, domains=self.data.domains,
         )  # fmt: skip
 
     @cached_property
@@ -263,7 +286,7 @@ class Plan:
     @property
     def budget(self) -> int:
         """The run's student steps, all stages but pilots."""
-        return student_steps(self.config.train, self.rows.epoch)
+        return student_steps(self.config.train, *self.epoch_rows)
 
     @property
     def steps(self) -> list[int]:
@@ -278,11 +301,40 @@ def check_method(plan: Plan) -> None:
         raise UserError(
             "method", f"{method.title} has no meaning for {plan.data.task.kind}", "choose another method or task"
         )
+    if method.domains and len(plan.data.domains) < 2:
+        there = f"{plan.data.task.title} names {'none' if not plan.data.domains else 'one'}"
+        own = plan.config.own is not None
+        raise UserError(
+            "own.domain" if own else "task", f"{method.title} learns from several domains, and {there}",
+            "name the column that says which domain a row is of" if own
+            else "choose a pocket task, MNLI with the official TSV files (genre), or your own table",
+        )  # fmt: skip
     fewest, most = method.takes(plan.options)
     if not fewest <= count <= most:
         wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
         other = "" if (fewest, most) == method.teachers else " with these options"
         raise UserError("teachers", f"{method.title} takes {wanted}{other}, {count} are chosen", "change the ensemble")
+
+
+def check_others(plan: Plan) -> None:
+    """Raises UserError where a method does not learn so many tasks, or a teacher cannot be made for one of them."""
+    method, also = plan.method_class, plan.config.also
+    fewest, most = method.other_tasks
+    if len(also) > most:
+        remedy = f"name {most} at most" if most else "leave it empty, or choose a method of several tasks, such as MKD"
+        raise UserError("also", f"{method.title} cannot learn {', '.join(also)} beside the run's task", remedy)
+    if len(also) < fewest:
+        problem = f"{method.title} learns several tasks, and no other is named"
+        raise UserError("also", problem, "name another task, or several")
+    for spec in plan.config.teachers:
+        for data in plan.others.values():
+            if not needs_training(spec):
+                raise UserError(
+                    f"teachers.{spec.name}",
+                    f"{spec.name} is a teacher of {plan.data.task.title} alone, so {data.task.title} has none",
+                    "choose a pretrained model, which is fine-tuned on each task, or a pocket teacher",
+                )
+            teacher_size(spec, data)  # raises where it cannot be a teacher of this task
 
 
 def check_layers(plan: Plan) -> None:

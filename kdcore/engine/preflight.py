@@ -21,7 +21,7 @@ from kdcore.engine.data_checks import about_labels, about_rows, known_lengths
 from kdcore.engine.device import hardware
 from kdcore.engine.estimate import Prediction, predict
 from kdcore.engine.model_checks import check_initial_weights, check_other_depths, teacher_notes, tokenizer_notes
-from kdcore.engine.plan import Plan, check_layers, check_length, check_method
+from kdcore.engine.plan import Plan, check_layers, check_length, check_method, check_others
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
 from kdcore.formatting import duration
@@ -123,6 +123,19 @@ def _method_suits(plan: Plan) -> Iterable[Line]:
     return ()
 
 
+def _other_tasks(plan: Plan) -> Iterator[Line]:
+    check_others(plan)
+    for key, data in plan.others.items():
+        rows = plan.other_rows[key].train
+        yield Line("ok", "also", f"{data.task.title}: {len(rows):,} rows to learn from ({data.source})")
+        if data.partial:
+            yield Line("warn", "also", f"{data.task.title}: {data.partial}", "name it wherever you report a score")
+        for spec in plan.config.teachers:
+            if not (plan.teacher_folder(spec, key) / "teacher.json").exists():
+                text = f"{spec.name} is trained on {data.task.title} first, once, and then kept"
+                yield Line("ok", f"teachers.{spec.name}", text)
+
+
 def _device(plan: Plan) -> Iterator[Line]:
     name, budget = hardware(str(plan.compute.device)), teacher_cache.budget() / 2**30
     yield Line("ok", "device", f"{name}, {plan.compute.precision}; teacher outputs take up to {budget:.0f} GB")
@@ -194,8 +207,8 @@ def _teacher(plan: Plan, spec: TeacherSpec) -> Iterator[Line]:
 
 
 CHECKS: tuple[Callable[[Plan], Iterable[Line]], ...] = (
-    _rows, _row_contents, _method_suits, _labels, _device, _length, _vocabulary, _method_fits, _stages_have_steps,
-    _layers_are_there, _other_depths, _initial_weights, _teachers,
+    _rows, _row_contents, _method_suits, _other_tasks, _labels, _device, _length, _vocabulary, _method_fits,
+    _stages_have_steps, _layers_are_there, _other_depths, _initial_weights, _teachers,
 )  # fmt: skip
 """What the settings alone tell, in the order in which people read it."""
 

@@ -11,14 +11,14 @@ from kdcore.errors import UserError
 from kdcore.records import Stage
 
 
-def epoch_steps(train: TrainConfig, rows: int) -> int:
-    """Steps in which so many rows are seen once."""
-    return math.ceil(rows / train.batch_size)
+def epoch_steps(train: TrainConfig, *rows: int) -> int:
+    """Steps in which so many rows are seen once, those of each task in batches of their own."""
+    return sum(math.ceil(of_task / train.batch_size) for of_task in rows)
 
 
-def student_steps(train: TrainConfig, rows: int) -> int:
-    """The run's student steps, all stages but pilots, for so many training rows."""
-    return train.max_steps or max(1, round(train.epochs * epoch_steps(train, rows)))
+def student_steps(train: TrainConfig, *rows: int) -> int:
+    """The run's student steps, all stages but pilots, for so many training rows of each task."""
+    return train.max_steps or max(1, round(train.epochs * epoch_steps(train, *rows)))
 
 
 def stage_steps(stages: list[Stage], budget: int) -> list[int]:

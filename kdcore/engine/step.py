@@ -129,7 +129,7 @@ def stage_loss(job: Job, stage: Stage, rows: Encoded) -> Generator[Progress, Non
     batches = sorted_order(rows.lengths, job.train.batch_size)
     for done, chosen in enumerate(batches, start=1):
         batch = collate(rows, chosen, job.compute.pad_to)
-        unknown = Batch(torch.full_like(batch.ids, -1), batch.labels, batch.encodings)
+        unknown = replace(batch, ids=torch.full_like(batch.ids, -1))
         step = _observe(job, stage, unknown.to(job.compute.device), StepClock(done=0, steps=1, epoch=0.0))
         terms = stage.terms(step)
         total += len(chosen) * sum(float(term.value) * float(term.weight) for term in terms.values())
@@ -155,12 +155,13 @@ def _observe(job: Job, stage: Stage, batch: Batch, clock: StepClock) -> Step:
         }
     step = Step(
         batch=batch, students=students, stage=stage.name, step=clock.done + 1, steps=clock.steps, epoch=clock.epoch,
-        rng=rng, regression=job.task.kind == "regression",
+        rng=rng, regression=job.task_of(batch.task).kind == "regression",
     )  # fmt: skip
-    asked = stage.asks(job.ensemble.teachers)
+    ensemble = job.ensemble_of(batch.task)
+    asked = stage.asks(ensemble.teachers)
     picked = job.method.pick_teachers(step) if asked else {}
     rows = {name: chosen for name, chosen in picked.items() if name in asked}
-    answers = {name: job.ensemble.answer(name, batch, chosen) for name, chosen in rows.items()}
+    answers = {name: ensemble.answer(name, batch, chosen) for name, chosen in rows.items()}
     return replace(step, teachers=answers, rows=rows, probe=partial(_probe, job, stage))
 
 
@@ -176,9 +177,7 @@ def _parts(batch: Batch, parts: int) -> list[Batch]:
     if parts == 1:
         return [batch]
     chunks = torch.arange(len(batch)).chunk(parts)
-    return [
-        Batch(batch.ids[c], batch.labels[c], {key: e.rows(c) for key, e in batch.encodings.items()}) for c in chunks
-    ]
+    return [batch.rows(chunk) for chunk in chunks]
 
 
 def _gradient_shares(terms: Mapping[str, Term], student: nn.Module) -> dict[str, float]:

@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,21 @@ from kdcore.config import RunConfig
 from kdcore.engine import checkpoint, final_metrics, own_teachers
 from kdcore.engine.control import Control, NoControl, Stop
 from kdcore.engine.device import build_facts, give_back_memory, keep_freed_memory
-from kdcore.engine.ensemble import Ensemble, Teacher
+from kdcore.engine.ensemble import Ensemble, Teacher, served
 from kdcore.engine.evaluate import is_blind_guess, scores
 from kdcore.engine.initial_models import builder
-from kdcore.engine.job import Job, Rows, encode_rows
+from kdcore.engine.job import Job, OtherTask, Rows, encode_rows
 from kdcore.engine.loop import run_stages
 from kdcore.engine.model_checks import check_before_teachers, model_warnings
-from kdcore.engine.plan import Plan, check_layers, check_length, check_method
+from kdcore.engine.other_tasks import facts_of_others, prepare_others
+from kdcore.engine.plan import Plan, check_layers, check_length, check_method, check_others
 from kdcore.engine.run_files import remove_unfinished
 from kdcore.engine.schedule import stage_steps
 from kdcore.engine.teachers import prepare_teacher
 from kdcore.errors import UserError
 from kdcore.events import Evaluated, Event, RunFinished, RunStarted, RunStopped
 from kdcore.formatting import data_text, metric_label
-from kdcore.identity import model_contents
+from kdcore.identity import model_contents, other_rows
 from kdcore.methods.catalog import catalog
 from kdcore.models.count import flops, parameters
 from kdcore.models.sizes import size_of
@@ -87,6 +89,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
     """Teachers first, then the student, then what is measured of it."""
     run = plan.config
     check_method(plan)
+    check_others(plan)
     check_length(plan)
     check_layers(plan)
     check_before_teachers(plan)
@@ -99,12 +102,19 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
         teachers.append(teacher)
     rows = encode_rows(plan.data, plan.tokenizer, run.train, run.data, plan.uses_unlabelled)
     ensemble = Ensemble(teachers, rows.train, rows.identity, plan.compute, run.train.teacher_cache)
-    with ensemble.open():
+    others = yield from prepare_others(plan, control)
+    if others is None:
+        yield from _stopped_early(control)
+        return
+    ensembles = [ensemble, *(other.ensemble for other in others.values())]
+    with ExitStack() as opened:
+        for each in ensembles:
+            opened.enter_context(each.open())
         teacher_scores, teacher_events = yield from _teacher_scores(plan, ensemble, rows, control)
         if len(teacher_scores) < len(teachers):
             yield from _stopped_early(control)
             return
-        job = _job(plan, folder, rows, ensemble, teacher_scores)
+        job = _job(plan, folder, rows, ensemble, teacher_scores, others)
         facts = _facts(plan, job, teacher_scores)
         _check_content(plan, folder, facts)
         yield RunStarted(facts)
@@ -128,11 +138,14 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
         for name in ("checkpoint", own_teachers.FOLDER):
             shutil.rmtree(folder / name, ignore_errors=True)
         yield RunFinished(
-            {**summary, "seconds": seconds["total"], "seconds_by_part": seconds, "cache": ensemble.facts()}
+            {**summary, "seconds": seconds["total"], "seconds_by_part": seconds, "cache": served(ensembles)}
         )
 
 
-def _job(plan: Plan, folder: Path, rows: Rows, ensemble: Ensemble, teacher_scores: dict[str, Scores]) -> Job:
+def _job(
+    plan: Plan, folder: Path, rows: Rows, ensemble: Ensemble, teacher_scores: dict[str, Scores],
+    others: dict[str, OtherTask],
+) -> Job:  # fmt: skip
     """The method, built with the teachers' real scores, and its students with their initial weights."""
     run, task = plan.config, plan.data.task
     known = {name: by_split["select"][task.main_metric] for name, by_split in teacher_scores.items()}
@@ -144,7 +157,7 @@ def _job(plan: Plan, folder: Path, rows: Rows, ensemble: Ensemble, teacher_score
 
     job = Job(
         train=run.train, task=task, folder=folder, rows=rows.train, epoch_rows=rows.epoch, splits=rows.splits,
-        tokenizer=plan.tokenizer,
+        others=others, tokenizer=plan.tokenizer,
         method=method, students=fresh(), fresh=fresh, ensemble=ensemble, compute=plan.compute,
         facts=build_facts(plan.compute), gradient_share_every=run.probes.gradient_share_every,
     )  # fmt: skip
@@ -226,6 +239,7 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
             }
             for name, t in job.ensemble.teachers.items()
         },
+        **facts_of_others(plan, dict(job.others)),
         **_method_source(plan.config.method),
         "resumed_at": before.step if before else 0,
         "exact_resume": before is None or before.facts == dict(job.facts),
@@ -268,7 +282,8 @@ def _check_content(plan: Plan, folder: Path, facts: dict[str, Any]) -> None:
         UserError: the rows, a model's weights, or a method from outside have changed since the run began.
     """
     file = folder / "content.json"
-    now = {"rows": facts["data_fingerprint"], **model_contents(facts)}
+    others = {f"rows of {key}": fingerprint for key, fingerprint in other_rows(facts).items()}
+    now = {"rows": facts["data_fingerprint"], **others, **model_contents(facts)}
     if source := facts.get("method_source"):
         now["method"] = source["sha256"]
     if checkpoint.newest(folder / "checkpoint") is not None and file.exists():
@@ -276,8 +291,11 @@ def _check_content(plan: Plan, folder: Path, facts: dict[str, Any]) -> None:
         changed = sorted(name for name in now if before.get(name, now[name]) != now[name])
         if changed:
             field = "own.path" if plan.config.own else "task"
+            if "rows" not in changed and others.keys() & set(changed):
+                field = "also"
+            of_rows = any(name.startswith("rows") for name in changed)
             raise UserError(
-                "method" if "method" in changed else field if "rows" in changed else "teachers",
+                "method" if "method" in changed else field if of_rows else "teachers",
                 f"{', '.join(changed)} changed since this run began, so it cannot go on as one run",
                 "put back what was there, or clone the run to train on what is there now",
             )

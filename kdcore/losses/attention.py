@@ -30,6 +30,18 @@ def score_mse(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor
     return row_means(row_means(apart, mask[:, None]), mask).mean()
 
 
+def score_rows(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """`score_mse` of one pair of layers, row by row: [batch].
+
+    Args:
+        student, teacher: [batch, heads, tokens, tokens]. mask: [batch, tokens], 1 = a real token.
+
+    Raises:
+        ValueError: different numbers of heads.
+    """
+    return row_means(row_means(_apart(student, teacher), mask[:, None]), mask)
+
+
 def _apart(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared difference, mean over heads: [batch, tokens, tokens]."""
     if student.shape[1] != teacher.shape[1]:

@@ -90,6 +90,16 @@ def _energy(states: Tensor, mask: Tensor) -> Tensor:
     return F.normalize(full(states).square().mean(-1).masked_fill(~mask.bool(), 0), dim=-1)
 
 
+def content_means(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean of a row's token states without the first, [CLS], float32 [batch, width]; 0 of a row of one token.
+
+    Args:
+        states: [batch, tokens, width]. mask: [batch, tokens], 1 = a real token.
+    """
+    valid = mask[:, 1:, None].bool()
+    return full(states[:, 1:]).masked_fill(~valid, 0).sum(1) / valid.sum(1).clamp(min=1)
+
+
 def row_means(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over each row's valid tokens, [batch]. Padded positions count for nothing, whatever they hold.
 

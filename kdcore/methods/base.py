@@ -67,6 +67,10 @@ class Method(nn.Module):
     """Fewest and most teachers it takes with any settings; `takes` says it for some."""
     batch_relational: ClassVar[bool] = False
     """Whether any settings relate rows of a batch to one another; `relates_rows` says it for some."""
+    other_tasks: ClassVar[tuple[int, int]] = (0, 0)
+    """Fewest and most other tasks whose rows it learns from (`RunConfig.also`, `Stage.task_power`)."""
+    domains: ClassVar[bool] = False
+    """Whether it needs to know which domain each row is of (`Batch.source`), of two at least."""
     unlabelled: ClassVar[tuple[str, ...]] = ()
     """Options that weigh terms which need no label. Where one counts, it learns from rows without a label too."""
     config: MethodConfig

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.config import StudentSpec
+from kdcore.losses.hidden import content_means
 from kdcore.losses.soft_targets import hard_labels
 from kdcore.methods.registry import resolve
 from kdcore.models.observe import observe, rerun_of
@@ -21,6 +22,7 @@ from kdcore.records import Batch, Encoding, ModelSize, Outputs, Setup, Stage, St
 
 STUDENT = ModelSize(layers=2, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
 TEACHER = ModelSize(layers=4, width=16, heads=2, intermediate=32, vocabulary=40, positions=32)
+DOMAINS = ("first", "second")
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(5, STUDENT.vocabulary))]
 
 Case = tuple[str, Mapping[str, Any], str, int]
@@ -40,6 +42,19 @@ class Answers:
         model = self._bench.teachers[teacher]
         logits: Tensor = observe(model, self._bench.batch().encoding, {"logits": ()}, grad=False).logits
         return logits
+
+    def ids(self) -> Tensor:
+        return self._bench.batch().ids
+
+    def sources(self) -> Tensor:
+        source = self._bench.batch().source
+        assert source is not None
+        return source
+
+    def mean_states(self, teacher: str) -> Tensor:
+        batch = self._bench.batch()
+        outputs = observe(self._bench.teachers[teacher], batch.encoding, {"hidden": (-1,)}, grad=False)
+        return content_means(outputs.hidden[max(outputs.hidden)], batch.encoding.attention_mask)
 
     def word_embeddings(self, teacher: str) -> Tensor:
         model = cast(Any, self._bench.teachers[teacher])
@@ -81,6 +96,7 @@ class Bench:
             scores={name: 0.6 + 0.1 * place for place, name in enumerate(self.teachers)},
             train_rows=6,
             task="mrpc",
+            domains=DOMAINS,
         )
         method, self.config = resolve(key, dict(options))
         self.method = method(self.config, self.setup)
@@ -177,7 +193,8 @@ class Bench:
         ids = nn.functional.pad(tokens, (0, pad)) * mask
         labels = torch.randint(0, 3, (rows,), generator=generator)
         labels = labels.float() if self.regression else labels
-        return Batch(torch.arange(rows), labels, {"": Encoding(ids, mask, torch.zeros_like(ids))})
+        encodings = {"": Encoding(ids, mask, torch.zeros_like(ids))}
+        return Batch(torch.arange(rows), labels, encodings, source=torch.arange(rows) % len(DOMAINS))
 
     def optimiser(self, stage: Stage) -> torch.optim.Optimizer:
         """Over what the stage trains, a parameter that several roles share once; not what the method's own train."""
@@ -221,4 +238,4 @@ def total(terms: Mapping[str, Term]) -> Tensor:
 
 def part(batch: Batch, rows: Tensor) -> Batch:
     """Some rows of a batch, in the order of `rows`."""
-    return Batch(batch.ids[rows], batch.labels[rows], {"": batch.encoding.rows(rows)})
+    return batch.rows(rows)

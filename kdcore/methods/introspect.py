@@ -49,6 +49,7 @@ def example_setup(
     return Setup(
         kind="regression" if regression else "classification", labels=1 if regression else 2, student=small,
         teachers=dict.fromkeys(names, large), scores=dict.fromkeys(names, 0.5), train_rows=1000,
+        domains=("first domain", "second domain") if method.domains else (),
     )  # fmt: skip
 
 

@@ -172,7 +172,7 @@ def task_key(task: str, text: object) -> str:
     config, _ = read_config(text)
     if config is None or config.own is None:
         return task
-    digits = hashlib.sha256(config.own.model_dump_json(exclude={"unlabelled_path"}).encode()).hexdigest()[:6]
+    digits = hashlib.sha256(config.own.model_dump_json(exclude={"unlabelled_path", "domain"}).encode()).hexdigest()[:6]
     return f"own:{PurePath(config.own.path).name}:{digits}"
 
 

@@ -318,3 +318,44 @@ def test_messages_stay_short(tmp_path: Path) -> None:
     rows = [("t", "x", "same label " * 500)] * 40
     assert len(str(refused(settings(write(tmp_path, "csv", rows))))) < 500
     assert own_table.MAX_CHARACTERS > 5000
+
+
+# --- domains ----------------------------------------------------------------------------------------------------------
+
+OF_DOMAINS = [(*row, ("books", " films ")[place % 2]) for place, row in enumerate(ROWS)]
+WITH_DOMAIN = (*NAMES, "where")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_column_says_which_domain_a_row_is_of(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind, OF_DOMAINS, WITH_DOMAIN)
+    loaded = data.load("own", settings(path, domain="where"))
+    assert loaded.domains == ("books", "films") and loaded.splits["validation"].sources is None
+    expected = {row[0]: row[-1].strip() for row in OF_DOMAINS}
+    for text, number in zip(loaded.train.texts[0], loaded.train.sources, strict=True):
+        assert loaded.domains[number] == expected[text]
+    plain = data.load("own", settings(path))
+    assert plain.domains == () and plain.train.sources is None
+    assert plain.fingerprint != loaded.fingerprint and plain.train.texts == loaded.train.texts
+    moved = write(tmp_path, kind, [*OF_DOMAINS[:-1], (*OF_DOMAINS[-1][:-1], "songs")], WITH_DOMAIN)
+    assert data.load("own", settings(moved, domain="where")).fingerprint != loaded.fingerprint
+
+
+def test_texts_without_a_label_name_their_domain_too(tmp_path: Path) -> None:
+    path, more = write(tmp_path, "csv", OF_DOMAINS, WITH_DOMAIN), tmp_path / "more.csv"
+    more.write_text("first,where\none more,songs\nand another,books\n")
+    loaded = data.load("own", settings(path, domain="where", unlabelled_path=str(more)))
+    assert loaded.domains == ("books", "films", "songs") and loaded.unlabelled.sources.tolist() == [2, 0]
+    more.write_text("first\none more\nand another\n")
+    assert refused(settings(path, domain="where", unlabelled_path=str(more))).field == "own.unlabelled_path"
+
+
+def test_domains_that_are_none(tmp_path: Path) -> None:
+    path = write(tmp_path, "csv", OF_DOMAINS, WITH_DOMAIN)
+    assert refused(settings(path, domain="nowhere")).field == "own.domain"
+    assert "chosen twice" in refused(settings(path, domain="answer")).problem
+    empty = write(tmp_path, "csv", [*OF_DOMAINS[:-1], (*OF_DOMAINS[-1][:-1], "")], WITH_DOMAIN)
+    assert "empty in 1 of" in refused(settings(empty, domain="where")).problem
+    many = [(f"text {i}", "x", ("yes", "no")[i % 2], f"place {i}") for i in range(150)]
+    said = refused(settings(write(tmp_path, "csv", many, WITH_DOMAIN), domain="where"))
+    assert said.field == "own.domain" and "different values, more than 100" in said.problem

@@ -234,3 +234,24 @@ def test_real_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert labels.dtype == np.float32
     assert (labels.min(), labels.max()) == (0, 5)
     assert abs(float(labels.mean()) - 2.701) < 0.01
+
+
+def test_the_genre_of_mnli_is_a_domain_where_a_file_says_it(tmp_path: Path) -> None:
+    folder = tmp_path / "glue" / "MNLI"
+    write_tsv(folder, "mnli")
+    lines = [f"{i}\t{i}\t{i}n\t{('slate', 'fiction')[i % 2]}\tA {i}.\tB.\tneutral\tneutral" for i in range(4)]
+    (folder / "train.tsv").write_text("\n".join([str(HEADERS["mnli"]), *lines]) + "\n", encoding="utf-8")
+    loaded = data.load("mnli")
+    assert loaded.domains == ("fiction", "slate") and loaded.train.sources.tolist() == [1, 0, 1, 0]
+    assert loaded.train.labels.tolist() == [1] * 4
+    before = loaded.fingerprint
+    (folder / "train.tsv").write_text("\n".join([str(HEADERS["mnli"]), *lines]).replace("slate", "travel") + "\n")
+    assert data.load("mnli").fingerprint == before, "a run of before is of the same rows"
+
+
+def test_the_hubs_files_name_no_domain(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "glue" / "mnli", "mnli")
+    assert data.load("mnli").domains == () and data.load("mnli").train.sources is None
+    for path in (tmp_path / "glue" / "mnli").glob("*.parquet"):
+        pq.write_table(table("mnli").append_column("genre", [["a", "b", "c"] * 2]), path)
+    assert data.load("mnli").train.sources.tolist() == [0, 1, 2] * 2

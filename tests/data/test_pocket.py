@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from kdcore import data, paths
 from kdcore.data.pocket import entailment, suite
 from kdcore.data.pocket.ladder import LADDER, rung
+from kdcore.data.pocket.topics import ACTORS, FILM
 from kdcore.data.splits import TaskData
 from kdcore.tasks import POCKET
 
@@ -183,3 +184,16 @@ def test_ladder_rises_and_fits_the_tasks() -> None:
         assert layers == sorted(set(layers))
         assert all(each.width % each.heads == 0 for each in rungs)
         assert len({each.width for each in rungs}) == 1
+
+
+@pytest.mark.parametrize("key", POCKET)
+def test_every_training_row_has_a_topic(tasks: dict[str, TaskData], key: str) -> None:
+    loaded = tasks[key]
+    counts = np.bincount(loaded.train.sources, minlength=len(loaded.domains))
+    assert len(counts) == len(loaded.domains) >= 2 and counts.min() > 400
+    told = zip(zip(*loaded.train.texts, strict=True), loaded.train.sources, strict=True)
+    words = (FILM if key == "pocket-sentiment" else ACTORS).values()
+    for texts, number in list(told)[:200]:
+        first = next(word for word in " ".join(texts).split() if any({word, word[:-1]} & set(topic) for topic in words))
+        assert {first, first[:-1]} & set(list(words)[number])
+    assert loaded.splits["validation"].sources is None

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.timeout(15 * PATIENCE)
 IMPACT = ("serious", "critical")
 PATHS = (
     "", "launch", "live", "runs", "compare", "compare?tab=Curves", "compare?tab=Race", "compare?tab=Settings",
-    "compare?tab=Report", "layers", "attention", "speed", "speed?ssection=Runtimes", "speed?ssection=Searches", "beyond",
-    "examples", "examples?epart=Ensemble", "lost", "learn",
+    "compare?tab=Report", "layers", "attention", "speed", "speed?ssection=Runtimes", "speed?ssection=Searches",
+    "beyond", "examples", "examples?epart=Ensemble", "lost", "learn",
     "learn?part=Temperature", "learn?part=Lessons", "system", "compare?tour=2",
 )  # fmt: skip
 STREAMLIT = {

@@ -120,3 +120,10 @@ def test_scores_of_a_real_run_are_those_of_the_store(store, trained, tmp_path):
     export_student(store, run, tmp_path / "m")
     (result,) = metadata_load(tmp_path / "m" / "README.md")["model-index"][0]["results"]
     assert result["metrics"][0]["value"] == round(own.loc[run, "score"], 6)
+
+
+def test_other_tasks_that_it_learned_from_are_named(record):
+    assert "other tasks" not in model_card(record, 128)
+    several = record.config.model_copy(update={"also": ("rte", "stsb")})
+    assert "It learned from the rows of other tasks too" in model_card(replace(record, config=several), 128)
+    assert "RTE, STS-B" in model_card(replace(record, config=several), 128)

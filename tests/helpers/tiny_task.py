@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdcore.config import ProbeConfig, RunConfig, StudentSpec, TeacherSpec, TrainConfig
-from kdcore.data.splits import TaskData, fingerprint, make_split
+from kdcore.config import FineTune, ProbeConfig, RunConfig, StudentSpec, TeacherSpec, TrainConfig
+from kdcore.data.splits import TaskData, fingerprint, make_split, with_domains
 from kdcore.events import Event, StepDone
 from kdcore.models.sizes import bert_config
 from kdcore.models.students import save_student
@@ -30,15 +30,18 @@ ROWS = {"train": 100, "validation": 30}
 SIZE = ModelSize(layers=2, width=16, heads=2, intermediate=32, vocabulary=len(VOCABULARY), positions=64)
 
 SENTIMENT, PARAPHRASE, SIMILARITY = "pocket-sentiment", "pocket-paraphrase", "pocket-similarity"
-RUN = ("task", "student", "probes", "base", "own", "data")
+RUN = ("task", "student", "probes", "base", "own", "data", "also")
+OF_SEVERAL_TASKS = ("mkd",)
+BRIEF = FineTune(epochs=0.5, lr=1e-3)
 QUIET = ProbeConfig(fidelity=False, latency=False, distances=False)
 
 
 def data(task: Task) -> TaskData:
-    """Rows whose label is a word in them, so that a tiny model learns them within an epoch or two."""
+    """Rows of two domains in turn, whose label is a word in them, so that a tiny model soon learns them."""
     rng = random.Random(task.key)
     splits = {name: _split(task, name, rows, rng) for name, rows in ROWS.items()}
-    return TaskData(task, splits, fingerprint(task, splits), "made for tests", None, VOCABULARY)
+    made = TaskData(task, splits, fingerprint(task, splits), "made for tests", None, VOCABULARY)
+    return with_domains(made, ("one", "other"), [row % 2 for row in range(ROWS["train"])])
 
 
 def _split(task: Task, name: str, rows: int, rng: random.Random) -> Any:
@@ -88,8 +91,14 @@ def teachers(folder: Path, count: int, **sizes: Any) -> tuple[TeacherSpec, ...]:
 def run(
     method: str = "kd", teachers: Iterable[TeacherSpec] = (), options: dict[str, Any] | None = None, **changes: Any
 ) -> RunConfig:
-    """A run of 2 epochs of 6 steps. `changes` are fields of TrainConfig, or of the run (`RUN`)."""
+    """A run of 2 epochs of 6 steps. `changes` are fields of TrainConfig, or of the run (`RUN`).
+
+    Where the method needs another task there is one, and finished teachers are fine-tuned on it.
+    """
     whole = {name: changes.pop(name) for name in RUN if name in changes}
+    if method in OF_SEVERAL_TASKS and "also" not in whole:
+        whole["also"] = (SIMILARITY if whole.get("task") == PARAPHRASE else PARAPHRASE,)
+        teachers = [t if t.fine_tune else t.model_copy(update={"fine_tune": BRIEF}) for t in teachers]
     train = {"epochs": 2, "batch_size": 16, "lr": 1e-2, "max_length": 32, "precision": "fp32", "device": "cpu",
              "log_every": 1, "checkpoint_every": 5, **changes}  # fmt: skip
     settings = {"task": SENTIMENT, "student": STUDENT, "probes": QUIET, **whole}

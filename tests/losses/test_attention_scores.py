@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from kdcore.losses.attention import score_mse
+from kdcore.losses.attention import score_mse, score_rows
 
 LENGTHS = [4, 3, 1]
 HEADS, TOKENS = 2, 4
@@ -54,6 +54,16 @@ def test_score_mse_is_zero_on_equal_scores_and_has_right_gradients():
     student, teacher = scores(1), scores(2)
     assert score_mse(student, student, mask()).item() == 0.0
     assert gradcheck(lambda a, b: score_mse([a, b], teacher, mask()), tuple(s.requires_grad_() for s in student))
+
+
+def test_score_rows_have_the_mean_of_score_mse():
+    (student, _), (teacher, _) = scores(1), scores(2)
+    rows = score_rows(student, teacher, mask())
+    assert rows.shape == (3,) and rows.mean().item() == pytest.approx(score_mse([student], [teacher], mask()).item())
+    alone = [score_rows(student[b : b + 1], teacher[b : b + 1], mask()[b : b + 1]).item() for b in range(3)]
+    assert rows.tolist() == pytest.approx(alone)
+    with pytest.raises(ValueError, match="attention heads"):
+        score_rows(student[:, :1], teacher, mask())
 
 
 @pytest.mark.parametrize("value", [-1e4, -1e9, float("nan")])

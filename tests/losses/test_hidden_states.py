@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from kdcore.losses.hidden import attention_transfer, cosine, patience, row_means, token_mse, token_patience
+from kdcore.losses.hidden import (
+    attention_transfer,
+    content_means,
+    cosine,
+    patience,
+    row_means,
+    token_mse,
+    token_patience,
+)
 
 LENGTHS = [5, 3, 1]
 
@@ -190,6 +198,14 @@ def test_token_mse_ignores_padding_and_has_right_gradients():
     (gradient,) = torch.autograd.grad(value, student)
     assert torch.equal(gradient.abs().sum(-1) > 0, mask().bool())
     assert token_mse(student, student, mask()).item() == 0.0
+
+
+def test_content_means_leave_out_the_first_token_and_padding():
+    all_states = states(3, 5, 4)
+    expected = [all_states[b, 1:length].mean(0) if length > 1 else torch.zeros(4) for b, length in enumerate(LENGTHS)]
+    torch.testing.assert_close(content_means(all_states, mask()), torch.stack(expected).double())
+    all_states[1, 3:], all_states[2, 1:], all_states[:, 0] = float("nan"), float("inf"), 7.0
+    torch.testing.assert_close(content_means(all_states, mask())[1:], torch.stack(expected).double()[1:])
 
 
 def test_row_means_by_hand():

@@ -88,6 +88,7 @@ class World:
             student=student or shape(3),
             teachers=dict(teachers),
             scores=dict(scores or dict.fromkeys(teachers)),
+            domains=("first", "second", "third") if method.domains else (),
         )
         self.method: Method = method(config, self.setup)
         self.regression, self.classes = regression, classes
@@ -107,7 +108,8 @@ class World:
         else:
             labels = torch.randint(0, self.classes, (ROWS,), generator=generator)
         mask = attention_mask()
-        return Batch(torch.arange(ROWS), labels, {"": Encoding(mask, mask, torch.zeros_like(mask))})
+        encodings = {"": Encoding(mask, mask, torch.zeros_like(mask))}
+        return Batch(torch.arange(ROWS), labels, encodings, source=torch.arange(ROWS) % 3)
 
     def step(self, stage: str | None = None, seed: int = 0, number: int = 1) -> Step:
         """A step in which every teacher answers whom the method asks to."""

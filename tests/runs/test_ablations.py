@@ -24,6 +24,7 @@ EVERYTHING_ON: dict[str, list[dict[str, Any]]] = {
     "distilbert": [{"masked_lm": "folder:/models/words"}],
     "dynamic-kd": [{"part": "supervision"}],
     "gkd": [{"variant": "gkd-cls"}],
+    "meta-kd": [{"domain_weight": 0.5}],
     "mix": [{f"{name}_weight": 2.0 for name in READS}],
     "peers": [{"teacher": "mutual"}],
     "skd": [{"hard_label_weight": 0.3}],

@@ -76,7 +76,7 @@ def test_what_a_task_changes_is_set_on_every_task(key):
 def test_every_paper_whose_settings_were_read_has_one():
     without = {
         "fine-tune", "takd", "wkd", "alp-kd", "annealing-kd", "bert-emd", "dynamic-kd", "mix", "gkd", "peers", "rl-kd",
-        "mt-bert", "knowledge-selection", "backward-kd", "simkd", "text-smoothing",
+        "mt-bert", "knowledge-selection", "backward-kd", "simkd", "text-smoothing", "mkd",
     }  # fmt: skip
     assert {one.method for one in presets().values()} == METHODS.keys() - without
     assert list(presets_of("mlkd")) == ["mlkd-4", "mlkd-6"] and not presets_of("fine-tune")

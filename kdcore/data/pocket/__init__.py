@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from kdcore import paths
 from kdcore.data.pocket import suite
-from kdcore.data.splits import Split, TaskData, fingerprint, make_split
+from kdcore.data.pocket.topics import topic, topics
+from kdcore.data.splits import Split, TaskData, fingerprint, make_split, with_domains
 from kdcore.tasks import POCKET, Task
 
 SOURCE = "generated here (synthetic)"
@@ -33,7 +34,8 @@ def load(task: Task) -> TaskData:
         for key, made in splits.items():
             _write(POCKET[key], made, vocabulary)
         data = TaskData(task, splits[task.key], fingerprint(task, splits[task.key]), SOURCE, None, vocabulary)
-    return data
+    sources = [topic(task.key, texts) for texts in zip(*data.train.texts, strict=True)]
+    return with_domains(data, topics(task.key), sources)
 
 
 def _path(task: Task) -> Path:

@@ -12,7 +12,7 @@ from kdcore.tasks import TASKS
 from pages.parts.common import cards
 from pages.parts.common.run_picker import the_store
 from pages.parts.common.text import plain
-from pages.parts.launch import forms, recipe, teachers
+from pages.parts.launch import also, forms, recipe, teachers
 from pages.parts.launch.defaults import BY_HAND
 
 
@@ -46,6 +46,7 @@ def _remedy(origin: str) -> str:
 def _fill_form(config: RunConfig, runs: pd.DataFrame) -> None:
     state = st.session_state
     state["launch.task"], state["launch.method"] = config.task, config.method
+    state[also.KEY] = list(config.also)
     state["launch.name"], state["launch.preset"] = config.name[:190], BY_HAND
     state[recipe.KEY] = recipe.DEFAULTS
     state["launch.base"] = config.base.model_dump(mode="json") if config.base else None

@@ -25,6 +25,7 @@ LABELS = {
     "intermediate": "Feed-forward size",
     "clip": "Largest gradient norm",
     "masked_lm": "Masked language model",
+    "domain": "Column with the domain",
     "label_fraction": "Share of rows with a label",
     "label_noise": "Share of wrong labels",
     "noise_kind": "Kind of wrong labels",

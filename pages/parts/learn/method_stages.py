@@ -58,12 +58,20 @@ def facts(method: type[Method], config: MethodConfig, setup: Setup) -> None:
     lines = [
         f"**Teachers**: {fewest if fewest == most else f'{fewest} to {most}'}",
         f"**Tasks**: {' and '.join(name for kind, name in TASK_KINDS.items() if kind in method.kinds)}",
+        *_tasks_and_domains(method),
         f"**Rows**: {rows}",
         f"**Extra trainings** with these settings: {f'{pilots:g} times the run' if pilots else 'none'}",
     ]
     stages = _stages(method.key, config.model_dump_json(), setup)
     lines += [f"**Stage {plain(info.stage.name)}**: {_stage_text(info)}" for info in stages]
     st.markdown("\n".join(f"- {line}" for line in lines))
+
+
+def _tasks_and_domains(method: type[Method]) -> list[str]:
+    """What is said of a method that learns several tasks, or from several domains."""
+    fewest, most = method.other_tasks
+    lines = [f"**Other tasks** beside the run's: {fewest} to {most}, a batch of one at a time"] if most else []
+    return [*lines, "**Domains**: two or more, and the data say of which one a row is"] if method.domains else lines
 
 
 @st.cache_resource(max_entries=64, show_spinner=False, hash_funcs={Setup: repr})
@@ -76,6 +84,7 @@ def _stages(key: str, options: str, setup: Setup) -> list[StageInfo]:
 def _stage_text(info: StageInfo) -> str:
     stage = info.stage
     share = f"{stage.share:.0%} of the run's steps" + (", beside the run's own" if stage.pilot else "")
+    share += ", on all tasks" if stage.task_power is not None else ""
     criterion = "its own loss" if stage.judge == "loss" else "the task's score"
     return plain(
         f"{share}; reads of {info.learner}: {tensors_text(info.needs.student)}; "

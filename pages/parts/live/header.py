@@ -73,6 +73,8 @@ def _finished_seeds(store: Store, row: RunRow) -> dict[int, str]:
 def _facts(row: RunRow) -> list[str]:
     teachers = "" if row.broken else ", ".join(plain(teacher.name) for teacher in row.config.teachers)
     facts = [plain(task_title(row.task)), plain(title_of(row.method))]
+    if not row.broken and row.config.also:
+        facts += [f"learns also {', '.join(plain(task_title(key)) for key in row.config.also)}"]
     facts += [f"teachers: {teachers}" if teachers else "no teacher"]
     facts += [f"seed {row.config.train.seed}"] if not row.broken else []
     facts += [plain(row.facts["hardware"])] if row.facts.get("hardware") else []
