@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from kdcore.errors import UndeclaredTensorError
 from kdcore.tensors import ALL_LAYERS as ALL_LAYERS
+from kdcore.tensors import ROW_LEVEL as ROW_LEVEL
 from kdcore.tensors import TENSORS as TENSORS
 from kdcore.tensors import Want as Want
 from kdcore.tensors import want as want
@@ -70,7 +71,7 @@ class Batch:
     ids: int64 [batch] on the CPU, the rows' identity in the data set: teacher outputs are cached under it.
     labels: int64 [batch] (classification) or float32 [batch] (regression); -1 or NaN: the row has none, which only a
         method that `uses_unlabelled` rows is given.
-    encodings: one per tokenizer; the key "" is the student's.
+    encodings: one per tokenizer; the key "" is the student's, and that of teachers that read as it does.
     """
 
     ids: Tensor
@@ -373,8 +374,8 @@ class ModelSize:
 
     @property
     def first_position(self) -> int:
-        """Row of the position table that the first token reads: RoBERTa counts from behind its padding token's id."""
-        return self.pad + 1 if self.model_type == "roberta" else 0
+        """Row of the position table that the first token reads: RoBERTa and MPNet count from behind their padding."""
+        return self.pad + 1 if self.model_type in ("roberta", "mpnet") else 0
 
     @property
     def longest(self) -> int:
@@ -388,6 +389,7 @@ class Setup:
 
     scores: teacher -> its score on the task's dev or `select` rows, as recorded when it was made (main metric, 0..1).
     task: its key, for papers that set a constant per task; empty where there is none.
+    other_vocabulary: teachers that cut a text into other tokens than the student does.
     """
 
     kind: Literal["classification", "regression"]
@@ -398,3 +400,4 @@ class Setup:
     train_rows: int = 0
     seed: int = 0
     task: str = ""
+    other_vocabulary: frozenset[str] = frozenset()

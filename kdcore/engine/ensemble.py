@@ -26,13 +26,18 @@ from kdcore.records import Batch, Encoding, ModelSize, Needs, Outputs
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen teacher of the task, on disk. identity: hash of its weights. origin: where it comes from, in words."""
+    """A frozen teacher of the task, on disk.
+
+    identity: hash of its weights. origin: where it comes from, in words. reading: key of the encoding that it reads; ""
+        is the student's.
+    """
 
     name: str
     folder: Path
     size: ModelSize
     identity: str
     origin: str
+    reading: str = ""
 
     def load(self) -> nn.Module:
         """The model in eval mode, no gradients."""
@@ -89,7 +94,8 @@ class Ensemble:
     def answer(self, name: str, batch: Batch, rows: Tensor | None) -> Outputs:
         """What a teacher says of these rows of the batch (None: all). Never with a graph, but where it is run again."""
         ids = batch.ids if rows is None else batch.ids[rows.cpu()]
-        encoding = batch.encoding if rows is None else batch.encoding.rows(rows)
+        encoding = batch.encodings[self.reading(name)]
+        encoding = encoding if rows is None else encoding.rows(rows)
         outputs = self._outputs(name, ids, encoding)
         if name in self._exact:
             return outputs.with_rerun(rerun_of(self._exact[name], encoding, self._needs.of_teacher(name)))
@@ -106,6 +112,7 @@ class Ensemble:
     def logits(self, name: str, rows: Encoded, what: str) -> Generator[Progress, None, NDArray[np.float32]]:
         """A teacher's logits over any rows (dev splits, `select`), float32 [rows, outputs]; kept like the others."""
         teacher = self._teacher(name)
+        rows = rows.reading(teacher.reading)
         tensors = teacher_cache.tensors_of({"logits": ()}, teacher.size)
         assert tensors is not None
         with teacher_cache.pinned(teacher_cache.entry_folder(self._identity(teacher), rows)):
@@ -114,6 +121,10 @@ class Ensemble:
                 yield from cache.fill(self._model(teacher), self._compute, _reason(cache, what))
             self.damaged += cache.damaged
             return cache.logits()
+
+    def reading(self, name: str) -> str:
+        """Key of the encoding that a teacher reads."""
+        return self._teacher(name).reading
 
     def word_embeddings(self, name: str) -> Tensor:
         """A copy of a teacher's table of word embeddings, float32 [vocabulary, width], on the CPU."""
@@ -138,9 +149,10 @@ class Ensemble:
         return {**served, "seconds": self.seconds, "bytes": teacher_cache.used()}
 
     def _fill(self, teacher: Teacher, tensors: list[CachedTensor]) -> Generator[Progress, None, None]:
-        folder = teacher_cache.entry_folder(self._identity(teacher), self._rows)
+        rows = self._rows.reading(teacher.reading)
+        folder = teacher_cache.entry_folder(self._identity(teacher), rows)
         self._pins.enter_context(teacher_cache.pinned(folder))
-        cache = TeacherCache(self._identity(teacher), self._rows, tensors)
+        cache = TeacherCache(self._identity(teacher), rows, tensors)
         if cache.missing().any():
             what = _reason(cache, f"teacher {teacher.name} answers once")
             self.seconds += yield from cache.fill(self._model(teacher), self._compute, what)
@@ -152,8 +164,9 @@ class Ensemble:
         self._caches[teacher.name] = cache
 
     def _fits(self, teacher: Teacher, tensors: list[CachedTensor]) -> bool:
-        folder = teacher_cache.entry_folder(self._identity(teacher), self._rows)
-        needed = sum(tensor.size(self._rows) for tensor in tensors if not (folder / tensor.file).exists())
+        rows = self._rows.reading(teacher.reading)
+        folder = teacher_cache.entry_folder(self._identity(teacher), rows)
+        needed = sum(tensor.size(rows) for tensor in tensors if not (folder / tensor.file).exists())
         return teacher_cache.make_room(needed, {folder, *(cache.folder for cache in self._caches.values())})
 
     def _model(self, teacher: Teacher) -> nn.Module:

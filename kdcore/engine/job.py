@@ -31,7 +31,7 @@ from kdcore.tasks import Task
 
 @dataclass(frozen=True)
 class Rows:
-    """A task's rows as one tokenizer sees them: training rows, `select`, and the dev splits.
+    """A task's rows as the models' tokenizers see them: training rows, `select`, and the dev splits.
 
     epoch: rows that an epoch counts (`data.damage.LearningRows`).
     """
@@ -43,18 +43,20 @@ class Rows:
 
 
 def encode_rows(
-    data: TaskData, tokenizer: Any, train: TrainConfig, damage: DataConfig | None = None, unlabelled: bool = False
-) -> Rows:
+    data: TaskData, tokenizer: Any, train: TrainConfig, damage: DataConfig | None = None, unlabelled: bool = False,
+    others: Mapping[str, Any] | None = None,
+) -> Rows:  # fmt: skip
     """Tokenises the training rows, `select` and the dev splits.
 
     Args:
         damage: what is wrong with the rows; None: nothing. unlabelled: whether rows without a label stay.
+        others: key -> the tokenizer of teachers that read otherwise.
     """
     rows = learning_rows(data, train, damage or DataConfig())
     splits = {"select": rows.select, **{name: data.splits[name] for name in data.task.splits}}
     return Rows(
-        encode(rows.train if unlabelled else rows.train.labelled, tokenizer, train.max_length),
-        {name: encode(split, tokenizer, train.max_length) for name, split in splits.items()},
+        encode(rows.train if unlabelled else rows.train.labelled, tokenizer, train.max_length, others),
+        {name: encode(split, tokenizer, train.max_length, others) for name, split in splits.items()},
         {"data": data.fingerprint, "max_length": train.max_length},
         rows.epoch,
     )
@@ -170,6 +172,8 @@ class TrainingAnswers:
         )
 
     def word_embeddings(self, teacher: str) -> torch.Tensor:
+        if reading := self.job.ensemble.reading(teacher):
+            raise ValueError(f"the words of {teacher} are those of the tokenizer {reading!r}, not the student's")
         return self.job.ensemble.word_embeddings(teacher)
 
     def vocabulary(self) -> list[str]:

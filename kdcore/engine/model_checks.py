@@ -9,16 +9,17 @@ from torch import nn
 from kdcore.config import TeacherSpec
 from kdcore.data.notes import Note
 from kdcore.data.splits import TaskData
-from kdcore.engine.plan import Plan
+from kdcore.engine.plan import Plan, check_vocabularies
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
 from kdcore.formatting import listed
 from kdcore.methods.introspect import thin
 from kdcore.models.compatibility import check_classifier
 from kdcore.models.config_file import read_config_file
+from kdcore.models.convert_weights import no_mpnet
 from kdcore.models.label_names import contradiction, label_order
 from kdcore.models.sources import Located, locate, read_config
-from kdcore.models.tokenizer_checks import states_case, unread_words
+from kdcore.models.tokenizer_checks import reads_alike, states_case, unread_words
 
 
 def teacher_notes(spec: TeacherSpec, data: TaskData) -> Iterator[Note]:
@@ -35,7 +36,12 @@ def teacher_notes(spec: TeacherSpec, data: TaskData) -> Iterator[Note]:
 
 def tokenizer_notes(plan: Plan) -> Iterator[Note]:
     """What a person should know of the tokenizers of a run's models. Raises UserError where they do not fit them."""
-    _ = plan.tokenizer
+    for name, key in plan.readings.items():
+        if key:
+            yield Note(
+                "ok", f"teachers.{name}",
+                f"{name} cuts a text into other tokens than the student, so each reads the rows by its own tokenizer",
+            )  # fmt: skip
     for spec in plan.pretrained:
         words = unread_words(plan.tokenizer_of(spec))
         if words and spec.source != "pocket" and not states_case(locate(spec).path):
@@ -52,6 +58,14 @@ def check_initial_weights(plan: Plan) -> None:
     source, student, spec = plan.source_size, plan.student_size, plan.config.student
     if source is None:
         return
+    if plan.source is not None and not reads_alike(plan.tokenizer_of(plan.source), plan.tokenizer):
+        raise UserError(
+            "student.init",
+            f"{plan.source.name} cuts a text into other tokens than the student, so its word embeddings cannot fill it",
+            "choose init=random, or a source that shares the student's tokenizer",
+        )
+    if source.model_type == "mpnet":
+        raise no_mpnet()
     if source.embedding_width not in (None, source.width):
         raise UserError(
             "student.init",
@@ -102,7 +116,7 @@ def check_before_teachers(plan: Plan) -> None:
 
     A queued run and a cell of a sweep start without a pre-flight.
     """
-    _ = plan.tokenizer
+    check_vocabularies(plan)
     check_other_depths(plan)
     check_initial_weights(plan)
     _ = plan.steps

@@ -24,18 +24,19 @@ from kdcore.engine.teacher_source import (
     tokenizer_of,
 )
 from kdcore.errors import UserError
+from kdcore.formatting import listed
 from kdcore.layer_map import LayerMap
 from kdcore.methods import Method, MethodConfig, resolve
 from kdcore.methods.catalog import check_source
-from kdcore.methods.introspect import depths
+from kdcore.methods.introspect import copies, depths
 from kdcore.models.observe import layers_read
 from kdcore.models.sizes import size_of, student_size
 from kdcore.models.sources import locate, read_config
-from kdcore.models.tokenizer_checks import check_same_tokenizer, check_tokenizer
+from kdcore.models.tokenizer_checks import check_tokenizer, reads_alike
 from kdcore.models.tokenizers import tokenizer_from_vocabulary
 from kdcore.models.weights import stored_names
 from kdcore.paths import user_path
-from kdcore.records import ModelSize, Setup, Stage, Want
+from kdcore.records import ROW_LEVEL, ModelSize, Setup, Stage, Want
 
 
 class Plan:
@@ -94,31 +95,51 @@ class Plan:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The one tokenizer of teachers and student.
+        """The student's tokenizer: that of the base, or of the first teacher.
 
         Raises:
-            UserError: models that read a sentence differently, or nothing that brings a vocabulary.
+            UserError: nothing brings a vocabulary.
         """
-        specs = self.pretrained
-        if not specs:
-            if self.data.vocabulary is None:
-                raise UserError(
-                    "base", "without a teacher nothing says which vocabulary the student has",
-                    "name a base or a teacher",
-                )  # fmt: skip
-            return tokenizer_from_vocabulary(self.data.vocabulary)
-        first = self.tokenizer_of(specs[0])
-        for spec in specs:
-            field, own = f"teachers.{spec.name}", self.tokenizer_of(spec)
-            check_tokenizer(own, teacher_size(spec, self.data).vocabulary, field, spec.name)
-            if own is not first:
-                check_same_tokenizer(first, own, field, spec.name, specs[0].name)
-        return first
+        if (base := self._base()) is not None:
+            return self.tokenizer_of(base)
+        if self.data.vocabulary is None:
+            raise UserError(
+                "base", "without a teacher nothing says which vocabulary the student has",
+                "name a base or a teacher",
+            )  # fmt: skip
+        return tokenizer_from_vocabulary(self.data.vocabulary)
+
+    @cached_property
+    def readings(self) -> dict[str, str]:
+        """Teacher -> key of the encoding that it reads (`Batch.encodings`): "" where it cuts a text into the student's
+        tokens, else the first teacher that cuts it as this one does.
+
+        Raises:
+            UserError: a tokenizer that does not fit its model.
+        """
+        known, keys = {"": self.tokenizer}, {}
+        for spec in self.config.teachers:
+            own = self.tokenizer_of(spec)
+            keys[spec.name] = next((key for key, other in known.items() if reads_alike(own, other)), spec.name)
+            known.setdefault(keys[spec.name], own)
+        return keys
+
+    @property
+    def other_tokenizers(self) -> dict[str, Any]:
+        """Key of an encoding -> its tokenizer, of those that are not the student's."""
+        specs = {spec.name: spec for spec in self.config.teachers}
+        return {key: self.tokenizer_of(specs[key]) for key in dict.fromkeys(self.readings.values()) if key}
 
     def tokenizer_of(self, spec: TeacherSpec) -> Any:
-        """The tokenizer that belongs to a teacher or base, read once."""
+        """The tokenizer that belongs to a teacher or base, read once.
+
+        Raises:
+            UserError: it does not fit the model.
+        """
         if spec not in self._tokenizers:
-            self._tokenizers[spec] = tokenizer_of(spec, self.data)
+            own = tokenizer_of(spec, self.data)
+            check_tokenizer(own, teacher_size(spec, self.data).vocabulary, f"teachers.{spec.name}", spec.name)
+            self._tokenizers[spec] = own
         return self._tokenizers[spec]
 
     @cached_property
@@ -248,6 +269,7 @@ class Plan:
         return Setup(
             kind=task.kind, labels=task.outputs, student=self.student_size, teachers=self.teacher_sizes,
             scores=scores, train_rows=len(self.training_rows), seed=self.config.train.seed, task=task.key,
+            other_vocabulary=frozenset(name for name, key in self.readings.items() if key),
         )  # fmt: skip
 
     @cached_property
@@ -302,6 +324,35 @@ def check_layers(plan: Plan) -> None:
             remedy = "choose a teacher of more layers, or other layers in the options"
             wanted, depth = stage.needs.of_teacher(name), teachers[name]
             _check_layers(plan, wanted, depth, f"teachers.{name}", f"teacher {name}", remedy)
+
+
+def check_vocabularies(plan: Plan) -> None:
+    """Raises UserError where a method compares tokens with a teacher that cuts a text into others than the student."""
+    method, others = plan.method, plan.method.setup.other_vocabulary
+    for role, name in copies(method).items():
+        if name in others:
+            why = f"trains a copy of teacher {name} on the student's tokens ({role})"
+            raise _other_tokens(method, name, why)
+    for stage in plan.stages:
+        for name in stage.asks(plan.teacher_sizes):
+            if name not in others:
+                continue
+            tensors = sorted(set(stage.needs.of_teacher(name)) - ROW_LEVEL)
+            if "teacher" in stage.needs.rerun:
+                raise _other_tokens(method, name, f"differentiates teacher {name} at the student's tokens")
+            if tensors:
+                raise _other_tokens(method, name, f"compares {listed(tensors)} of teacher {name} token by token")
+            if type(method).stream is not Method.stream:
+                raise _other_tokens(method, name, f"has teacher {name} answer rows whose tokens it may alter")
+
+
+def _other_tokens(method: Method, name: str, why: str) -> UserError:
+    return UserError(
+        f"teachers.{name}",
+        f"{method.title} {why}, and {name} cuts a text into other tokens than the student does",
+        "choose a teacher that shares the student's tokenizer, or a method that learns from whole rows, such as "
+        "knowledge distillation (kd) or PKD",
+    )
 
 
 def _check_layers(plan: Plan, wanted: Want, depth: int, field: str, who: str, remedy: str) -> None:

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,9 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
         if teacher is None:
             yield from _stopped_early(control)
             return
-        teachers.append(teacher)
-    rows = encode_rows(plan.data, plan.tokenizer, run.train, run.data, plan.uses_unlabelled)
+        teachers.append(replace(teacher, reading=plan.readings[spec.name]))
+    others = plan.other_tokenizers
+    rows = encode_rows(plan.data, plan.tokenizer, run.train, run.data, plan.uses_unlabelled, others)
     ensemble = Ensemble(teachers, rows.train, rows.identity, plan.compute, run.train.teacher_cache)
     with ensemble.open():
         teacher_scores, teacher_events = yield from _teacher_scores(plan, ensemble, rows, control)
@@ -149,11 +150,11 @@ def _job(plan: Plan, folder: Path, rows: Rows, ensemble: Ensemble, teacher_score
         facts=build_facts(plan.compute), gradient_share_every=run.probes.gradient_share_every,
     )  # fmt: skip
     if run.probes.distances:
-        job.snapshots = _snapshots(job)
+        job.snapshots = _snapshots(plan, job)
     return job
 
 
-def _snapshots(job: Job) -> Snapshots | None:
+def _snapshots(plan: Plan, job: Job) -> Snapshots | None:
     """What keeps moments of the student, in the stages in which it learns; None where it never does."""
     role, stages = next(iter(job.students)), job.method.stages()
     steps = enumerate(zip(stages, stage_steps(stages, job.budget), strict=True))
@@ -161,10 +162,12 @@ def _snapshots(job: Job) -> Snapshots | None:
     if not learning:
         return None
     split = job.task.splits[0]
+    tokens = {key: tokenizer.convert_ids_to_tokens for key, tokenizer in plan.other_tokenizers.items()}
+    others = {name: (key, tokens[key]) for name, key in plan.readings.items() if key}
     return Snapshots(
         job.folder, split, job.splits[split], job.tokenizer.convert_ids_to_tokens, size_of(job.main.config),
         {name: (teacher.size, teacher.load) for name, teacher in job.ensemble.teachers.items()}, learning,
-        job.compute.device,
+        job.compute.device, others,
     )  # fmt: skip
 
 
