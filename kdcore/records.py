@@ -46,19 +46,31 @@ class Needs:
         return self.by.get(name, self.teacher)
 
 
+NO_WORD = -1
+"""The number of the word, of a token that a tokenizer adds, such as [CLS], and of padding."""
+
+
 @dataclass(frozen=True)
 class Encoding:
-    """Token ids of a batch for one tokenizer, padded on the right. All are int64 [batch, tokens]."""
+    """Token ids of a batch for one tokenizer, padded on the right. All are int64 [batch, tokens].
+
+    words: of each token the number of its word in the text, -1 of special ones and padding; only where models of a run
+        cut a text into different tokens, else None.
+    """
 
     input_ids: Tensor
     attention_mask: Tensor
     token_type_ids: Tensor
+    words: Tensor | None = None
 
     def to(self, device: Any) -> Encoding:
-        return Encoding(*(t.to(device, non_blocking=True) for t in self.tensors()))
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def rows(self, rows: Tensor) -> Encoding:
-        return Encoding(*(t[rows] for t in self.tensors()))
+        return self._each(lambda tensor: tensor[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Encoding:
+        return Encoding(*map(change, self.tensors()), None if self.words is None else change(self.words))
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.input_ids, self.attention_mask, self.token_type_ids
@@ -315,8 +327,8 @@ class TeacherAnswers(Protocol):
         """The teacher's table of word embeddings, float32 [vocabulary, width]."""
         ...
 
-    def vocabulary(self) -> list[str]:
-        """The token of each id; pieces inside a word start with ##."""
+    def vocabulary(self, teacher: str = "") -> list[str]:
+        """The token of each id; pieces inside a word start with ##. teacher: whose, where not the student's."""
         ...
 
 

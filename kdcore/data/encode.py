@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kdcore.data.splits import Split
 from kdcore.data.words import word_numbers
-from kdcore.records import Batch, Encoding
+from kdcore.records import NO_WORD, Batch, Encoding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,6 +165,7 @@ def pad(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Encodin
         padded(encoded.input_ids, encoded.pad_id),
         torch.from_numpy(real.astype(np.int64)),
         padded(encoded.token_types, 0),
+        None if encoded.words is None else padded(encoded.words, NO_WORD),
     )
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NO_WORD = -1
-"""The number of a token that a tokenizer adds, such as [CLS]."""
+from kdcore.records import NO_WORD
 
 
 def word_numbers(piece: Any, texts: Sequence[str]) -> NDArray[np.int32]:

@@ -70,6 +70,7 @@ class Job:
         epoch counts; None: these.
     students: role -> model; the first is scored, kept and exported. fresh: makes them again with initial weights.
     kept: role -> names of the parameters that the method built without a gradient, which no stage trains.
+    tokenizers: those of teachers that cut a text into other tokens, by the key of their encoding.
     facts: what bit-for-bit repetition depends on. state: where the training is; a checkpoint's, once that is read.
     """
 
@@ -84,6 +85,7 @@ class Job:
     fresh: Callable[[], dict[str, nn.Module]]
     ensemble: Ensemble
     compute: Compute
+    tokenizers: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     epoch_rows: int | None = None
     gradient_share_every: int = 0
@@ -176,6 +178,7 @@ class TrainingAnswers:
             raise ValueError(f"the words of {teacher} are those of the tokenizer {reading!r}, not the student's")
         return self.job.ensemble.word_embeddings(teacher)
 
-    def vocabulary(self) -> list[str]:
-        ids: dict[str, int] = self.job.tokenizer.get_vocab()
+    def vocabulary(self, teacher: str = "") -> list[str]:
+        reading = self.job.ensemble.reading(teacher) if teacher else ""
+        ids: dict[str, int] = (self.job.tokenizers[reading] if reading else self.job.tokenizer).get_vocab()
         return sorted(ids, key=ids.__getitem__)

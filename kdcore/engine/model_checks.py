@@ -42,6 +42,10 @@ def tokenizer_notes(plan: Plan) -> Iterator[Note]:
                 "ok", f"teachers.{name}",
                 f"{name} cuts a text into other tokens than the student, so each reads the rows by its own tokenizer",
             )  # fmt: skip
+    if asked := plan.config.student.vocabulary:
+        words = len(plan.tokenizer)
+        few = f", since the texts give no more than that of {asked:,}" if words < asked else ""
+        yield Note("ok", "student.vocabulary", f"the student has {words:,} pieces of its own{few}")
     for spec in plan.pretrained:
         words = unread_words(plan.tokenizer_of(spec))
         if words and spec.source != "pocket" and not states_case(locate(spec).path):
@@ -58,7 +62,11 @@ def check_initial_weights(plan: Plan) -> None:
     source, student, spec = plan.source_size, plan.student_size, plan.config.student
     if source is None:
         return
-    if plan.source is not None and not reads_alike(plan.tokenizer_of(plan.source), plan.tokenizer):
+    if (
+        plan.source is not None
+        and not spec.vocabulary
+        and not reads_alike(plan.tokenizer_of(plan.source), plan.tokenizer)
+    ):
         raise UserError(
             "student.init",
             f"{plan.source.name} cuts a text into other tokens than the student, so its word embeddings cannot fill it",
@@ -76,7 +84,7 @@ def check_initial_weights(plan: Plan) -> None:
     labels = {"width": "width", "intermediate": "feed-forward size", "vocabulary": "vocabulary"}
     for name, label in labels.items():
         ours, theirs = getattr(student, name), getattr(source, name)
-        if ours != theirs:
+        if ours != theirs and not (name == "vocabulary" and spec.vocabulary):
             raise UserError(
                 f"student.{name}" if name != "vocabulary" else "student.init",
                 f"weights of {label} {theirs} cannot fill a student of {ours}",

@@ -14,6 +14,7 @@ from kdcore.data.damage import LearningRows, learning_rows
 from kdcore.data.splits import Split, TaskData
 from kdcore.engine.device import Compute, compute_for
 from kdcore.engine.evaluate import blind_guess
+from kdcore.engine.own_vocabulary import own_tokenizer, source_words
 from kdcore.engine.schedule import stage_steps, student_steps
 from kdcore.engine.teacher_source import (
     check_has_base,
@@ -95,11 +96,13 @@ class Plan:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The student's tokenizer: that of the base, or of the first teacher.
+        """The student's tokenizer: one of its own, that of the base, or of the first teacher.
 
         Raises:
             UserError: nothing brings a vocabulary.
         """
+        if pieces := self.config.student.vocabulary:
+            return own_tokenizer(self.data, pieces)
         if (base := self._base()) is not None:
             return self.tokenizer_of(base)
         if self.data.vocabulary is None:
@@ -151,7 +154,8 @@ class Plan:
     def student_size(self) -> ModelSize:
         """The student's size: what its settings leave empty is the base's, or the first teacher's."""
         size = student_size(self.config.student, self._reference_size(), self.data.task.outputs)
-        return replace(size, pad=self.tokenizer.pad_token_id or 0)
+        words = len(self.tokenizer) if self.config.student.vocabulary else size.vocabulary
+        return replace(size, pad=self.tokenizer.pad_token_id or 0, vocabulary=words)
 
     @property
     def deployed_size(self) -> ModelSize:
@@ -163,6 +167,13 @@ class Plan:
         """Student layer -> layers of the first teacher that it is matched with; empty where the method matches none."""
         teacher = next(iter(self.teacher_sizes.values()), None)
         return {} if teacher is None else self.method_class.layer_map(self.options, self.student_size, teacher)
+
+    @property
+    def source_words(self) -> list[list[int]] | None:
+        """Of a student with a vocabulary of its own: for each id, those of the source's tokens that it stands for."""
+        if not self.config.student.vocabulary or self.source is None:
+            return None
+        return source_words(self.tokenizer, self.tokenizer_of(self.source))
 
     @property
     def pretrained(self) -> list[TeacherSpec]:

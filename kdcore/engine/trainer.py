@@ -145,7 +145,7 @@ def _job(plan: Plan, folder: Path, rows: Rows, ensemble: Ensemble, teacher_score
 
     job = Job(
         train=run.train, task=task, folder=folder, rows=rows.train, epoch_rows=rows.epoch, splits=rows.splits,
-        tokenizer=plan.tokenizer,
+        tokenizer=plan.tokenizer, tokenizers=plan.other_tokenizers,
         method=method, students=fresh(), fresh=fresh, ensemble=ensemble, compute=plan.compute,
         facts=build_facts(plan.compute), gradient_share_every=run.probes.gradient_share_every,
     )  # fmt: skip
@@ -225,7 +225,7 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
             name: {
                 "words": t.origin, "content": plan.content_of(specs[name], t.identity), "shape": asdict(t.size),
                 "parameters": parameters(t.size).total,
-                "flops": flops(t.size, int(mean_tokens)), "scores": teacher_scores[name],
+                "flops": flops(t.size, int(job.rows.reading(t.reading).lengths.mean())), "scores": teacher_scores[name],
             }
             for name, t in job.ensemble.teachers.items()
         },

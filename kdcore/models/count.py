@@ -18,12 +18,22 @@ _DISTANCES = 32
 
 @dataclass(frozen=True)
 class Parameters:
-    """Numbers of weights. head: what stands between the last layer and the logits (pooler, projection, classifier)."""
+    """Numbers of weights.
+
+    head: what stands between the last layer and the logits (pooler, projection, classifier). words: of the embeddings,
+        those of the table of words.
+    """
 
     total: int
     embeddings: int
     encoder: int
     head: int
+    words: int
+
+    @property
+    def word_share(self) -> float:
+        """The part of all weights that is in the table of words."""
+        return self.words / self.total
 
 
 def parameters(size: ModelSize) -> Parameters:
@@ -49,7 +59,7 @@ def parameters(size: ModelSize) -> Parameters:
     encoder = size.layers * layer + (_DISTANCES * size.heads if size.model_type == "mpnet" else 0)
     head = _linear(size.width, size.width) + sum(_linear(*shape) for shape in _head(size))
     head += 2 * _norm(size.projection_width) if size.projection_width else 0
-    return Parameters(embeddings + encoder + head, embeddings, encoder, head)
+    return Parameters(embeddings + encoder + head, embeddings, encoder, head, words)
 
 
 def flops(size: ModelSize, tokens: int, batch: int = 1, cls_only: bool = False) -> int:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcore import layer_map
@@ -24,6 +27,8 @@ from kdcore.models.weights import build_classifier, read_weights, write_model
 from kdcore.paths import user_path
 from kdcore.records import ModelSize
 
+_WORDS = "bert.embeddings.word_embeddings.weight"
+
 
 def build_student(
     size: ModelSize,
@@ -32,6 +37,7 @@ def build_student(
     source: nn.Module | None,
     seed: int,
     dropout: float | None = None,
+    words: Sequence[Sequence[int]] | None = None,
 ) -> nn.Module:
     """A BERT classifier of this size with its initial weights: float32, SDPA, eval mode.
 
@@ -43,6 +49,8 @@ def build_student(
 
     Args:
         dropout: of states and attentions; None: as the source's config says, BERT's 0.1 where there is no source.
+        words: of a student with other words than the source, the ids of the source that each of its own stands for: it
+            starts with the mean of their vectors.
 
     Raises:
         UserError: widths, feed-forward sizes, vocabularies or layers of the source do not fit.
@@ -56,13 +64,15 @@ def build_student(
         source = _checkpoint(spec.checkpoint or "")
     if source is None:
         raise UserError("student.init", f"init={spec.init} needs a source of weights", "choose init=random")
-    _check_fits(size, source.config)
+    _check_fits(size, source.config, words is not None)
     layers = source_layers(spec, size_of(source.config).layers)
     state = _chosen_weights(source, layers, size, keep_classifier=spec.init == "teacher")
+    if words is not None:
+        state = {**state, _WORDS: _means(state[_WORDS], words)}
     if size_of(source.config).labels != labels:
         state = {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
     for name, value in bert_settings(source.config).items():
-        if dropout is None or "dropout" not in name:
+        if (dropout is None or "dropout" not in name) and not (words is not None and name == "pad_token_id"):
             setattr(config, name, value)
     model = build_classifier(config, state, seed)[0]
     return model if size.form == "plain" else _factored(model, size.form)
@@ -177,8 +187,14 @@ def _checkpoint(folder: str) -> nn.Module:
         raise UserError("student.checkpoint", error.problem, error.remedy) from error
 
 
-def _check_fits(size: ModelSize, config: Any) -> None:
-    """Copied weights need the same sizes; depth and heads may differ."""
+def _means(table: Tensor, words: Sequence[Sequence[int]]) -> Tensor:
+    """[words, width]: of each the mean of some vectors of a table."""
+    offsets = torch.tensor([0, *map(len, words)][:-1]).cumsum(0)
+    return F.embedding_bag(torch.tensor([*chain.from_iterable(words)]), table, offsets, mode="mean")
+
+
+def _check_fits(size: ModelSize, config: Any, own_words: bool) -> None:
+    """Copied weights need the same sizes; depth and heads may differ, and words where they are the student's own."""
     source = size_of(config)
     pairs = {
         "student.width": (size.width, source.width),
@@ -186,6 +202,8 @@ def _check_fits(size: ModelSize, config: Any) -> None:
         "student.init": (size.vocabulary, source.vocabulary),
     }
     names = {"student.width": "width", "student.intermediate": "feed-forward size", "student.init": "vocabulary"}
+    if own_words:
+        del pairs["student.init"]
     for field, (ours, theirs) in pairs.items():
         if ours != theirs:
             raise UserError(

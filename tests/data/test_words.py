@@ -6,7 +6,8 @@ import numpy as np
 
 from kdcore.data.encode import encode
 from kdcore.data.splits import make_split
-from kdcore.data.words import NO_WORD, pieces_of, shared_words, spell, word_numbers
+from kdcore.data.words import pieces_of, shared_words, spell, word_numbers
+from kdcore.records import NO_WORD
 from kdcore.tasks import TASKS
 from tests.helpers import model_families
 from tests.helpers import tiny_task as world

@@ -190,7 +190,7 @@ def test_rerun_gives_the_same_from_embeddings_and_can_be_differentiated_twice(ti
     (saliency,) = torch.autograd.grad(again.logits[:, 0].sum(), inputs, create_graph=True)
     saliency.square().sum().backward()
     assert inputs.grad is not None and inputs.grad[valid].abs().sum() > 0
-    assert model.config._attn_implementation == "sdpa"
+    assert model.config._attn_implementation == ("eager" if family == "mpnet" else "sdpa")
 
 
 def test_scores_are_float32_under_autocast(tiny, encoding):

@@ -80,7 +80,15 @@ def _measure(measure: str, views: Sequence[RunView], student: int, teacher: int)
 def _sample(view: RunView, measure: str) -> str:
     """What the numbers are taken over."""
     tokens = f"{view.trajectory.tokens[view.moment]:,} tokens"
-    return f"[CLS] of the rows that hold these {tokens}" if measure == "cls" else tokens
+    kept = view.trajectory.snapshots
+    if measure == "cls":
+        return f"[CLS] of the rows that hold these {tokens}"
+    others = kept is not None and view.teacher in kept.teacher_rows
+    return (
+        f"the words of {tokens}, each the mean of its pieces, since the models read different pieces"
+        if others
+        else tokens
+    )
 
 
 def _matrix(view: RunView, measure: str, student: int, teacher: int, top: float, title: str) -> Figure:
