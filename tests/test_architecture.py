@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-VOCABULARY = {"errors", "events", "config", "records", "tasks", "paths", "formatting", "layer_map", "tensors", "extras"}
+VOCABULARY = {
+    "errors", "events", "config", "records", "batch", "tasks", "paths", "formatting", "layer_map", "tensors", "extras",
+}  # fmt: skip
 LAYERS: list[set[str]] = [
     VOCABULARY,
     {"identity", "settings_file", "fields"},

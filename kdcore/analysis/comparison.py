@@ -17,7 +17,6 @@ import pandas as pd
 from kdcore import identity
 from kdcore.analysis import groups, significance
 from kdcore.analysis.blind_guess import blind_guess_of
-from kdcore.analysis.cost_table import word_share
 from kdcore.analysis.differences import differing_topics
 from kdcore.analysis.option_choice import option_choices
 from kdcore.analysis.row_scores import Contributions, contributions_of
@@ -184,10 +183,10 @@ class Comparison:
     def summary(self) -> pd.DataFrame:
         """One row per group, the baseline first, then the best first.
 
-        Columns: group, label, n, mean, std (sample; NaN for one seed), gap, gap_std, gap_n (to the baseline, over
-        pairs), select, select_std, last, last_std (fractions), parameters, words (their share in the table of words),
-        latency_ms, seconds, seconds_std, seconds_n (of the training loop, over the runs that kept it), seeds,
-        unfinished, differs (topics, comma-separated), options (in words, where one group was tuned).
+        Columns: group, label, n, mean, std (sample; NaN: one seed), gap, gap_std, gap_n (to the baseline, over pairs),
+        select, select_std, last, last_std (fractions), parameters, words (the table of words' share of them),
+        latency_ms, seconds, seconds_std, seconds_n (of the training loop, over runs that kept it), seeds, unfinished,
+        differs (topics, comma-separated), options (in words, where one group was tuned).
         """
         gaps = self.gaps()
         rows = [self._summary_row(group, label, gaps[gaps["group"] == group]) for group, label in self.labels.items()]
@@ -205,18 +204,12 @@ class Comparison:
         return {
             "group": group, "label": label, "n": n, "mean": mean, "std": std, "gap": gap, "gap_std": gap_std,
             "gap_n": gap_n, "select": select, "select_std": select_std, "last": last, "last_std": last_std,
-            "parameters": members["parameters"].iloc[0], "words": self._word_share(group),
-            "latency_ms": done["latency_ms"].median(),
-            "seconds": seconds, "seconds_std": seconds_std, "seconds_n": seconds_n,
-            "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(done["seed"].dropna())),
+            "parameters": members["parameters"].iloc[0], "words": groups.word_share(map(self.facts.get, members["id"])),
+            "latency_ms": done["latency_ms"].median(), "seconds": seconds, "seconds_std": seconds_std,
+            "seconds_n": seconds_n, "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(done["seed"].dropna())),
             "unfinished": int((members["state"] != "done").sum()),
             "differs": ", ".join(self.differs(group, self.baseline)), "options": self.options.get(group, ""),
         }  # fmt: skip
-
-    def _word_share(self, group: str) -> float:
-        """Of the parameters of its students, the part in the table of words; NaN where none has said its shape."""
-        shapes = (self.facts[run].get("student") for run in self.members(group)["id"])
-        return next((word_share(shape) for shape in shapes if shape), float("nan"))
 
     @cached_property
     def options(self) -> dict[str, str]:

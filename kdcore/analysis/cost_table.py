@@ -173,17 +173,11 @@ def _sizes(
     known = _size(size_values)
     yield model | _cost("parameters", parameters(known).total if known else counted)
     if known:
-        yield model | _cost(WORDS, 100 * word_share(size_values))
+        yield model | _cost(WORDS, 100 * parameters(known).word_share)
     if known and length:
         yield model | _cost("flops", flops(known, length), tokens=length)
     if stored:
         yield model | _cost("disk", stored / MIB)
-
-
-def word_share(size_values: Any) -> float:
-    """The part of a model's parameters that is in its table of words; NaN where its shape is not known."""
-    known = _size(size_values)
-    return parameters(known).word_share if known else float("nan")
 
 
 def _size(values: Any) -> ModelSize | None:

@@ -20,6 +20,7 @@ from kdcore.formatting import data_text
 if TYPE_CHECKING:
     from kdcore.store import Store
 
+Teachers = Annotated[list[str] | None, typer.Option(help="name=source:where[:layers]; again for an ensemble.")]
 Queue = Annotated[bool, typer.Option("--queue", help="Only queue; a dashboard on the same store trains it.")]
 
 
@@ -34,9 +35,7 @@ def distil(
     preset: Annotated[
         str | None, typer.Option(help="A paper's own recipe (`presets` lists them); file and flags go over it.")
     ] = None,
-    teacher: Annotated[
-        list[str] | None, typer.Option(help="name=source:where[:layers]; again for an ensemble.")
-    ] = None,
+    teacher: Teachers = None,
     option: Annotated[
         list[str] | None, typer.Option(help="An option of the method, key=value; may be repeated.")
     ] = None,

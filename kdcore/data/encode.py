@@ -82,7 +82,8 @@ def encode(
 
 
 def _encode(split: Split, tokenizer: Any, max_length: int, words: bool) -> Encoded:
-    ids, types, numbers = [], [], []
+    ids, types = [], []
+    numbers: list[NDArray[np.int32]] = []
     lengths: list[int] = []
     for start in range(0, len(split), ROWS_AT_ONCE):
         columns = [column[start : start + ROWS_AT_ONCE] for column in split.texts]

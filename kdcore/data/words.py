@@ -54,7 +54,8 @@ def pieces_of(words: NDArray[np.int32], shared: NDArray[np.int32]) -> NDArray[np
 def shared_words(first: NDArray[np.int32], second: NDArray[np.int32]) -> NDArray[np.int32]:
     """The words of which both readings of a row hold a piece: a long row may be cut earlier in one of them."""
     both: NDArray[np.int32] = np.intersect1d(first, second)
-    return both[both != NO_WORD]
+    words: NDArray[np.int32] = both[both != NO_WORD]
+    return words
 
 
 def spell(tokens: Sequence[str], words: NDArray[np.int32], shared: NDArray[np.int32]) -> list[str]:

@@ -43,9 +43,9 @@ def tokenizer_notes(plan: Plan) -> Iterator[Note]:
                 f"{name} cuts a text into other tokens than the student, so each reads the rows by its own tokenizer",
             )  # fmt: skip
     if asked := plan.config.student.vocabulary:
-        words = len(plan.tokenizer)
-        few = f", since the texts give no more than that of {asked:,}" if words < asked else ""
-        yield Note("ok", "student.vocabulary", f"the student has {words:,} pieces of its own{few}")
+        pieces = len(plan.tokenizer)
+        few = f", since the texts give no more than that of {asked:,}" if pieces < asked else ""
+        yield Note("ok", "student.vocabulary", f"the student has {pieces:,} pieces of its own{few}")
     for spec in plan.pretrained:
         words = unread_words(plan.tokenizer_of(spec))
         if words and spec.source != "pocket" and not states_case(locate(spec).path):

@@ -89,8 +89,8 @@ def by_words(teacher: AttentionMaps, student: AttentionMaps) -> tuple[AttentionM
 def _between_words(maps: AttentionMaps, shared: NDArray[np.int32]) -> Maps:
     assert maps.words is not None
     pieces = pieces_of(maps.words, shared)
-    between: Maps = pieces @ maps.maps @ (pieces > 0).astype(np.float32).T
-    return np.nan_to_num(renormalised(between), nan=1 / len(shared))
+    between = renormalised((pieces @ maps.maps @ (pieces > 0).T).astype(np.float32))
+    return np.where(np.isnan(between), np.float32(1 / len(shared)), between)
 
 
 def typed_words(tokenizer: Any, sentence: str, pair: str | None, tokens: int) -> NDArray[np.int32] | None:

@@ -104,10 +104,11 @@ def word_pieces(
         return None
     ours, theirs = [], []
     for row in rows:
-        numbers = [each.words[each.offsets[row] : each.offsets[row + 1]] for each in (student, teacher)]
-        shared = shared_words(*numbers)
-        ours.append(torch.from_numpy(pieces_of(numbers[0], shared)))
-        theirs.append(torch.from_numpy(pieces_of(numbers[1], shared)))
+        mine = student.words[student.offsets[row] : student.offsets[row + 1]]
+        other = teacher.words[teacher.offsets[row] : teacher.offsets[row + 1]]
+        shared = shared_words(mine, other)
+        ours.append(torch.from_numpy(pieces_of(mine, shared)))
+        theirs.append(torch.from_numpy(pieces_of(other, shared)))
     return ours, theirs
 
 

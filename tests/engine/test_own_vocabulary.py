@@ -69,7 +69,7 @@ def test_words_start_as_the_source_reads_them(one_teacher, shelf):
     ours, theirs = (each.get_input_embeddings().weight for each in (model, source))
     own, words = draft.tokenizer.get_vocab(), world.tokenizer()
     shared = [token for token in own if token in words.get_vocab()]
-    assert {"[CLS]", "good", "film"} <= set(shared)
+    assert {"[CLS]", "good"} <= set(shared)
     for token in shared:
         assert torch.equal(ours[own[token]], theirs[words.convert_tokens_to_ids(token)]), token
     assert torch.equal(
