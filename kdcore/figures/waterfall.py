@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 
 MIN_POINTS = 4.0
 """Least width of the scale that bars are drawn on: a tenth of a point must look like little."""
+FILL = 0.35
+"""Opacity of a bar's inside."""
 
 
 def waterfall(
@@ -74,14 +76,21 @@ def _extent(rungs: pd.DataFrame, ends: Floats, gains: Floats, scale: float) -> t
 
 
 def _bars(rungs: pd.DataFrame, ends: Floats, gains: Floats, scale: float, dark: bool) -> go.Bar:
-    """Each step from where the last one ended; the first has no length. ends, gains: [rungs]."""
+    """Each step from where the last one ended; the first has no length. ends, gains: [rungs].
+
+    Bars are pale inside, so that the whisker is seen on a dark colour, too.
+    """
+    colors = [_color(*kind, dark) for kind in zip(rungs["kind"], rungs["method"], strict=True)]
     edges = {edge: scale * rungs[edge].to_numpy(dtype=np.float64) for edge in ("low", "high")}
     return go.Bar(
         orientation="h",
         y=list(range(len(ends))),
         x=np.nan_to_num(gains),
         base=np.nan_to_num(ends - np.nan_to_num(gains)),
-        marker={"color": [_color(*kind, dark) for kind in zip(rungs["kind"], rungs["method"], strict=True)]},
+        marker={
+            "color": [palette.faded(color, FILL) for color in colors],
+            "line": {"color": colors, "width": 2},
+        },
         error_x={
             "type": "data",
             "array": edges["high"] - gains,

@@ -21,6 +21,7 @@ CONTENTS = {
     "outputs": "outputs of frozen teachers",
     "data": "prepared data sets",
     "metrics": "working files of the metrics",
+    "searches": "what searches and tunings found",
     "runs.db": "list of runs, their numbers, the queue",
     "runs.db-shm": "working file of the database",
     "runs.db-wal": "working file of the database",

@@ -38,7 +38,7 @@ def test_bars_begin_at_zero_and_where_the_last_run_step_ended(dark: bool) -> Non
     assert bars.x[1] == 0 and said[1:] == ["no run yet", "+4.0 → 74.0"]
     assert figure.layout.yaxis.ticktext[2] == "+ &lt;kd&gt;"
     assert figure.layout.xaxis.title.text == "Accuracy (%): points over alone"
-    assert bars.marker.color[2] == palette.FAMILIES["soft_targets"][dark]
+    assert bars.marker.line.color[2] == palette.FAMILIES["soft_targets"][dark]
     low, high = figure.layout.xaxis.range
     assert low < 0 and high > 5, "zero and a teacher near by are in the picture"
     joints = [shape for shape in figure.layout.shapes if shape.y1 == 2]
@@ -52,7 +52,7 @@ def test_a_loss_runs_backwards() -> None:
                    method=["fine-tune", "kd", "pkd"])  # fmt: skip
     bars = waterfall.waterfall(rungs, "Accuracy (%)", teacher=0.99).data[0]
     assert bars.x[2] == pytest.approx(-1) and bars.base[2] == pytest.approx(2)
-    assert bars.marker.color[2] == palette.style("pkd").color
+    assert bars.marker.line.color[2] == palette.style("pkd").color
 
 
 def test_a_step_has_the_whisker_of_its_gain_and_says_when_it_is_noise() -> None:

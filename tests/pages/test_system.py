@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import kdcore
 from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs import cleanup
 from tests.helpers.store_factory import add, run_config, words
@@ -138,3 +140,9 @@ def test_a_run_for_another_device_says_so(store: Any, visit: Callable[..., Any],
     large = store.add_run(run_config("kd", 1), facts={"predicted": {"memory": 2e9}})
     assert "a worker with the device cuda:1" in words(visit("live", job=gpu)).replace("\\", "")
     assert "a worker with more memory" in words(visit("live", job=large)).replace("\\", "")
+
+
+def test_every_folder_of_the_cache_is_explained() -> None:
+    files = Path(kdcore.__file__).parent.rglob("*.py")
+    names = {name for file in files for name in re.findall(r'cache_subdir\("(\w+)"\)', file.read_text("utf-8"))}
+    assert {"runs", "outputs", "searches"} <= names <= set(cleanup.CONTENTS)

@@ -22,8 +22,10 @@ _history = st.components.v2.component(
 
 def run() -> None:
     """Draws the app: called once per script run."""
-    # The icon is a file of ours: a Material icon would be fetched from a font server by the browser.
-    st.set_page_config("KDBoard", str(STATIC / "icon.svg"), layout="wide", initial_sidebar_state=230)
+    # The browser keeps the first width of the sidebar that it hears of, and the first icon of a server takes a moment
+    # to load. The icon is a file of ours: a Material icon would be fetched from a font server by the browser.
+    st.set_page_config("KDBoard", layout="wide", initial_sidebar_state=230)
+    st.set_page_config(page_icon=str(STATIC / "icon.svg"))
     st.logo(str(STATIC / "logo.svg"), size="large", icon_image=str(STATIC / "icon.svg"))
     page = navigation()
     st.html(HERE / "page.css")
