@@ -86,8 +86,8 @@ class MixedVocabulary(Method):
     title = "Mixed-vocabulary training"
     family = "form"
     formula = r"""
-    \mathcal{L}_{\text{mixed}} &= -\frac{1}{|M|} \sum_{i \in M} \log \operatorname{softmax}\bigl(O_{v(i)}\,
-      g(h_i)\bigr)_{x_i}, \qquad O_{\mathrm T} = E^{\mathrm T}, \quad O_{\mathrm S} = E^{\mathrm S} W^{\top} + b \\
+    \mathcal{L}_{\text{mixed}} &= -\frac{1}{|M|} \sum_{i \in M} \log \operatorname{softmax}\bigl(O^{v(i)}
+      g(h_i)\bigr)_{x_i}, \qquad O^{\mathrm T} = E^{\mathrm T}, \quad O^{\mathrm S} = E^{\mathrm S} W^{\top} + b \\
     \mathcal{L}_{\text{masked}} &= -\frac{1}{|M|} \sum_{i \in M} \log \operatorname{softmax}\bigl(E^{\mathrm S}
       g^{\mathrm S}(h^{\mathrm S}_i)\bigr)_{x_i} \\
     \mathcal{L}_{\text{distil}} &= (1-\alpha)\,\mathcal{L}_{\text{hard}} + \alpha\,\mathcal{L}_{\text{soft}}

@@ -187,8 +187,8 @@ def test_the_mixed_loss_is_that_of_the_card():
             table = ours @ method.affine.weight.T + method.affine.bias if small else theirs
             scores = table @ state + question.bias
             sums[small] -= float(scores.log_softmax(0)[text.ids[row, place]].detach()) / len(places) / len(text.ids)
-    assert float(found["student_words"].value) == pytest.approx(sums[True], rel=1e-5)
-    assert float(found["teacher_words"].value) == pytest.approx(sums[False], rel=1e-5)
+    assert found["student_words"].value.item() == pytest.approx(sums[True], rel=1e-5)
+    assert found["teacher_words"].value.item() == pytest.approx(sums[False], rel=1e-5)
     assert min(sums.values()) > 0.1, "both vocabularies are asked"
 
 
@@ -196,7 +196,7 @@ def test_the_masked_loss_is_that_of_the_card():
     case = Mixed()
     stage = next(stage for stage in case.bench.ready() if stage.name == "masked")
     step = case.bench.step(stage, case.bench.batch())
-    found = float(stage.terms(step)["masked"].value)
+    found = stage.terms(step)["masked"].value.item()
     method, student = copy.deepcopy(case.method).double(), copy.deepcopy(case.bench.students["student"]).double()
     ids, mask = step.batch.encoding.input_ids, step.batch.encoding.attention_mask
     words = torch.where(mask.bool(), 0, -1)
