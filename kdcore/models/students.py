@@ -27,7 +27,7 @@ from kdcore.models.weights import build_classifier, read_weights, write_model
 from kdcore.paths import user_path
 from kdcore.records import ModelSize
 
-_WORDS = "bert.embeddings.word_embeddings.weight"
+_WORDS, _TYPES = (f"bert.embeddings.{part}_embeddings.weight" for part in ("word", "token_type"))
 
 
 def build_student(
@@ -68,11 +68,12 @@ def build_student(
     layers = source_layers(spec, size_of(source.config).layers)
     state = _chosen_weights(source, layers, size, keep_classifier=spec.init == "teacher")
     if words is not None:
-        state = {**state, _WORDS: _means(state[_WORDS], words)}
+        state = {**state, **_own_words(state, words)}
     if size_of(source.config).labels != labels:
         state = {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
     for name, value in bert_settings(source.config).items():
-        if (dropout is None or "dropout" not in name) and not (words is not None and name == "pad_token_id"):
+        of_words = name in ("pad_token_id", "type_vocab_size")
+        if (dropout is None or "dropout" not in name) and (words is None or not of_words):
             setattr(config, name, value)
     model = build_classifier(config, state, seed)[0]
     return model if size.form == "plain" else _factored(model, size.form)
@@ -187,10 +188,11 @@ def _checkpoint(folder: str) -> nn.Module:
         raise UserError("student.checkpoint", error.problem, error.remedy) from error
 
 
-def _means(table: Tensor, words: Sequence[Sequence[int]]) -> Tensor:
-    """[words, width]: of each the mean of some vectors of a table."""
-    offsets = torch.tensor([0, *map(len, words)][:-1]).cumsum(0)
-    return F.embedding_bag(torch.tensor([*chain.from_iterable(words)]), table, offsets, mode="mean")
+def _own_words(state: Mapping[str, Tensor], words: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """Word vectors, of each the mean of some of the source's, and two token types, of which RoBERTa has one."""
+    offsets, types = torch.tensor([0, *map(len, words)][:-1]).cumsum(0), state[_TYPES]
+    vectors = F.embedding_bag(torch.tensor([*chain.from_iterable(words)]), state[_WORDS], offsets, mode="mean")
+    return {_WORDS: vectors, _TYPES: types if len(types) > 1 else types.repeat(2, 1)}
 
 
 def _check_fits(size: ModelSize, config: Any, own_words: bool) -> None:

@@ -86,6 +86,18 @@ def test_words_of_a_byte_level_source_are_the_mean_of_their_pieces():
     assert all(words) and max(map(max, words)) < len(source)
 
 
+def test_a_byte_level_source_fills_a_student_that_reads_pairs(trained, shelf):
+    """RoBERTa has one token type, and a BERT tokenizer marks the second sentence by another."""
+    teacher = [model_families.teacher(shelf, "roberta")]
+    spec = StudentSpec(layers=2, init="teacher", vocabulary=PIECES)
+    done = trained(run("kd", teacher, student=spec, task=world.PARAPHRASE, max_steps=3))
+    model, tokenizer = student(done.folder)
+    coded = tokenizer("the film was good", "a song", return_tensors="pt")
+    assert coded["token_type_ids"].max() == 1 and model.config.type_vocab_size == 2
+    assert model.config.pad_token_id == tokenizer.pad_token_id == 0
+    assert torch.isfinite(model(**coded).logits).all()
+
+
 def test_the_mean_of_several_pieces(one_teacher):
     spec = StudentSpec(layers=2, init="teacher", vocabulary=PIECES)
     draft = Plan(run("kd", one_teacher, student=spec))
