@@ -8,12 +8,15 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdcore.config import ProbeConfig, StudentSpec
+from kdcore.data.splits import IDS_PER_SPLIT
 from kdcore.engine import preflight
 from kdcore.engine.plan import Plan, check_vocabularies
 from kdcore.engine.results import predictions
 from kdcore.errors import UserError
 from kdcore.events import Probed, StepDone
 from kdcore.methods import METHODS
+from kdcore.probes import snapshots
+from kdcore.probes.attention import by_words
 from kdcore.tensors import ROW_LEVEL
 from tests.helpers import model_families
 from tests.helpers import tiny_task as world
@@ -53,6 +56,14 @@ def test_what_is_measured_between_them_is_over_words(trained, ensemble):
         cka = np.array(teacher["cka"], float)
         assert cka.shape == (3, 3) and np.isfinite(cka).all() and cka.max() <= 1 + 1e-6, teacher["teacher"]
     assert list(found["saliency"]["teachers"]) == ["t0"]
+    kept = snapshots.read(done.folder)
+    text = world.data_of().splits[kept.split].texts[0][kept.ids[0] % IDS_PER_SPLIT]
+    for name in ("t0", *model_families.FAMILIES):
+        words = world.tokenizer() if name == "t0" else model_families.tokenizer(name)
+        seen = kept.teacher(name, 0)
+        assert seen.tokens == words(text, truncation=True, max_length=32).tokens()
+        assert seen.maps.shape[-1] == len(seen.tokens)
+        assert by_words(seen, kept.student(kept.steps[0], 0))[0].tokens == text.split()
 
 
 @pytest.mark.parametrize("key", METHODS)
