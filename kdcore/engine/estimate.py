@@ -100,7 +100,8 @@ def predict(plan: Plan) -> Prediction:
     live = _live_shares(plan.stages, sizes, plan.teacher_sizes, train.teacher_cache)
     asked = {**sizes, **plan.teacher_sizes}
     teaching += sum(share * plan.budget * pace.forward(asked[name], train.batch_size) for name, share in live.items())
-    teaching += sum(pace.forward(sizes[role], rows) for stage in plan.stages for role in stage.adopt)
+    own = (role for stage in plan.stages for role in stage.adopt if not live[role])
+    teaching += sum(pace.forward(sizes[role], rows) for role in own)  # once, then kept
     return Prediction(
         seconds=START_UP + training + teaching + loyalty,
         teacher_seconds=teaching,

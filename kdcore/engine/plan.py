@@ -321,12 +321,12 @@ def check_method(plan: Plan) -> None:
 def check_layers(plan: Plan) -> None:
     """Raises UserError where a stage reads layers that a model of the run does not have, or two have one name."""
     roles = depths(plan.method)
+    for name in sorted(set(roles) & set(plan.teacher_sizes)):
+        raise UserError(
+            f"teachers.{name}", f"{plan.method.title} trains a model of this name itself", "choose another name"
+        )
     teachers = roles | {name: size.layers for name, size in plan.teacher_sizes.items()}
     for stage in plan.stages:
-        for name in set(stage.adopt) & set(plan.teacher_sizes):
-            raise UserError(
-                f"teachers.{name}", f"{plan.method.title} trains a teacher of this name itself", "choose another name"
-            )
         for role, layers in roles.items():
             if stage.runs(role):
                 remedy = "give the student more layers, or choose other ones in the options"

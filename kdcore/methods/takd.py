@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from kdcore.errors import UserError
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
@@ -87,7 +89,7 @@ class TAKD(Method):
         names = list(self.assistants)
         chain = zip([*names, STUDENT], [None, *names], strict=True)
         self._chain = dict(zip([*names, FINAL], chain, strict=True))
-        """Stage -> who learns in it, and the assistant that teaches; None: the teacher itself."""
+        """Stage -> who learns in it, and the assistant that teaches; None: the run's teacher."""
 
     @classmethod
     def pilots(cls, config: MethodConfig, teachers: int) -> float:
@@ -108,22 +110,25 @@ class TAKD(Method):
         logits = want("logits")
         return Stage(
             name,
-            Needs(student=logits, teacher={} if before else logits),
+            Needs(student=logits, by={before: logits}) if before else Needs(student=logits, teacher=logits),
             self.terms,
             lr={learner: 1.0},
-            teachers=() if before else None,
-            students=(learner, before) if before else (learner,),
+            teachers=(before,) if before else None,
+            students=(learner,),
             pilot=name != FINAL,
+            adopt=() if learner == STUDENT else (learner,),
         )
+
+    def pick_teachers(self, step: Step) -> Mapping[str, Tensor | None]:
+        _, before = self._chain[step.stage]
+        return {before: None} if before else super().pick_teachers(step)
 
     def terms(self, step: Step) -> dict[str, Term]:
         config = self.config
-        learner, before = self._chain[step.stage]
+        learner, _ = self._chain[step.stage]
         logits = step.students[learner].logits
-        ours = logits if before else rows_for_teacher(step, logits)
-        theirs = step.students[before].logits if before else step.teacher.logits
         hard = hard_labels(logits, step.batch.labels, step.regression)
-        soft = teacher_signal(ours, theirs, config.temperature, step.regression)
+        soft = teacher_signal(rows_for_teacher(step, logits), step.teacher.logits, config.temperature, step.regression)
         return {"hard": Term(hard, 1 - config.alpha), "soft": Term(soft, config.alpha)}
 
 

@@ -102,9 +102,9 @@ def test_an_assistant_is_priced_at_its_own_depth(priced):
     learns = dict.fromkeys((assistant, student), 3 * ROWS * STEPS)
     judged = {assistant: 2 * SELECT, student: 2 * (SELECT + DEV)}  # after each epoch
     total = sum(work(model, rows + judged[model], tokens) for model, rows in learns.items())
-    total += work(assistant, ROWS * STEPS, tokens)  # it runs beside the student, to teach it
     total += work(student, 2 * (SELECT + DEV), tokens)  # best and last at the end
     asked = work(teacher, 90 + SELECT + DEV, tokens, cls_only=False)  # once over all rows, then kept
+    asked += work(assistant, 90, tokens, cls_only=False)  # likewise, once it is trained
     assert said.teacher_seconds == pytest.approx(asked, rel=1e-6)
     assert said.seconds == pytest.approx(total + asked, rel=1e-6)
     assert said.steps == 2 * STEPS
@@ -118,13 +118,19 @@ def test_each_assistant_more_costs_its_training_and_its_teaching(priced):
     own = alone.seconds - alone.teacher_seconds
     assert own * 5 < seconds[0] < seconds[1] < seconds[2]
     assert chains[0].memory_bytes > alone.memory_bytes and chains[0].disk_bytes > alone.disk_bytes
-    assert len({chain.teacher_seconds for chain in chains}) == 1  # the teacher is asked for the first assistant alone
+    # the teacher is asked once, and so is each assistant
+    tokens = int(alone.basis.split()[-4])
+    for chain, depths in zip(chains, ((5,), (6, 4), (7, 5, 3)), strict=True):
+        passes = sum(work(replace(world.SIZE, layers=n), 90, tokens, cls_only=False) for n in depths)
+        assert chain.teacher_seconds - alone.teacher_seconds == pytest.approx(passes, rel=1e-6)
 
 
-def test_a_teacher_of_assistants_that_is_not_kept_runs_for_the_first_of_them_alone(priced):
+def test_a_chain_whose_answers_are_not_kept_runs_each_teacher_for_one_learner(priced):
+    """9 layers teach 6, 6 teach 4, 4 teach 1; kept, an assistant answers each of 90 rows once."""
     kept, live = (priced("takd", {"assistants": 2}, teacher_cache=cache) for cache in (True, False))
     tokens = int(live.basis.split()[-4])
-    expected = work(replace(world.SIZE, layers=9), ROWS * STEPS, tokens, cls_only=False)
+    passes = {9: ROWS * STEPS, 6: ROWS * STEPS - 90, 4: ROWS * STEPS - 90}
+    expected = sum(work(replace(world.SIZE, layers=n), rows, tokens, cls_only=False) for n, rows in passes.items())
     assert live.teacher_seconds - kept.teacher_seconds == pytest.approx(expected, rel=1e-6)
 
 

@@ -151,9 +151,10 @@ def test_a_resume_without_its_weights_is_refused(assistant, trained, one_teacher
 
 def test_layers_that_it_lacks_and_a_name_that_is_taken_are_said_before_start(assistant, one_teacher, monkeypatch):
     assert not preflight.check(Plan(run("kd", one_teacher))).blocks
-    named = one_teacher[0].model_copy(update={"name": HELPER})
-    (line,) = preflight.check(Plan(run("kd", [named]))).blocks
-    assert line.field == f"teachers.{HELPER}" and "trains a teacher of this name itself" in line.text
+    for name in (HELPER, "student"):
+        named = one_teacher[0].model_copy(update={"name": name})
+        (line,) = preflight.check(Plan(run("kd", [named]))).blocks
+        assert line.field == f"teachers.{name}" and "trains a model of this name itself" in line.text
     monkeypatch.setattr(assistant, "layer", 4)
     (line,) = preflight.check(Plan(run("kd", one_teacher))).blocks
     assert line.field == f"teachers.{HELPER}" and "cls has layers 0 to 3, not [4]" in line.text

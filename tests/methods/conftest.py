@@ -126,7 +126,8 @@ class World:
             batch=self.batch(), students=students, stage=chosen.name, step=number, steps=100, epoch=0.0, rng=self.rng,
             regression=self.regression,
         )  # fmt: skip
-        rows = dict(self.method.pick_teachers(bare)) if chosen.needs.teacher else {}
+        asked = chosen.asks([*self.setup.teachers, *adopted])
+        rows = dict(self.method.pick_teachers(bare)) if asked else {}
         said = {
             name: outputs(chosen.needs.of_teacher(name), teacher, seed + 100 + place, self.classes)
             for place, (name, teacher) in enumerate({**self.setup.teachers, **adopted}.items())

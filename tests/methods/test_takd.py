@@ -80,14 +80,14 @@ def test_each_learns_from_the_one_before(world, count):
     assert not final.pilot and final.share == 1.0 and final.start == "last"
     assert METHODS["takd"].pilots(made.method.config, 1) == count
     # who runs, and who of them is trained
-    assert pilots[0].students == ("assistant-1",)
-    assert final.students == ("student", names[-1])
+    assert [stage.students for stage in pilots] == [(name,) for name in names] and final.students == ("student",)
     for stage in (*pilots, final):
         trained = [role for role in ("student", *names) if stage.trains(role)]
         assert trained == [stage.name if stage.pilot else "student"]
-    # the teacher is asked for the first assistant alone
-    assert pilots[0].teachers is None and pilots[0].needs.teacher == {"logits": ()}
-    assert all(stage.teachers == () and not stage.needs.teacher for stage in (*pilots[1:], final))
+    # the teacher is asked for the first assistant alone; each assistant becomes the teacher of the next learner
+    assert [stage.asks(["big"]) for stage in (*pilots, final)] == [("big",), *((name,) for name in names)]
+    assert [stage.adopt for stage in (*pilots, final)] == [*((name,) for name in names), ()]
+    assert {stage.ends for stage in pilots} == {"last"}
 
 
 def test_builds_the_student_first_and_assistants_by_depth(world, shape):
@@ -108,7 +108,8 @@ def test_builds_the_student_first_and_assistants_by_depth(world, shape):
 def test_every_lesson_equals_the_equation(world, stage, learner, teaching):
     made = world("takd", {**TWO, "alpha": 0.3, "temperature": 4.0})
     step = made.step(stage)
-    said = (step.teachers if teaching == "big" else step.students)[teaching].logits
+    assert set(step.students) == {learner} and set(step.teachers) == {teaching}
+    said = step.teachers[teaching].logits
     ours = step.students[learner].logits
     expected = kd_by_hand(ours, said, step.batch.labels, 0.3, 4.0)
     assert made.loss(step).item() == pytest.approx(expected, rel=1e-10)
@@ -121,8 +122,7 @@ def test_the_loss_of_a_lesson_is_that_of_kd(world, replaced):
     for regression in (False, True):
         made = world("takd", {"alpha": 0.4, "temperature": 3.0}, regression=regression)
         step = made.step()
-        student, assistant = (step.students[role] for role in ("student", "assistant-1"))
-        plain = replaced(step, students={"student": student}, teachers={"big": assistant}, rows={"big": None})
+        plain = replaced(step, teachers={"big": step.teachers["assistant-1"]}, rows={"big": None})
         kd = world("kd", {"alpha": 0.4, "temperature": 3.0}, regression=regression)
         assert torch.equal(made.loss(step), kd.loss(plain))
 
@@ -130,7 +130,7 @@ def test_the_loss_of_a_lesson_is_that_of_kd(world, replaced):
 def test_scores_are_matched_by_squared_error(world):
     made = world("takd", {"alpha": 0.3}, regression=True)
     step = made.step()
-    ours, theirs = (step.students[role].logits[:, 0].tolist() for role in ("student", "assistant-1"))
+    ours, theirs = (said.logits[:, 0].tolist() for said in (step.student, step.teachers["assistant-1"]))
     gold = step.batch.labels.tolist()
     expected = sum(0.7 * (s - y) ** 2 + 0.3 * (s - t) ** 2 for s, t, y in zip(ours, theirs, gold, strict=True)) / 6
     assert made.loss(step).item() == pytest.approx(expected, rel=1e-10)
@@ -150,10 +150,8 @@ def test_equal_logits_leave_no_soft_loss(world, replaced):
     for stage in made.method.stages():
         step = made.step(stage.name)
         assert made.terms(step)["soft"] > 1e-3
-        learner = step.students[next(role for role in step.students if stage.trains(role))]
-        step = replaced(
-            step, students=dict.fromkeys(step.students, learner), teachers=dict.fromkeys(step.teachers, learner)
-        )
+        (learner,) = step.students.values()
+        step = replaced(step, teachers=dict.fromkeys(step.teachers, learner))
         assert made.terms(step)["soft"] == pytest.approx(0.0, abs=1e-12)
 
 

@@ -94,5 +94,5 @@ def one_teacher(row: RunRow, names: Sequence[str], chain: Sequence[tuple[str, in
     ])  # fmt: skip
     return (
         f"{plain(title_of(row.method))} has **one teacher at a time**: {steps}. The student's soft targets are those "
-        f"of the last assistant, whose answers are not kept. {WOULD_SHOW}"
+        f"of the last assistant, which is not kept. {WOULD_SHOW}"
     )
