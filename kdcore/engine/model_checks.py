@@ -19,7 +19,7 @@ from kdcore.models.config_file import read_config_file
 from kdcore.models.convert_weights import no_mpnet
 from kdcore.models.label_names import contradiction, label_order
 from kdcore.models.sources import Located, locate, read_config
-from kdcore.models.tokenizer_checks import reads_alike, states_case, unread_words
+from kdcore.models.tokenizer_checks import difference, reads_alike, states_case, unread_words
 
 
 def teacher_notes(spec: TeacherSpec, data: TaskData) -> Iterator[Note]:
@@ -36,12 +36,7 @@ def teacher_notes(spec: TeacherSpec, data: TaskData) -> Iterator[Note]:
 
 def tokenizer_notes(plan: Plan) -> Iterator[Note]:
     """What a person should know of the tokenizers of a run's models. Raises UserError where they do not fit them."""
-    for name, key in plan.readings.items():
-        if key:
-            yield Note(
-                "ok", f"teachers.{name}",
-                f"{name} cuts a text into other tokens than the student, so each reads the rows by its own tokenizer",
-            )  # fmt: skip
+    yield from _other_readings(plan)
     if asked := plan.config.student.vocabulary:
         pieces = len(plan.tokenizer)
         few = f", since the texts give no more than that of {asked:,}" if pieces < asked else ""
@@ -54,6 +49,27 @@ def tokenizer_notes(plan: Plan) -> Iterator[Note]:
                 f"{spec.name} reads every word in lower case, though its vocabulary holds {len(words):,} in upper "
                 f"case, such as {words[0][:40]!r}",
                 'if it was trained with case, add tokenizer_config.json with {"do_lower_case": false}',
+            )  # fmt: skip
+
+
+def _other_readings(plan: Plan) -> Iterator[Note]:
+    """Teachers that do not read as the student does; one of the same vocabulary perhaps lacks a setting."""
+    for spec in plan.config.teachers:
+        if not plan.readings[spec.name]:
+            continue
+        own, field = plan.tokenizer_of(spec), f"teachers.{spec.name}"
+        if own.get_vocab() == plan.tokenizer.get_vocab() and (found := difference(plan.tokenizer, own)):
+            yield Note(
+                "warn", field,
+                f"{spec.name} has the student's vocabulary, but its tokenizer reads {found[0]!r} as {found[2]}, the "
+                f"student's as {found[1]}",
+                "give both the same tokenizer files, unless they were trained on different ones",
+            )  # fmt: skip
+        else:
+            yield Note(
+                "ok", field,
+                f"{spec.name} cuts a text into other tokens than the student, so each reads the rows by its own "
+                "tokenizer",
             )  # fmt: skip
 
 

@@ -51,12 +51,14 @@ class MixedVocabulary(Method):
     student_words  -log softmax((W E_s + b) g(h))_x at those that the student's cut; together the mean over a row's
              hidden pieces, then over rows
     masked   -log softmax(E_s g_s(h_s))_x at the hidden pieces of the student's own text, the same mean
-    hard, soft  those of KD; the teacher reads the row by its own tokenizer
+    hard     cross-entropy of s with the gold label, mean over rows; for scores: (s - y)^2
+    soft     T^2 KL(softmax(t / T) || softmax(s / T)), mean over rows; for scores: (s - t)^2; the teacher reads the row
+             by its own tokenizer
     h        a copy of the teacher on the mixed text: E_t[x] for a teacher's piece, W E_s[x] + b for a student's; each
              word is cut by the student's tokenizer with the chance student_share, and all its pieces are of one
              vocabulary
-    shapes   E_t: [V_t, d_t]; E_s: [V_s, d_s]; W: [d_t, d_s]; h: [batch, tokens, d_t]; h_s: [batch, tokens, d_s]; g,
-             g_s: a linear, GELU and LayerNorm
+    shapes   s, t: logits [batch, classes] (scores: [batch, 1]); y: [batch]; E_t: [V_t, d_t]; E_s: [V_s, d_s]; W: [d_t,
+             d_s]; h: [batch, tokens, d_t]; h_s: [batch, tokens, d_s]; g, g_s: a linear, GELU and LayerNorm
     departs
       - sources: Of the 2021 paper only the abstract, the start of the introduction and summaries were read; of the 2019
         version, another method in part, a reading note. The chance of a word, which weights of the teacher learn, how

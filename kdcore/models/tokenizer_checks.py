@@ -58,8 +58,17 @@ def reads_alike(first: Any, second: Any) -> bool:
     """Whether one encoding of a sentence serves the models of both tokenizers."""
     if first is second:
         return True
-    same = first.get_vocab() == second.get_vocab()
-    return same and all(_reading(first, sentence) == _reading(second, sentence) for sentence in _PROBES)
+    return first.get_vocab() == second.get_vocab() and difference(first, second) is None
+
+
+def difference(first: Any, second: Any) -> tuple[str, list[str], list[str]] | None:
+    """A sentence that two tokenizers of one vocabulary read differently, and as which words each does; None: there is
+    none."""
+    for sentence in _PROBES:
+        ours, theirs = _reading(first, sentence), _reading(second, sentence)
+        if ours != theirs:
+            return sentence, ours[0], theirs[0]
+    return None
 
 
 def states_case(folder: Path) -> bool:
