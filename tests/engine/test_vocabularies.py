@@ -63,7 +63,8 @@ def test_what_is_measured_between_them_is_over_words(trained, ensemble):
         seen = kept.teacher(name, 0)
         assert seen.tokens == words(text, truncation=True, max_length=32).tokens()
         assert seen.maps.shape[-1] == len(seen.tokens)
-        assert by_words(seen, kept.student(kept.steps[0], 0))[0].tokens == text.split()
+        shared = by_words(seen, kept.student(kept.steps[0], 0))[0].tokens  # the teacher's tokens may be cut earlier
+        assert len(shared) > 3 and shared == text.split()[: len(shared)]
 
 
 @pytest.mark.parametrize("key", METHODS)
