@@ -259,6 +259,15 @@ def test_without_its_stages_it_is_kd(tmp_path):
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+def test_what_it_can_do_without_is_gone_then():
+    for part, off in MixedVocabulary.ablations(MixedVocabulary.Config(), "classification").items():
+        bench = Bench(("mixed-vocab", off, "classification", 1))
+        stages = {stage.name: stage.terms(bench.step(stage, bench.batch())) for stage in bench.ready()}
+        weights = {name: float(term.weight) for terms in stages.values() for name, term in terms.items()}
+        left = {f"stage {name}" for name in stages} | {name for name, weight in weights.items() if weight}
+        assert part not in left and left >= {"stage distil"}, part
+
+
 def test_stages_that_leave_the_task_nothing_are_refused():
     with pytest.raises(UserError, match="leave the task no steps"):
         Bench(("mixed-vocab", {"mixed_share": 0.6, "masked_share": 0.5}, "classification", 1))

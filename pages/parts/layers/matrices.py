@@ -80,15 +80,11 @@ def _measure(measure: str, views: Sequence[RunView], student: int, teacher: int)
 def _sample(view: RunView, measure: str) -> str:
     """What the numbers are taken over."""
     tokens = f"{view.trajectory.tokens[view.moment]:,} tokens"
-    kept = view.trajectory.snapshots
     if measure == "cls":
         return f"[CLS] of the rows that hold these {tokens}"
-    others = kept is not None and view.teacher in kept.teacher_rows
-    return (
-        f"the words of {tokens}, each the mean of its pieces, since the models read different pieces"
-        if others
-        else tokens
-    )
+    kept = view.trajectory.snapshots
+    other_tokens = kept is not None and view.teacher in kept.teacher_rows
+    return "The words of dev rows, each the mean of its pieces," if other_tokens else tokens
 
 
 def _matrix(view: RunView, measure: str, student: int, teacher: int, top: float, title: str) -> Figure:
