@@ -60,6 +60,13 @@ class StudentSpec(Settings):
         "plain", description="whole matrices, or Kronecker products of two: BERT-base becomes 8 or 21 times smaller"
     )
 
+    vocabulary: int | None = Field(
+        None,
+        ge=64,
+        le=100_000,
+        description="pieces of a vocabulary of its own, learned from the task's training texts; empty: the base's",
+    )
+
     @model_validator(mode="after")
     def _checked(self) -> StudentSpec:
         if self.width and self.heads and self.width % self.heads:
@@ -68,6 +75,8 @@ class StudentSpec(Settings):
             raise ValueError("init=checkpoint needs the field checkpoint: a folder with safetensors weights")
         if self.form != "plain" and self.init == "random":
             raise ValueError(f"form={self.form} factors the initial weights, so init=random cannot fill it")
+        if self.vocabulary and self.init == "checkpoint":
+            raise ValueError("a vocabulary of its own takes its words from a teacher or base, not from a checkpoint")
         if isinstance(self.init_layers, tuple) and len(self.init_layers) != self.layers:
             raise ValueError(f"init_layers lists {len(self.init_layers)} layers for a student of {self.layers}")
         return self

@@ -178,7 +178,8 @@ def student_label(run: RunConfig) -> str:
     """The student in a list's cell: "3 layers", "4 x 128"."""
     student = run.student
     label = f"{student.layers} x {student.width}" if student.width else f"{student.layers} layers"
-    return label if student.form == "plain" else f"{label}, {student.form}"
+    label = label if student.form == "plain" else f"{label}, {student.form}"
+    return f"{label}, {student.vocabulary:,} words" if student.vocabulary else label
 
 
 def init_label(run: RunConfig) -> str:

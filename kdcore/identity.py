@@ -36,6 +36,7 @@ NEUTRAL: dict[str, str] = {
 LATER: dict[str, object] = {
     "also": [],
     "student.form": "plain",
+    "student.vocabulary": None,
     "probes.saliency": False,
     "own.unlabelled_path": None,
     "own.domain": None,
@@ -173,6 +174,8 @@ def protocol(config: RunConfig) -> dict[str, dict[str, Any]]:
     size = config.student.model_dump(mode="json", include={"layers", "width", "heads", "intermediate"})
     if config.student.form != "plain":
         size["form"] = config.student.form
+    if config.student.vocabulary:
+        size["vocabulary"] = config.student.vocabulary
     if config.student.width is None or config.student.heads is None:
         size["as"] = _model(_reference(config))
     damage = damage_of(config.data.model_dump(mode="json"))

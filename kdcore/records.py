@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from kdcore.batch import NO_WORD as NO_WORD
 from kdcore.batch import Batch as Batch
 from kdcore.batch import Encoding as Encoding
 from kdcore.errors import UndeclaredTensorError
 from kdcore.tensors import ALL_LAYERS as ALL_LAYERS
+from kdcore.tensors import ROW_LEVEL as ROW_LEVEL
 from kdcore.tensors import TENSORS as TENSORS
 from kdcore.tensors import Want as Want
 from kdcore.tensors import want as want
@@ -288,8 +290,8 @@ class TeacherAnswers(Protocol):
         """The teacher's table of word embeddings, float32 [vocabulary, width]."""
         ...
 
-    def vocabulary(self) -> list[str]:
-        """The token of each id; pieces inside a word start with ##."""
+    def vocabulary(self, teacher: str = "") -> list[str]:
+        """The token of each id; pieces inside a word start with ##. teacher: whose, where not the student's."""
         ...
 
 
@@ -347,8 +349,8 @@ class ModelSize:
 
     @property
     def first_position(self) -> int:
-        """Row of the position table that the first token reads: RoBERTa counts from behind its padding token's id."""
-        return self.pad + 1 if self.model_type == "roberta" else 0
+        """Row of the position table that the first token reads: RoBERTa and MPNet count from behind their padding."""
+        return self.pad + 1 if self.model_type in ("roberta", "mpnet") else 0
 
     @property
     def longest(self) -> int:
@@ -363,6 +365,7 @@ class Setup:
     scores: teacher -> its score on the task's dev or `select` rows, as recorded when it was made (main metric, 0..1).
     task: its key, for papers that set a constant per task; empty where there is none.
     also: key -> another task of the run. domains: names of those that its training rows are of.
+    other_vocabulary: teachers that cut a text into other tokens than the student does.
     """
 
     kind: Literal["classification", "regression"]
@@ -375,3 +378,4 @@ class Setup:
     task: str = ""
     also: Mapping[str, Task] = field(default_factory=dict)
     domains: tuple[str, ...] = ()
+    other_vocabulary: frozenset[str] = frozenset()

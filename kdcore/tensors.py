@@ -24,6 +24,9 @@ can be differentiated with respect to them. The others are side branches: in pla
 `hidden` at the first token.
 """
 
+ROW_LEVEL = frozenset({"logits", "pooled", "cls"})
+"""Those with one value or vector a row: models that cut a text into other tokens can be compared by them alone."""
+
 ALL_LAYERS: tuple[int, ...] = (-1,)
 """In place of a list of layers: every layer there is."""
 

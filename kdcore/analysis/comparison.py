@@ -183,10 +183,10 @@ class Comparison:
     def summary(self) -> pd.DataFrame:
         """One row per group, the baseline first, then the best first.
 
-        Columns: group, label, n, mean, std (sample; NaN for one seed), gap, gap_std, gap_n (to the baseline, over
-        pairs), select, select_std, last, last_std (fractions), parameters, latency_ms, seconds, seconds_std, seconds_n
-        (of the training loop, over the runs that kept it), seeds, unfinished, differs (topics, comma-separated),
-        options (in words, where one group was tuned).
+        Columns: group, label, n, mean, std (sample; NaN: one seed), gap, gap_std, gap_n (to the baseline, over pairs),
+        select, select_std, last, last_std (fractions), parameters, words (the table of words' share of them),
+        latency_ms, seconds, seconds_std, seconds_n (of the training loop, over runs that kept it), seeds, unfinished,
+        differs (topics, comma-separated), options (in words, where one group was tuned).
         """
         gaps = self.gaps()
         rows = [self._summary_row(group, label, gaps[gaps["group"] == group]) for group, label in self.labels.items()]
@@ -204,9 +204,9 @@ class Comparison:
         return {
             "group": group, "label": label, "n": n, "mean": mean, "std": std, "gap": gap, "gap_std": gap_std,
             "gap_n": gap_n, "select": select, "select_std": select_std, "last": last, "last_std": last_std,
-            "parameters": members["parameters"].iloc[0], "latency_ms": done["latency_ms"].median(),
-            "seconds": seconds, "seconds_std": seconds_std, "seconds_n": seconds_n,
-            "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(done["seed"].dropna())),
+            "parameters": members["parameters"].iloc[0], "words": groups.word_share(map(self.facts.get, members["id"])),
+            "latency_ms": done["latency_ms"].median(), "seconds": seconds, "seconds_std": seconds_std,
+            "seconds_n": seconds_n, "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(done["seed"].dropna())),
             "unfinished": int((members["state"] != "done").sum()),
             "differs": ", ".join(self.differs(group, self.baseline)), "options": self.options.get(group, ""),
         }  # fmt: skip
@@ -237,6 +237,7 @@ class Comparison:
                 "select score": spread("select", "n"),
                 "last student": spread("last", "n"),
                 "parameters": [amount(count) for count in table["parameters"]],
+                "in word embeddings": [f"{share:.0%}" if share == share else "" for share in table["words"]],
                 "training (s)": [groups.format_mean(mean, std, int(n), digits=0) for mean, std, n in times],
                 "seeds": table["seeds"],
                 "unfinished": table["unfinished"],

@@ -87,6 +87,10 @@ def _teacher_scores(evaluations: pd.DataFrame, wanted: Mapping[str, tuple[str, s
     return scores
 
 
+WORDS = "words"
+"""Beside the axes: the share of a model's parameters that is in its table of words, in percent."""
+
+
 def of_run(
     run: pd.Series,
     facts: Mapping[str, Any],
@@ -168,6 +172,8 @@ def _sizes(
     """What a model costs on any machine. counted: its parameters, where its shape is not known."""
     known = _size(size_values)
     yield model | _cost("parameters", parameters(known).total if known else counted)
+    if known:
+        yield model | _cost(WORDS, 100 * parameters(known).word_share)
     if known and length:
         yield model | _cost("flops", flops(known, length), tokens=length)
     if stored:

@@ -12,6 +12,8 @@ import pandas as pd
 
 from kdcore.formatting import start_text
 from kdcore.identity import essential, flatten
+from kdcore.models.count import parameters
+from kdcore.records import ModelSize
 
 _LISTED = re.compile(r"(\w+)\[(\d+)\]\.(.+)")
 _ABSENT = object()
@@ -126,3 +128,14 @@ def _text(value: Any) -> str:
     if value is None or value is _ABSENT:
         return ""
     return json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)
+
+
+def word_share(facts: Iterable[Mapping[str, Any] | None]) -> float:
+    """The part of a student's parameters that is in its table of words, from the facts of its runs; NaN where none has
+    said its shape."""
+    for each in facts:
+        try:
+            return parameters(ModelSize(**(each or {})["student"])).word_share
+        except (KeyError, TypeError):  # not said, or by an older or newer program
+            continue
+    return float("nan")

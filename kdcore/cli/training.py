@@ -49,6 +49,7 @@ def distil(
     init: Annotated[str | None, typer.Option(help="Initial weights: base, teacher, checkpoint, random.")] = None,
     init_layers: Annotated[str | None, typer.Option(help="first, last, skip, or a list such as 2,4,6.")] = None,
     form: Annotated[str | None, typer.Option(help="Student matrices: plain, kronecker-8, kronecker-21.")] = None,
+    vocabulary: Annotated[int | None, typer.Option(help="Pieces of a vocabulary of the student's own.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Folder of weights for --init checkpoint.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Student steps, in place of epochs.")] = None,
@@ -70,6 +71,7 @@ def distil(
     flags = {
         "task": task, "also": also or None, "method": method, "name": name, "layers": layers, "width": width,
         "heads": heads, "init": init, "init_layers": settings.layers_list(init_layers), "form": form,
+        "vocabulary": vocabulary,
         "checkpoint": checkpoint, "epochs": epochs, "max_steps": max_steps, "batch_size": batch_size,
         "accumulate": accumulate, "lr": lr, "max_length": max_length, "max_train_rows": max_train_rows, "seed": seed,
         "precision": precision, "device": device, "threads": threads,

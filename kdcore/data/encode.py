@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdcore.data.splits import Split
-from kdcore.records import Batch, Encoding
+from kdcore.data.words import word_numbers
+from kdcore.records import NO_WORD, Batch, Encoding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +31,8 @@ class Encoded:
     input_ids: int32 [tokens of all rows]. token_types: uint8, the same shape.
     offsets: int64 [rows + 1]; row r is input_ids[offsets[r] : offsets[r + 1]].
     labels, ids, sources: those of the split.
+    words: int32 like input_ids, the word of the text that each token is of, as `words` numbers them; None: not asked.
+    readings: the same rows as other tokenizers read them, by a key of `Batch.encodings`.
     """
 
     input_ids: NDArray[np.int32]
@@ -39,6 +42,8 @@ class Encoded:
     ids: NDArray[np.int64]
     pad_id: int = 0
     sources: NDArray[np.int64] | None = None
+    words: NDArray[np.int32] | None = None
+    readings: Mapping[str, Encoded] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,6 +53,10 @@ class Encoded:
         """Tokens of each row, [CLS] and [SEP] included: int64 [rows]."""
         return np.diff(self.offsets)
 
+    def reading(self, key: str) -> Encoded:
+        """The rows as the tokenizer of this key reads them; "" is this one."""
+        return self.readings[key] if key else self
+
     def take(self, rows: NDArray[np.int64]) -> Encoded:
         """These rows, in this order, with the ids they always had."""
         starts, lengths = self.offsets[rows], self.lengths[rows]
@@ -56,12 +65,27 @@ class Encoded:
         return Encoded(
             self.input_ids[tokens], self.token_types[tokens], offsets, self.labels[rows], self.ids[rows], self.pad_id,
             None if self.sources is None else self.sources[rows],
+            None if self.words is None else self.words[tokens],
+            {key: reading.take(rows) for key, reading in self.readings.items()},
         )  # fmt: skip
 
 
-def encode(split: Split, tokenizer: Any, max_length: int) -> Encoded:
-    """Tokenise every row of `split`, cut to `max_length` tokens (the longer sentence of a pair first)."""
+def encode(
+    split: Split, tokenizer: Any, max_length: int, others: Mapping[str, Any] | None = None, words: bool = False
+) -> Encoded:
+    """Tokenise every row of `split`, cut to `max_length` tokens (the longer sentence of a pair first).
+
+    Args:
+        others: key -> another tokenizer that reads the same rows. words: whether the words of the tokens are told, too,
+            as they are where there are others.
+    """
+    readings = {key: encode(split, other, max_length, words=True) for key, other in (others or {}).items()}
+    return replace(_encode(split, tokenizer, max_length, words or bool(readings)), readings=readings)
+
+
+def _encode(split: Split, tokenizer: Any, max_length: int, words: bool) -> Encoded:
     ids, types = [], []
+    numbers: list[NDArray[np.int32]] = []
     lengths: list[int] = []
     for start in range(0, len(split), ROWS_AT_ONCE):
         columns = [column[start : start + ROWS_AT_ONCE] for column in split.texts]
@@ -71,6 +95,8 @@ def encode(split: Split, tokenizer: Any, max_length: int) -> Encoded:
         ids.append(_flat(coded["input_ids"], np.int32))
         types.append(_flat(coded["token_type_ids"], np.uint8))
         lengths.extend(map(len, coded["input_ids"]))
+        if words and coded.encodings:
+            numbers.extend(map(word_numbers, coded.encodings, zip(*columns, strict=True)))
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
     return Encoded(
         np.concatenate(ids) if ids else np.empty(0, np.int32),
@@ -80,6 +106,7 @@ def encode(split: Split, tokenizer: Any, max_length: int) -> Encoded:
         split.ids,
         int(tokenizer.pad_token_id or 0),
         split.sources,
+        np.concatenate(numbers) if numbers else None,
     )
 
 
@@ -112,7 +139,7 @@ def sorted_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np
 
 
 def collate(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1, task: str = "") -> Batch:
-    """These rows as tensors, padded on the right: see `pad`.
+    """These rows as tensors, as every tokenizer reads them, padded on the right: see `pad`.
 
     task: key of another task than the run's, where they are of one.
     """
@@ -120,7 +147,8 @@ def collate(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1, task: 
 
     labels, ids = torch.from_numpy(encoded.labels[rows]), torch.from_numpy(encoded.ids[rows])
     source = None if encoded.sources is None else torch.from_numpy(encoded.sources[rows])
-    return Batch(ids, labels, {"": pad(encoded, rows, multiple)}, task, source)
+    encodings = {key: pad(encoded.reading(key), rows, multiple) for key in ("", *encoded.readings)}
+    return Batch(ids, labels, encodings, task, source)
 
 
 def pad(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Encoding:
@@ -146,6 +174,7 @@ def pad(encoded: Encoded, rows: NDArray[np.int64], multiple: int = 1) -> Encodin
         padded(encoded.input_ids, encoded.pad_id),
         torch.from_numpy(real.astype(np.int64)),
         padded(encoded.token_types, 0),
+        None if encoded.words is None else padded(encoded.words, NO_WORD),
     )
 
 

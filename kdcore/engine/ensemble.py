@@ -29,13 +29,18 @@ from kdcore.records import Batch, Encoding, ModelSize, Needs, Outputs, want
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen teacher of the task, on disk. identity: hash of its weights. origin: where it comes from, in words."""
+    """A frozen teacher of the task, on disk.
+
+    identity: hash of its weights. origin: where it comes from, in words. reading: key of the encoding that it reads; ""
+        is the student's.
+    """
 
     name: str
     folder: Path
     size: ModelSize
     identity: str
     origin: str
+    reading: str = ""
 
     def load(self) -> nn.Module:
         """The model in eval mode, no gradients."""
@@ -92,7 +97,8 @@ class Ensemble:
     def answer(self, name: str, batch: Batch, rows: Tensor | None) -> Outputs:
         """What a teacher says of these rows of the batch (None: all). Never with a graph, but where it is run again."""
         ids = batch.ids if rows is None else batch.ids[rows.cpu()]
-        encoding = batch.encoding if rows is None else batch.encoding.rows(rows)
+        encoding = batch.encodings[self.reading(name)]
+        encoding = encoding if rows is None else encoding.rows(rows)
         outputs = self._outputs(name, ids, encoding)
         if name in self._exact:
             return outputs.with_rerun(rerun_of(self._exact[name], encoding, self._needs.of_teacher(name)))
@@ -109,6 +115,7 @@ class Ensemble:
     def logits(self, name: str, rows: Encoded, what: str) -> Generator[Progress, None, NDArray[np.float32]]:
         """A teacher's logits over any rows (dev splits, `select`), float32 [rows, outputs]; kept like the others."""
         teacher = self._teacher(name)
+        rows = rows.reading(teacher.reading)
         tensors = teacher_cache.tensors_of({"logits": ()}, teacher.size)
         assert tensors is not None
         with pinned(teacher_cache.entry_folder(self._identity(teacher), rows)):
@@ -120,14 +127,19 @@ class Ensemble:
 
     def mean_states(self, name: str, rows: Encoded) -> Tensor:
         """A teacher's last states, mean over each row's tokens but the first: float32 [rows, width], on the CPU."""
-        teacher, means = self._teacher(name), torch.zeros(len(rows), self._teacher(name).size.width)
-        last = teacher.size.layers
+        teacher = self._teacher(name)
+        rows, last = rows.reading(teacher.reading), teacher.size.layers
+        means = torch.zeros(len(rows), teacher.size.width)
         for chosen in sorted_order(rows.lengths, BATCH):
             encoding = pad(rows, chosen, self._compute.pad_to).to(self._compute.device)
             with self._compute.autocast():
                 states = observe(self._model(teacher), encoding, want(hidden=(last,)), grad=False, whole=True)
             means[torch.from_numpy(chosen)] = content_means(states.hidden[last], encoding.attention_mask).cpu()
         return means
+
+    def reading(self, name: str) -> str:
+        """Key of the encoding that a teacher reads."""
+        return self._teacher(name).reading
 
     def word_embeddings(self, name: str) -> Tensor:
         """A copy of a teacher's table of word embeddings, float32 [vocabulary, width], on the CPU."""
@@ -152,9 +164,10 @@ class Ensemble:
         return {**counts, "seconds": self.seconds, "bytes": teacher_cache.used()}
 
     def _fill(self, teacher: Teacher, tensors: list[CachedTensor]) -> Generator[Progress, None, None]:
-        folder = teacher_cache.entry_folder(self._identity(teacher), self._rows)
+        rows = self._rows.reading(teacher.reading)
+        folder = teacher_cache.entry_folder(self._identity(teacher), rows)
         self._pins.enter_context(pinned(folder))
-        cache = TeacherCache(self._identity(teacher), self._rows, tensors)
+        cache = TeacherCache(self._identity(teacher), rows, tensors)
         if cache.missing().any():
             what = _reason(cache, f"teacher {teacher.name} answers once")
             self.seconds += yield from cache.fill(self._model(teacher), self._compute, what)
@@ -166,8 +179,9 @@ class Ensemble:
         self._caches[teacher.name] = cache
 
     def _fits(self, teacher: Teacher, tensors: list[CachedTensor]) -> bool:
-        folder = teacher_cache.entry_folder(self._identity(teacher), self._rows)
-        needed = sum(tensor.size(self._rows) for tensor in tensors if not (folder / tensor.file).exists())
+        rows = self._rows.reading(teacher.reading)
+        folder = teacher_cache.entry_folder(self._identity(teacher), rows)
+        needed = sum(tensor.size(rows) for tensor in tensors if not (folder / tensor.file).exists())
         return teacher_cache.make_room(needed, {folder, *(cache.folder for cache in self._caches.values())})
 
     def _model(self, teacher: Teacher) -> nn.Module:

@@ -118,23 +118,28 @@ def _distances(job: Job, student: nn.Module) -> Generator[Event, None, None]:
     encoded = job.splits[split]
     rows = distances.sample(encoded.lengths)
     encoding = pad(encoded, rows).to(job.compute.device)
-    ours, records = distances.layer_states(student, encoding), []
+    ours, records, device = distances.layer_states(student, encoding), [], job.compute.device
     for done, teacher in enumerate(job.ensemble.teachers.values()):
         yield Progress(f"layer distances to teacher {teacher.name}", done, len(job.ensemble.teachers))
-        theirs = distances.layer_states(teacher.load().to(job.compute.device), encoding)
-        distance = distances.compare_states(theirs, ours)
+        model = teacher.load().to(device)
+        if teacher.reading:
+            readings = encoded.reading(teacher.reading), encoded
+            distance = distances.compare_readings(model, student, readings, rows, device)
+        else:
+            distance = distances.compare_states(distances.layer_states(model, encoding), ours)
         records.append({**distance.data(), "teacher": teacher.name, "split": split, "rows": len(rows)})
     yield _probed(job, "distances", {**records[0], "others": {record["teacher"]: record for record in records[1:]}})
 
 
 def _saliency(job: Job, student: nn.Module) -> Generator[Event, None, None]:
-    """Saliency loyalty to each teacher over rows of the first dev split."""
+    """Saliency loyalty to each teacher over rows of the first dev split; nothing of one that reads other tokens."""
     split = job.task.splits[0]
     encoded, device = job.splits[split], job.compute.device
     parts = [pad(encoded, rows).to(device) for rows in saliency.sample(encoded.lengths)]
     special, by_teacher = saliency.special_ids(job.tokenizer), {}
-    for done, (name, teacher) in enumerate(job.ensemble.teachers.items()):
-        yield Progress(f"saliency loyalty to teacher {name}", done, len(job.ensemble.teachers))
+    alike = {name: teacher for name, teacher in job.ensemble.teachers.items() if not teacher.reading}
+    for done, (name, teacher) in enumerate(alike.items()):
+        yield Progress(f"saliency loyalty to teacher {name}", done, len(alike))
         found = saliency.loyalty(teacher.load().to(device), student, parts, special)
         by_teacher[name] = {key: value if np.isfinite(value) else None for key, value in found.items()}
     yield _probed(job, "saliency", {"split": split, "teachers": by_teacher})

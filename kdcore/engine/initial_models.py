@@ -25,7 +25,8 @@ def builder(plan: Plan, ensemble: Ensemble) -> Build:
             return _copy(ensemble, of, run.train.dropout)
         size, spec = _of_depth(plan.student_size, run.student, layers)
         seed = seed_of(run.train.seed, "weights", *([draw] if draw else [])) % 2**31
-        return build_student(size, plan.data.task.outputs, spec, _source(plan, ensemble), seed, run.train.dropout)
+        source, words = _source(plan, ensemble), plan.source_words
+        return build_student(size, plan.data.task.outputs, spec, source, seed, run.train.dropout, words)
 
     return build
 

@@ -31,7 +31,7 @@ from kdcore.tasks import Task
 
 @dataclass(frozen=True)
 class Rows:
-    """A task's rows as one tokenizer sees them: training rows, `select`, and the dev splits.
+    """A task's rows as the models' tokenizers see them: training rows, `select`, and the dev splits.
 
     epoch: rows that an epoch counts (`data.damage.LearningRows`).
     """
@@ -43,18 +43,20 @@ class Rows:
 
 
 def encode_rows(
-    data: TaskData, tokenizer: Any, train: TrainConfig, damage: DataConfig | None = None, unlabelled: bool = False
-) -> Rows:
+    data: TaskData, tokenizer: Any, train: TrainConfig, damage: DataConfig | None = None, unlabelled: bool = False,
+    others: Mapping[str, Any] | None = None,
+) -> Rows:  # fmt: skip
     """Tokenises the training rows, `select` and the dev splits.
 
     Args:
         damage: what is wrong with the rows; None: nothing. unlabelled: whether rows without a label stay.
+        others: key -> the tokenizer of teachers that read otherwise.
     """
     rows = learning_rows(data, train, damage or DataConfig())
     splits = {"select": rows.select, **{name: data.splits[name] for name in data.task.splits}}
     return Rows(
-        encode(rows.train if unlabelled else rows.train.labelled, tokenizer, train.max_length),
-        {name: encode(split, tokenizer, train.max_length) for name, split in splits.items()},
+        encode(rows.train if unlabelled else rows.train.labelled, tokenizer, train.max_length, others),
+        {name: encode(split, tokenizer, train.max_length, others) for name, split in splits.items()},
         {"data": data.fingerprint, "max_length": train.max_length},
         rows.epoch,
     )
@@ -77,6 +79,7 @@ class Job:
         epoch counts; None: these. others: key -> another task that it learns from.
     students: role -> model; the first is scored, kept and exported. fresh: makes them again with initial weights.
     kept: role -> names of the parameters that the method built without a gradient, which no stage trains.
+    tokenizers: those of teachers that cut a text into other tokens, by the key of their encoding.
     facts: what bit-for-bit repetition depends on. state: where the training is; a checkpoint's, once that is read.
     """
 
@@ -91,6 +94,7 @@ class Job:
     fresh: Callable[[], dict[str, nn.Module]]
     ensemble: Ensemble
     compute: Compute
+    tokenizers: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     epoch_rows: int | None = None
     others: Mapping[str, OtherTask] = field(default_factory=dict)
@@ -205,8 +209,11 @@ class TrainingAnswers:
         )
 
     def word_embeddings(self, teacher: str) -> torch.Tensor:
+        if reading := self.job.ensemble.reading(teacher):
+            raise ValueError(f"the words of {teacher} are those of the tokenizer {reading!r}, not the student's")
         return self.job.ensemble.word_embeddings(teacher)
 
-    def vocabulary(self) -> list[str]:
-        ids: dict[str, int] = self.job.tokenizer.get_vocab()
+    def vocabulary(self, teacher: str = "") -> list[str]:
+        reading = self.job.ensemble.reading(teacher) if teacher else ""
+        ids: dict[str, int] = (self.job.tokenizers[reading] if reading else self.job.tokenizer).get_vocab()
         return sorted(ids, key=ids.__getitem__)

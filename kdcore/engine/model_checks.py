@@ -9,16 +9,17 @@ from torch import nn
 from kdcore.config import TeacherSpec
 from kdcore.data.notes import Note
 from kdcore.data.splits import TaskData
-from kdcore.engine.plan import Plan
+from kdcore.engine.plan import Plan, check_vocabularies
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
 from kdcore.formatting import listed
 from kdcore.methods.introspect import thin
 from kdcore.models.compatibility import check_classifier
 from kdcore.models.config_file import read_config_file
+from kdcore.models.convert_weights import no_mpnet
 from kdcore.models.label_names import contradiction, label_order
 from kdcore.models.sources import Located, locate, read_config
-from kdcore.models.tokenizer_checks import states_case, unread_words
+from kdcore.models.tokenizer_checks import difference, reads_alike, states_case, unread_words
 
 
 def teacher_notes(spec: TeacherSpec, data: TaskData) -> Iterator[Note]:
@@ -35,7 +36,11 @@ def teacher_notes(spec: TeacherSpec, data: TaskData) -> Iterator[Note]:
 
 def tokenizer_notes(plan: Plan) -> Iterator[Note]:
     """What a person should know of the tokenizers of a run's models. Raises UserError where they do not fit them."""
-    _ = plan.tokenizer
+    yield from _other_readings(plan)
+    if asked := plan.config.student.vocabulary:
+        pieces = len(plan.tokenizer)
+        few = f", since the texts give no more than that of {asked:,}" if pieces < asked else ""
+        yield Note("ok", "student.vocabulary", f"the student has {pieces:,} pieces of its own{few}")
     for spec in plan.pretrained:
         words = unread_words(plan.tokenizer_of(spec))
         if words and spec.source != "pocket" and not states_case(locate(spec).path):
@@ -47,11 +52,44 @@ def tokenizer_notes(plan: Plan) -> Iterator[Note]:
             )  # fmt: skip
 
 
+def _other_readings(plan: Plan) -> Iterator[Note]:
+    """Teachers that do not read as the student does; one of the same vocabulary perhaps lacks a setting."""
+    for spec in plan.config.teachers:
+        if not plan.readings[spec.name]:
+            continue
+        own, field = plan.tokenizer_of(spec), f"teachers.{spec.name}"
+        if own.get_vocab() == plan.tokenizer.get_vocab() and (found := difference(plan.tokenizer, own)):
+            yield Note(
+                "warn", field,
+                f"{spec.name} has the student's vocabulary, but its tokenizer reads {found[0]!r} as {found[2]}, the "
+                f"student's as {found[1]}",
+                "give both the same tokenizer files, unless they were trained on different ones",
+            )  # fmt: skip
+        else:
+            yield Note(
+                "ok", field,
+                f"{spec.name} cuts a text into other tokens than the student, so each reads the rows by its own "
+                "tokenizer",
+            )  # fmt: skip
+
+
 def check_initial_weights(plan: Plan) -> None:
     """Raises UserError where the model that fills the student has another width, or too few layers."""
     source, student, spec = plan.source_size, plan.student_size, plan.config.student
     if source is None:
         return
+    if (
+        plan.source is not None
+        and not spec.vocabulary
+        and not reads_alike(plan.tokenizer_of(plan.source), plan.tokenizer)
+    ):
+        raise UserError(
+            "student.init",
+            f"{plan.source.name} cuts a text into other tokens than the student, so its word embeddings cannot fill it",
+            "choose init=random, or a source that shares the student's tokenizer",
+        )
+    if source.model_type == "mpnet":
+        raise no_mpnet()
     if source.embedding_width not in (None, source.width):
         raise UserError(
             "student.init",
@@ -62,7 +100,7 @@ def check_initial_weights(plan: Plan) -> None:
     labels = {"width": "width", "intermediate": "feed-forward size", "vocabulary": "vocabulary"}
     for name, label in labels.items():
         ours, theirs = getattr(student, name), getattr(source, name)
-        if ours != theirs:
+        if ours != theirs and not (name == "vocabulary" and spec.vocabulary):
             raise UserError(
                 f"student.{name}" if name != "vocabulary" else "student.init",
                 f"weights of {label} {theirs} cannot fill a student of {ours}",
@@ -102,7 +140,7 @@ def check_before_teachers(plan: Plan) -> None:
 
     A queued run and a cell of a sweep start without a pre-flight.
     """
-    _ = plan.tokenizer
+    check_vocabularies(plan)
     check_other_depths(plan)
     check_initial_weights(plan)
     _ = plan.steps

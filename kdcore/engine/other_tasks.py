@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 from kdcore.engine.control import Control
@@ -26,8 +27,8 @@ def prepare_others(plan: Plan, control: Control) -> Generator[Event, None, dict[
             teacher = yield from prepare_teacher(spec, data, plan.config.train, plan.compute, control)
             if teacher is None:
                 return None
-            teachers.append(teacher)
-        rows = encode_rows(data, plan.tokenizer, plan.config.train)
+            teachers.append(replace(teacher, reading=plan.readings[spec.name]))
+        rows = encode_rows(data, plan.tokenizer, plan.config.train, others=plan.other_tokenizers)
         cached = plan.config.train.teacher_cache
         ensemble = Ensemble(teachers, rows.train, rows.identity, plan.compute, cached)
         others[key] = OtherTask(data.task, rows.train, ensemble)

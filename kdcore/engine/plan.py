@@ -14,6 +14,7 @@ from kdcore.data.damage import LearningRows, learning_rows
 from kdcore.data.splits import Split, TaskData
 from kdcore.engine.device import Compute, compute_for
 from kdcore.engine.evaluate import blind_guess
+from kdcore.engine.own_vocabulary import own_tokenizer, source_words
 from kdcore.engine.schedule import stage_steps, student_steps
 from kdcore.engine.teacher_source import (
     check_has_base,
@@ -24,18 +25,19 @@ from kdcore.engine.teacher_source import (
     tokenizer_of,
 )
 from kdcore.errors import UserError
+from kdcore.formatting import listed
 from kdcore.layer_map import LayerMap
 from kdcore.methods import Method, MethodConfig, resolve
 from kdcore.methods.catalog import check_source
-from kdcore.methods.introspect import depths
+from kdcore.methods.introspect import copies, depths
 from kdcore.models.observe import layers_read
 from kdcore.models.sizes import size_of, student_size
 from kdcore.models.sources import locate, read_config
-from kdcore.models.tokenizer_checks import check_same_tokenizer, check_tokenizer
+from kdcore.models.tokenizer_checks import check_tokenizer, reads_alike
 from kdcore.models.tokenizers import tokenizer_from_vocabulary
 from kdcore.models.weights import stored_names
 from kdcore.paths import user_path
-from kdcore.records import ModelSize, Setup, Stage, Want
+from kdcore.records import ROW_LEVEL, ModelSize, Setup, Stage, Want
 
 
 class Plan:
@@ -115,31 +117,53 @@ class Plan:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The one tokenizer of teachers and student.
+        """The student's tokenizer: one of its own, that of the base, or of the first teacher.
 
         Raises:
-            UserError: models that read a sentence differently, or nothing that brings a vocabulary.
+            UserError: nothing brings a vocabulary.
         """
-        specs = self.pretrained
-        if not specs:
-            if self.data.vocabulary is None:
-                raise UserError(
-                    "base", "without a teacher nothing says which vocabulary the student has",
-                    "name a base or a teacher",
-                )  # fmt: skip
-            return tokenizer_from_vocabulary(self.data.vocabulary)
-        first = self.tokenizer_of(specs[0])
-        for spec in specs:
-            field, own = f"teachers.{spec.name}", self.tokenizer_of(spec)
-            check_tokenizer(own, teacher_size(spec, self.data).vocabulary, field, spec.name)
-            if own is not first:
-                check_same_tokenizer(first, own, field, spec.name, specs[0].name)
-        return first
+        if pieces := self.config.student.vocabulary:
+            return own_tokenizer(self.data, pieces)
+        if (base := self._base()) is not None:
+            return self.tokenizer_of(base)
+        if self.data.vocabulary is None:
+            raise UserError(
+                "base", "without a teacher nothing says which vocabulary the student has",
+                "name a base or a teacher",
+            )  # fmt: skip
+        return tokenizer_from_vocabulary(self.data.vocabulary)
+
+    @cached_property
+    def readings(self) -> dict[str, str]:
+        """Teacher -> key of the encoding that it reads (`Batch.encodings`): "" where it cuts a text into the student's
+        tokens, else the first teacher that cuts it as this one does.
+
+        Raises:
+            UserError: a tokenizer that does not fit its model.
+        """
+        known, keys = {"": self.tokenizer}, {}
+        for spec in self.config.teachers:
+            own = self.tokenizer_of(spec)
+            keys[spec.name] = next((key for key, other in known.items() if reads_alike(own, other)), spec.name)
+            known.setdefault(keys[spec.name], own)
+        return keys
+
+    @property
+    def other_tokenizers(self) -> dict[str, Any]:
+        """Key of an encoding -> its tokenizer, of those that are not the student's."""
+        specs = {spec.name: spec for spec in self.config.teachers}
+        return {key: self.tokenizer_of(specs[key]) for key in dict.fromkeys(self.readings.values()) if key}
 
     def tokenizer_of(self, spec: TeacherSpec) -> Any:
-        """The tokenizer that belongs to a teacher or base, read once."""
+        """The tokenizer that belongs to a teacher or base, read once.
+
+        Raises:
+            UserError: it does not fit the model.
+        """
         if spec not in self._tokenizers:
-            self._tokenizers[spec] = tokenizer_of(spec, self.data)
+            own = tokenizer_of(spec, self.data)
+            check_tokenizer(own, teacher_size(spec, self.data).vocabulary, f"teachers.{spec.name}", spec.name)
+            self._tokenizers[spec] = own
         return self._tokenizers[spec]
 
     @cached_property
@@ -151,7 +175,8 @@ class Plan:
     def student_size(self) -> ModelSize:
         """The student's size: what its settings leave empty is the base's, or the first teacher's."""
         size = student_size(self.config.student, self._reference_size(), self.data.task.outputs)
-        return replace(size, pad=self.tokenizer.pad_token_id or 0)
+        words = len(self.tokenizer) if self.config.student.vocabulary else size.vocabulary
+        return replace(size, pad=self.tokenizer.pad_token_id or 0, vocabulary=words)
 
     @property
     def deployed_size(self) -> ModelSize:
@@ -163,6 +188,13 @@ class Plan:
         """Student layer -> layers of the first teacher that it is matched with; empty where the method matches none."""
         teacher = next(iter(self.teacher_sizes.values()), None)
         return {} if teacher is None else self.method_class.layer_map(self.options, self.student_size, teacher)
+
+    @property
+    def source_words(self) -> list[list[int]] | None:
+        """Of a student with a vocabulary of its own: for each id, those of the source's tokens that it stands for."""
+        if not self.config.student.vocabulary or self.source is None:
+            return None
+        return source_words(self.tokenizer, self.tokenizer_of(self.source))
 
     @property
     def pretrained(self) -> list[TeacherSpec]:
@@ -271,6 +303,7 @@ class Plan:
             kind=task.kind, labels=task.outputs, student=self.student_size, teachers=self.teacher_sizes,
             scores=scores, train_rows=len(self.training_rows), seed=self.config.train.seed, task=task.key,
             also={key: data.task for key, data in self.others.items()}, domains=self.data.domains,
+            other_vocabulary=frozenset(name for name, key in self.readings.items() if key),
         )  # fmt: skip
 
     @cached_property
@@ -354,6 +387,35 @@ def check_layers(plan: Plan) -> None:
             remedy = "choose a teacher of more layers, or other layers in the options"
             wanted, depth = stage.needs.of_teacher(name), teachers[name]
             _check_layers(plan, wanted, depth, f"teachers.{name}", f"teacher {name}", remedy)
+
+
+def check_vocabularies(plan: Plan) -> None:
+    """Raises UserError where a method compares tokens with a teacher that cuts a text into others than the student."""
+    method, others = plan.method, plan.method.setup.other_vocabulary
+    for role, name in copies(method).items():
+        if name in others:
+            why = f"trains a copy of teacher {name} on the student's tokens ({role})"
+            raise _other_tokens(method, name, why)
+    for stage in plan.stages:
+        for name in stage.asks(plan.teacher_sizes):
+            if name not in others:
+                continue
+            tensors = sorted(set(stage.needs.of_teacher(name)) - ROW_LEVEL)
+            if "teacher" in stage.needs.rerun:
+                raise _other_tokens(method, name, f"differentiates teacher {name} at the student's tokens")
+            if tensors:
+                raise _other_tokens(method, name, f"compares {listed(tensors)} of teacher {name} token by token")
+            if type(method).stream is not Method.stream:
+                raise _other_tokens(method, name, f"has teacher {name} answer rows whose tokens it may alter")
+
+
+def _other_tokens(method: Method, name: str, why: str) -> UserError:
+    return UserError(
+        f"teachers.{name}",
+        f"{method.title} {why}, and {name} cuts a text into other tokens than the student does",
+        "choose a teacher that shares the student's tokenizer, or a method that learns from whole rows, such as "
+        "knowledge distillation (kd) or PKD",
+    )
 
 
 def _check_layers(plan: Plan, wanted: Want, depth: int, field: str, who: str, remedy: str) -> None:

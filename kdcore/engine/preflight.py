@@ -21,7 +21,7 @@ from kdcore.engine.data_checks import about_labels, about_rows, known_lengths
 from kdcore.engine.device import hardware
 from kdcore.engine.estimate import Prediction, predict
 from kdcore.engine.model_checks import check_initial_weights, check_other_depths, teacher_notes, tokenizer_notes
-from kdcore.engine.plan import Plan, check_layers, check_length, check_method, check_others
+from kdcore.engine.plan import Plan, check_layers, check_length, check_method, check_others, check_vocabularies
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
 from kdcore.formatting import duration
@@ -155,6 +155,11 @@ def _method_fits(plan: Plan) -> Iterator[Line]:
     yield Line("ok", "method", f"{title} fits this student and its teachers")
 
 
+def _vocabularies_fit(plan: Plan) -> Iterable[Line]:
+    check_vocabularies(plan)
+    return ()
+
+
 def _stages_have_steps(plan: Plan) -> Iterable[Line]:
     _ = plan.steps
     return ()
@@ -208,7 +213,7 @@ def _teacher(plan: Plan, spec: TeacherSpec) -> Iterator[Line]:
 
 CHECKS: tuple[Callable[[Plan], Iterable[Line]], ...] = (
     _rows, _row_contents, _method_suits, _other_tasks, _labels, _device, _length, _vocabulary, _method_fits,
-    _stages_have_steps, _layers_are_there, _other_depths, _initial_weights, _teachers,
+    _stages_have_steps, _layers_are_there, _vocabularies_fit, _other_depths, _initial_weights, _teachers,
 )  # fmt: skip
 """What the settings alone tell, in the order in which people read it."""
 

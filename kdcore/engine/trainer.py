@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +99,9 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
         if teacher is None:
             yield from _stopped_early(control)
             return
-        teachers.append(teacher)
-    rows = encode_rows(plan.data, plan.tokenizer, run.train, run.data, plan.uses_unlabelled)
+        teachers.append(replace(teacher, reading=plan.readings[spec.name]))
+    tokenizers = plan.other_tokenizers
+    rows = encode_rows(plan.data, plan.tokenizer, run.train, run.data, plan.uses_unlabelled, tokenizers)
     ensemble = Ensemble(teachers, rows.train, rows.identity, plan.compute, run.train.teacher_cache)
     others = yield from prepare_others(plan, control)
     if others is None:
@@ -157,16 +158,16 @@ def _job(
 
     job = Job(
         train=run.train, task=task, folder=folder, rows=rows.train, epoch_rows=rows.epoch, splits=rows.splits,
-        others=others, tokenizer=plan.tokenizer,
+        others=others, tokenizer=plan.tokenizer, tokenizers=plan.other_tokenizers,
         method=method, students=fresh(), fresh=fresh, ensemble=ensemble, compute=plan.compute,
         facts=build_facts(plan.compute), gradient_share_every=run.probes.gradient_share_every,
     )  # fmt: skip
     if run.probes.distances:
-        job.snapshots = _snapshots(job)
+        job.snapshots = _snapshots(plan, job)
     return job
 
 
-def _snapshots(job: Job) -> Snapshots | None:
+def _snapshots(plan: Plan, job: Job) -> Snapshots | None:
     """What keeps moments of the student, in the stages in which it learns; None where it never does."""
     role, stages = next(iter(job.students)), job.method.stages()
     steps = enumerate(zip(stages, stage_steps(stages, job.budget), strict=True))
@@ -174,10 +175,12 @@ def _snapshots(job: Job) -> Snapshots | None:
     if not learning:
         return None
     split = job.task.splits[0]
+    tokens = {key: tokenizer.convert_ids_to_tokens for key, tokenizer in plan.other_tokenizers.items()}
+    others = {name: (key, tokens[key]) for name, key in plan.readings.items() if key}
     return Snapshots(
         job.folder, split, job.splits[split], job.tokenizer.convert_ids_to_tokens, size_of(job.main.config),
         {name: (teacher.size, teacher.load) for name, teacher in job.ensemble.teachers.items()}, learning,
-        job.compute.device,
+        job.compute.device, others,
     )  # fmt: skip
 
 
@@ -235,7 +238,7 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
             name: {
                 "words": t.origin, "content": plan.content_of(specs[name], t.identity), "shape": asdict(t.size),
                 "parameters": parameters(t.size).total,
-                "flops": flops(t.size, int(mean_tokens)), "scores": teacher_scores[name],
+                "flops": flops(t.size, int(job.rows.reading(t.reading).lengths.mean())), "scores": teacher_scores[name],
             }
             for name, t in job.ensemble.teachers.items()
         },

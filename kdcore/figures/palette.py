@@ -70,6 +70,9 @@ TERM_COLORS: tuple[tuple[str, str], ...] = (
 TERM_FAMILIES: dict[str, str] = {
     "hard": "none",
     "words": "none",
+    "teacher_words": "none",
+    "student_words": "none",
+    "masked": "none",
     "smoothed": "none",
     "teacher": "none",
     "soft": "soft_targets",

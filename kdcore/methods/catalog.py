@@ -23,7 +23,7 @@ __all__ = [
 MODULES = (
     "fine_tune", "kd", "takd", "annealing_kd", "peers", "distilbert", "pkd", "bert_emd", "alp_kd", "pea_kd", "tinybert",
     "minilm", "minilm_v2", "mlkd_bert", "averaged_kd", "dynamic_kd", "rl_kd", "mt_bert", "knowledge_selection",
-    "skd", "mix", "gkd", "ad_kd", "backward_kd", "simkd", "kronecker_bert", "mkd", "text_smoothing",
+    "skd", "mix", "gkd", "ad_kd", "backward_kd", "mixed_vocab", "simkd", "kronecker_bert", "mkd", "text_smoothing",
     "meta_kd",
 )  # fmt: skip
 """The file of each method in this folder, by family and year: the order in which they are listed everywhere."""

@@ -61,7 +61,7 @@ class Answers:
         table: Tensor = model.bert.embeddings.word_embeddings.weight
         return table.detach().clone()
 
-    def vocabulary(self) -> list[str]:
+    def vocabulary(self, teacher: str = "") -> list[str]:
         return VOCABULARY
 
 

@@ -97,7 +97,21 @@ def sizes(method: Method, student: ModelSize) -> dict[str, ModelSize]:
     Raises:
         ValueError: the method asks for a copy of a teacher that is not there.
     """
-    copies: dict[int, str] = {}
+    models, copied = _models(method)
+    return {
+        role: replace(method.setup.teachers[copied[role]] if role in copied else student, layers=layers)
+        for role, layers in models.items()
+    }
+
+
+def copies(method: Method) -> dict[str, str]:
+    """Role -> the teacher that it starts as a copy of, where it does."""
+    return _models(method)[1]
+
+
+def _models(method: Method) -> tuple[dict[str, int], dict[str, str]]:
+    """Layers of each role's model, and the teachers that some are copies of."""
+    made: dict[int, str] = {}
 
     def build(layers: int | None = None, draw: int = 0, of: str | None = None) -> Any:
         if of is None:
@@ -105,17 +119,12 @@ def sizes(method: Method, student: ModelSize) -> dict[str, ModelSize]:
         if of not in method.setup.teachers:
             raise ValueError(f"there is no teacher {of!r} to copy, only {sorted(method.setup.teachers)}")
         model = thin(method.setup.teachers[of].layers)
-        copies[id(model)] = of
+        made[id(model)] = of
         return model
 
     models: Mapping[str, Any] = method.build_students(build)
-    return {
-        role: replace(
-            method.setup.teachers[copies[id(model)]] if id(model) in copies else student,
-            layers=size_of(model.config).layers,
-        )
-        for role, model in models.items()
-    }
+    copied = {role: made[id(model)] for role, model in models.items() if id(model) in made}
+    return {role: size_of(model.config).layers for role, model in models.items()}, copied
 
 
 def thin(layers: int) -> Any:

@@ -102,8 +102,8 @@ class TextSmoothing(Method):
         if config.words == "masked-lm":
             self._found = masked_lm.find(config.masked_lm, setup.student)
         elif self._smooths:
-            self._teacher, size = next(iter(setup.teachers.items()))
-            check_marks_words(size, self._teacher, "options.words", "choose masked-lm")
+            self._teacher = next(iter(setup.teachers))
+            check_marks_words(setup, self._teacher, "options.words", "choose masked-lm")
         self._words: MaskedLM | WordNeighbours | None = None
         self.register_buffer("_here", torch.empty(0), persistent=False)  # tells the device before any batch is there
 

@@ -192,7 +192,7 @@ class TinyBERT(Method):
         if self._attention:
             same_heads(setup, "TinyBERT compares attention head by head", "set attention_weight to 0")
         if config.augment == "word-neighbours":
-            check_marks_words(teacher, self._teacher, "options.augment", "choose none")
+            check_marks_words(setup, self._teacher, "options.augment", "choose none")
         if config.augment == "masked-lm":
             self._found = masked_lm.find(config.masked_lm, setup.student)
         self.projection: StackedLinear | None = None

@@ -40,7 +40,8 @@ class Anatomy:
     vocabulary: how many token ids it knows. word_embeddings: the module that makes vectors of them, a table or not.
     embeddings: the module whose output is layer 0; before_layers: all modules up to there. pooler and
     pooler_activation: together they make `pooled`. classifier: the linear that gives the logits. token_types: rows of
-    the token type table, 0 where there is none.
+    the token type table, 0 where there is none. position_bias: states [batch, tokens, width] -> what the scores of
+    every layer add for the distance of two tokens, [batch, heads, tokens, tokens]; None: nothing.
     """
 
     family: str
@@ -54,6 +55,7 @@ class Anatomy:
     pooler: nn.Module
     pooler_activation: Callable[[Tensor], Tensor]
     classifier: nn.Module
+    position_bias: Callable[[Tensor], Tensor] | None = None
 
     def state(self, layer: int) -> nn.Module:
         """The module whose output is the state of this layer; 0 is the embeddings."""
@@ -88,13 +90,12 @@ def anatomy(model: nn.Module) -> Anatomy:
     family = getattr(getattr(whole, "config", None), "model_type", type(model).__name__)
     if family == MODEL_TYPE:
         family = "bert"
-    if family not in ("bert", "roberta", "distilbert", "electra") or not hasattr(whole, "classifier"):
+    if family not in _LAYERS or not hasattr(whole, "classifier"):
         raise UserError(
-            "model", f"cannot look into a {family}", "choose a BERT, RoBERTa, DistilBERT or ELECTRA classifier"
+            "model", f"cannot look into a {family}", "choose a BERT, RoBERTa, DistilBERT, ELECTRA or MPNet classifier"
         )
     base = getattr(whole, whole.base_model_prefix)
     layers = base.transformer.layer if family == "distilbert" else base.encoder.layer
-    parts_of = _distilbert_layer if family == "distilbert" else _bert_layer
     pooler, activation, classifier = _head(whole, base, family)
     return Anatomy(
         family=family,
@@ -104,10 +105,11 @@ def anatomy(model: nn.Module) -> Anatomy:
         word_embeddings=base.embeddings.word_embeddings,
         embeddings=getattr(base, "embeddings_project", base.embeddings),
         before_layers=(base.embeddings, *([base.embeddings_project] if hasattr(base, "embeddings_project") else [])),
-        layers=tuple(parts_of(layer) for layer in layers),
+        layers=tuple(_LAYERS[family](layer) for layer in layers),
         pooler=pooler,
         pooler_activation=activation,
         classifier=classifier,
+        position_bias=base.encoder.compute_position_bias if family == "mpnet" else None,
     )
 
 
@@ -132,13 +134,36 @@ def _distilbert_layer(layer: Any) -> LayerParts:
     return LayerParts(layer, heads.q_lin, heads.k_lin, heads.v_lin, heads.out_lin, heads, after_heads, feed_forward)
 
 
+def _mpnet_layer(layer: Any) -> LayerParts:
+    heads = layer.attention.attn
+
+    def after_heads(context: Tensor, state: Tensor) -> Tensor:
+        result: Tensor = layer.attention.LayerNorm(layer.attention.dropout(heads.o(context)) + state)
+        return result
+
+    def feed_forward(state: Tensor) -> Tensor:
+        result: Tensor = layer.output(layer.intermediate(state), state)
+        return result
+
+    return LayerParts(layer, heads.q, heads.k, heads.v, heads.o, heads, after_heads, feed_forward)
+
+
+_LAYERS: dict[str, Callable[[Any], LayerParts]] = {
+    "bert": _bert_layer,
+    "roberta": _bert_layer,
+    "electra": _bert_layer,
+    "distilbert": _distilbert_layer,
+    "mpnet": _mpnet_layer,
+}
+
+
 def _head(whole: Any, base: Any, family: str) -> tuple[nn.Module, Callable[[Tensor], Tensor], nn.Module]:
     """Module and activation that give `pooled`, and the last linear. BERT's pooler applies its tanh itself."""
     if family == "bert":
         return base.pooler, _as_it_is, whole.classifier
     if family == "distilbert":
         return whole.pre_classifier, F.relu, whole.classifier
-    activation = torch.tanh if family == "roberta" else F.gelu
+    activation = F.gelu if family == "electra" else torch.tanh
     return whole.classifier.dense, activation, whole.classifier.out_proj
 
 

@@ -29,8 +29,9 @@ def reads_cls_alone(wanted: Want, depth: int) -> bool:
 def cls_only(parts: Anatomy) -> Iterator[None]:
     """Within the block the last layer gives [batch, 1, width], the state of [CLS]; afterwards all is as before."""
     last = parts.layers[-1]
-    attend = ALL_ATTENTION_FUNCTIONS.get(last.heads.config._attn_implementation)
-    if attend is None:  # eager attention is each family's own; such a model runs as it is
+    config = getattr(last.heads, "config", None)
+    attend = ALL_ATTENTION_FUNCTIONS.get(config._attn_implementation) if config else None
+    if attend is None:  # eager attention is each family's own, and MPNet's always is; such a model runs as it is
         yield
         return
     module: Any = last.module

@@ -10,7 +10,7 @@ from typing import Any
 from kdcore.errors import UserError
 from kdcore.models.factors import FORMS, MODEL_TYPE
 
-FAMILIES = ("bert", "roberta", "distilbert", "electra")
+FAMILIES = ("bert", "roberta", "distilbert", "electra", "mpnet")
 """Model types that are taken: those `observe` can look into."""
 
 FILE_LIMIT = 16 * 2**20
@@ -29,7 +29,7 @@ _LIMITS = {
 }
 """Names of a size -> the largest that is taken. Building even an empty model of 10^9 classes takes all memory."""
 
-_OF_FAMILY = {"Bert": "bert", "Roberta": "roberta", "DistilBert": "distilbert", "Electra": "electra"}
+_OF_FAMILY = {"Bert": "bert", "Roberta": "roberta", "DistilBert": "distilbert", "Electra": "electra", "MPNet": "mpnet"}
 
 
 def read_config_file(folder: Path, field: str) -> Mapping[str, Any]:

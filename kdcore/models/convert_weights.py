@@ -1,6 +1,6 @@
 """A model of any known family as BERT would hold it: names of weights and settings, so that it can fill a BERT student.
 
-The layers of the four families compute the same; what differs is told here. RoBERTa's head is BERT's pooler and
+The layers of the families but MPNet compute the same; what differs is told here. RoBERTa's head is BERT's pooler and
 classifier under other names; DistilBERT's and ELECTRA's use another activation and cannot be carried over.
 """
 
@@ -36,7 +36,7 @@ def bert_weights(model: nn.Module) -> dict[str, Tensor]:
     """The model's weights, float32 on the CPU, under the names of a BERT classifier; no copies where none are needed.
 
     Raises:
-        UserError: its embedding table is narrower than its layers, as in small ELECTRA models.
+        UserError: its embedding table is narrower than its layers, as in small ELECTRA models, or it is an MPNet.
     """
     config: Any = model.config
     if size_of(config).embedding_width is not None:
@@ -45,6 +45,8 @@ def bert_weights(model: nn.Module) -> dict[str, Tensor]:
             "the source's embeddings are narrower than its layers, a BERT's are not",
             "choose init=random",
         )
+    if size_of(config).model_type == "mpnet":
+        raise no_mpnet()
     stored = model.dense_weights() if hasattr(model, "dense_weights") else model.state_dict()  # type: ignore[operator]
     state = {name: tensor.detach().cpu().float() for name, tensor in stored.items()}
     family = family_of(config)
@@ -57,6 +59,15 @@ def bert_weights(model: nn.Module) -> dict[str, Tensor]:
     if family == "distilbert":  # it adds no token types: rows of zeros say the same
         state[_TYPES] = torch.zeros(2, size_of(config).width)
     return state
+
+
+def no_mpnet() -> UserError:
+    """Why an MPNet fills no student."""
+    return UserError(
+        "student.init",
+        "the layers of an MPNet count the distance of two tokens, a BERT's do not",
+        "choose init=random, or a source of another family",
+    )
 
 
 def bert_settings(config: Any) -> dict[str, Any]:

@@ -8,18 +8,32 @@ from kdcore.errors import UserError
 from kdcore.models.factors import products, weights
 from kdcore.records import ModelSize
 
-TOKEN_TYPES: dict[str, int] = {"bert": 2, "roberta": 1, "distilbert": 0, "electra": 2}
+TOKEN_TYPES: dict[str, int] = {"bert": 2, "roberta": 1, "distilbert": 0, "electra": 2, "mpnet": 0}
 """Rows of each family's token type table."""
+
+
+_DISTANCES = 32
+"""Rows of MPNet's table of distances between tokens, which all layers share."""
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Numbers of weights. head: what stands between the last layer and the logits (pooler, projection, classifier)."""
+    """Numbers of weights.
+
+    head: what stands between the last layer and the logits (pooler, projection, classifier). words: of the embeddings,
+        those of the table of words.
+    """
 
     total: int
     embeddings: int
     encoder: int
     head: int
+    words: int
+
+    @property
+    def word_share(self) -> float:
+        """The part of all weights that is in the table of words."""
+        return self.words / self.total
 
 
 def parameters(size: ModelSize) -> Parameters:
@@ -42,10 +56,10 @@ def parameters(size: ModelSize) -> Parameters:
         + (weights(size.form, "down", size.width, size.intermediate) + size.width)
         + 2 * _norm(size.width)
     )
-    encoder = size.layers * layer
+    encoder = size.layers * layer + (_DISTANCES * size.heads if size.model_type == "mpnet" else 0)
     head = _linear(size.width, size.width) + sum(_linear(*shape) for shape in _head(size))
     head += 2 * _norm(size.projection_width) if size.projection_width else 0
-    return Parameters(embeddings + encoder + head, embeddings, encoder, head)
+    return Parameters(embeddings + encoder + head, embeddings, encoder, head, words)
 
 
 def flops(size: ModelSize, tokens: int, batch: int = 1, cls_only: bool = False) -> int:

@@ -1,7 +1,8 @@
 """Look into a model while it runs: exactly the tensors that were declared, through hooks, and nothing else.
 
-Families: BERT, RoBERTa, DistilBERT and ELECTRA, with transformers' own classes. The model stays on SDPA, which gives
-no attentions: scores and attention are computed again in float32 from the hooked queries and keys.
+Families: BERT, RoBERTa, DistilBERT, ELECTRA and MPNet, with transformers' own classes. The model stays on SDPA (but for
+MPNet, which has none), which gives no attentions: scores and attention are computed again in float32 from the hooked
+queries and keys.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ def _tensors(
     parts: Anatomy, encoding: Encoding, wanted: dict[str, tuple[int, ...]], seen: dict[tuple[str, int], Tensor]
 ) -> dict[str, Any]:
     scores = {
-        layer: _scores(seen["queries", layer], seen["keys", layer])
+        layer: _scores(seen["queries", layer], seen["keys", layer], parts)
         for layer in {layer for name in _ATTENTION for layer in wanted.get(name, ())}
     }
     tensors: dict[str, Any] = {}
@@ -195,10 +196,12 @@ def _tensors(
     return tensors
 
 
-def _scores(queries: Tensor, keys: Tensor) -> Tensor:
-    """Q K^T / sqrt(head width), [batch, heads, tokens, tokens], in float32 whatever the autocast."""
+def _scores(queries: Tensor, keys: Tensor, parts: Anatomy) -> Tensor:
+    """Q K^T / sqrt(head width), with the model's bias where it has one, [batch, heads, tokens, tokens], in float32
+    whatever the autocast."""
     with torch.autocast(queries.device.type, enabled=False):
-        return queries.float() @ keys.float().transpose(-1, -2) / math.sqrt(queries.shape[-1])
+        scores = queries.float() @ keys.float().transpose(-1, -2) / math.sqrt(queries.shape[-1])
+        return scores if parts.position_bias is None else scores + parts.position_bias(queries.transpose(1, 2)).float()
 
 
 def _attention(scores: Tensor, mask: Tensor) -> Tensor:

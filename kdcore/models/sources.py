@@ -116,6 +116,8 @@ def read_config(folder: Path, field: str = "teachers.where") -> Any:
     pad = -1 if config.pad_token_id is None else config.pad_token_id
     if config.model_type == "roberta" and not 0 <= pad < sizes["max_position_embeddings"] - 1:
         wrong.append(f"pad_token_id {config.pad_token_id}, from which RoBERTa counts its positions")
+    if config.model_type == "mpnet" and pad != 1:
+        wrong.append(f"pad_token_id {config.pad_token_id}, where MPNet counts its positions from 1")
     if not 0 <= spread <= 100:
         wrong.append(f"initializer_range {spread}")
     if wrong:

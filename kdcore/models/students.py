@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcore import layer_map
@@ -24,6 +27,8 @@ from kdcore.models.weights import build_classifier, read_weights, write_model
 from kdcore.paths import user_path
 from kdcore.records import ModelSize
 
+_WORDS, _TYPES = (f"bert.embeddings.{part}_embeddings.weight" for part in ("word", "token_type"))
+
 
 def build_student(
     size: ModelSize,
@@ -32,6 +37,7 @@ def build_student(
     source: nn.Module | None,
     seed: int,
     dropout: float | None = None,
+    words: Sequence[Sequence[int]] | None = None,
 ) -> nn.Module:
     """A BERT classifier of this size with its initial weights: float32, SDPA, eval mode.
 
@@ -43,6 +49,8 @@ def build_student(
 
     Args:
         dropout: of states and attentions; None: as the source's config says, BERT's 0.1 where there is no source.
+        words: of a student with other words than the source, the ids of the source that each of its own stands for: it
+            starts with the mean of their vectors.
 
     Raises:
         UserError: widths, feed-forward sizes, vocabularies or layers of the source do not fit.
@@ -56,13 +64,16 @@ def build_student(
         source = _checkpoint(spec.checkpoint or "")
     if source is None:
         raise UserError("student.init", f"init={spec.init} needs a source of weights", "choose init=random")
-    _check_fits(size, source.config)
+    _check_fits(size, source.config, words is not None)
     layers = source_layers(spec, size_of(source.config).layers)
     state = _chosen_weights(source, layers, size, keep_classifier=spec.init == "teacher")
+    if words is not None:
+        state = {**state, **_own_words(state, words)}
     if size_of(source.config).labels != labels:
         state = {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
     for name, value in bert_settings(source.config).items():
-        if dropout is None or "dropout" not in name:
+        of_words = name in ("pad_token_id", "type_vocab_size")
+        if (dropout is None or "dropout" not in name) and (words is None or not of_words):
             setattr(config, name, value)
     model = build_classifier(config, state, seed)[0]
     return model if size.form == "plain" else _factored(model, size.form)
@@ -177,8 +188,15 @@ def _checkpoint(folder: str) -> nn.Module:
         raise UserError("student.checkpoint", error.problem, error.remedy) from error
 
 
-def _check_fits(size: ModelSize, config: Any) -> None:
-    """Copied weights need the same sizes; depth and heads may differ."""
+def _own_words(state: Mapping[str, Tensor], words: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """Word vectors, of each the mean of some of the source's, and two token types, of which RoBERTa has one."""
+    offsets, types = torch.tensor([0, *map(len, words)][:-1]).cumsum(0), state[_TYPES]
+    vectors = F.embedding_bag(torch.tensor([*chain.from_iterable(words)]), state[_WORDS], offsets, mode="mean")
+    return {_WORDS: vectors, _TYPES: types if len(types) > 1 else types.repeat(2, 1)}
+
+
+def _check_fits(size: ModelSize, config: Any, own_words: bool) -> None:
+    """Copied weights need the same sizes; depth and heads may differ, and words where they are the student's own."""
     source = size_of(config)
     pairs = {
         "student.width": (size.width, source.width),
@@ -186,6 +204,8 @@ def _check_fits(size: ModelSize, config: Any) -> None:
         "student.init": (size.vocabulary, source.vocabulary),
     }
     names = {"student.width": "width", "student.intermediate": "feed-forward size", "student.init": "vocabulary"}
+    if own_words:
+        del pairs["student.init"]
     for field, (ours, theirs) in pairs.items():
         if ours != theirs:
             raise UserError(

@@ -54,24 +54,21 @@ def check_tokenizer(tokenizer: Any, vocabulary: int, field: str, name: str) -> N
         )
 
 
-def check_same_tokenizer(first: Any, second: Any, field: str, name: str, first_name: str) -> None:
-    """Raises UserError where one encoding of a sentence would not serve both models.
+def reads_alike(first: Any, second: Any) -> bool:
+    """Whether one encoding of a sentence serves the models of both tokenizers."""
+    if first is second:
+        return True
+    return first.get_vocab() == second.get_vocab() and difference(first, second) is None
 
-    Args:
-        name: the model of the second tokenizer. first_name: that of the first.
-    """
-    if first.get_vocab() != second.get_vocab():
-        raise UserError(
-            field, f"its vocabulary differs from that of {first_name}", "choose models that share one vocabulary"
-        )
+
+def difference(first: Any, second: Any) -> tuple[str, list[str], list[str]] | None:
+    """A sentence that two tokenizers of one vocabulary read differently, and as which words each does; None: there is
+    none."""
     for sentence in _PROBES:
         ours, theirs = _reading(first, sentence), _reading(second, sentence)
         if ours != theirs:
-            raise UserError(
-                field,
-                f"the tokenizer of {name} reads {sentence!r} as {theirs[0]}, that of {first_name} as {ours[0]}",
-                "choose models that share one tokenizer, or give both the same tokenizer files",
-            )
+            return sentence, ours[0], theirs[0]
+    return None
 
 
 def states_case(folder: Path) -> bool:

@@ -126,9 +126,10 @@ def empty_classifier(config: Any) -> Any:
     config.dtype = torch.float32
     config.output_attentions = False
     config.output_hidden_states = False
+    attention = "eager" if config.model_type == "mpnet" else "sdpa"  # it has no other
     try:
         with torch.device("meta"):
-            return transformers().AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+            return transformers().AutoModelForSequenceClassification.from_config(config, attn_implementation=attention)
     except Exception as error:  # a hostile config breaks in as many ways as it has fields
         raise UserError("model", f"no model follows from its config: {str(error)[:200]}", "save it again") from error
 

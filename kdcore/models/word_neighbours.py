@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdcore.errors import UserError
-from kdcore.records import Encoding, ModelSize
+from kdcore.records import Encoding, Setup
 
 INSIDE = "##"
 """How a WordPiece vocabulary marks the pieces that continue a word."""
@@ -108,13 +108,20 @@ class WordNeighbours:
         return replace(encoding, input_ids=ids)
 
 
-def check_marks_words(size: ModelSize, name: str, field: str, otherwise: str) -> None:
-    """Raises UserError where a teacher's vocabulary does not mark the pieces that continue a word.
+def check_marks_words(setup: Setup, name: str, field: str, otherwise: str) -> None:
+    """Raises UserError where a teacher's vocabulary is not the student's, or does not mark the pieces that continue a
+    word.
 
     Args:
         field: the setting that asks for neighbours. otherwise: what to set in place of it.
     """
-    if size.model_type == "roberta":
+    if name in setup.other_vocabulary:
+        raise UserError(
+            field,
+            f"near words are found in the table of teacher {name}, which has other words than the student",
+            f"{otherwise}, or a teacher that shares the student's tokenizer",
+        )
+    if setup.teachers[name].model_type in ("roberta", "mpnet"):
         raise UserError(
             field,
             f"the vocabulary of teacher {name} does not mark the pieces that continue a word",

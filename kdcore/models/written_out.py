@@ -20,7 +20,8 @@ def written_out(model: nn.Module) -> Iterator[None]:
     """Within the block the model attends in plain products; its dropout stays that of its own modules."""
     config: Any = model.config
     before = config._attn_implementation
-    config._attn_implementation = ATTENTION
+    if before != "eager":  # a family's own, which MPNet has alone, is written out already
+        config._attn_implementation = ATTENTION
     try:
         yield
     finally:

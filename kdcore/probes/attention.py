@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 from torch import nn
 
+from kdcore.data.words import pieces_of, shared_words, spell, word_numbers
 from kdcore.models.observe import evaluating, observe
 from kdcore.models.tokenizers import encode_typed
 from kdcore.records import ALL_LAYERS
@@ -25,10 +26,14 @@ _FLOOR = 1e-12
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """tokens: as the tokenizer writes them. maps: float32 [layers, heads, tokens, tokens], rows sum to 1."""
+    """tokens: as the tokenizer writes them. maps: float32 [layers, heads, tokens, tokens], rows sum to 1.
+
+    words: of each token the number of its word (`data.words.word_numbers`); None where that is not told.
+    """
 
     tokens: list[str]
     maps: Maps
+    words: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,45 @@ def attention_maps(
     with evaluating(model):
         attention = observe(model, encoding, {"attention": ALL_LAYERS}, grad=False).attention
     maps = torch.stack([attention[layer][0] for layer in sorted(attention)])
-    return AttentionMaps(tokenizer.convert_ids_to_tokens(encoding.input_ids[0].tolist()), maps.cpu().numpy())
+    tokens = tokenizer.convert_ids_to_tokens(encoding.input_ids[0].tolist())
+    return AttentionMaps(tokens, maps.cpu().numpy(), typed_words(tokenizer, sentence, pair, len(tokens)))
+
+
+def by_words(teacher: AttentionMaps, student: AttentionMaps) -> tuple[AttentionMaps, AttentionMaps] | None:
+    """The attention of two models between the words that both read, where they cut the text into other tokens.
+
+    To a word goes what its pieces get together, from a word the mean of its pieces (Clark et al. 2019, arXiv
+    1906.04341, section 4.1). What goes to special tokens is left out and rows sum to 1 again.
+
+    Returns:
+        Teacher and student, with the words as the student's pieces spell them; None where the words are not told, or
+        none is shared.
+    """
+    if teacher.words is None or student.words is None:
+        return None
+    shared = shared_words(teacher.words, student.words)
+    if not len(shared):
+        return None
+    spelt = spell(student.tokens, student.words, shared)
+    theirs, ours = (AttentionMaps(spelt, _between_words(each, shared), shared) for each in (teacher, student))
+    return theirs, ours
+
+
+def _between_words(maps: AttentionMaps, shared: NDArray[np.int32]) -> Maps:
+    assert maps.words is not None
+    pieces = pieces_of(maps.words, shared)
+    between = renormalised((pieces @ maps.maps @ (pieces > 0).T).astype(np.float32))
+    return np.where(np.isnan(between), np.float32(1 / len(shared)), between)
+
+
+def typed_words(tokenizer: Any, sentence: str, pair: str | None, tokens: int) -> NDArray[np.int32] | None:
+    """The word that each of so many first tokens of a typed text is of (`data.words.word_numbers`).
+
+    None where the tokenizer does not tell.
+    """
+    texts = [sentence, *([pair] if pair else [])]
+    read = tokenizer(*texts, truncation=True, max_length=tokens).encodings
+    return word_numbers(read[0], texts) if read else None
 
 
 def head_divergences(teacher: Maps, student: Maps, kind: Kind = "js") -> NDArray[np.float64]:

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from kdcore.data.encode import Encoded, pad
+from kdcore.data.words import pieces_of, shared_words
 from kdcore.models.observe import evaluating, observe
 from kdcore.records import ALL_LAYERS, Encoding
 
@@ -67,18 +69,74 @@ def sample(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.random.default_rng(0).permutation(len(lengths))[:SAMPLE_ROWS]
 
 
-def layer_states(model: nn.Module, encoding: Encoding) -> LayerStates:
+def layer_states(model: nn.Module, encoding: Encoding, pieces: Sequence[Tensor] | None = None) -> LayerStates:
     """What a model makes of the sample; every n-th of its tokens, padding left out, and each row's first.
 
     Args:
         encoding: the rows of `sample`, in its order.
+        pieces: of each row [words, tokens], as `data.words.pieces_of` gives them: the mean states of these words are
+            taken in place of tokens, so that models of other tokens have states of the same. None: all tokens.
     """
     with evaluating(model):
         hidden = observe(model, encoding, {"hidden": ALL_LAYERS}, grad=False).hidden
-    real = encoding.attention_mask.bool()
-    every = math.ceil(int(real.sum()) / SAMPLE_TOKENS)
     states = [hidden[layer] for layer in sorted(hidden)]
-    return LayerStates([state[real][None, ::every] for state in states], [state[None, :, 0] for state in states])
+    if pieces is None:
+        real = encoding.attention_mask.bool()
+        tokens = [state[real] for state in states]
+    else:
+        tokens = [
+            torch.cat([_of_words(part, row) for part, row in zip(pieces, state, strict=True)]) for state in states
+        ]
+    every = math.ceil(len(tokens[0]) / SAMPLE_TOKENS) or 1
+    return LayerStates([state[None, ::every] for state in tokens], [state[None, :, 0] for state in states])
+
+
+def word_pieces(
+    student: Encoded, teacher: Encoded, rows: NDArray[np.int64]
+) -> tuple[list[Tensor], list[Tensor]] | None:
+    """For `layer_states` of student and teacher: the pieces of the words that both read of these rows; None where a
+    tokenizer does not tell words.
+
+    Args:
+        student, teacher: the same rows, as each of them reads them.
+    """
+    if student.words is None or teacher.words is None:
+        return None
+    ours, theirs = [], []
+    for row in rows:
+        mine = student.words[student.offsets[row] : student.offsets[row + 1]]
+        other = teacher.words[teacher.offsets[row] : teacher.offsets[row + 1]]
+        shared = shared_words(mine, other)
+        ours.append(torch.from_numpy(pieces_of(mine, shared)))
+        theirs.append(torch.from_numpy(pieces_of(other, shared)))
+    return ours, theirs
+
+
+def compare_readings(
+    teacher: nn.Module, student: nn.Module, rows: tuple[Encoded, Encoded], chosen: NDArray[np.int64], device: Any
+) -> Distances:
+    """The distances between two models that cut a text into other tokens: over words, and of the rows' [CLS].
+
+    Args:
+        rows: the same rows as teacher and student read them. chosen: numbers of the rows that are compared.
+    """
+    theirs, ours = (pad(each, chosen).to(device) for each in rows)
+    pieces = word_pieces(rows[1], rows[0], chosen)
+    if pieces is None:
+        return _over_rows(layer_states(teacher, theirs), layer_states(student, ours))
+    return compare_states(layer_states(teacher, theirs, pieces[1]), layer_states(student, ours, pieces[0]))
+
+
+def _over_rows(teacher: LayerStates, student: LayerStates) -> Distances:
+    """The distances of [CLS] alone: the others are not defined."""
+    alone = compare_states(LayerStates(teacher.cls, teacher.cls), LayerStates(student.cls, student.cls))
+    nothing = torch.full_like(alone.mse, math.nan)
+    return replace(alone, mse=nothing, cosine=nothing, cka=nothing, tokens=0)
+
+
+def _of_words(pieces: Tensor, states: Tensor) -> Tensor:
+    """[words, tokens] times [tokens, width], padding left out."""
+    return pieces.to(states) @ states[: pieces.shape[1]]
 
 
 def compare_states(teacher: LayerStates, student: LayerStates) -> Distances:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from kdcore.data.words import shared_words, spell
 from kdcore.models.observe import anatomy, evaluating, observe, rerun_of
 from kdcore.models.tokenizers import encode_typed
+from kdcore.probes.attention import typed_words
 from kdcore.probes.fidelity import pearson
 from kdcore.records import Encoding, want
 
@@ -42,12 +44,14 @@ LEAST_WORDS = 3
 class Attribution:
     """Of one sentence. tokens: its words or pieces of them, without special tokens. values: float64 [tokens], signed.
 
-    label: the class that is explained; None: the score of a regression.
+    label: the class that is explained; None: the score of a regression. words: of each token the number of its word
+        (`data.words.word_numbers`); None where that is not told.
     """
 
     tokens: list[str]
     values: Floats
     label: int | None
+    words: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,28 @@ def explain(
     values = attribute(model, encoding, words, classes, method)[0][words[0]]
     tokens = tokenizer.convert_ids_to_tokens(encoding.input_ids[0][words[0]].tolist())
     of_class = None if _outputs(model) == 1 else int(classes[0])
-    return Attribution(tokens, values.double().cpu().numpy(), of_class)
+    numbers = typed_words(tokenizer, sentence, pair, encoding.input_ids.shape[1])
+    of_tokens = None if numbers is None else numbers[words[0].cpu().numpy()]
+    return Attribution(tokens, values.double().cpu().numpy(), of_class, of_tokens)
+
+
+def by_words(first: Attribution, second: Attribution) -> tuple[Attribution, Attribution] | None:
+    """Two attributions of one text word by word, where the models cut it into other tokens: a word's value is the sum
+    over its pieces.
+
+    Returns:
+        Both, with the words as the second's pieces spell them; None where the words are not told, or none is shared.
+    """
+    if first.words is None or second.words is None:
+        return None
+    shared = shared_words(first.words, second.words)
+    if not len(shared):
+        return None
+    spelt = spell(second.tokens, second.words, shared)
+    sums = [(each.words == shared[:, None]) @ each.values for each in (first, second)]
+    one, other = (replace(each, tokens=spelt, values=of, words=shared)
+                  for each, of in zip((first, second), sums, strict=True))  # fmt: skip
+    return one, other
 
 
 def attribute(

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from kdcore.errors import CorruptError
 from kdcore.events import Probed
 from kdcore.models.observe import evaluating, observe
 from kdcore.probes.attention import AttentionMaps, Maps
-from kdcore.probes.distances import LayerStates, compare_states, layer_states, sample, sample_tokens
-from kdcore.records import ALL_LAYERS, Encoding, ModelSize
+from kdcore.probes.distances import LayerStates, compare_states, layer_states, sample, sample_tokens, word_pieces
+from kdcore.records import ALL_LAYERS, ModelSize
 
 FOLDER = "snapshots"
 """Inside a run's `probes`."""
@@ -103,6 +103,7 @@ class Snapshots:
         folder: the run's folder. split, rows: the dev split that is looked at, encoded. words: ids -> tokens.
         student: size of the kept student. teachers: name -> its size and how to load it, in eval mode.
         stages: as for `moments`.
+        others: of teachers that read other tokens, the key of their reading of the rows, and its ids -> tokens.
     """
 
     def __init__(
@@ -115,11 +116,13 @@ class Snapshots:
         teachers: Mapping[str, tuple[ModelSize, Callable[[], nn.Module]]],
         stages: Mapping[int, int],
         device: torch.device,
+        others: Mapping[str, tuple[str, Callable[[list[int]], list[str]]]] | None = None,
     ) -> None:
         self.folder = folder / "probes" / FOLDER
         self._split, self._rows, self._words, self._device = split, rows, words, device
         self._plan = plan(rows.lengths, student, [size for size, _ in teachers.values()])
         self._moments = frozenset(moments(stages, self._plan.moments))
+        self._others = dict(others or {})
         self._last_stage = max(stages)
         self._load = {name: load for name, (_, load) in teachers.items()}
         self._compared = sample(rows.lengths) if teachers else np.empty(0, np.int64)
@@ -149,9 +152,9 @@ class Snapshots:
         if self._teachers is None:
             self._teachers = self._observe_teachers()
         tensors = self._attention(model)
-        ours = layer_states(model, self._encoding(self._compared)) if self._teachers else LayerStates([], [])
+        ours = self._states(model)
         for name, theirs in self._teachers.items():
-            distances = compare_states(theirs, ours)
+            distances = compare_states(theirs, ours if name not in self._others else self._states(model, name, 0))
             tensors |= {f"{measure}.{name}": _float32(getattr(distances, measure)) for measure in MEASURES}
         _write(_file(self.folder, step), tensors, {"seconds": f"{time.perf_counter() - started:.4f}"})
         return Probed(FOLDER, step, cost(self.folder))
@@ -162,38 +165,58 @@ class Snapshots:
         attention: dict[str, NDArray[Any]] = {}
         for name, load in self._load.items():
             model = load().to(self._device)
-            states[name] = layer_states(model, self._encoding(self._compared))
-            attention |= {f"{name}.{key}": maps for key, maps in self._attention(model).items()}
+            states[name] = self._states(model, name, 1)
+            attention |= {f"{name}.{key}": maps for key, maps in self._attention(model, self._reading(name)).items()}
         _write(self.folder / "teachers.safetensors", attention, {})
         (self.folder / "rows.json").write_text(json.dumps(self._facts()))
         return states
 
     def _facts(self) -> dict[str, Any]:
-        ids, offsets = self._rows.input_ids, self._rows.offsets
+        others = {
+            name: [_row(self._rows.reading(key), row, tokens) for row in self._plan.rows]
+            for name, (key, tokens) in self._others.items()
+        }
         return {
             "split": self._split,
-            "rows": [
-                {"id": int(self._rows.ids[row]), "tokens": self._words(ids[offsets[row] : offsets[row + 1]].tolist())}
-                for row in self._plan.rows
-            ],
+            "rows": [_row(self._rows, row, self._words) for row in self._plan.rows],
             "teachers": list(self._load),
+            **({"teacher_rows": others} if others else {}),
             "compared_tokens": sample_tokens(self._rows.lengths[self._compared]),
         }
 
-    def _attention(self, model: nn.Module) -> dict[str, NDArray[Any]]:
-        """Number of a kept row -> [layers, heads, tokens, tokens] in float16."""
-        attention = {}
+    def _reading(self, teacher: str) -> Encoded:
+        return self._rows.reading(self._others[teacher][0] if teacher in self._others else "")
+
+    def _states(self, model: nn.Module, teacher: str = "", side: int = 0) -> LayerStates:
+        """The states that are compared: of all tokens, or of the words that the student shares with a teacher.
+
+        side: whose reading it is; 0: the student's, 1: the teacher's.
+        """
+        if not self._load:
+            return LayerStates([], [])
+        rows = self._reading(teacher) if side else self._rows
+        pieces = word_pieces(self._rows, self._reading(teacher), self._compared) if teacher in self._others else None
+        encoding = pad(rows, self._compared).to(self._device)
+        return layer_states(model, encoding, pieces and pieces[side])
+
+    def _attention(self, model: nn.Module, rows: Encoded | None = None) -> dict[str, NDArray[Any]]:
+        """Number of a kept row -> [layers, heads, tokens, tokens] in float16. rows: as the model reads them."""
+        attention, rows = {}, rows or self._rows
         for number, row in enumerate(self._plan.rows):
-            encoding = self._encoding(np.array([row]))
+            encoding = pad(rows, np.array([row])).to(self._device)
             with evaluating(model):
                 layers = observe(model, encoding, {"attention": ALL_LAYERS}, grad=False).attention
-            tokens = int(self._rows.lengths[row])
+            tokens = int(rows.lengths[row])
             maps = torch.stack([layers[layer][0, :, :tokens, :tokens] for layer in sorted(layers)])
             attention[str(number)] = maps.half().cpu().numpy()
         return attention
 
-    def _encoding(self, rows: NDArray[np.int64]) -> Encoding:
-        return pad(self._rows, rows).to(self._device)
+
+def _row(rows: Encoded, row: int, words: Callable[[list[int]], list[str]]) -> dict[str, Any]:
+    """What is told of a kept row: its id, its tokens, and the word that each is of, where that is known."""
+    place = slice(rows.offsets[row], rows.offsets[row + 1])
+    told = {} if rows.words is None else {"words": rows.words[place].tolist()}
+    return {"id": int(rows.ids[row]), "tokens": words(rows.input_ids[place].tolist()), **told}
 
 
 @dataclass(frozen=True)
@@ -202,6 +225,8 @@ class SnapshotReader:
 
     steps: of the moments, rising. rows: the tokens of each kept row. ids: of these rows in the split.
     compared_tokens: how many tokens the distances are taken over.
+    words: of each kept row, the word that each token is of; None where that was not told. teacher_rows, teacher_words:
+        the same rows as teachers read them that cut a text into other tokens.
     """
 
     folder: Path
@@ -211,14 +236,18 @@ class SnapshotReader:
     ids: tuple[int, ...]
     teachers: tuple[str, ...]
     compared_tokens: int
+    words: tuple[tuple[int, ...] | None, ...] = ()
+    teacher_rows: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    teacher_words: Mapping[str, tuple[tuple[int, ...] | None, ...]] = field(default_factory=dict)
 
     def student(self, step: int, row: int) -> AttentionMaps:
         """Where the student attended in a row at a step, to half precision."""
-        return self._maps(_file(self.folder, step), str(row), row)
+        return self._maps(_file(self.folder, step), str(row), self.rows[row], self.words[row])
 
     def teacher(self, name: str, row: int) -> AttentionMaps:
         """Where a teacher attends in a row, to half precision."""
-        return self._maps(self.folder / "teachers.safetensors", f"{name}.{row}", row)
+        tokens, words = self.teacher_rows.get(name, self.rows)[row], self.teacher_words.get(name, self.words)[row]
+        return self._maps(self.folder / "teachers.safetensors", f"{name}.{row}", tokens, words)
 
     def distances(self, step: int) -> dict[str, dict[str, Maps]]:
         """Teacher -> measure -> [teacher layers + 1, student layers + 1], as in `distances.Distances`.
@@ -232,8 +261,9 @@ class SnapshotReader:
             for name in self.teachers
         }
 
-    def _maps(self, file: Path, key: str, row: int) -> AttentionMaps:
-        return AttentionMaps(list(self.rows[row]), _read(file, [key])[key].astype(np.float32))
+    def _maps(self, file: Path, key: str, tokens: Sequence[str], words: Sequence[int] | None) -> AttentionMaps:
+        maps = _read(file, [key])[key].astype(np.float32)
+        return AttentionMaps(list(tokens), maps, None if words is None else np.array(words, np.int32))
 
 
 def read(run: Path) -> SnapshotReader | None:
@@ -252,13 +282,24 @@ def read(run: Path) -> SnapshotReader | None:
             folder,
             tuple(kept),
             str(facts["split"]),
-            tuple(tuple(map(str, row["tokens"])) for row in facts["rows"]),
+            _tokens(facts["rows"]),
             tuple(int(row["id"]) for row in facts["rows"]),
             tuple(map(str, facts["teachers"])),
             int(facts["compared_tokens"]),
+            _words(facts["rows"]),
+            {str(name): _tokens(rows) for name, rows in facts.get("teacher_rows", {}).items()},
+            {str(name): _words(rows) for name, rows in facts.get("teacher_rows", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _corrupt(folder / "rows.json", error) from error
+
+
+def _tokens(rows: Any) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(map(str, row["tokens"])) for row in rows)
+
+
+def _words(rows: Any) -> tuple[tuple[int, ...] | None, ...]:
+    return tuple(tuple(map(int, row["words"])) if "words" in row else None for row in rows)
 
 
 def cost(folder: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ CONTENTS = {
     "data": "prepared data sets",
     "metrics": "working files of the metrics",
     "searches": "what searches and tunings found",
+    "vocabularies": "vocabularies of students, learned from texts",
     "runs.db": "list of runs, their numbers, the queue",
     "runs.db-shm": "working file of the database",
     "runs.db-wal": "working file of the database",

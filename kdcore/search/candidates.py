@@ -212,6 +212,8 @@ def _label(size: Mapping[str, Any]) -> str:
     layers = size.get("layers", 3)
     label = f"{layers} x {size['width']}" if size.get("width") else f"{layers} layer{'' if layers == 1 else 's'}"
     parts = [f"{size[key]} {key}" for key in ("heads", "intermediate") if size.get(key) and not size.get("width")]
+    if size.get("vocabulary"):
+        parts.append(f"{size['vocabulary']:,} words")
     form = size.get("form", "plain")
     return ", ".join([label, *parts, *([] if form == "plain" else [form])])
 

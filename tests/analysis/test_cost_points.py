@@ -45,7 +45,9 @@ def test_sizes_follow_from_the_shape_and_files() -> None:
     assert costs["teacher large", "flops"] == flops(ModelSize(**LARGE), 20)
     assert (costs["label g", "disk"], costs["teacher large", "disk"]) == (1, 3)
     assert set(found.loc[found["axis"] == "flops", "tokens"]) == {20}
-    assert found.set_index("label").loc["teacher large", "quality"].tolist() == [90.0] * 3
+    assert found.set_index("label").loc["teacher large", "quality"].tolist() == [90.0] * 4
+    share = SHAPE["vocabulary"] * SHAPE["width"] / parameters(ModelSize(**SHAPE)).total
+    assert costs["label g", cost_table.WORDS] == pytest.approx(100 * share)
 
 
 def test_the_ninth_decile_is_an_axis_of_its_own() -> None:

@@ -104,11 +104,14 @@ def test_a_gpu_where_there_is_none(one_teacher, monkeypatch):
     assert blocked(run("kd", one_teacher, device="cuda")).field == "train.device"
 
 
-def test_another_vocabulary_is_blocked(one_teacher, tmp_path):
+def test_another_vocabulary_is_told_and_blocked_by_a_method_of_tokens(one_teacher, tmp_path):
     tokens = [*world.VOCABULARY[:5], *reversed(world.VOCABULARY[5:])]
     save_student(world.model(), world.tokenizer_from_vocabulary(tokens), tmp_path / "other")
     other = TeacherSpec(name="other", source="folder", where=str(tmp_path / "other"))
-    assert blocked(run("kd", [*one_teacher, other])).field == "teachers.other"
+    said = check(Plan(run("kd", [*one_teacher, other]))).lines
+    assert any(line.field == "teachers.other" and "by its own tokenizer" in line.text for line in said)
+    assert not [line for line in said if line.level == "block"]
+    assert blocked(run("minilm", [other], base=one_teacher[0])).field == "teachers.other"
 
 
 def test_regression_with_a_method_that_lacks_it(one_teacher, monkeypatch, shelf):
@@ -266,7 +269,7 @@ def test_a_tokenizer_that_names_special_tokens_and_adds_none_is_blocked(shelf):
     assert line.field == "teachers.unframed" and "does not put [CLS] before" in line.text
 
 
-def test_teachers_that_differ_in_case_are_blocked(shelf, one_teacher):
+def test_teachers_that_differ_in_case_are_told(shelf, one_teacher):
     tokens = [*world.VOCABULARY[:-1], "Old"]
     lower, cased = folder_of(shelf, "lower", tokens), folder_of(shelf, "cased", tokens)
     file = Path(cased.where) / "tokenizer.json"
@@ -275,8 +278,8 @@ def test_teachers_that_differ_in_case_are_blocked(shelf, one_teacher):
     file.write_text(json.dumps(content))
     edit(cased, "tokenizer_config.json", do_lower_case=False)
     for pair in ([lower, cased], [cased, lower]):
-        line = blocked(run("wkd", pair))
-        assert line.field == f"teachers.{pair[1].name}" and "tokenizer" in line.text and "'Good" in line.text
+        line = lines(run("wkd", pair), "warn")[f"teachers.{pair[1].name}"]
+        assert "tokenizer" in line.text and "'Good" in line.text and line.remedy
 
 
 def test_a_vocabulary_with_case_that_nothing_says_is_read_in_lower_case(shelf):

@@ -88,6 +88,7 @@ HALTS = {
     "ad-kd": (run("ad-kd", options={"anneal": True, "path_steps": 2}, evaluate_every=4), 1),
     "text-smoothing, in parts": (run("text-smoothing", accumulate=2, evaluate_every=4), 1),
     "simkd": (run("simkd", evaluate_every=4), 1),
+    "mixed-vocab": (run("mixed-vocab", evaluate_every=4), 1),
     "backward-kd, in parts": (run("backward-kd", accumulate=2, evaluate_every=4), 1),
     "tinybert, divergence of means": (
         run("tinybert", options={"attention_loss": "kl", "layers": "mean"}, evaluate_every=4), 1,

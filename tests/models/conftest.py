@@ -15,7 +15,7 @@ VOCABULARY = 40
 
 
 def tiny_config(family: str, labels: int = 3, layers: int = 2):
-    from transformers import BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
+    from transformers import BertConfig, DistilBertConfig, ElectraConfig, MPNetConfig, RobertaConfig
 
     sizes = {
         "vocab_size": VOCABULARY,
@@ -31,6 +31,8 @@ def tiny_config(family: str, labels: int = 3, layers: int = 2):
         return BertConfig(**sizes)
     if family == "roberta":
         return RobertaConfig(**sizes, type_vocab_size=1, pad_token_id=1)
+    if family == "mpnet":
+        return MPNetConfig(**sizes)
     if family in ("electra", "electra-wide"):
         return ElectraConfig(**sizes, embedding_size=8 if family == "electra" else 16)
     return DistilBertConfig(
@@ -55,7 +57,7 @@ def tiny() -> Callable[..., nn.Module]:
 
 @pytest.fixture
 def encoding() -> Encoding:
-    """Three rows of 7, 4 and 1 tokens, padded on the right with id 1 (RoBERTa's padding)."""
+    """Three rows of 7, 4 and 1 tokens, padded on the right with id 1 (RoBERTa's and MPNet's padding)."""
     lengths = torch.tensor([7, 4, 1])
     mask = (torch.arange(7)[None, :] < lengths[:, None]).long()
     ids = torch.randint(3, VOCABULARY, (3, 7), generator=torch.Generator().manual_seed(1))

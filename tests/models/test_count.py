@@ -47,7 +47,7 @@ def test_bert_counts_part_by_part(shape):
     assert count.total == distinct(model)
 
 
-@pytest.mark.parametrize("family", ["roberta", "distilbert", "electra"])
+@pytest.mark.parametrize("family", ["roberta", "distilbert", "electra", "mpnet"])
 def test_other_families_counts(tiny, family):
     model = tiny(family)
     assert parameters(size_of(model.config)).total == distinct(model)
@@ -58,7 +58,7 @@ def test_unknown_family_is_refused():
         parameters(ModelSize(1, 8, 1, 8, model_type="gpt2"))
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "mpnet"])
 def test_flops_equal_torchs_counter(tiny, encoding, family):
     model = tiny(family)
     model.set_attn_implementation("eager")  # the counter reads SDPA's operands only on some devices

@@ -185,6 +185,11 @@ def test_layers_of_other_families_compute_the_same_in_a_bert(tiny, encoding, fam
     assert torch.allclose(ours.logits, theirs.logits, atol=1e-5) == (family == "roberta")
 
 
+def test_an_mpnet_cannot_fill_a_bert(tiny):
+    with pytest.raises(UserError, match="count the distance"):
+        build(StudentSpec(layers=2), tiny("mpnet"))
+
+
 def test_an_electra_with_narrow_embeddings_cannot_fill_a_bert(tiny):
     with pytest.raises(UserError, match="narrower"):
         build(StudentSpec(layers=2), tiny("electra"))

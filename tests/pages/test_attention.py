@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from kdcore.figures import attention, attention_heads, layers
+from kdcore.models.sizes import bert_config
+from kdcore.models.students import save_student
+from kdcore.models.tokenizers import tokenizer_from_vocabulary
+from kdcore.models.weights import build_classifier
 from kdcore.paths import run_dir
-from kdcore.probes.attention import head_divergences, nearest_heads
+from kdcore.probes.attention import attention_maps, head_divergences, nearest_heads
+from kdcore.probes.saliency import Attribution, by_words
 from tests.helpers import model_factory as at
 from tests.helpers.store_factory import add, run_config, words
 
@@ -293,3 +299,37 @@ def test_damage_is_a_card_with_a_remedy(run: str, visit: Callable[..., Any]) -> 
     (file.parent / "rows.json").write_text("{")
     app = visit("attention", job=run, s=SENTENCE)
     assert not app.exception and "cannot be read" in words(app).replace("\\", "")
+
+
+def test_models_of_other_tokens_are_compared_between_words(store: Any, visit: Callable[..., Any], drawn: Drawn) -> None:
+    """A student that spells its words: to a word goes what its pieces get, from a word the mean of its pieces."""
+    made = add(store, run_config("kd"))
+    letters = sorted(set("".join(at.WORDS)) - set("#"))
+    spelling = tokenizer_from_vocabulary([*at.VOCABULARY[:5], *letters, *(f"##{letter}" for letter in letters)])
+    student = build_classifier(bert_config(replace(at.size_of(2), vocabulary=len(spelling)), 2, None), {}, 1)[0].eval()
+    at.leave(made, at.model(2, 1), {"large": at.model(4, 2)}, moments=False)
+    save_student(student, spelling, run_dir(made) / "student-best")
+    app = opened(visit("attention", job=made, s=SENTENCE, layer="2", head="1", thead="3.2"))
+    assert not app.exception and not app.error
+    assert any("compared between words" in caption.value for caption in app.caption)
+    _, rows, columns, _ = drawn.heads["Student 2.1"]
+    assert rows == columns == SENTENCE.split()
+    teacher = at.attentions(at.model(4, 2), TOKENS)[2, 1][1:-1, 1:-1]
+    np.testing.assert_allclose(
+        z_of(drawn.heads["Teacher large 3.2"]), teacher / teacher.sum(1, keepdims=True), atol=1e-5
+    )
+    maps = attention_maps(student, spelling, SENTENCE)
+    pieces = [np.flatnonzero(maps.words == word) for word in range(5)]
+    summed = np.array([[maps.maps[1, 0][np.ix_(one, other)].sum(1).mean() for other in pieces] for one in pieces])
+    np.testing.assert_allclose(z_of(drawn.heads["Student 2.1"]), summed / summed.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_deciding_words_of_other_tokens_are_sums_over_pieces() -> None:
+    first = Attribution(["the", "film"], np.array([1.0, 2.0]), 0, np.array([0, 1], np.int32))
+    second = Attribution(
+        ["t", "##he", "fi", "##lm"], np.array([1.0, 2.0, 3.0, -1.0]), 0, np.array([0, 0, 1, 1], np.int32)
+    )
+    one, other = by_words(first, second)
+    assert one.tokens == other.tokens == ["the", "film"]
+    assert one.values.tolist() == [1.0, 2.0] and other.values.tolist() == [3.0, 2.0]
+    assert by_words(replace(first, words=None), second) is None

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.figures import saliency as figures
-from kdcore.probes.saliency import GRADIENT, INTEGRATED, LEAST_WORDS, METHODS, STEPS, Attribution, agreement
+from kdcore.probes.saliency import GRADIENT, INTEGRATED, LEAST_WORDS, METHODS, STEPS, Attribution, agreement, by_words
 from kdcore.store import RunRow
 from pages.parts.attention import answers, cached_maps
 from pages.parts.common import cards
@@ -42,8 +42,14 @@ def show(row: RunRow, sentence: str, second: str | None) -> None:
         student = cached_maps.attribution(row.id, when, "", sentence, second, first.label, method) if name else first
     by_model = {"Teacher": first, "Student": student} if name else {"Student": student}
     if first.tokens != student.tokens:
-        st.info("Teacher and student split the sentence into different tokens, so they cannot be compared.")
-        by_model = {"Student": student}
+        words = by_words(first, student)
+        if words is None:
+            st.info("Teacher and student split the sentence into different tokens, so they cannot be compared.")
+            by_model = {"Student": student}
+        else:
+            first, student = words
+            by_model = {"Teacher": first, "Student": student}
+            st.caption("Teacher and student split the sentence into different tokens: a word has the sum of its own.")
     if not student.tokens:
         cards.empty("**No words to weigh.** Type a sentence with a word in it.")
         return

@@ -7,7 +7,7 @@ from dataclasses import replace
 import streamlit as st
 
 from kdcore.figures import attention
-from kdcore.probes.attention import nearest_heads
+from kdcore.probes.attention import by_words, nearest_heads
 from pages.parts.attention import all_maps, cached_maps, head_picker, nearest, one_head, overview, token_window
 from pages.parts.attention.panels import AttentionPair, head_of, student_panel, three_panels
 
@@ -15,9 +15,7 @@ from pages.parts.attention.panels import AttentionPair, head_of, student_panel, 
 def show(pair: AttentionPair) -> None:
     """Draws all of it. The student is alone where there is no teacher."""
     _warn(pair)
-    if pair.teacher is not None and pair.teacher.tokens != pair.student.tokens:
-        st.info("Teacher and student split the sentence into different tokens, so no difference can be drawn.")
-        pair = replace(pair, teacher=None)
+    pair = _of_one_text(pair)
     over = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         head, chosen = head_picker.choose(pair.student.maps, pair.teacher.maps if pair.teacher else None)
@@ -44,6 +42,22 @@ def show(pair: AttentionPair) -> None:
     all_maps.show(panels, window)
     if pair.teacher is not None:
         nearest.show(divergences.layers, matches, pair, head)
+
+
+def _of_one_text(pair: AttentionPair) -> AttentionPair:
+    """The pair as it can be compared: between words where the models cut the sentence into different tokens."""
+    if pair.teacher is None or pair.teacher.tokens == pair.student.tokens:
+        return pair
+    words = by_words(pair.teacher, pair.student)
+    if words is None:
+        st.info("Teacher and student split the sentence into different tokens, so no difference can be drawn.")
+        return replace(pair, teacher=None)
+    st.caption(
+        f"Teacher: {len(pair.teacher.tokens)} tokens, student: {len(pair.student.tokens)}, by tokenizers of their own. "
+        "They are compared between words: to a word goes what its pieces get together, from a word the mean of its "
+        "pieces; special tokens are left out and rows sum to 1 again."
+    )
+    return replace(pair, teacher=words[0], student=words[1])
 
 
 def _warn(pair: AttentionPair) -> None:

@@ -83,6 +83,7 @@ def packages() -> list[str]:
     return list(installed_packages())
 
 
-def cost(size: ModelSize, tokens: int) -> tuple[int, int]:
-    """Parameters, and operations of one forward pass over one row."""
-    return count.parameters(size).total, count.flops(size, tokens)
+def cost(size: ModelSize, tokens: int) -> tuple[int, float, int]:
+    """Parameters, their share in the table of words, and operations of one forward pass over one row."""
+    weights = count.parameters(size)
+    return weights.total, weights.word_share, count.flops(size, tokens)

@@ -50,13 +50,13 @@ def _sizes(plan: Any) -> None:
     if deployed != plan.student_size:
         sizes["student as it runs"] = deployed
     sizes |= plan.teacher_sizes
-    reference = cached.cost(deployed, tokens)[1]
+    reference = cached.cost(deployed, tokens)[2]
     table = {}
     for name, model in sizes.items():
-        parameters, flops = cached.cost(model, tokens)
+        parameters, words, flops = cached.cost(model, tokens)
         ratio = f"{flops / reference:.1f}×"
-        table[name] = [f"{model.layers} × {model.width}", amount(parameters), amount(flops), ratio]
-    names = ["layers × width", "parameters", f"FLOPs of {tokens} tokens", "against student"]
+        table[name] = [f"{model.layers} × {model.width}", amount(parameters), f"{words:.0%}", amount(flops), ratio]
+    names = ["layers × width", "parameters", "in word embeddings", f"FLOPs of {tokens} tokens", "against student"]
     st.dataframe(
         pd.DataFrame(table, index=names), key="launch_sizes", alt="Parameters and operations of student and teachers"
     )

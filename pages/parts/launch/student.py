@@ -25,7 +25,7 @@ def choose() -> dict[str, Any]:
         spec = forms.fields(StudentSpec, "launch.student", SIZE, columns=4)
     else:
         spec = {field: getattr(preset, field) for field in SIZE}
-    spec |= forms.fields(StudentSpec, "launch.student", ("init", "init_layers", "form"), columns=3)
+    spec |= forms.fields(StudentSpec, "launch.student", ("init", "init_layers", "form", "vocabulary"), columns=4)
     if spec["init"] == "checkpoint":
         spec |= forms.fields(StudentSpec, "launch.student", ("checkpoint",))
     return spec

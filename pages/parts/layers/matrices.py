@@ -80,7 +80,11 @@ def _measure(measure: str, views: Sequence[RunView], student: int, teacher: int)
 def _sample(view: RunView, measure: str) -> str:
     """What the numbers are taken over."""
     tokens = f"{view.trajectory.tokens[view.moment]:,} tokens"
-    return f"[CLS] of the rows that hold these {tokens}" if measure == "cls" else tokens
+    if measure == "cls":
+        return f"[CLS] of the rows that hold these {tokens}"
+    kept = view.trajectory.snapshots
+    other_tokens = kept is not None and view.teacher in kept.teacher_rows
+    return "The words of dev rows, each the mean of its pieces," if other_tokens else tokens
 
 
 def _matrix(view: RunView, measure: str, student: int, teacher: int, top: float, title: str) -> Figure:

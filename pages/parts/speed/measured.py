@@ -9,12 +9,14 @@ import pandas as pd
 
 from kdcore.analysis import cost_points as costs
 from kdcore.analysis.cost_axes import Axis
+from kdcore.analysis.cost_table import WORDS
 
 BESIDE = {
     "latency-1": "ms a row",
     "memory-1": "memory (MiB)",
     "disk": "size on disk (MiB)",
     "energy-1": "energy (mJ a row)",
+    WORDS: "parameters in word embeddings (%)",
 }
 """Costs that the table of numbers has whichever one is drawn -> title of their column."""
 
