@@ -71,10 +71,9 @@ def distil(
     flags = {
         "task": task, "also": also or None, "method": method, "name": name, "layers": layers, "width": width,
         "heads": heads, "init": init, "init_layers": settings.layers_list(init_layers), "form": form,
-        "vocabulary": vocabulary,
-        "checkpoint": checkpoint, "epochs": epochs, "max_steps": max_steps, "batch_size": batch_size,
-        "accumulate": accumulate, "lr": lr, "max_length": max_length, "max_train_rows": max_train_rows, "seed": seed,
-        "precision": precision, "device": device, "threads": threads,
+        "vocabulary": vocabulary, "checkpoint": checkpoint, "epochs": epochs, "max_steps": max_steps, "device": device,
+        "batch_size": batch_size, "accumulate": accumulate, "lr": lr, "max_length": max_length, "threads": threads,
+        "max_train_rows": max_train_rows, "seed": seed, "precision": precision,
     }  # fmt: skip
     run = settings.build(file, flags, teacher or (), option or (), set_ or (), preset)
     typer.echo(settings.to_yaml(run))

@@ -9,7 +9,8 @@ from torch import nn
 from kdcore.config import TeacherSpec
 from kdcore.data.notes import Note
 from kdcore.data.splits import TaskData
-from kdcore.engine.plan import Plan, check_vocabularies
+from kdcore.engine.plan import Plan
+from kdcore.engine.plan_checks import check_vocabularies
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
 from kdcore.formatting import listed

@@ -21,7 +21,8 @@ from kdcore.engine.data_checks import about_labels, about_rows, known_lengths
 from kdcore.engine.device import hardware
 from kdcore.engine.estimate import Prediction, predict
 from kdcore.engine.model_checks import check_initial_weights, check_other_depths, teacher_notes, tokenizer_notes
-from kdcore.engine.plan import Plan, check_layers, check_length, check_method, check_others, check_vocabularies
+from kdcore.engine.plan import Plan, check_method
+from kdcore.engine.plan_checks import check_layers, check_length, check_others, check_vocabularies
 from kdcore.engine.teacher_source import needs_training
 from kdcore.errors import UserError
 from kdcore.formatting import duration

@@ -28,7 +28,8 @@ from kdcore.engine.job import Job, OtherTask, Rows, encode_rows
 from kdcore.engine.loop import run_stages
 from kdcore.engine.model_checks import check_before_teachers, model_warnings
 from kdcore.engine.other_tasks import facts_of_others, prepare_others
-from kdcore.engine.plan import Plan, check_layers, check_length, check_method, check_others
+from kdcore.engine.plan import Plan, check_method
+from kdcore.engine.plan_checks import check_layers, check_length, check_others
 from kdcore.engine.run_files import remove_unfinished
 from kdcore.engine.schedule import stage_steps
 from kdcore.engine.teachers import prepare_teacher

@@ -10,7 +10,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from kdcore.config import ProbeConfig, StudentSpec
 from kdcore.data.splits import IDS_PER_SPLIT
 from kdcore.engine import preflight
-from kdcore.engine.plan import Plan, check_vocabularies
+from kdcore.engine.plan import Plan
+from kdcore.engine.plan_checks import check_vocabularies
 from kdcore.engine.results import predictions
 from kdcore.errors import UserError
 from kdcore.events import Probed, StepDone

@@ -65,8 +65,9 @@ def _learners(evaluations: pd.DataFrame, metric: str) -> list[str]:
     rows = evaluations[evaluations["which"].str.startswith("learner:")]
     lines = []
     for split, found in rows.groupby("split", sort=False):
-        names = found["which"].str.removeprefix("learner:")
-        each = (f"{plain(who)} **{hundredfold(value)}**" for who, value in zip(names, found["value"], strict=True))
+        scores = dict(zip(found["which"].str.removeprefix("learner:"), found["value"], strict=True))
+        names = sorted(scores, key=lambda who: (who.startswith("mean of"), who != "student", who))
+        each = (f"{plain(who)} **{hundredfold(scores[who])}**" for who in names)
         split_title = curves.split_title(str(split))
         lines.append(f"All that learned here, at the end: {' · '.join(each)} ({metric_title(metric)}, {split_title}).")
     return lines
