@@ -4,7 +4,8 @@
 
 makes bench/results/<name>.csv (one row a run, every metric), <name>.json (machine, versions, command) and <name>.md
 (mean and standard deviation over seeds; no winner is named from fewer than six paired seeds; what each method costs
-beside the student's own steps). Runs that an earlier report had and this store has not stay in the table.
+beside the student's own steps), a table for each task and each state of its training data. Runs that an earlier report
+had and this store has not stay in the table.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdcore.formatting import data_text
 from kdcore.runs.sweep import Cell, expand, read_grid
 from kdcore.store import RunRow, Store, open_store
 from kdcore.tasks import METRICS, TASKS
@@ -26,7 +28,9 @@ SOURCES = {
     "teacher": "spread layers of the fine-tuned teacher",
     "random": "random",
 }
-CELL = ["task", "method", "layers", "init", "init_layers", "seed"]
+CELL = ["task", "data", "method", "layers", "heads", "init", "init_layers", "seed"]
+Teachers = dict[tuple[str, str, str], dict[str, Any]]
+"""Task, what is wrong with its rows, teacher -> its scores."""
 FACTS = ("hardware", "threads", "precision", "torch", "python", "kdcore", "capability")
 
 
@@ -43,7 +47,7 @@ def main(path: Path) -> None:
         row = store.get(run_id)
         rows.append(_row(store, cell, row))
         for name, teacher in row.facts["teachers"].items():
-            teachers[cell.run.task, name] = teacher["scores"]
+            teachers[cell.run.task, _data_text(cell), name] = teacher["scores"]
         facts = {name: row.facts[name] for name in FACTS}
     RESULTS.mkdir(exist_ok=True)
     frame = _with_earlier(pd.DataFrame(rows), RESULTS / f"{grid.name}.csv")
@@ -54,14 +58,15 @@ def main(path: Path) -> None:
         "command": f"python -m kdcore sweep {path.as_posix()}",
         "runs": len(frame),
         "planned": len(cells),
-        "teachers": {f"{task}/{name}": scores for (task, name), scores in teachers.items()},
+        "teachers": {"/".join(filter(None, key)): scores for key, scores in teachers.items()},
     }
     (RESULTS / f"{grid.name}.json").write_text(json.dumps(about, indent=1) + "\n")
     heading = (
         f"{len(frame)} of {len(cells)} runs. {facts['hardware']}, {facts['threads']} thread(s), {facts['precision']}, "
     )
     heading += f"torch {facts['torch']}. `{about['command']}`"
-    table = "\n\n".join(_task_table(str(task), part, teachers) for task, part in frame.groupby("task", sort=False))
+    parts = frame.groupby(["task", "data"], sort=False)
+    table = "\n\n".join(_task_table(str(task), str(data), part, teachers) for (task, data), part in parts)
     (RESULTS / f"{grid.name}.md").write_text(f"# {grid.name}\n\n{heading}\n\n{table}\n")
     print(table)
 
@@ -70,24 +75,35 @@ def _with_earlier(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     """With the rows of an earlier report whose cells this store does not hold; in the order of the grid's tasks."""
     if not path.is_file():
         return frame
-    earlier = pd.read_csv(path, keep_default_na=True).fillna({"partial": "", "loss_shares": ""})
-    known = set(frame[CELL].itertuples(index=False, name=None))
-    absent_rows = earlier[[cell not in known for cell in earlier[CELL].itertuples(index=False, name=None)]]
-    whole = pd.concat([frame, absent_rows], ignore_index=True)
+    words = dict.fromkeys(("data", "heads", "partial", "loss_shares"), str)
+    earlier = pd.read_csv(path, dtype=words).fillna(dict.fromkeys(words, ""))
+    names = [name for name in CELL if name in earlier]
+    known = set(frame[names].astype(str).itertuples(index=False, name=None))
+    cells = earlier[names].astype(str).itertuples(index=False, name=None)
+    absent_rows = earlier[[cell not in known for cell in cells]].reindex(columns=frame.columns.union(earlier.columns))
+    absent_rows = absent_rows.fillna({"data": "", "heads": ""})
+    whole = pd.concat([frame, absent_rows], ignore_index=True)[list(dict.fromkeys([*frame, *earlier]))]
     order = {name: index for index, name in enumerate(dict.fromkeys([*earlier["task"], *frame["task"]]))}
     return whole.sort_values("task", key=lambda tasks: tasks.map(order), kind="stable", ignore_index=True)
 
 
-def _earlier_teachers(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def _earlier_teachers(path: Path) -> Teachers:
     teachers = json.loads(path.read_text())["teachers"] if path.is_file() else {}
-    return {(name.split("/")[0], name.split("/")[1]): scores for name, scores in teachers.items()}
+    keys = {name: name.split("/") for name in teachers}
+    return {(key[0], key[1] if len(key) > 2 else "", key[-1]): teachers[name] for name, key in keys.items()}
+
+
+def _data_text(cell: Cell) -> str:
+    """What is wrong with the training rows; whether a method leaves rows without a label out is the method's matter."""
+    return data_text(cell.run.data.model_dump(mode="json", exclude={"unlabelled"}), bool(cell.run.teachers))
 
 
 def _row(store: Store, cell: Cell, row: RunRow) -> dict[str, Any]:
     spec, train = cell.run.student, cell.run.train
     out = {
-        "task": cell.run.task, "method": cell.label, "layers": spec.layers, "init": spec.init,
-        "init_layers": spec.init_layers, "seed": train.seed, "run": row.id,
+        "task": cell.run.task, "data": _data_text(cell), "method": cell.label, "layers": spec.layers,
+        "heads": str(spec.heads or ""), "init": spec.init, "init_layers": spec.init_layers, "seed": train.seed,
+        "run": row.id,
         "seconds_training": round(row.summary["seconds_by_part"]["training"], 1),
         "parameters": row.facts["parameters"], "student_steps": row.facts["student_steps"],
         "all_steps": row.facts["steps"], "extra_parameters": row.facts["extra_parameters"],
@@ -118,28 +134,33 @@ def _loss_shares(weighted: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def _task_table(task: str, frame: pd.DataFrame, teachers: dict[tuple[str, str], dict[str, Any]]) -> str:
+def _task_table(task: str, data: str, frame: pd.DataFrame, teachers: Teachers) -> str:
     metric = TASKS[task].main_metric
     split = TASKS[task].splits[0]
     best, last = f"best_{split}_{metric}", f"last_{split}_{metric}"
+    rows = f"{int(frame.train_rows.max()):,} training rows" + (f", {data}" if data else "")
+    theirs = {name: scores[split][metric] for (*where, name), scores in teachers.items() if where == [task, data]}
     lines = [
-        f"## {TASKS[task].title}: {METRICS[metric]}, {split} split, {int(frame.train_rows.iloc[0]):,} training rows",
+        f"## {TASKS[task].title}: {METRICS[metric]}, {split} split, {rows}",
         "",
-        "Teachers: "
-        + ", ".join(f"{name} {100 * s[split][metric]:.1f}" for (t, name), s in teachers.items() if t == task)
-        + ".",
+        "Teachers: " + ", ".join(f"{name} {100 * score:.1f}" for name, score in theirs.items()) + ".",
         "",
-        "| layers | initial weights | method | seeds | best by `select`, each seed | mean ± std | last, mean ± std |",
+        "| student | initial weights | method | seeds | best by `select`, each seed | mean ± std | last, mean ± std |",
         "|---|---|---|---|---|---|---|",
     ]
-    for (layers, init, method), part in frame.groupby(["layers", "init", "method"], sort=False):
+    for (layers, heads, init, method), part in frame.groupby(["layers", "heads", "init", "method"], sort=False):
         part = part.sort_values("seed")
         each = ", ".join(f"{100 * value:.1f}" for value in part[best])
-        source = SOURCES[str(init)]
+        source, size = SOURCES[str(init)], _size(layers, heads, frame)
         lines.append(
-            f"| {layers} | {source} | {method} | {len(part)} | {each} | {_spread(part[best])} | {_spread(part[last])} |"
+            f"| {size} | {source} | {method} | {len(part)} | {each} | {_spread(part[best])} | {_spread(part[last])} |"
         )
     return "\n".join([*lines, "", *_costs(frame), "", *_beside_kd(frame, best)])
+
+
+def _size(layers: object, heads: object, frame: pd.DataFrame) -> str:
+    """Layers, and heads where the study has students of several numbers of them."""
+    return f"{layers} layers" + (f", heads {heads}" if frame.heads.nunique() > 1 else "")
 
 
 def _costs(frame: pd.DataFrame) -> list[str]:
@@ -163,24 +184,28 @@ def _costs(frame: pd.DataFrame) -> list[str]:
 
 
 def _beside_kd(frame: pd.DataFrame, best: str) -> list[str]:
-    """What the runs themselves say of a difference to KD: nearness to the first teacher, and what the loss held."""
+    """What the runs themselves say of a difference to KD, or to the study's first method.
+
+    It is how near they came to the first teacher, and what their loss held.
+    """
     columns = [name for name in map(str, frame) if name.startswith(("agreement_with", "pearson_with"))]
     near = next(name for name in columns if frame[name].notna().any())
     far = near.replace("agreement_", "kl_").replace("pearson_", "mse_")
-    kd = frame[frame.method == "kd"].set_index(["layers", "init", "seed"])[best]
+    other, pair = "kd" if (frame.method == "kd").any() else frame.method.iloc[0], ["layers", "heads", "init", "seed"]
+    beside, name = frame[frame.method == other].set_index(pair)[best], "KD" if other == "kd" else other
     closeness = "agreement (%)" if near.startswith("agreement") else "Pearson (×100)"
     distance = "KL (nats)" if "kl" in far else "MSE"
     teacher = near.split("_with_")[1].rsplit("_", 1)[0]
     lines = [
-        f"Beside KD: the mean difference over the seeds that both have, how near the student came to {teacher} on the "
-        "same split, and what its loss held in the last tenth of each stage (seed 0).",
+        f"Beside {name}: the mean difference over the seeds that both have, how near the student came to {teacher} on "
+        "the same split, and what its loss held in the last tenth of each stage (seed 0).",
         "",
-        f"| method | minus KD (points) | seeds | {closeness} with {teacher} | {distance} | parts of the weighted "
+        f"| method | minus {name} (points) | seeds | {closeness} with {teacher} | {distance} | parts of the weighted "
         "loss |",
         "|---|---|---|---|---|---|",
     ]
     for method, part in frame.groupby("method", sort=False):
-        differences = (part.set_index(["layers", "init", "seed"])[best] - kd).dropna()
+        differences = (part.set_index(pair)[best] - beside).dropna()
         difference = f"{100 * differences.mean():+.1f} | {len(differences)}" if len(differences) else "not run | 0"
         first = part.sort_values("seed").iloc[0]
         nearness = f"{100 * part[near].mean():.1f} | {part[far].mean():.3f}"
