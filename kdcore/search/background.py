@@ -19,10 +19,10 @@ import yaml
 
 from kdcore.errors import UserError
 from kdcore.paths import cache_subdir, python_path
+from kdcore.process import Process, is_alive, process_of
 from kdcore.search import record as records
 from kdcore.search.question import CHOSEN, Question
 from kdcore.settings_file import read_settings, validate
-from kdcore.store.process import Process, is_alive, process_of
 
 ASKED, SAID, PROCESS = "question.yaml", "search.log", "process.json"
 LONGEST_LINE = 400

@@ -111,7 +111,7 @@ def test_module_runs_as_a_program():
 
 @pytest.mark.parametrize("arguments", [
     ["nonsense"], ["distil", "--bogus"], ["distil", "--epochs", "many"], ["show"], ["sweep"], ["cache", "nope"],
-    ["export", "x"], ["show", "x", "--log", "-1"],
+    ["export"], ["show", "x", "--log", "-1"],
 ])  # fmt: skip
 def test_wrong_usage_is_one_line(arguments):
     assert "command line" in refused(*arguments)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kdcore.config import ProbeConfig, RunConfig, StudentSpec
-from kdcore.engine import dropout, loop, results, step
+from kdcore.engine import batches, dropout, loop, results, step
 from kdcore.engine.device import Compute
 from kdcore.engine.job import Job
 from kdcore.engine.schedule import stage_steps
@@ -426,13 +426,14 @@ def test_accumulation_changes_the_arithmetic_only_in_its_last_digits(trained, on
 def watch_sizes(patch: pytest.MonkeyPatch) -> list[int]:
     """Tokens of each batch, padding included."""
     sizes: list[int] = []
-    collate = loop.collate
+    collate = batches.collate
 
-    def watched(encoded, rows, multiple):
-        sizes.append(collate(encoded, rows, multiple).encoding.input_ids.numel())
-        return collate(encoded, rows, multiple)
+    def watched(*rows):
+        batch = collate(*rows)
+        sizes.append(batch.encoding.input_ids.numel())
+        return batch
 
-    patch.setattr(loop, "collate", watched)
+    patch.setattr(batches, "collate", watched)
     return sizes
 
 

@@ -13,7 +13,8 @@ from kdcore.engine.plan import Plan
 from kdcore.engine.preflight import check
 from kdcore.methods import METHODS
 from kdcore.models.sizes import PRESETS
-from kdcore.tasks import POCKET
+from kdcore.tasks import POCKET, TASKS
+from pages.parts.launch import also
 from pages.parts.launch.defaults import POCKET_START, POCKET_STUDENT, SIZE
 from pages.parts.launch.teachers import KEY, fit
 
@@ -29,6 +30,7 @@ def test_every_method_is_valid_on_every_pocket_task(task: str, method: str) -> N
         {
             "task": task,
             "method": method,
+            "also": also.others(TASKS[task])[: METHODS[method].other_tasks[0]],
             "teachers": [{"name": name, "source": "pocket", "where": name} for name in fit([], names, fewest, most)],
             "student": {**{field: getattr(PRESETS["narrow-64"], field) for field in SIZE}, **POCKET_STUDENT},
             "train": POCKET_START,
@@ -43,6 +45,16 @@ def test_the_form_starts_from_the_preset_that_every_method_takes(store: Any, vis
     assert not app.exception
     assert app.selectbox(key="launch.preset").value == "narrow-64"
     assert app.selectbox(key="launch.student.init").value == "random"
+
+
+def test_a_method_of_several_tasks_starts_with_another_one(store: Any, visit: Callable[..., Any]) -> None:
+    app = visit("launch")
+    app.selectbox(key="launch.task").set_value("pocket-sentiment").run()
+    app.selectbox(key="launch.method").set_value("mkd").run()
+    (other,) = app.multiselect(key=also.KEY).value
+    assert other in POCKET and other != "pocket-sentiment"
+    app.multiselect(key=also.KEY).set_value([]).run()
+    assert app.multiselect(key=also.KEY).value == []
 
 
 def test_teachers_follow_the_method(store: Any, visit: Callable[..., Any]) -> None:

@@ -12,17 +12,22 @@ KEY = "launch.also"
 
 
 def choose(task: Task, method: type[Method]) -> list[str]:
-    """Draws the choice where the method learns several tasks; their keys. Those of the task's own suite come first."""
-    most = method.other_tasks[1]
+    """Draws the choice where the method learns several tasks; their keys. It starts with as many as that needs."""
+    fewest, most = method.other_tasks
     if not most:
         return []
-    here = cached.tasks_here()
-    keys = [key for key in TASKS if key != task.key and here[key].ok]
-    keys.sort(key=lambda key: TASKS[key].suite != task.suite)
-    st.session_state[KEY] = [key for key in st.session_state.get(KEY, []) if key in keys]
+    keys = others(task)
+    st.session_state[KEY] = [key for key in st.session_state.get(KEY, keys[:fewest]) if key in keys]
     chosen: list[str] = st.multiselect(
         "Other tasks", keys, key=KEY, persist_state="session", max_selections=most,
         format_func=lambda key: f"{TASKS[key].title} · {TASKS[key].kind}", placeholder="Choose what it also learns",
         help="Each brings its rows, and the teacher is fine-tuned on it too. Only the task above is scored",
     )  # fmt: skip
     return chosen
+
+
+def others(task: Task) -> list[str]:
+    """Keys of the tasks whose data are here, less this one; those of its own suite first."""
+    here = cached.tasks_here()
+    keys = [key for key in TASKS if key != task.key and here[key].ok]
+    return sorted(keys, key=lambda key: TASKS[key].suite != task.suite)
