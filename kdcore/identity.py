@@ -249,11 +249,12 @@ def environment(facts: Mapping[str, Any]) -> Environment:
 
 
 def content(facts: Mapping[str, Any]) -> Content:
-    """Fingerprint of a run's rows, and a digest of its teachers' and its start's weights, from its facts."""
+    """Fingerprint of the rows of a run's own task, and a digest of what else it learned from, from its facts.
+
+    That is its teachers' and its start's weights, and the rows of other tasks.
+    """
     rows = str(facts.get("data_fingerprint") or "")
-    if rows and (others := other_rows(facts)):
-        rows = _digest([rows, others])
-    models = model_contents(facts)
+    models = model_contents(facts) | {f"rows of {key}": told for key, told in other_rows(facts).items()}
     return Content(rows, _digest(models)[:12] if rows and models else "")
 
 

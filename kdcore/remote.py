@@ -40,6 +40,10 @@ class RemoteError(UserError):
     """The place cannot be used, or what is there is not as it was written."""
 
 
+class DamagedRemoteError(RemoteError):
+    """What is there is not as it was written: no other computer, and no later moment, finds it better."""
+
+
 @dataclass(frozen=True)
 class Remote:
     """A file system of fsspec and a folder on it."""
@@ -60,7 +64,7 @@ class Remote:
             except FileNotFoundError:
                 return None
         if not isinstance(listed, dict) or not all(_may_travel(file) and _is_digest(listed[file]) for file in listed):
-            raise RemoteError(FIELD, f"{name} there is no folder of this program", f"remove {name} there")
+            raise DamagedRemoteError(FIELD, f"{name} there is no folder of this program", f"remove {name} there")
         return listed
 
     def push(self, name: str, files: Mapping[str, Path], before_naming: Callable[[], None] = lambda: None) -> None:
@@ -99,6 +103,7 @@ class Remote:
         listed = self.files(name)
         while listed is not None:
             try:
+                here.mkdir(parents=True, exist_ok=True)
                 with _explained(f"read {name}"):
                     for file, digest in listed.items():
                         self._download(name, digest, here / file)
@@ -138,7 +143,8 @@ class Remote:
         target.parent.mkdir(parents=True, exist_ok=True)
         with self.system.open(self._path(name, digest), "rb") as content, target.open("wb") as file:
             if _copy(content, file) != digest:
-                raise RemoteError(FIELD, f"{target.name} of {name} is not as it was written", f"remove {name} there")
+                problem = f"{target.name} of {name} is not as it was written"
+                raise DamagedRemoteError(FIELD, problem, f"remove {name} there")
 
     def _path(self, *parts: str) -> str:
         return "/".join((self.root.rstrip("/"), *parts))

@@ -15,11 +15,12 @@ import pandas as pd
 
 from kdcore.analysis import significance
 from kdcore.analysis.comparison import Comparison, counting, group_runs
-from kdcore.analysis.lost import read_answers
+from kdcore.analysis.lost import ALONE, read_answers
 from kdcore.analysis.relatives import relatives
 from kdcore.analysis.significance import Verdict
 from kdcore.config import DataConfig, RunConfig
 from kdcore.engine.run_files import model_predictions
+from kdcore.engine.teacher_source import needs_training
 from kdcore.paths import run_dir
 from kdcore.probes.calibration import confidence
 from kdcore.runs.remeasure import best_teacher
@@ -77,14 +78,14 @@ def of_training(
     of_chosen = store.settings(list(comparison.finished["id"]))
     chosen = sorted(of_chosen, key=lambda run: not of_chosen[run].data.clean)
     kin = relatives(store, everything, chosen, _FREE)
-    runs = everything[everything["id"].isin(kin)]
+    runs = everything[everything["id"].isin(kin) & everything["rows"].isin(comparison.finished["rows"])]
     runs = runs[counting(runs)] if len(runs) else runs
     settings = store.settings(list(runs["id"]))
     labels = _labels(store, everything, kin)
     found = []
     for run in runs.to_dict("records"):
         config = settings[run["id"]]
-        level = _level(config.data, damage, clean_teacher)
+        level = _level(config, damage, clean_teacher)
         if level is not None:
             first = kin[str(run["id"])]
             about = {"label": labels[first], "key": first, "method": run["method"], "run": run["id"]}
@@ -183,17 +184,24 @@ def _labels(store: Store, everything: pd.DataFrame, kin: Mapping[str, str]) -> d
     return dict(zip(named["id"], named["label"], strict=True))
 
 
-def _level(data: DataConfig, damage: str, clean_teacher: bool) -> float | None:
+def _learns_from_its_teacher(config: RunConfig) -> bool:
+    """Whether it matters which rows the teachers learned from: they were trained here, and the student asks them."""
+    return config.method != ALONE and any(needs_training(teacher) for teacher in config.teachers)
+
+
+def _level(config: RunConfig, damage: str, clean_teacher: bool) -> float | None:
     """The level of this damage; None where the data are damaged otherwise, or the teacher had other rows."""
+    data = config.data
     others = {name: levels[0] for name, levels in TRAINING.items() if name != damage}
     if any(getattr(data, name) != clean for name, clean in others.items()):
         return None
     level = float(getattr(data, damage))
     if level == TRAINING[damage][0]:
         return level
-    if data.noise_kind != "uniform" or data.seed or (data.teacher_data == "clean") != clean_teacher:
+    if data.noise_kind != "uniform" or data.seed:
         return None
-    return level
+    other_teacher = (data.teacher_data == "clean") != clean_teacher
+    return None if other_teacher and _learns_from_its_teacher(config) else level
 
 
 def _sure(run: Mapping[Any, Any]) -> dict[str, float]:
@@ -238,8 +246,9 @@ def _missing(
 
 def _at(example: RunConfig, damage: str, level: float, seed: int, clean_teacher: bool) -> RunConfig:
     """The same run with this seed and level."""
+    clean = clean_teacher and _learns_from_its_teacher(example)
     data = DataConfig.model_validate(
-        {damage: level, "unlabelled": example.data.unlabelled, "teacher_data": "clean" if clean_teacher else "same"}
+        {damage: level, "unlabelled": example.data.unlabelled, "teacher_data": "clean" if clean else "same"}
     )
     train = example.train.model_copy(update={"seed": seed})
     return example.model_copy(update={"name": "", "data": data, "train": train})

@@ -123,6 +123,7 @@ def read_loss(store: Store, runs: pd.DataFrame, run: str) -> Loss | None:
     kin = kin[kin["id"].isin(same)]
     kin = kin[kin["rows"] == kin.loc[kin["id"] == run, "rows"].iloc[0]]
     alone = runs[(runs["method"] == ALONE) & (runs["state"] == "done") & runs["score"].notna()]
+    alone = alone[alone["rows"].isin(kin["rows"])]
     groups = [_size(part, answers, alone, metric) for _, part in kin.groupby(["layers", "heads"])]
     own = kin.loc[kin["id"] == run, ["layers", "heads"]].iloc[0]
     size = (int(own["layers"]), int(own["heads"]))
@@ -138,10 +139,13 @@ def slopes_by_task(store: Store, runs: pd.DataFrame, run: str) -> pd.DataFrame:
     of the gap is that of the score with the other sign.
     """
     kin = runs[runs["id"].isin([run, *relatives(store, runs, [run], (*SIZE, "task"))])]
+    own = str(kin.loc[kin["id"] == run, "group"].iloc[0])
+    kin = kin[counting(kin) | (kin["id"] == run)]
     facts = store.rows(list(kin["id"]))
     sizes = pd.DataFrame([_size_of(facts[each]) for each in kin["id"]], columns=["layers", "heads"], index=kin.index)
     table = []
-    for task, part in kin.join(sizes).groupby("task", sort=False):
+    for task, several in kin.join(sizes).groupby("task", sort=False):
+        part = _one_setting(several, own)
         means = part.groupby(["layers", "heads"], as_index=False)["score"].mean()
         slopes = lost_rows.slopes(means["layers"], means["heads"], means["score"])
         if slopes:
@@ -167,8 +171,18 @@ def _kin(store: Store, runs: pd.DataFrame, run: str) -> pd.DataFrame:
     kin = kin[(counting(kin) & ~twins) | (kin["id"] == run)]
     facts = store.rows(list(kin["id"]))
     sizes = [_size_of(facts[each]) for each in kin["id"]]
-    sized: pd.DataFrame = kin.assign(layers=[size[0] for size in sizes], heads=[size[1] for size in sizes])
-    return sized
+    return _one_setting(
+        kin.assign(layers=[size[0] for size in sizes], heads=[size[1] for size in sizes]), str(own["group"])
+    )
+
+
+def _one_setting(sized: pd.DataFrame, own: str) -> pd.DataFrame:
+    """Of each size the runs of one group: the own one, else the first that was run. Starts of one size are no seeds."""
+    order = sized.sort_values("created", kind="stable").assign(mine=sized["group"] == own)
+    first = order.sort_values("mine", ascending=False, kind="stable").groupby(["layers", "heads"])["group"].first()
+    places = pd.MultiIndex.from_frame(sized[["layers", "heads"]])
+    chosen: pd.DataFrame = sized[sized["group"].to_numpy() == first.reindex(places).to_numpy()]
+    return chosen
 
 
 def _size_of(row: RunRow) -> tuple[int, int]:

@@ -281,7 +281,7 @@ def compare(
 
 def robustness(
     run: Annotated[list[str], typer.Argument(help="Ids of finished runs.")],
-    again: Annotated[bool, typer.Option("--again", help="Measure also what is known.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Measure again what is known.")] = False,
 ) -> None:
     """Score kept students and their teachers on damaged dev sentences: typos, dropped words, swapped neighbours."""
     from kdcore.runs.robustness import PROBE, measure_runs, unmeasured

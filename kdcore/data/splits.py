@@ -81,8 +81,8 @@ class TaskData:
 
     @property
     def labelled(self) -> TaskData:
-        """The same without the unlabelled texts, which teachers that are trained here do not learn from."""
-        if self.unlabelled is None:
+        """The same without the unlabelled texts and domains, of which teachers that are trained here learn nothing."""
+        if self.unlabelled is None and not (self.domains and self.task.key == "own"):
             return self
         return replace(self, unlabelled=None, fingerprint=fingerprint(self.task, self.splits))
 

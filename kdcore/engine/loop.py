@@ -86,7 +86,7 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
     job.method.optimizers = job.method.own_optimizers()
     if resumed is not None:
         checkpoint.restore(resumed, {}, job.own_optimizers())
-        adopt_again(job)
+        adopt_again(job, stages[: job.state.stage])
     generator = torch.Generator()
     with ExitStack() as dropouts:
         for student in job.students.values():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kdcore.engine.ensemble import Teacher
 from kdcore.engine.job import Job
 from kdcore.engine.teacher_source import folder_hash
@@ -23,8 +25,10 @@ def adopt(job: Job, stage: Stage) -> None:
         _ask_from_now_on(job, role)
 
 
-def adopt_again(job: Job) -> None:
+def adopt_again(job: Job, ended: Iterable[Stage]) -> None:
     """After a resume: the teachers of the stages that are over.
+
+    A checkpoint that names none of them holds their weights: 0.1.0 kept assistants among its models.
 
     Raises:
         CorruptError: one of them is not there, or has other weights than were kept.
@@ -38,6 +42,9 @@ def adopt_again(job: Job) -> None:
                 "clone the run to start it anew; its logged points stay",
             )
         _ask_from_now_on(job, role)
+    for stage in ended:
+        if not set(stage.adopt) <= set(job.state.own_teachers):
+            adopt(job, stage)
 
 
 def _ask_from_now_on(job: Job, role: str) -> None:

@@ -53,7 +53,9 @@ def source_words(own: Any, source: Any) -> list[list[int]]:
         elif marks and token in theirs:
             found = [theirs[token]]
         else:
-            found = source(token.removeprefix(INSIDE), add_special_tokens=False)["input_ids"]
+            # Byte-level tokenizers read a word behind a space as another one.
+            text = token.removeprefix(INSIDE) if token.startswith(INSIDE) else f" {token}"
+            found = source(text, add_special_tokens=False)["input_ids"]
         words.append([unknown if each is None else each for each in found] or [unknown])
     return words
 

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kdcore.config import DataConfig, OwnData, RunConfig, TeacherSpec
 from kdcore.data import load
 from kdcore.data.damage import LearningRows, learning_rows
@@ -331,8 +333,8 @@ def check_method(plan: Plan) -> None:
         raise UserError(
             "method", f"{method.title} has no meaning for {plan.data.task.kind}", "choose another method or task"
         )
-    if method.domains and len(plan.data.domains) < 2:
-        there = f"{plan.data.task.title} names {'none' if not plan.data.domains else 'one'}"
+    if method.domains and (count_domains := _domains_learned(plan)) < 2:
+        there = f"the training rows are of {'none' if not count_domains else 'one'}"
         own = plan.config.own is not None
         raise UserError(
             "own.domain" if own else "task", f"{method.title} learns from several domains, and {there}",
@@ -344,3 +346,9 @@ def check_method(plan: Plan) -> None:
         wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
         other = "" if (fewest, most) == method.teachers else " with these options"
         raise UserError("teachers", f"{method.title} takes {wanted}{other}, {count} are chosen", "change the ensemble")
+
+
+def _domains_learned(plan: Plan) -> int:
+    """Of how many domains the rows are that the run learns from."""
+    sources = plan.training_rows.sources
+    return 0 if sources is None else len(np.unique(sources))

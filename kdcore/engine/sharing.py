@@ -10,13 +10,23 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from kdcore.errors import UserError
 from kdcore.remote import Remote, files_of, open_remote
 
 log = logging.getLogger("kdcore.engine.sharing")
+
+
+class _TakenError(Exception):
+    """Another computer has pushed the same meanwhile."""
+
+
+def _check_free(remote: Remote, name: str) -> None:
+    if remote.files(name) is not None:
+        raise _TakenError
 
 
 def fetch_teacher(folder: Path) -> None:
@@ -31,14 +41,11 @@ def fetch_teacher(folder: Path) -> None:
 
 
 def share_teacher(folder: Path) -> None:
-    """Pushes a teacher that was trained here. Where another computer was first, that one takes its place here."""
+    """Pushes a teacher that was trained here, unless another one is there."""
     with _remote() as remote:
-        if remote is None:
-            return
-        if remote.files(_teacher(folder)) is None:
-            remote.push(_teacher(folder), files_of(folder))
-            return
-    fetch_teacher(folder)
+        if remote is not None and remote.files(_teacher(folder)) is None:
+            with suppress(_TakenError):
+                remote.push(_teacher(folder), files_of(folder), partial(_check_free, remote, _teacher(folder)))
 
 
 def fetch_outputs(entry: Path, stems: Iterable[str]) -> None:
@@ -58,7 +65,8 @@ def share_outputs(entry: Path, stems: Iterable[str]) -> None:
         for stem in stems:
             if remote is not None and remote.files(_outputs(entry, stem)) is None:
                 files = {file.name: file for file in sorted(entry.glob(f"{stem}.*"))}
-                remote.push(_outputs(entry, stem), files)
+                if {f"{stem}.values", f"{stem}.present"} <= files.keys():  # a clean-up may have come between
+                    remote.push(_outputs(entry, stem), files)
 
 
 def _teacher(folder: Path) -> str:
@@ -72,7 +80,12 @@ def _outputs(entry: Path, stem: str) -> str:
 @contextmanager
 def _remote() -> Iterator[Remote | None]:
     """The place; what goes wrong with it ends the block and is logged."""
+    remote = None
     try:
-        yield open_remote()
+        remote = open_remote()
+    except UserError as error:
+        log.warning("%s", error)
+    try:
+        yield remote
     except UserError as error:
         log.warning("%s", error)

@@ -135,8 +135,10 @@ def _train(
         if isinstance(event, StepDone):
             yield Progress(f"training teacher {spec.name}", event.step, event.steps)
     (work / "student-best" / "teacher.json").write_text(json.dumps(_facts(spec, data, job), indent=1))
-    shutil.rmtree(folder, ignore_errors=True)  # one that lacks its teacher.json
-    os.rename(work / "student-best", folder)
+    fetch_teacher(folder)  # another computer may have been first
+    if not (folder / "teacher.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(work / "student-best", folder)
     shutil.rmtree(work, ignore_errors=True)
     return True
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -86,21 +85,17 @@ def bootstrap(teacher: ArrayLike, student: ArrayLike, level: float = 0.95) -> tu
     Args:
         teacher, student: what each row adds to the score [rows].
     """
-    theirs, ours = (
-        _resamples(len(np.asarray(values))) @ np.asarray(values, np.float64) for values in (teacher, student)
-    )
+    theirs, ours = _resample_means(np.stack([np.asarray(values, np.float64) for values in (teacher, student)]))
     edges = [(1 - level) / 2, (1 + level) / 2]
     gap = np.quantile(theirs - ours, edges)
     ratio = np.quantile(ours / theirs, edges) if theirs.min() > 0 else np.full(2, np.nan)
     return (float(gap[0]), float(gap[1])), (float(ratio[0]), float(ratio[1]))
 
 
-@cache
-def _resamples(rows: int) -> Floats:
-    """Weights of the rows in each resample: [RESAMPLES, rows], each of sum 1."""
-    drawn = np.random.default_rng(_SEED).multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES)
-    weights: Floats = drawn / rows
-    return weights
+def _resample_means(values: Floats) -> Floats:
+    """Means over resamples of the rows, the same for all that are given: [models, rows] to [models, RESAMPLES]."""
+    rng, rows = np.random.default_rng(_SEED), values.shape[1]
+    return np.stack([values[:, rng.integers(0, rows, rows)].mean(axis=1) for _ in range(RESAMPLES)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -172,8 +167,8 @@ def odds_ratios(features: pd.DataFrame, lost: ArrayLike, trials: int = 1, level:
         features: numbers [rows, features]. lost: how often each row was lost, 0 to `trials` [rows].
 
     Returns:
-        feature, unit, ratio, low, high; no rows with fewer than `FEWEST` lost or kept rows. low and high are NaN where
-        a feature separates the two.
+        feature, unit, ratio, low, high; no rows with fewer than `FEWEST` lost or kept rows. ratio, low and high are NaN
+        where a feature separates the two.
     """
     count = np.asarray(lost, np.float64)
     columns = ["feature", "unit", "ratio", "low", "high"]
@@ -188,7 +183,7 @@ def odds_ratios(features: pd.DataFrame, lost: ArrayLike, trials: int = 1, level:
     ends = [np.exp(found + side * z * error * known)[1:] for side in (-1, 1)]
     units = ["against the first label" if _is_label(name) else f"+{scale[name]:.2g}, one std" for name in varying]
     return pd.DataFrame(
-        dict(zip(columns, (list(varying), units, np.exp(found)[1:], *ends), strict=True)), columns=columns
+        dict(zip(columns, (list(varying), units, np.exp(found * known)[1:], *ends), strict=True)), columns=columns
     )
 
 

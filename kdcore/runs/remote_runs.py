@@ -7,8 +7,10 @@ import os
 import shutil
 from collections.abc import Callable, Collection
 
+from filelock import FileLock
+
 from kdcore.errors import UserError
-from kdcore.paths import run_dir
+from kdcore.paths import cache_subdir, run_dir
 from kdcore.remote import FIELD, RemoteError, files_of, open_remote
 
 log = logging.getLogger("kdcore.runs.remote_runs")
@@ -23,14 +25,15 @@ def fetch_run(run_id: str) -> bool:
     remote, folder = open_remote(), run_dir(run_id)
     if remote is None:
         return False
-    there, here = remote.files(_name(run_id)), files_of(folder)
-    if there is None or (here and _reached(there) <= _reached(here)):
-        return False
-    with remote.pulled(_name(run_id)) as got:
-        if got is None:
+    with FileLock(cache_subdir("pulled") / f"{run_id}.lock"):  # two workers may need the student of one run
+        there, here = remote.files(_name(run_id)), files_of(folder)
+        if there is None or (here and _reached(there) <= _reached(here)):
             return False
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(got, folder)
+        with remote.pulled(_name(run_id)) as got:
+            if got is None:
+                return False
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(got, folder)
     return True
 
 
@@ -48,12 +51,12 @@ def push_run(run_id: str, before_naming: Callable[[], None] = lambda: None) -> N
     remote.push(_name(run_id), files, before_naming)
 
 
-def try_push(run_id: str, before_naming: Callable[[], None]) -> None:
-    """Pushes a run under way, if there is a place to push to. What fails is logged, and training goes on."""
+def try_push(run_id: str, before_naming: Callable[[], None] = lambda: None) -> None:
+    """Pushes a run, if there is a place to push to. What fails is logged, and training goes on."""
     try:
         if open_remote() is not None:
             push_run(run_id, before_naming)
-    except RemoteError as error:
+    except UserError as error:
         log.warning("not pushed: %s", error)
 
 

@@ -29,6 +29,9 @@ def measure_runs(
     problems: dict[str, UserError] = {}
     for number, run in enumerate(runs):
         row = store.get(run)
+        if row.state != "done":
+            problems[run] = UserError("run", "it is not finished", "measure it when it is done")
+            continue
         try:
             for event in measure(row.config, run_dir(run), row.facts):
                 if isinstance(event, Probed):
@@ -41,6 +44,7 @@ def measure_runs(
 
 
 def unmeasured(store: Store, runs: Sequence[str]) -> list[str]:
-    """Those of these runs whose robustness is not known, and whose students are on this disk."""
-    known = store.probes_of(list(runs), (PROBE,))
-    return [run for run in runs if PROBE not in known.get(run, {}) and (run_dir(run) / "student-best").is_dir()]
+    """Those of these runs that are done, whose robustness is not known, and whose students are on this disk."""
+    known, rows = store.probes_of(list(runs), (PROBE,)), store.rows(list(runs))
+    done = (run for run in runs if run in rows and rows[run].state == "done" and PROBE not in known.get(run, {}))
+    return [run for run in done if (run_dir(run) / "student-best").is_dir()]

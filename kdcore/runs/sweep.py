@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +29,7 @@ from pydantic import Field, field_validator
 from kdcore.config import OwnData, RunConfig, Settings, TeacherSpec
 from kdcore.errors import UserError
 from kdcore.events import Event
-from kdcore.identity import config_hash, content, group_key
+from kdcore.identity import config_hash, content, group_key, other_rows
 from kdcore.runs.ablations import START, ablations
 from kdcore.settings_file import merged, read_settings, validate, with_absolute_paths
 from kdcore.tasks import find_task
@@ -225,19 +226,21 @@ def outdated(store: Store, cells: list[Cell]) -> set[str]:
     in_store = store.find([cell.hash for cell in cells])
     done = {hash_: run for hash_, (run, state) in in_store.items() if state == "done"}
     facts = {run: row.facts for run, row in store.rows(list(done.values())).items()}
-    today: dict[str, str] = {}
+
+    @cache
+    def today(task: str, own: str | None) -> str:
+        try:
+            return load(task, OwnData.model_validate_json(own) if own else None).fingerprint
+        except UserError:
+            return ""
+
     stale = set()
     for cell in cells:
-        before = content(facts.get(done.get(cell.hash, ""), {})).rows
-        if not before:
-            continue
-        key = f"{cell.run.task} {cell.run.own}"
-        if key not in today:
-            try:
-                today[key] = load(cell.run.task, cell.run.own).fingerprint
-            except UserError:
-                today[key] = ""
-        if today[key] not in ("", before):
+        told = facts.get(done.get(cell.hash, ""), {})
+        own = cell.run.own.model_dump_json() if cell.run.own else None
+        others = {(key, None): rows for key, rows in other_rows(told).items()}
+        before = {(cell.run.task, own): content(told).rows} | others
+        if any(rows and today(*place) not in ("", rows) for place, rows in before.items()):
             stale.add(cell.hash)
     return stale
 

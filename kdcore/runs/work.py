@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kdcore.errors import CorruptError, UserError
+from kdcore.remote import RemoteError
 from kdcore.runs.worker import Worker
 
 LOOK_SECONDS = 30.0
@@ -81,7 +82,12 @@ def work(
             continue
         if run_id is not None:
             on_start(run_id)
-            ended[run_id] = worker.drive(run_id)
+            try:
+                ended[run_id] = worker.drive(run_id)
+            except RemoteError as error:  # the run waits again, and so does this worker
+                log.warning("%s: %s", run_id, error)
+                worker.closing.wait(LOOK_SECONDS)
+                continue
             on_end(run_id, ended[run_id])
             free = reached = time.monotonic()
         elif idle is not None and now - free >= idle:

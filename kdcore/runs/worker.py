@@ -20,7 +20,7 @@ from kdcore.config import RunConfig
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import Event
 from kdcore.paths import run_dir
-from kdcore.remote import RemoteError, open_remote
+from kdcore.remote import DamagedRemoteError, RemoteError, open_remote
 from kdcore.runs.capability import capability, has_own_worker
 from kdcore.runs.disk import FullDiskError, check_room, full_disk, is_full
 from kdcore.runs.event_log import describe, run_log
@@ -38,7 +38,8 @@ Train = Callable[[RunConfig, Path, Any], Iterator[Event]]
 
 IDLE_SECONDS = 1.0
 _ENDINGS = (events.RunFinished, events.RunStopped, events.RunFailed)
-_KEPT = (events.Checkpointed, events.RunFinished, events.RunStopped)
+_PUSHED_FIRST = (events.Checkpointed, events.RunStopped)
+"""A computer that takes such a run up finds what they tell of."""
 """What a run's folder is pushed at, where computers have no common disk."""
 _HOLDER = "_kdboard_jobs"
 
@@ -100,7 +101,11 @@ class Worker:
                 self.store.release(run_id, self.name, again=self.again)
             if isinstance(left, KeyboardInterrupt):
                 raise
-        except (FullDiskError, RemoteError) as error:
+        except RemoteError:  # no fault of the run: it waits, and no attempt is counted
+            held.finish()
+            self.store.release(run_id, self.name, again=True)
+            raise
+        except FullDiskError as error:
             held.finish()
             self.store.lose(run_id, self.name, f"{error.field}: {error.problem}")
             raise
@@ -125,19 +130,12 @@ class Worker:
 
     def _follow(self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]) -> None:
         try:
-            with live(held.run_id, self.store.get(held.run_id).config) as track:
-                for event in self._events(held):
-                    if isinstance(event, _KEPT):
-                        try_push(held.run_id, held.before_saving)
-                    held.say(event)
-                    track(event)
-                    if line := describe(event):
-                        write(line)
-                    if on_event is not None:
-                        on_event(event)
-                    if isinstance(event, _ENDINGS):
-                        return
-                    held.check()
+            ending = self._events_told(held, on_event, write)
+            if isinstance(ending, events.RunFinished):  # done in the store first: nobody takes it up while it travels
+                held.finish()
+                try_push(held.run_id)
+            if ending is not None:
+                return
             if self.closing.is_set():
                 raise StopNow
             raise RuntimeError("training ended without a result")
@@ -147,16 +145,36 @@ class Worker:
             write(describe(failed) + "\n" + failed.detail)
             _fail(held, on_event, failed)
 
+    def _events_told(
+        self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]
+    ) -> Event | None:
+        """Trains, and tells each event to all who listen; the one that ended the training, if any did."""
+        with live(held.run_id, self.store.get(held.run_id).config) as track:
+            for event in self._events(held):
+                if isinstance(event, _PUSHED_FIRST):
+                    try_push(held.run_id, held.before_saving)
+                held.say(event)
+                track(event)
+                if line := describe(event):
+                    write(line)
+                if on_event is not None:
+                    on_event(event)
+                if isinstance(event, _ENDINGS):
+                    return event
+                held.check()
+        return None
+
     def _check_computer(self, error: Exception) -> None:
         """Raises what is wrong with this computer alone, where another worker may go on with the run."""
         if self.again and is_full(error):
             raise full_disk() from error
-        if isinstance(error, FullDiskError) or (self.again and isinstance(error, RemoteError)):
+        reachable = isinstance(error, DamagedRemoteError) or not isinstance(error, RemoteError)
+        if isinstance(error, FullDiskError) or (self.again and not reachable):
             raise error
 
     def _events(self, held: LeasedRun) -> Iterator[Event]:
         run = self.store.get(held.run_id).config
-        for teacher in run.teachers:
+        for teacher in (*run.teachers, *([run.base] if run.base else [])):
             if teacher.source == "run":
                 fetch_run(teacher.where)
         folder = run_dir(held.run_id)

@@ -116,14 +116,28 @@ def refused(setting) -> dict[str, str]:
 def test_data_without_domains_are_refused(one_teacher, tmp_path, no_domains):
     no_domains()
     assert refused(meta_kd(one_teacher)) == {
-        "task": "Meta-KD learns from several domains, and Pocket sentiment names none"
+        "task": "Meta-KD learns from several domains, and the training rows are of none"
     }
     table = tmp_path / "table.csv"
     lines = [f"{'good' if row % 2 else 'bad'} film {row},{row % 2},films" for row in range(40)]
     table.write_text("\n".join(["text,label,where", *lines]))
     own = OwnData(path=str(table), text="text", label="label", domain="where")
     said = refused(meta_kd(one_teacher, task="own", own=own))
-    assert said["own.domain"] == "Meta-KD learns from several domains, and table.csv names one"
+    assert said["own.domain"] == "Meta-KD learns from several domains, and the training rows are of one"
+
+
+def test_a_domain_that_no_training_row_is_of_does_not_count(one_teacher, tmp_path):
+    """The only mail is held out for `select`, or is not among the rows that `max_train_rows` keeps."""
+    counts = {}
+    for mail in range(0, 40, 3):
+        table = tmp_path / f"table-{mail}.csv"
+        words = ((row, "good" if row % 2 else "bad", "mail" if row == mail else "news") for row in range(40))
+        table.write_text("\n".join(["text,label,where", *(f"{w} film {n},{n % 2},{place}" for n, w, place in words)]))
+        own = OwnData(path=str(table), text="text", label="label", domain="where")
+        setting = meta_kd(one_teacher, task="own", own=own, max_train_rows=16)
+        counts.setdefault(len(set(Plan(setting).training_rows.sources.tolist())), setting)
+    assert set(counts) == {1, 2}
+    assert "own.domain" in refused(counts[1]) and "own.domain" not in refused(counts[2])
 
 
 def test_the_price_counts_the_meta_teacher(one_teacher):

@@ -131,7 +131,7 @@ def test_all_that_learned_are_named_and_are_no_teachers(store: Any, visit: Calla
     for who, score in others.items():
         store.record(run, [Evaluated("end", 30, "validation", f"learner:{who}", {"accuracy": score}, 1000)])
     store.record(run, [Evaluated("start", 0, "validation", "teacher:large", {"accuracy": 0.9}, 1000)])
-    line = "at the end: student **71.0** · peer\\-2 **72.0** · mean of students **74.0** (Accuracy (%), dev)."
+    line = "at its end: student **71.0** · peer\\-2 **72.0** · mean of students **74.0** (Accuracy (%), dev)."
     assert line in words(visit("live", job=run))
     assert "large" in (names := set(teacher_scores(store.evaluations(run), "accuracy")["teacher"]))
     assert not names & set(others)

@@ -30,7 +30,7 @@ def test_the_answer_says_gap_rows_and_what_training_alone_loses(store: Any, visi
     said = words(app).replace("\\", "")
     assert not app.exception and not app.error
     assert "The student lost" in said and "of the rows that the teacher has right" in said
-    assert "Training the same student alone loses" in said and "distillation closes" in said
+    assert "Training the same student alone loses" in said and "distillation raises" in said
     assert "One size was trained with these settings" in said
     assert len(app.dataframe[0].value) == 2, "one row a seed"
 

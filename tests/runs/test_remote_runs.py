@@ -9,7 +9,8 @@ from kdcore.cli import app
 from kdcore.config import FineTune, TeacherSpec
 from kdcore.events import Checkpointed, RunFinished, RunStarted
 from kdcore.paths import cache_subdir, run_dir
-from kdcore.remote import RemoteError, files_of, open_remote
+from kdcore.remote import files_of, open_remote
+from kdcore.runs import work as work_module
 from kdcore.runs.remote_runs import fetch_run, push_run
 from kdcore.runs.work import work
 from kdcore.runs.worker import StopNow, Worker
@@ -153,22 +154,25 @@ def test_place_that_is_full_costs_no_training(on, store, monkeypatch):
     on("a")
 
 
-def test_run_is_not_begun_anew_where_the_place_is_away(on, store, monkeypatch):
-    """Its checkpoint may be there: it is left to others, and to this computer once the place is back."""
+def test_run_waits_and_is_not_begun_anew_where_the_place_is_away(on, store, monkeypatch):
+    """Its checkpoint may be there. Its worker waits too, and the outage is no fault of the run."""
     run = store.add_run(world.run("fine-tune"))
-    remote = open_remote()
-    began = []
+    system, tries, seen = type(open_remote().system), [], []
+    opened = system.open
 
-    def away(*_, **__):
-        raise ConnectionError("away")
+    def away_twice(*place, **how):
+        if len(tries) < 2:
+            tries.append(store.get(run).state)
+            raise ConnectionError("away")
+        return opened(*place, **how)
 
-    with monkeypatch.context() as broken:
-        broken.setattr(type(remote.system), "open", away)
-        with pytest.raises(RemoteError, match="away"):
-            work(Worker(store, "cpu", lambda *_: began.append(1), again=True), runs=1)
-    assert not began and store.get(run).state == "interrupted" and "cannot read" in store.get(run).reason
-    assert store.take_up() == [run]
-    assert work(Worker(store, "cpu", training(RunFinished({})), again=True), runs=1) == {run: "done"}
+    monkeypatch.setattr(system, "open", away_twice)
+    monkeypatch.setattr(work_module, "LOOK_SECONDS", 0.01)
+    worker = Worker(store, "cpu", training(RunFinished({})), again=True)
+    assert work(worker, runs=1, on_start=seen.append) == {run: "done"}
+    assert seen == [run] * 3 and tries == ["starting"] * 2
+    with store.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT lost FROM runs").scalar() == 0
 
 
 def test_worker_that_lost_its_run_pushes_nothing(on, store):

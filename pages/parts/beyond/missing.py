@@ -98,7 +98,10 @@ def _measure(store: Store, comparison: Comparison) -> None:
     if not todo:
         return
     count = f"{len(todo)} student{'' if len(todo) == 1 else 's'}"
-    st.markdown(f":material/help: The robustness of **{count}** is not measured: ten passes over the dev rows each.")
+    st.markdown(
+        f":material/help: The robustness of **{count}** is not measured: ten passes over the dev rows each, and ten of "
+        "each teacher."
+    )
     if action(f"Measure {count}", key="beyond_measure", icon=":material/science:"):
         _run(store, todo)
 

@@ -17,7 +17,10 @@ def choose(task: Task, method: type[Method]) -> list[str]:
     if not most:
         return []
     keys = others(task)
-    st.session_state[KEY] = [key for key in st.session_state.get(KEY, keys[:fewest]) if key in keys]
+    before = st.session_state.get(KEY, keys[:fewest])
+    st.session_state[KEY] = [key for key in before if key in keys]
+    if absent := [TASKS[key].title for key in before if key in TASKS and key not in keys and key != task.key]:
+        st.warning(f"Left out, since their data are not here: {', '.join(absent)}.", icon=":material/warning:")
     chosen: list[str] = st.multiselect(
         "Other tasks", keys, key=KEY, persist_state="session", max_selections=most,
         format_func=lambda key: f"{TASKS[key].title} · {TASKS[key].kind}", placeholder="Choose what it also learns",

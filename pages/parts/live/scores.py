@@ -68,8 +68,8 @@ def _learners(evaluations: pd.DataFrame, metric: str) -> list[str]:
         scores = dict(zip(found["which"].str.removeprefix("learner:"), found["value"], strict=True))
         names = sorted(scores, key=lambda who: (who.startswith("mean of"), who != "student", who))
         each = (f"{plain(who)} **{hundredfold(scores[who])}**" for who in names)
-        split_title = curves.split_title(str(split))
-        lines.append(f"All that learned here, at the end: {' · '.join(each)} ({metric_title(metric)}, {split_title}).")
+        where = f"{metric_title(metric)}, {curves.split_title(str(split))}"
+        lines.append(f"All models that this run trained, at its end: {' · '.join(each)} ({where}).")
     return lines
 
 

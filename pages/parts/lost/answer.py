@@ -49,13 +49,13 @@ def _alone(loss: Loss) -> str:
     if not own["alone_n"]:
         return "What training alone loses is not known: no finished run of it has this size and protocol."
     gap, gain = 100 * own["alone_gap"], 100 * own["gain"]
-    said = f"Training the same student alone loses {gap:.1f} points"
+    said = f"Training the same student alone {'loses' if gap >= 0 else 'gains'} {abs(gap):.1f} points"
     if loss.row.method == "fine-tune":
         return "This is training alone: the gap is that of its size and its rows."
     if abs(gain) < 0.05:
         return f"{said}: distillation changes nothing of the gap."
-    verb = "closes" if gain > 0 else "opens"
-    return f"{said}: distillation {verb} {abs(gain):.1f} points of the gap ({_seeds(own['alone_n'])})."
+    verb = "raises" if gain > 0 else "lowers"
+    return f"{said}: distillation {verb} the score by {abs(gain):.1f} points ({_seeds(own['alone_n'])})."
 
 
 def _seeds(count: int) -> str:

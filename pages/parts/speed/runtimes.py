@@ -16,7 +16,7 @@ from kdcore.runs.remeasure import order_of
 from kdcore.store import Store
 from pages.parts.common import cards
 from pages.parts.common.read_only import action
-from pages.parts.common.text import metric_title, plain
+from pages.parts.common.text import metric_title, plain, task_title
 from pages.parts.speed import remeasure
 
 ABOUT = (
@@ -45,6 +45,10 @@ def open_process() -> OwnProcess:
 def show(store: Store, runs: pd.DataFrame) -> None:
     """Args: runs: the chosen ones, with group and label."""
     st.caption(ABOUT)
+    tasks = list(dict.fromkeys(runs["task"]))
+    if len(tasks) > 1:  # an average over tasks: scores and lengths are each task's own
+        task = st.selectbox("Task of the runtimes", tasks, format_func=task_title, key="speed_runtimes_task")
+        runs = runs[runs["task"] == task]
     background = remeasure.remeasurer()
     if background.working:
         st.fragment(remeasure.progress, run_every=remeasure.REFRESH_SECONDS)(background)
