@@ -21,6 +21,7 @@ CONTENTS = {
     "pulled": "folders on their way from KD_REMOTE",
     "data": "prepared data sets",
     "metrics": "working files of the metrics",
+    "trackers": "histories of runs for TensorBoard, MLflow or Weights & Biases",
     "searches": "what searches and tunings found",
     "vocabularies": "vocabularies of students, learned from texts",
     "runs.db": "list of runs, their numbers, the queue",

@@ -99,10 +99,12 @@ def asked(name: str) -> Question:
 def like(run: Mapping[str, Any]) -> dict[str, Any]:
     """What a search shares with a run: its settings without what the search chooses, and without what is default.
 
+    Other tasks are left out too: one method alone learns them.
+
     Args:
         run: its settings as JSON holds them, defaults left out.
     """
-    return {name: value for name, value in run.items() if name not in CHOSEN}
+    return {name: value for name, value in run.items() if name not in (*CHOSEN, "also")}
 
 
 def as_yaml(question: Question) -> str:

@@ -22,7 +22,7 @@ from kdcore.formatting import start_text
 from kdcore.identity import config_hash
 from kdcore.methods import find_method
 from kdcore.models.count import row_length
-from kdcore.models.sizes import PRESETS, presets_for, student_size
+from kdcore.models.sizes import PRESETS, presets_for
 from kdcore.records import ModelSize
 from kdcore.runs.complete import complete
 from kdcore.search.question import Question, template
@@ -141,12 +141,12 @@ class Space:
         of_size: dict[ModelSize, Settings] = {}
         for i, entry in enumerate(listed):
             settings = _preset(entry, f"sizes[{i}]") if isinstance(entry, str) else dict(entry)
-            spec = template(self.question.run, self.methods[0], {"init": "teacher"} | settings).student
-            size = student_size(spec, self.reference, self._data.task.outputs)
+            size = self._plan({"init": "teacher"} | settings).student_size
             of_size.setdefault(size, settings)  # two names may stand for one size
         labels = {size: _label(settings) for size, settings in of_size.items()}
         count = Counter(labels.values())
-        return {label if count[label] == 1 else _long_label(size): of_size[size] for size, label in labels.items()}
+        long = {size: _long_label(size, of_size[size]) for size in of_size}
+        return {label if count[label] == 1 else long[size]: of_size[size] for size, label in labels.items()}
 
     def _starts(self) -> dict[str, Settings]:
         asked = self.question.starts
@@ -218,8 +218,9 @@ def _label(size: Mapping[str, Any]) -> str:
     return ", ".join([label, *parts, *([] if form == "plain" else [form])])
 
 
-def _long_label(size: ModelSize) -> str:
+def _long_label(size: ModelSize, settings: Settings) -> str:
     """With all that tells two sizes apart which have one label: `3 x 64, 4 heads, 128 intermediate`."""
     form = [] if size.form == "plain" else [size.form]
     parts = f"{size.heads} heads", f"{size.intermediate} intermediate"
-    return ", ".join([f"{size.layers} x {size.width}", *parts, *form])
+    words = [f"{settings['vocabulary']:,} words"] if settings.get("vocabulary") else []
+    return ", ".join([f"{size.layers} x {size.width}", *parts, *form, *words])

@@ -64,7 +64,7 @@ def test_a_file_that_cannot_be_taken_ends_the_command(tmp_path: Path) -> None:
 def test_settings_that_are_printed_name_the_source_and_hold_to_it(file: Path, tmp_path: Path) -> None:
     code, out, error = kd("distil", "--method-file", file, *RUN, "--dry-run")
     assert code == 0, error
-    printed = out.split("[", 1)[0]
+    printed = out.split("\n[", 1)[0]
     settings = yaml.safe_load(printed)
     source = catalog.source_of(own_method.KEY)
     assert source is not None and settings["method_source"] == source.model_dump()

@@ -49,6 +49,16 @@ def test_sizes_of_one_depth_and_width_are_told_apart(asked):
     }  # fmt: skip
 
 
+def test_vocabularies_are_sizes_of_their_own(asked):
+    sizes = Space(asked(ANY, sizes=[narrow_with(100), narrow_with(300), narrow_with(100)])).sizes
+    assert [size["vocabulary"] for size in sizes.values()] == [100, 300]
+    assert all(f"{size['vocabulary']} words" in label for label, size in sizes.items())
+
+
+def narrow_with(pieces):
+    return {"layers": 1, "width": 8, "heads": 2, "vocabulary": pieces}
+
+
 def test_the_last_seed_must_be_one_that_a_run_takes(store, asked, script):
     run = asked(ANY).run
     run = run | {"train": run["train"] | {"seed": 2**31 - 2}}
