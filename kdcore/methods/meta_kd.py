@@ -27,12 +27,10 @@ from kdcore.methods.base import (
     temperature_field,
     without_weight,
 )
-from kdcore.models.projections import linear
+from kdcore.models.projections import STD, linear, new_linear
 from kdcore.records import ModelSize, Needs, Outputs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
 
 META = "meta-teacher"
-STD = 0.02
-"""Standard deviation of new weights: BERT's own."""
 
 
 class MetaKD(Method):
@@ -275,8 +273,8 @@ class Domains(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.vectors = nn.Parameter(STD * torch.randn(count, width, generator=generator))
-        self.dense = _new_linear(width, width, generator)
-        self.classifier = _new_linear(width, count, generator)
+        self.dense = new_linear(width, width, generator)
+        self.classifier = new_linear(width, count, generator)
 
     def forward(self, source: Tensor, content: Tensor) -> Tensor:
         """v: [batch] domains and [batch, width] contents -> [batch, width]."""
@@ -312,10 +310,3 @@ def _source(step: Step) -> Tensor:
     source = step.batch.source
     assert source is not None, "the plan has checked that the data name domains"
     return source
-
-
-def _new_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
-    nn.init.normal_(layer.weight, std=STD, generator=generator)
-    nn.init.zeros_(layer.bias)
-    return layer

@@ -10,10 +10,8 @@ from kdcore.fields import tune
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import hard_labels, logit_rows
 from kdcore.methods.base import Ablations, Method, MethodConfig, TaskKind, rows_for_teacher
+from kdcore.models.projections import new_linear
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
-
-HEAD_STD = 0.02
-"""Standard deviation of a new head's weights: that of BERT's own new layers."""
 
 
 class MKD(Method):
@@ -79,7 +77,7 @@ class MKD(Method):
         super().__init__(config, setup)
         generator = torch.Generator().manual_seed(setup.seed)
         self.heads = nn.ModuleDict(
-            {key: _head(setup.student.width, task.outputs, generator) for key, task in setup.also.items()}
+            {key: new_linear(setup.student.width, task.outputs, generator) for key, task in setup.also.items()}
         )
 
     @classmethod
@@ -114,11 +112,3 @@ class MKD(Method):
             return ours
         logits: Tensor = self.heads[step.batch.task](full(step.student.pooled))
         return logits
-
-
-def _head(width: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A new classifier of another task."""
-    head: nn.Linear = nn.utils.skip_init(nn.Linear, width, outputs)  # type: ignore[no-untyped-call]
-    nn.init.normal_(head.weight, std=HEAD_STD, generator=generator)
-    nn.init.zeros_(head.bias)
-    return head

@@ -1,4 +1,4 @@
-"""Learned maps from a student's width to a teacher's, for methods that compare states of unequal widths."""
+"""Linear maps that methods learn: from a student's width to a teacher's, and heads that start as BERT's do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+
+STD = 0.02
+"""Of the weights that BERT draws anew."""
 
 
 def linears(names: Iterable[str], student: int, teacher: int, seed: int) -> nn.ModuleDict:
@@ -31,6 +34,14 @@ def _linear(student: int, teacher: int, generator: torch.Generator) -> nn.Linear
         nn.init.eye_(linear.weight)
     else:
         nn.init.normal_(linear.weight, std=student**-0.5, generator=generator)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def new_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A layer that starts as BERT's do: weights of N(0, `STD`), biases of zero."""
+    linear: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
+    nn.init.normal_(linear.weight, std=STD, generator=generator)
     nn.init.zeros_(linear.bias)
     return linear
 
