@@ -11,13 +11,17 @@ from kdcore.errors import UserError
 _NO_MEMORY = ("allocate memory", "could not create a primitive", "could not create a memory object")
 """What torch and oneDNN say where memory ran out."""
 
+MOST_CALLS = 6
+MOST_LINES = 80
+"""Of a detail: a message, or a chain of errors, can be of any length."""
+
 _WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 def explain(error: Exception) -> said.RunFailed:
-    """An error as the words that a person sees: one sentence, what to do, and the last lines of the traceback."""
-    lines = "".join(traceback.format_exception(error)).strip().splitlines()
-    detail = "\n".join(lines[-20:])
+    """An error as the words that a person sees: one sentence, what to do, and the innermost calls of the traceback."""
+    lines = "".join(traceback.format_exception(error, limit=-MOST_CALLS)).strip().splitlines()
+    detail = "\n".join(lines[-MOST_LINES:])
     if isinstance(error, UserError):
         return said.RunFailed(f"{error.field}: {error.problem}", error.remedy, detail)
     words = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else repr(error)

@@ -88,12 +88,12 @@ def _plot(table: pd.DataFrame, y_title: str) -> None:
         if len(machines) > 1:  # times of two machines are no times of one
             table = table[table["hardware"] == _choice("Measured on", machines, "speed_rt_machine")]
         tokens = _choice("Tokens a row", sorted(table["tokens"].unique()), "speed_rt_tokens")
-        table = table[(table["batch"] == batch) & (table["tokens"] == tokens)]
-        if table.empty:
+        seen = table[(table["batch"] == batch) & (table["tokens"] == tokens)]
+        if seen.empty:
             st.caption("Nothing was measured so.")
             return
-        threads = _choice("Threads", sorted(table["threads"].unique()), "speed_rt_threads")
-    seen = table[table["threads"] == threads]
+        threads = _choice("Threads", sorted(seen["threads"].unique()), "speed_rt_threads")
+    seen = seen[seen["threads"] == threads]
     seen = seen.assign(method=seen["method"].where(seen["kind"] == "student", ""))  # several methods share a teacher
     models = seen.groupby(["model", "kind", "method", "runtime"], sort=False)
     means = models.agg({"score": "mean", time: "median", "busy": "any"}).reset_index()
