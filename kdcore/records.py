@@ -149,7 +149,13 @@ class Term:
     weight: float | Tensor = 1.0
 
 
-def _no_probe() -> Mapping[str, float]:
+class Probe(Protocol):
+    """Loss and scores of a stage's learner on `select`, or on its rows of one domain (`Batch.source`)."""
+
+    def __call__(self, source: int | None = None) -> Mapping[str, float]: ...
+
+
+def _no_probe(source: int | None = None) -> Mapping[str, float]:
     raise ValueError("only `after_step` of a training can probe")
 
 
@@ -163,8 +169,8 @@ class Step:
     rows: for each teacher picked, int64 indices into the batch, or None for all rows.
     step, steps: of the stage, counted from 1, and how many it has.
     rng: CPU generator for teacher draws, of its own so that drawing changes neither data order nor dropout.
-    probe: "loss" against the gold labels, and the scores, of the stage's learner on `select` as it is now. It costs a
-        pass over these rows; for `after_step` alone.
+    probe: "loss" against the gold labels, and the scores, of the stage's learner on `select` as it is now, or on its
+        rows of one domain. It costs a pass over these rows; for `after_step` alone.
     """
 
     batch: Batch
@@ -177,7 +183,7 @@ class Step:
     epoch: float
     rng: Generator
     regression: bool
-    probe: Callable[[], Mapping[str, float]] = _no_probe
+    probe: Probe = _no_probe
 
     @property
     def student(self) -> Outputs:
@@ -210,7 +216,8 @@ class Stage:
         1; what a method spends beyond (`pilot=True`: trainings that only inform the real one) is priced before start.
     lr: role -> factor on the run's learning rate. Roles are the names of `build_students()` and "method" for the
         method's own modules; a role that is not named is frozen.
-    start: where the students' weights come from: "last" (go on), or "fresh" (the run's initial weights again).
+    start: where the weights of the students that it trains come from: "last" (go on), or "fresh" (the run's initial
+        weights again).
     ends: with which weights its learners go on: the last, or all those of the moment when `select` was best.
     adopt: roles that are teachers of this name once the stage is over, with the weights that it ends with. Later stages
         that name them in `teachers` ask them like the others, from the cache.
@@ -365,6 +372,7 @@ class Setup:
     scores: teacher -> its score on the task's dev or `select` rows, as recorded when it was made (main metric, 0..1).
     task: its key, for papers that set a constant per task; empty where there is none.
     also: key -> another task of the run. domains: names of those that its training rows are of.
+    domain_rows: of each domain, how many rows train and how many are in `select`; empty: not told.
     other_vocabulary: teachers that cut a text into other tokens than the student does.
     """
 
@@ -378,4 +386,5 @@ class Setup:
     task: str = ""
     also: Mapping[str, Task] = field(default_factory=dict)
     domains: tuple[str, ...] = ()
+    domain_rows: tuple[tuple[int, int], ...] = ()
     other_vocabulary: frozenset[str] = frozenset()

@@ -201,7 +201,8 @@ def _begin(job: Job, stage: Stage, index: int, resumed: Path | None) -> torch.op
         state.best, state.best_step, state.stale = None, 0, 0
         if stage.start == "fresh" and index:
             for role, model in job.fresh().items():
-                job.students[role].load_state_dict(model.state_dict())
+                if stage.trains(role):
+                    job.students[role].load_state_dict(model.state_dict())
     optimizer = make_optimizer(job, stage)
     if resumed is not None and state.stage_step:
         checkpoint.restore(resumed, job.unused_words(), {"stage": optimizer})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdcore.config import DataConfig, OwnData, RunConfig, TeacherSpec
 from kdcore.data import load
@@ -302,6 +303,7 @@ class Plan:
             kind=task.kind, labels=task.outputs, student=self.student_size, teachers=self.teacher_sizes,
             scores=scores, train_rows=len(self.training_rows), seed=self.config.train.seed, task=task.key,
             also={key: data.task for key, data in self.others.items()}, domains=self.data.domains,
+            domain_rows=_domain_rows(self),
             other_vocabulary=frozenset(name for name, key in self.readings.items() if key),
         )  # fmt: skip
 
@@ -346,6 +348,17 @@ def check_method(plan: Plan) -> None:
         wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
         other = "" if (fewest, most) == method.teachers else " with these options"
         raise UserError("teachers", f"{method.title} takes {wanted}{other}, {count} are chosen", "change the ensemble")
+
+
+def _domain_rows(plan: Plan) -> tuple[tuple[int, int], ...]:
+    """Of each domain that the data name, how many rows train and how many are in `select`."""
+    trained, held = (_of_each(rows.sources, len(plan.data.domains)) for rows in (plan.training_rows, plan.select_rows))
+    return tuple(zip(trained, held, strict=True))
+
+
+def _of_each(sources: NDArray[np.int64] | None, count: int) -> list[int]:
+    """How often each of `count` domains is among the sources."""
+    return [0] * count if sources is None else np.bincount(sources, minlength=count).tolist()
 
 
 def _domains_learned(plan: Plan) -> int:

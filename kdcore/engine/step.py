@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -165,9 +166,13 @@ def _observe(job: Job, stage: Stage, batch: Batch, clock: StepClock) -> Step:
     return replace(step, teachers=answers, rows=rows, probe=partial(_probe, job, stage))
 
 
-def _probe(job: Job, stage: Stage) -> dict[str, float]:
-    """Loss against the gold labels and scores of the stage's learner on `select`."""
+def _probe(job: Job, stage: Stage, source: int | None = None) -> dict[str, float]:
+    """Loss against the gold labels and scores of the stage's learner on `select`, or on its rows of one domain."""
     rows, regression = job.splits["select"], job.task.kind == "regression"
+    if source is not None:
+        if rows.sources is None:
+            raise ValueError("the data name no domains")
+        rows = rows.take(np.flatnonzero(rows.sources == source))
     logits = result_of(predict(job.learner(stage), rows, job.compute, "scoring select for the method"))
     loss = hard_labels(torch.from_numpy(logits), torch.from_numpy(rows.labels), regression)
     return {"loss": float(loss), **scores(job.task, logits, rows.labels)}

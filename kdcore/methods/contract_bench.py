@@ -118,7 +118,8 @@ class Bench:
         for index, stage in enumerate(self.method.stages()):
             if stage.start == "fresh" and index:
                 for role, model in self.method.build_students(self._build).items():
-                    self.students[role].load_state_dict(model.state_dict())
+                    if stage.trains(role):
+                        self.students[role].load_state_dict(model.state_dict())
             self.method.before_stage(stage.name, Answers(self))
             if stage.pilot:
                 self.method.after_stage(stage.name, {"accuracy": 0.5 + 0.1 * len(stage.name)})
@@ -153,8 +154,11 @@ class Bench:
         }
         return replace(bare, teachers=teachers, rows=rows, probe=partial(self._probe, stage, batch))
 
-    def _probe(self, stage: Stage, batch: Batch) -> dict[str, float]:
+    def _probe(self, stage: Stage, batch: Batch, source: int | None = None) -> dict[str, float]:
         """Loss of the stage's learner on the batch, in place of `select`, and a score that falls where it rises."""
+        if source is not None:
+            assert batch.source is not None
+            batch = part(batch, (batch.source == source).nonzero()[:, 0])
         learner = next(model for role, model in self.students.items() if stage.trains(role))
         logits = observe(learner, batch.encoding, {"logits": ()}, grad=False).logits
         loss = float(hard_labels(logits, batch.labels, self.regression))
