@@ -36,3 +36,14 @@ def hidden_words(student: Tensor, words: Tensor) -> Tensor:
     """
     each = F.cross_entropy(full(student).transpose(1, 2), words, ignore_index=NOT_ASKED, reduction="none")
     return row_means(each, words != NOT_ASKED)
+
+
+def hidden_places(scores: Tensor, words: Tensor) -> Tensor:
+    """`hidden_words` from the scores of the places alone that are asked for, so that no others are computed: [batch].
+
+    Args:
+        scores: [places, vocabulary], by row and token. words: int64 [batch, tokens], NOT_ASKED elsewhere.
+    """
+    place = words != NOT_ASKED
+    each = F.cross_entropy(full(scores), words[place], reduction="none")
+    return row_means(each.new_zeros(place.shape).masked_scatter(place, each), place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,19 +26,8 @@ from kdcore.methods.base import (
 from kdcore.models.anatomy import anatomy
 from kdcore.models.mixed_words import MixedText, asked, draws, hide, mixed, with_words
 from kdcore.models.projections import linear
+from kdcore.models.special_tokens import SpecialTokens, special_tokens
 from kdcore.records import Encoding, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
-
-MASKS = ("[MASK]", "<mask>")
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "<pad>", "</s>", "<mask>")
-
-
-@dataclass(frozen=True)
-class Words:
-    """What is to be known of a vocabulary. special: ids that are no words. mask: id that hides a piece."""
-
-    size: int
-    special: tuple[int, ...]
-    mask: int
 
 
 class MixedVocabulary(Method):
@@ -142,8 +130,8 @@ class MixedVocabulary(Method):
         self.ask_mixed = Question(size.width, setup.student.vocabulary, setup.seed + 2)
         self.ask_student = Question(setup.student.width, setup.student.vocabulary, setup.seed + 3)
         self.copy: nn.Module | None = None
-        self._ours: Words | None = None
-        self._theirs: Words | None = None
+        self._ours: SpecialTokens | None = None
+        self._theirs: SpecialTokens | None = None
 
     @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
@@ -181,7 +169,10 @@ class MixedVocabulary(Method):
 
     def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:
         """Learns which ids are special in both vocabularies."""
-        self._ours, self._theirs = _words(teachers.vocabulary()), _words(teachers.vocabulary(self._teacher))
+        self._ours, self._theirs = (
+            special_tokens(teachers.vocabulary()),
+            special_tokens(teachers.vocabulary(self._teacher)),
+        )
 
     def terms(self, step: Step) -> dict[str, Term]:
         return hard_and_soft(step, self.config.alpha, self.config.temperature)
@@ -192,8 +183,8 @@ class MixedVocabulary(Method):
         """Hidden pieces of a text in both vocabularies, asked of the teacher's copy."""
         assert self._ours is not None and self._theirs is not None, "before_stage reads the vocabularies"
         rngs = draws(self.setup.seed, step.batch.ids, step.step)
-        large = with_words(step.batch.encodings.get(self._teacher, step.batch.encoding), self._theirs.special)
-        small = with_words(step.batch.encoding, self._ours.special)
+        large = with_words(step.batch.encodings.get(self._teacher, step.batch.encoding), self._theirs.ids)
+        small = with_words(step.batch.encoding, self._ours.ids)
         text = mixed(large, small, self.config.student_share, rngs, self.setup.teachers[self._teacher].longest)
         where = hide(text.words, self.config.masked_chance, rngs)
         states = self.states(step, text, where)
@@ -223,7 +214,7 @@ class MixedVocabulary(Method):
     def masked_terms(self, step: Step) -> dict[str, Term]:
         """Hidden pieces of the student's own text."""
         assert self._ours is not None, "before_stage reads the vocabulary"
-        encoding: Encoding = with_words(step.batch.encoding, self._ours.special)
+        encoding: Encoding = with_words(step.batch.encoding, self._ours.ids)
         assert encoding.words is not None
         where = hide(encoding.words, self.config.masked_chance, draws(self.setup.seed, step.batch.ids, step.step))
         shown = torch.where(where, self._ours.mask, encoding.input_ids)
@@ -263,11 +254,3 @@ def encode(model: nn.Module, words: Tensor, text: MixedText) -> Tensor:
         inputs["token_type_ids"] = text.types
     states: Tensor = getattr(whole, whole.base_model_prefix)(**inputs)[0]
     return states
-
-
-def _words(tokens: list[str]) -> Words:
-    mask = next((place for place, token in enumerate(tokens) if token in MASKS), None)
-    if mask is None:
-        raise UserError("teachers", "a vocabulary of this run has no [MASK]", "choose a teacher that has one")
-    special = tuple(place for place, token in enumerate(tokens) if token in SPECIAL)
-    return Words(len(tokens), special, mask)

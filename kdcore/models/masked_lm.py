@@ -254,6 +254,34 @@ def load(located: Located, vocabulary: Sequence[str]) -> MaskedLM:
     return MaskedLM(encoder, head, _table(located, config, encoder), tokenizer)
 
 
+@_named()
+def check_same_shape(located: Located, size: ModelSize, teacher: str) -> None:
+    """Raises UserError where the model is not of a teacher's family and size, so that its layers cannot fill a copy."""
+    own = size_of(read_config(located.path, FIELD))
+    names = ("model_type", "layers", "width", "heads", "intermediate", "vocabulary", "positions")
+    for name in names:
+        ours, theirs = getattr(own, name), getattr(size, name)
+        if ours != theirs:
+            raise UserError(
+                FIELD,
+                f"it fills a copy of teacher {teacher}, and its {name} is {ours}, not {theirs}",
+                f"name the masked language model that {teacher} was fine-tuned from, or leave it empty",
+            )
+
+
+@_named()
+def fill(encoder: nn.Module, located: Located, vocabulary: Sequence[str]) -> None:
+    """Gives an encoder of the same family and size this model's weights, all but the classifier's.
+
+    Raises:
+        UserError: as `load`.
+    """
+    source: Any = load(located, vocabulary).encoder
+    target: Any = encoder
+    prefix = source.base_model_prefix
+    getattr(target, prefix).load_state_dict(getattr(source, prefix).state_dict())
+
+
 def _table(located: Located, config: Any, encoder: nn.Module) -> Tensor:
     """The table of output words: the word embeddings, unless another is stored."""
     name = _TABLES[config.model_type]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdcore.losses.soft_targets import soft_targets
-from kdcore.losses.vocabulary import NOT_ASKED, hidden_words, soft_words
+from kdcore.losses.vocabulary import NOT_ASKED, hidden_places, hidden_words, soft_words
 
 ROWS, TOKENS, WORDS = 3, 4, 7
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
@@ -97,3 +97,13 @@ def test_rows_are_taken_each_for_itself():
 def test_half_precision_gives_float32():
     student, teacher = scores(0).bfloat16(), scores(1).bfloat16()
     assert soft_words(student, teacher, MASK, 2.0).dtype == hidden_words(student, asked()).dtype == torch.float32
+
+
+def test_hidden_places_are_hidden_words_without_the_other_scores():
+    for words in (asked(), torch.full((ROWS, TOKENS), NOT_ASKED)):
+        student = scores(1, grad=True)
+        found, expected = hidden_places(student[words != NOT_ASKED], words), hidden_words(student, words)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+        weights = torch.tensor([1.0, 2.0, 3.0])
+        ours, theirs = (torch.autograd.grad((loss * weights).sum(), student)[0] for loss in (found, expected))
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15)
