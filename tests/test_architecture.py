@@ -46,7 +46,7 @@ FORBIDDEN = {
 
 METHOD_SUPPORT = {
     "base", "catalog", "contract", "contract_bench", "contract_report", "contract_settings", "docs", "draws", "info",
-    "introspect", "outside", "registry", "running_mean", "teacher_weights",
+    "introspect", "outside", "registry", "row_selector", "running_mean", "teacher_weights",
 }  # fmt: skip
 """Modules of `kdcore/methods` that are not a method; the only ones there that others there may import."""
 

@@ -24,7 +24,7 @@ MODULES = (
     "fine_tune", "kd", "takd", "annealing_kd", "peers", "distilbert", "pkd", "bert_emd", "alp_kd", "pea_kd", "tinybert",
     "minilm", "minilm_v2", "mlkd_bert", "averaged_kd", "dynamic_kd", "rl_kd", "mt_bert", "knowledge_selection",
     "skd", "mix", "gkd", "ad_kd", "backward_kd", "mixed_vocab", "simkd", "kronecker_bert", "mkd", "text_smoothing",
-    "meta_kd",
+    "meta_kd", "l2a",
 )  # fmt: skip
 """The file of each method in this folder, by family and year: the order in which they are listed everywhere."""
 

@@ -10,7 +10,7 @@ from kdcore.methods import METHODS, resolve
 from kdcore.methods.mix import READS
 from tests.methods.conftest import World
 
-NOT_HERE = ("fine-tune", "annealing-kd", "takd", "dynamic-kd", "text-smoothing", "meta-kd", "mixed-vocab")
+NOT_HERE = ("fine-tune", "annealing-kd", "takd", "dynamic-kd", "text-smoothing", "meta-kd", "mixed-vocab", "l2a")
 """Methods without parts under their defaults, or that ask about the rows or read words: the contract has those."""
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     *((key, {}) for key in METHODS if key not in NOT_HERE),

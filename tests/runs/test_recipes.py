@@ -77,7 +77,7 @@ def test_every_paper_whose_settings_were_read_has_one():
     without = {
         "fine-tune", "takd", "wkd", "alp-kd", "annealing-kd", "bert-emd", "dynamic-kd", "mix", "gkd", "peers", "rl-kd",
         "mt-bert", "knowledge-selection", "backward-kd", "simkd", "text-smoothing", "mkd",
-        "mixed-vocab",
+        "mixed-vocab", "l2a",
     }  # fmt: skip
     assert {one.method for one in presets().values()} == METHODS.keys() - without
     assert list(presets_of("mlkd")) == ["mlkd-4", "mlkd-6"] and not presets_of("fine-tune")
