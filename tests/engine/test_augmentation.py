@@ -60,11 +60,11 @@ def test_the_augmenter_and_the_selector_learn_beside_the_runs_steps(trained, one
 def test_stopped_in_the_first_a_middle_and_the_last_step_of_each_stage_nothing_differs(
     trained, one_teacher, tmp_path, options
 ):
-    """Four episodes of two steps among eight: a stop in the middle is inside one."""
+    """Three episodes of three steps each: a stop in the fifth of these is inside one."""
     chosen = dict(options)
     if chosen.get("masked_lm"):
         chosen["masked_lm"] = masked_lm_folder.write(tmp_path / "lm", world.VOCABULARY)
-    setting = l2a(one_teacher, {"pilot": 0.75, **chosen}, evaluate_every=4, accumulate=1 + len(options))
+    setting = l2a(one_teacher, {"pilot": 0.75, **chosen}, evaluate_every=4, accumulate=1 + bool(options))
     whole = trained(setting)
     stages: dict[str, list[int]] = {}
     for event in whole.of(StepDone):
