@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -10,6 +10,7 @@ from kdcore.batch import NO_WORD as NO_WORD
 from kdcore.batch import Batch as Batch
 from kdcore.batch import Encoding as Encoding
 from kdcore.errors import UndeclaredTensorError
+from kdcore.events import Progress
 from kdcore.tensors import ALL_LAYERS as ALL_LAYERS
 from kdcore.tensors import ROW_LEVEL as ROW_LEVEL
 from kdcore.tensors import TENSORS as TENSORS
@@ -286,10 +287,10 @@ class TeacherAnswers(Protocol):
         """The number of each row's domain: int64 [rows]. Asked by a method that needs `domains`."""
         ...
 
-    def mean_states(self, teacher: str) -> Tensor:
+    def mean_states(self, teacher: str) -> Generator[Progress, None, Tensor]:
         """The teacher's last hidden state, mean over a row's tokens but the first: float32 [rows, width].
 
-        It costs a pass over the rows, as nothing of it is kept.
+        It costs a pass over the rows, as nothing of it is kept, and yields how far that is.
         """
         ...
 

@@ -125,16 +125,18 @@ class Ensemble:
             self.damaged += cache.damaged
             return cache.logits()
 
-    def mean_states(self, name: str, rows: Encoded) -> Tensor:
+    def mean_states(self, name: str, rows: Encoded) -> Generator[Progress, None, Tensor]:
         """A teacher's last states, mean over each row's tokens but the first: float32 [rows, width], on the CPU."""
         teacher = self._teacher(name)
         rows, last = rows.reading(teacher.reading), teacher.size.layers
         means = torch.zeros(len(rows), teacher.size.width)
-        for chosen in sorted_order(rows.lengths, BATCH):
+        batches = sorted_order(rows.lengths, BATCH)
+        for done, chosen in enumerate(batches, start=1):
             encoding = pad(rows, chosen, self._compute.pad_to).to(self._compute.device)
             with self._compute.autocast():
                 states = observe(self._model(teacher), encoding, want(hidden=(last,)), grad=False, whole=True)
             means[torch.from_numpy(chosen)] = content_means(states.hidden[last], encoding.attention_mask).cpu()
+            yield Progress(f"states of teacher {name} on the training rows", done, len(batches))
         return means
 
     def reading(self, name: str) -> str:

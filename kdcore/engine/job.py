@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from kdcore.engine.ensemble import Ensemble
 from kdcore.engine.predict import result_of
 from kdcore.engine.schedule import epoch_steps, student_steps
 from kdcore.engine.sparse_embedding import SparseEmbedding
+from kdcore.events import Progress
 from kdcore.methods.base import Method
 from kdcore.probes.snapshots import Snapshots
 from kdcore.records import Stage
@@ -199,7 +200,7 @@ class TrainingAnswers:
             raise ValueError("the data name no domains")
         return torch.from_numpy(self.job.rows.sources)
 
-    def mean_states(self, teacher: str) -> torch.Tensor:
+    def mean_states(self, teacher: str) -> Generator[Progress, None, torch.Tensor]:
         return self.job.ensemble.mean_states(teacher, self.job.rows)
 
     def logits(self, teacher: str) -> torch.Tensor:

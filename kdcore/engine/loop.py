@@ -95,11 +95,10 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
             stage = stages[index]
             first = job.state.step - job.state.stage_step
             yield StageStarted(stage.name, index, first, steps[index], stage.pilot)
-            for progress in _teachers_ready(job, stage):
+            for progress in _prepare(job, stage):
                 yield progress
                 if stop := control.stop_requested():  # filling can take hours, and nothing of it is lost
                     return stop
-            job.method.before_stage(stage.name, TrainingAnswers(job))
             with _sparse_embeddings(job, stage):
                 optimizer = _begin(job, stage, index, resumed)
                 resumed = None
@@ -111,10 +110,11 @@ def run_stages(job: Job, control: Control) -> Generator[Event, None, Stop | None
     return None
 
 
-def _teachers_ready(job: Job, stage: Stage) -> Iterator[Progress]:
-    """Gets ready who teaches in a stage, task by task."""
+def _prepare(job: Job, stage: Stage) -> Iterator[Progress]:
+    """Gets ready who teaches in a stage, task by task, and then the method."""
     for ensemble in job.ensembles(stage):
         yield from ensemble.ready(stage.needs, stage.asks(ensemble.teachers))
+    yield from job.method.before_stage(stage.name, TrainingAnswers(job)) or ()
 
 
 def _run_stage(

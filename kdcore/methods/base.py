@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdcore.errors import UserError
+from kdcore.events import Progress
 from kdcore.fields import tune
 from kdcore.layer_map import LayerMap
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
@@ -130,8 +131,13 @@ class Method(nn.Module):
         """
         return False
 
-    def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:
-        """Called when the stage's teachers are ready, and again where a resumed run goes on inside the stage."""
+    def before_stage(self, stage: str, teachers: TeacherAnswers) -> Iterator[Progress] | None:
+        """Called when the stage's teachers are ready, and again where a resumed run goes on inside the stage.
+
+        What takes long is a generator that yields how far it is: people see it, and may stop the run there, which then
+        begins the preparation anew.
+        """
+        return None
 
     def own_optimizers(self) -> dict[str, Optimizer]:
         """Optimisers of modules of the method that learn by a rule of their own, in `after_step`, by name.

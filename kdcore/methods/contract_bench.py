@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcore.config import StudentSpec
+from kdcore.events import Progress
 from kdcore.losses.hidden import content_means
 from kdcore.losses.soft_targets import hard_labels
 from kdcore.methods.registry import resolve
@@ -51,8 +52,9 @@ class Answers:
         assert source is not None
         return source
 
-    def mean_states(self, teacher: str) -> Tensor:
+    def mean_states(self, teacher: str) -> Generator[Progress, None, Tensor]:
         batch = self._bench.batch()
+        yield Progress(f"states of {teacher}", 1, 1)
         outputs = observe(self._bench.teachers[teacher], batch.encoding, {"hidden": (-1,)}, grad=False)
         return content_means(outputs.hidden[max(outputs.hidden)], batch.encoding.attention_mask)
 
@@ -120,7 +122,7 @@ class Bench:
                 for role, model in self.method.build_students(self._build).items():
                     if stage.trains(role):
                         self.students[role].load_state_dict(model.state_dict())
-            self.method.before_stage(stage.name, Answers(self))
+            self.prepare(stage)
             if stage.pilot:
                 self.method.after_stage(stage.name, {"accuracy": 0.5 + 0.1 * len(stage.name)})
             yield stage
@@ -128,8 +130,13 @@ class Bench:
     def resumed(self) -> Stage:
         """The last stage, as where a run goes on inside it."""
         stage = self.method.stages()[-1]
-        self.method.before_stage(stage.name, Answers(self))
+        self.prepare(stage)
         return stage
+
+    def prepare(self, stage: Stage) -> None:
+        """What the method does before the stage, to its end."""
+        for _ in self.method.before_stage(stage.name, Answers(self)) or ():
+            pass
 
     def step(
         self,

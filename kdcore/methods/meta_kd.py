@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdcore import layer_map
 from kdcore.errors import UserError
+from kdcore.events import Progress
 from kdcore.fields import tune
 from kdcore.layer_map import LayerMap
 from kdcore.losses.attention import score_rows
@@ -198,12 +199,13 @@ class MetaKD(Method):
     def pick_teachers(self, step: Step) -> Mapping[str, Tensor | None]:
         return {META: None}
 
-    def before_stage(self, stage: str, teachers: TeacherAnswers) -> None:
+    def before_stage(self, stage: str, teachers: TeacherAnswers) -> Iterator[Progress]:
         if stage == "predict" or len(self._ids):
             return
         ids = teachers.ids()
         order = ids.argsort()
-        typical = typicality(teachers.mean_states(self.name), teachers.sources().to(ids.device))
+        states = yield from teachers.mean_states(self.name)
+        typical = typicality(states, teachers.sources().to(ids.device))
         self._ids, self._typical = ids[order], typical[order]
 
     # --- terms ------------------------------------------------------------------------------------------------------

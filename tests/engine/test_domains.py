@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from kdcore.config import OwnData
+from kdcore.engine import ensemble
 from kdcore.engine import step as engine_step
 from kdcore.engine.estimate import predict
 from kdcore.engine.plan import Plan
 from kdcore.engine.preflight import check
-from kdcore.events import RunStarted, StepDone
+from kdcore.events import Progress, RunStarted, StepDone
 from tests.engine.test_resume import told
 from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import StopAt, run, same
@@ -80,6 +81,26 @@ def test_stopped_in_the_first_a_middle_and_the_last_step_of_each_stage_nothing_d
     assert [said for part in (*parts, last) for said in told(part)] == told(whole)
 
 
+def test_it_may_stop_while_it_looks_at_all_rows_and_tells_how_far_it_is(trained, one_teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(ensemble, "BATCH", 16)
+    setting = meta_kd(one_teacher)
+    whole = trained(setting)
+    looked = [event for event in whole.of(Progress) if event.what == "states of teacher t0 on the training rows"]
+    assert [(event.done, event.total) for event in looked] == [(done, 6) for done in range(1, 7)]
+
+    class WhileLooking:
+        asked = 0
+
+        def stop_requested(self):
+            self.asked += 1
+            return "keep" if self.asked == 4 else None
+
+    stopped = trained(setting, tmp_path / "halted", control=WhileLooking())
+    assert not stopped.of(StepDone) and stopped.of(Progress)[-1] in looked[:-1]
+    last = trained(setting, tmp_path / "halted")
+    assert same(last.weights(), whole.weights())
+
+
 def test_domains_change_no_other_method(trained, one_teacher, no_domains):
     told_of = trained(run("kd", one_teacher))
     no_domains()
@@ -97,7 +118,7 @@ def test_the_mean_state_of_a_row_leaves_out_the_first_token_and_padding(one_teac
     plan = Plan(meta_kd(one_teacher))
     teacher = drain(prepare_teacher(one_teacher[0], plan.data, plan.config.train, plan.compute))
     rows = encode_rows(plan.data, plan.tokenizer, plan.config.train)
-    means = Ensemble([teacher], rows.train, rows.identity, plan.compute, True).mean_states("t0", rows.train)
+    means = drain(Ensemble([teacher], rows.train, rows.identity, plan.compute, True).mean_states("t0", rows.train))
     model = teacher.load()
     for row in (0, 7, 89):
         ids = torch.from_numpy(rows.train.input_ids[rows.train.offsets[row] : rows.train.offsets[row + 1]]).long()

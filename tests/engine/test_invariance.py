@@ -81,12 +81,12 @@ class Bench:
             ensemble.adopt(Teacher(role, folder / role, size, f"identity {role}", "made for tests"))
         for _ in ensemble.ready(self.stage.needs, self.stage.asks(ensemble.teachers)):
             pass
-        method.before_stage(self.stage.name, TrainingAnswers(self.job))
+        list(method.before_stage(self.stage.name, TrainingAnswers(self.job)) or ())
 
     def batch(self, rows: np.ndarray, pad: int = 0) -> Batch:
         batch = collate(self.job.rows, rows)
         padded = Encoding(*(nn.functional.pad(t, (0, pad)) for t in batch.encoding.tensors()))
-        return Batch(batch.ids, batch.labels, {"": padded})
+        return Batch(batch.ids, batch.labels, {"": padded}, source=batch.source)
 
     def grade(self, batch: Batch, accumulate: int = 1) -> tuple[dict[str, float], list[torch.Tensor]]:
         """Raw terms of one step on this batch, and the gradients that the optimiser would see."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kdcore.errors import UserError
+from kdcore.events import Progress
 from kdcore.methods import METHODS
 from kdcore.methods.meta_kd import META, typicality
 from kdcore.records import Outputs
@@ -38,6 +39,7 @@ class Rows:
 
     def mean_states(self, teacher):
         assert teacher == "big"
+        yield Progress("states", 1, 1)
         return self.states[self.order]
 
 
@@ -52,7 +54,7 @@ def made(world):
             for parameter in one.method.parameters():
                 parameter.add_(0.3 * torch.randn(parameter.shape, generator=one.rng, dtype=torch.float64))
         one.rows = Rows(one)
-        one.method.before_stage(META, one.rows)
+        assert list(one.method.before_stage(META, one.rows)) == [Progress("states", 1, 1)]
         return one
 
     return make
@@ -227,7 +229,7 @@ def test_states_and_scores_are_matched_row_by_row(made):
 def test_equal_states_and_scores_have_no_distance(world):
     one = world("meta-kd", teachers={"big": world("kd").setup.student})
     one.method.double()
-    one.method.before_stage(META, Rows(one))
+    list(one.method.before_stage(META, Rows(one)))
     step = one.step("imitate")
     said = changed(step.student, logits=step.teacher.logits)
     terms = one.method.imitate(replace(step, teachers={META: said}))
