@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+import collections.abc
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -287,7 +288,7 @@ class TeacherAnswers(Protocol):
         """The number of each row's domain: int64 [rows]. Asked by a method that needs `domains`."""
         ...
 
-    def mean_states(self, teacher: str) -> Generator[Progress, None, Tensor]:
+    def mean_states(self, teacher: str) -> collections.abc.Generator[Progress, None, Tensor]:
         """The teacher's last hidden state, mean over a row's tokens but the first: float32 [rows, width].
 
         It costs a pass over the rows, as nothing of it is kept, and yields how far that is.

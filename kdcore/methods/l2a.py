@@ -234,11 +234,11 @@ class LearningToAugment(Method):
         self._words = None
         if self.config.selection == "none":
             return
-        self._special = special_tokens(teachers.vocabulary())
+        (copy,), self._special = self._copy, special_tokens(teachers.vocabulary())
         if stage != AUGMENTER:
-            self._words = WordModel(*self._copy, self.head, self._special)
+            self._words = WordModel(copy, self.head, self._special)
         elif self.config.masked_lm and not bool(self.filled):
-            masked_lm.fill(*self._copy, self._found, teachers.vocabulary())
+            masked_lm.fill(copy, self._found, teachers.vocabulary())
             self.filled.fill_(True)  # a resumed run goes on with what it has learned
 
     @property
