@@ -72,8 +72,8 @@ class LearningToAugment(Method):
         unverified, so no result of it is a target.
       - target: The paper has two sets of rows, few of one domain and many of another. Here one set names domains; one
         of them is the target, all others are the source, whose rows are learned from only as they were rewritten.
-      - score: The student's score is that of the whole dev split, which is of all domains; Live draws loss and score on
-        the target's rows of `select`.
+      - score: The student's score is that of the whole dev split, which is of all domains; Running draws loss and score
+        on the target's rows of `select`.
       - teacher: It has learned all training rows as one; whether the paper's sees the target alone is unverified.
       - augmenter: A copy of the teacher, which learns to guess hidden words from the target's rows, over its own table
         of words. The paper draws from a stationary distribution near the target's data; a few rounds from a source row
