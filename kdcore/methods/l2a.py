@@ -82,6 +82,8 @@ class LearningToAugment(Method):
         empty the head is new and the copy starts as the fine-tuned teacher, which is much less of a language model.
       - selector: The card also has the perplexity of a row among what it sees; scores over a vocabulary at each token
         are left out.
+      - threshold: The selector begins with a chance of 0.73 for every row, above the threshold: few rewards move it
+        little, and from a half they would decide by chance between all rows and none.
       - reward: The rows of `select`, which also choose the best weights; the paper's is unverified. A student that
         learns earns more by itself, which only the baseline over the last episodes takes off.
       - episodes: They belong to one pilot training, which goes on through all of them; the student learns anew

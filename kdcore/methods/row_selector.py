@@ -14,8 +14,12 @@ BASELINE_EPISODES = 10
 """Over about how many episodes the reward is averaged that a new one is compared with."""
 
 
+START = 1.0
+"""Logit of p at first: about three of four rows, so that the policy has to learn to leave rows out."""
+
+
 class RowSelector(nn.Module):
-    """p(x) = sigmoid(w relu(W x + b) + c); it begins with one half of the rows.
+    """p(x) = sigmoid(w relu(W x + b) + c); it begins with sigmoid(START) of the rows.
 
     What an episode adds up lives in buffers, so that a run may stop inside it.
 
@@ -31,6 +35,7 @@ class RowSelector(nn.Module):
         super().__init__()
         self.first, self.last = linear(seen, width, seed), linear(width, 1, seed)
         nn.init.zeros_(self.last.weight)
+        nn.init.constant_(self.last.bias, START)
         count = sum(parameter.numel() for parameter in self.parameters())
         self.register_buffer("gradient", torch.zeros(count, dtype=torch.float64))
         self.register_buffer("rows", torch.zeros((), dtype=torch.float64))

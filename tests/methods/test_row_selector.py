@@ -41,8 +41,8 @@ def flat(selector) -> torch.Tensor:
     return torch.nn.utils.parameters_to_vector(selector.parameters()).detach().clone()
 
 
-def test_it_begins_with_a_coin_for_each_row():
-    assert RowSelector(SEEN, WIDTH, 0)(STATE.float()).sigmoid().tolist() == [0.5] * 7
+def test_it_begins_with_one_chance_for_every_row():
+    assert RowSelector(SEEN, WIDTH, 0)(STATE.float()).tolist() == [1.0] * 7
 
 
 def test_its_score_is_the_slope_of_the_log_chance(selector):
