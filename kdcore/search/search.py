@@ -27,8 +27,6 @@ from kdcore.store import Store
 if TYPE_CHECKING:
     from kdcore.runs.worker import Train
 
-EXTENDED = ("minutes", "seeds", "trials", "slots")
-"""Fields of a question that may change when a search goes on."""
 MOST_FAILURES = 5
 """Trials in a row that may fail before a search ends."""
 TRIED, NOTHING_NEW = "was tried before", "nothing new was proposed"
@@ -74,14 +72,8 @@ def search(
 def _record(question: Question, space: Space, say: Say) -> SearchRecord:
     """The record of an earlier search of this name, or a new one with its sizes timed."""
     asked = question.model_dump(mode="json")
-    if question.name in records.searches():
-        record = records.read(question.name)
-        before = record.asked.model_dump(mode="json")
-        if other := [name for name in asked if asked[name] != before[name] and name not in EXTENDED]:
-            raise UserError(
-                other[0], f"differs from what the search {question.name} was asked before",
-                f"choose another name; only {', '.join(EXTENDED)} may change",
-            )  # fmt: skip
+    record = records.earlier(question)
+    if record is not None:
         record.question = asked
         return record
     record = SearchRecord(asked)

@@ -12,7 +12,7 @@ from kdcore.errors import UserError
 from kdcore.methods.catalog import catalog
 from kdcore.search import background
 from kdcore.search.question import MEASURES, METHODS, Question
-from kdcore.search.record import searches
+from kdcore.search.record import taken
 from kdcore.settings_file import validate
 from kdcore.store import Store
 from pages.parts.common import cards
@@ -87,6 +87,6 @@ def _begin(store: Store, asked: dict[str, Any]) -> None:
 
 
 def _free_name() -> str:
-    """A name that no search has."""
-    taken = {*searches(), *background.started()}
-    return next(name for number in range(1, len(taken) + 2) if (name := f"search-{number}") not in taken)
+    """A name that no search and no tuning has."""
+    names = taken()
+    return next(name for number in range(1, len(names) + 2) if (name := f"search-{number}") not in names)
