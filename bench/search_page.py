@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdcore.search.question import MEASURES
@@ -165,7 +165,7 @@ def _deployed(content: Facts) -> str:
     return _table(rows)
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
     lines: Iterator[str] = (f"| {' | '.join(row)} |" for row in rows)
     head = next(lines)
     return "\n".join([head, "|" + "---|" * len(rows[0]), *lines])
