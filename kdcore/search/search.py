@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MOST_FAILURES = 5
 """Trials in a row that may fail before a search ends."""
 TRIED, NOTHING_NEW = "was tried before", "nothing new was proposed"
+NO_ROOM = "no trial fits into the time that is left"
 
 
 def search(
@@ -95,6 +96,7 @@ class Search:
     _left: list[Trial] = field(default_factory=list)
     _seeds: list[RunConfig] = field(default_factory=list)
     _before: int = 0
+    _is_late: bool = False
 
     def __post_init__(self) -> None:
         self._left = [trial for trial in self.study.running() if self._goes_on(trial)]
@@ -123,7 +125,7 @@ class Search:
             return None
         found: TrialRun | None = first_new(self._ask)
         if found is None:
-            self.why_over = self._over() or NOTHING_NEW
+            self.why_over = self._over() or (NO_ROOM if self._is_late else NOTHING_NEW)
         return found
 
     def tell_start(self, run: str, name: str) -> None:
@@ -153,6 +155,7 @@ class Search:
             self._refuse(trial, candidate, error)
             return None
         if report.forecast.seconds > self._room():
+            self._is_late = True
             self._refuse(trial, candidate, UserError("minutes", NO_TIME, ""))
             return None
         trial.note(hash=hash_of(run), predicted=report.forecast.seconds)

@@ -235,8 +235,14 @@ def test_more_minutes_may_be_given_and_nothing_else_may_change(store, asked, scr
 def test_no_trial_begins_that_the_time_cannot_hold(store, asked, script):
     found = search(store, asked(ANY, minutes=0.001), script)
     assert not script.trained and found.chosen is None
+    assert found.ended == "no trial fits into the time that is left"
     words = SearchResult(store, found).words()
     assert words[0].startswith("Nothing is recommended") and "Not tried, for lack of time" in words[1]
+
+
+def test_where_nothing_is_left_to_try_it_is_not_said_to_be_late(store, asked, script):
+    found = search(store, asked(ANY, methods=["fine-tune"], trials=None, sizes=[{"layers": 1}]), script)
+    assert script.trained and found.ended == "nothing new was proposed"
 
 
 def test_options_are_searched_once_the_methods_own_were_tried(store, asked, script):
