@@ -96,7 +96,7 @@ def _plot(result: SearchResult, whole: pd.DataFrame) -> None:
             si=bound.axis == "parameters", dark=cards.dark(),
         ),
         "speed_search_plot",
-        "Trials that were trained to their end, one seed each. Steps: what no cheaper trial beats. Ring: recommended.",
+        "Trials trained to their end, one seed each. Stepped line: the best score at each cost. Ring: recommended.",
         follows=result.record.asked.name,
     )  # fmt: skip
 
