@@ -188,10 +188,12 @@ def go_on_elsewhere(on, store, run, step):
     on("a")
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def place(request, store, tmp_path, monkeypatch):
     if request.param == "memory":
         monkeypatch.setenv("KD_REMOTE", f"memory://{tmp_path.name}")
+    elif request.param == "s3":
+        monkeypatch.setenv("KD_REMOTE", request.getfixturevalue("bucket"))
 
 
 def test_worker_that_is_cut_from_the_database_replaces_nothing(on, store, place):
@@ -234,6 +236,7 @@ def test_worker_that_stands_still_within_a_push_replaces_nothing(on, store, plac
         yield write_checkpoint(folder, 3)
         monkeypatch.setattr(Remote, "_put", put)
         yield write_checkpoint(folder, 9)
+        control.before_saving()
         pytest.fail("it had lost its run")
 
     worker = Worker(store, "cpu", train, again=True)
