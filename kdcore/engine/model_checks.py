@@ -41,7 +41,7 @@ def tokenizer_notes(plan: Plan) -> Iterator[Note]:
     if asked := plan.config.student.vocabulary:
         pieces = len(plan.tokenizer)
         few = f", since the texts give no more than that of {asked:,}" if pieces < asked else ""
-        yield Note("ok", "student.vocabulary", f"the student has {pieces:,} pieces of its own{few}")
+        yield Note("ok", "student.vocabulary", f"the student has {pieces:,} subword tokens of its own{few}")
     for spec in plan.pretrained:
         words = unread_words(plan.tokenizer_of(spec))
         if words and spec.source != "pocket" and not states_case(locate(spec).path):
