@@ -7,7 +7,6 @@ it before it gets its name here. Only weights (safetensors), arrays and text tra
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from kdcore.disk import full_disk, is_full
 from kdcore.errors import UserError
 from kdcore.paths import cache_subdir
 
@@ -59,13 +59,36 @@ class Remote:
         """
         with _explained(f"read {name}"):
             try:
-                with self.system.open(self._path(name, MANIFEST), "rb") as file:
-                    listed = json.loads(file.read(_LARGEST_MANIFEST))
+                listed = json.loads(self.system.cat_file(self._path(name, MANIFEST), end=_LARGEST_MANIFEST))
             except FileNotFoundError:
                 return None
         if not isinstance(listed, dict) or not all(_may_travel(file) and _is_digest(listed[file]) for file in listed):
             raise DamagedRemoteError(FIELD, f"{name} there is no folder of this program", f"remove {name} there")
         return listed
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the folders in a folder there, in order; none where it is not there.
+
+        Raises:
+            RemoteError: it cannot be read.
+        """
+        with _explained(f"list {folder}"):
+            try:
+                paths = self.system.ls(self._path(folder), detail=False)
+            except FileNotFoundError:
+                return []
+        return sorted(PurePosixPath(path).name for path in paths)
+
+    def remove(self, name: str) -> None:
+        """Removes the folder of this name there: first its name, then its content.
+
+        Raises:
+            RemoteError: it cannot be removed.
+        """
+        with _explained(f"remove {name}"):
+            for path, whole in ((self._path(name, MANIFEST), False), (self._path(name), True)):
+                with suppress(FileNotFoundError):
+                    self.system.rm(path, recursive=whole)
 
     def push(self, name: str, files: Mapping[str, Path], before_naming: Callable[[], None] = lambda: None) -> None:
         """Makes these files the folder of this name. What is there already is not sent again.
@@ -103,7 +126,8 @@ class Remote:
         listed = self.files(name)
         while listed is not None:
             try:
-                here.mkdir(parents=True, exist_ok=True)
+                with _of_this_disk(here):
+                    here.mkdir(parents=True, exist_ok=True)
                 with _explained(f"read {name}"):
                     for file, digest in listed.items():
                         self._download(name, digest, here / file)
@@ -118,10 +142,10 @@ class Remote:
 
     def _upload(self, name: str, path: Path, there: set[str]) -> str:
         with path.open("rb") as content:
-            digest = _copy(content, None)
+            digest = _copy(content, lambda part: None)
             if digest not in there:
                 content.seek(0)
-                sent = self._put(name, digest, lambda file: _copy(content, file))
+                sent = self._put(name, digest, lambda file: _copy(content, file.write))
                 if sent != digest:
                     raise OSError(f"{path.name} changed while it was sent")
         return digest
@@ -140,9 +164,8 @@ class Remote:
             raise
 
     def _download(self, name: str, digest: str, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with self.system.open(self._path(name, digest), "rb") as content, target.open("wb") as file:
-            if _copy(content, file) != digest:
+        with self.system.open(self._path(name, digest), "rb") as content, _written_here(target) as write:
+            if _copy(content, write) != digest:
                 problem = f"{target.name} of {name} is not as it was written"
                 raise DamagedRemoteError(FIELD, problem, f"remove {name} there")
 
@@ -175,14 +198,15 @@ def _opened(url: str) -> Remote:
     if "://" not in url:  # a path, which another process would read from its own folder
         raise RemoteError(FIELD, f"{shown} is no address", remedy)
     try:
-        system, root = url_to_fs(url)
+        system, root = url_to_fs(url, use_listings_cache=False)  # others write there while this process lives
     except ImportError as error:
         raise RemoteError(FIELD, f"{shown} needs a driver ({error})", "install it beside kdboard") from error
     except Exception as error:
         raise RemoteError(FIELD, f"{shown} is no address ({str(error)[:120]})", remedy) from error
     with _explained(f"open {shown}"):
         system.makedirs(root, exist_ok=True)
-        system.ls(root)
+        with suppress(FileNotFoundError):  # object stores have no empty folders
+            system.ls(root)
     return Remote(system, root)
 
 
@@ -194,18 +218,50 @@ def _explained(what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        words = "there is no room" if full else f"{type(error).__name__}: {str(error)[:160]}"
+        words = "there is no room" if is_full(error) else f"{type(error).__name__}: {str(error)[:160]}"
         raise RemoteError(FIELD, f"cannot {what} ({words})", _NOTHING_LOST) from error
 
 
-def _copy(source: IO[bytes], target: IO[bytes] | None) -> str:
-    """Copies to the end; returns the SHA-256. target None: only that."""
+@contextmanager
+def _of_this_disk(path: Path) -> Iterator[None]:
+    """Errors of this computer's own disk are not the place's."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise full_disk() from error
+        problem = f"cannot write {path} ({error.strerror or error})"
+        raise UserError("KD_CACHE_DIR", problem, "make it a folder that this user may write") from error
+
+
+@contextmanager
+def _written_here(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """A function that writes into a new file on this computer's disk.
+
+    Raises:
+        FullDiskError: the disk is full. UserError: the file cannot be written.
+    """
+    with _of_this_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb")
+
+    def write(part: bytes) -> None:
+        with _of_this_disk(path):
+            file.write(part)
+
+    try:
+        yield write
+    finally:
+        with _of_this_disk(path):
+            file.close()
+
+
+def _copy(source: IO[bytes], write: Callable[[bytes], Any]) -> str:
+    """Copies to the end; returns the SHA-256."""
     digest = hashlib.sha256()
     while part := source.read(_PART):
         digest.update(part)
-        if target is not None:
-            target.write(part)
+        write(part)
     return digest.hexdigest()
 
 

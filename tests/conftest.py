@@ -101,3 +101,29 @@ def empty_store(own_cache: Path, _addresses: Callable[[], str], monkeypatch: pyt
     if url := _addresses():
         monkeypatch.setenv("KD_DATABASE_URL", url)
     return open_store()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a server on this computer that answers as S3 does."""
+    for package in ("s3fs", "moto.server"):
+        pytest.importorskip(package, reason="S3 is tried where s3fs and moto[server] are installed")
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty bucket."""
+    settings = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "DEFAULT_REGION": "us-east-1"}
+    for name, value in (settings | {"ENDPOINT_URL": s3_server}).items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    import s3fs
+
+    name = tmp_path.name.strip("_").replace("_", "-").lower()[:50]
+    s3fs.S3FileSystem(use_listings_cache=False).mkdir(name)
+    return f"s3://{name}/kdboard"

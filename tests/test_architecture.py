@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 VOCABULARY = {
-    "errors", "events", "config", "records", "batch", "tasks", "paths", "process", "formatting", "layer_map", "tensors",
-    "extras",
+    "errors", "events", "config", "records", "batch", "tasks", "paths", "process", "disk", "formatting", "layer_map",
+    "tensors", "extras",
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     VOCABULARY,

@@ -5,16 +5,25 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from kdcore.disk import FullDiskError
+from kdcore.errors import UserError
 from kdcore.paths import cache_subdir
 from kdcore.remote import MANIFEST, RemoteError, files_of, open_remote
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def remote(request, tmp_path, monkeypatch):
-    url = f"file://{tmp_path / 'place'}" if request.param == "file" else f"memory://{tmp_path.name}"
+    match request.param:
+        case "file":
+            url = f"file://{tmp_path / 'place'}"
+        case "memory":
+            url = f"memory://{tmp_path.name}"
+        case _:
+            url = request.getfixturevalue("bucket")
     monkeypatch.setenv("KD_REMOTE", url)
     return open_remote()
 
@@ -123,6 +132,64 @@ def test_damage_there_is_found_before_it_has_a_name_here(remote, folder):
     with pytest.raises(RemoteError, match=r"model\.safetensors of n is not as it was written"), remote.pulled("n"):
         pytest.fail("damaged files were handed out")
     assert list(cache_subdir("pulled").iterdir()) == []
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """`disk(path)`: files on their way to this computer are written to this device in their place."""
+    real = Path.open
+
+    def install(device):
+        def opened(self, *how):
+            away = cache_subdir("pulled") in self.parents
+            return real(Path(device) if away else self, *how)
+
+        monkeypatch.setattr(Path, "open", opened)
+
+    return install
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full (/dev/full)")
+@pytest.mark.parametrize("size", [1, 1 << 20])  # it is full when the file is closed, or before
+def test_full_disk_here_is_not_the_fault_of_the_place(remote, folder, disk, size):
+    (folder / "config.json").write_bytes(b"x" * size)
+    remote.push("n", files_of(folder))
+    disk("/dev/full")
+    with pytest.raises(FullDiskError, match=r"KD_CACHE_DIR: the disk of .* is full.*cache gc"), remote.pulled("n"):
+        pytest.fail("half a folder was handed out")
+    assert list(cache_subdir("pulled").iterdir()) == []
+
+
+def test_disk_here_that_cannot_be_written_is_named(remote, folder, disk):
+    remote.push("n", files_of(folder))
+    disk("/proc/version")
+    with pytest.raises(UserError, match=r"KD_CACHE_DIR: cannot write .*pulled") as said, remote.pulled("n"):
+        pass
+    assert not isinstance(said.value, RemoteError)
+
+
+def test_full_disk_there_is_not_the_fault_of_this_computer(remote, folder, monkeypatch):
+    """A driver may keep what it reads in a file of its own, or the place may have none left to answer with."""
+    remote.push("n", files_of(folder))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(remote.system, "open", full)
+    with pytest.raises(RemoteError, match=r"KD_REMOTE: cannot read n \(there is no room\)"), remote.pulled("n"):
+        pass
+
+
+def test_names_of_folders_there_and_what_was_removed_is_gone(remote, folder):
+    assert remote.names("runs/a") == []
+    for name in ("runs/a/2", "runs/a/1", "runs/b/1"):
+        remote.push(name, files_of(folder))
+    assert remote.names("runs") == ["a", "b"] and remote.names("runs/a") == ["1", "2"]
+    remote.remove("runs/a/1")
+    remote.remove("runs/a/1")  # by another at the same moment
+    assert remote.names("runs/a") == ["2"] and remote.files("runs/a/1") is None
+    with remote.pulled("runs/a/2") as got:
+        assert content(got) == content(folder)
 
 
 @pytest.mark.parametrize(

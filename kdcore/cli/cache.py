@@ -77,11 +77,12 @@ def pull(runs: Runs) -> None:
 
 def push(runs: Runs) -> None:
     """Push folders of runs to KD_REMOTE, where that failed at their end."""
-    from kdcore.runs.remote_runs import push_run
+    from kdcore.runs.remote_runs import push_by_hand
     from kdcore.store import open_store
 
     for run in runs:
-        if open_store().get(run).active:
+        row = open_store().get(run)
+        if row.active:
             raise UserError("run", f"{run} is being trained", "its worker pushes it")
-        push_run(run)
+        push_by_hand(run, row.claim_number)
         typer.echo(f"{run}: pushed")

@@ -13,7 +13,7 @@ from kdcore.errors import CorruptError, UserError
 from kdcore.events import Event
 
 if TYPE_CHECKING:
-    from kdcore.store import Store
+    from kdcore.store import RunRow, Store
 
 FLUSH_SECONDS = 0.5
 """Events are written, and the stop request is read, at most twice a second."""
@@ -37,12 +37,22 @@ class LeasedRun:
     def __init__(self, store: Store, run_id: str, worker: str, closing: threading.Event) -> None:
         self.store, self.run_id, self.worker, self.closing = store, run_id, worker, closing
         self.lost = False
+        self.claim_number = 0
+        """Of this worker's claim, once `row` was read."""
         self._pending: list[Event] = []
         self._lock = threading.Lock()
         self._flushed = self._renewed = self._looked = time.monotonic()
         self._asked = 0.0
         self._closed: float | None = None
         self._stop: Literal["keep", "discard"] | None = None
+
+    def row(self) -> RunRow:
+        """The run as the store has it; raises StopNow where it is another worker's by now."""
+        row = self.store.get(self.run_id)
+        self.lost = self.lost or row.worker != self.worker
+        self.check()
+        self.claim_number = row.claim_number
+        return row
 
     def stop_requested(self) -> Literal["keep", "discard", "leave"] | None:
         """What was asked for, from any process. The engine calls this each step, so it looks at most twice a second.
@@ -97,19 +107,31 @@ class LeasedRun:
         """Writes what is pending; raises StopNow where the run is another worker's, or nobody's, by now."""
         self.finish()
         try:
-            self.lost = self.lost or not self.store.renew(self.run_id, self.worker)
+            self.check_held()
         except UserError as error:  # busy: the lease was renewed a few seconds ago
             log.warning("%s: %s", self.run_id, error)
+
+    def check_held(self) -> None:
+        """Returns where the run is this worker's and the store has all that it said.
+
+        Raises:
+            StopNow: it is another worker's, or nobody's, by now. UserError: the database does not tell.
+        """
+        self.flush()
+        self.lost = self.lost or not self.store.renew(self.run_id, self.worker)
         if self.lost:
             raise StopNow
+        if self._pending:
+            raise UserError("database", f"it lacks what {self.run_id} said last", "see that it can be written")
 
-    def finish(self, patience: float = 60.0) -> None:
-        """Writes the last words; without them the run would look interrupted."""
+    def finish(self, patience: float = 60.0) -> bool:
+        """Writes the last words; without them the run would look interrupted. Returns whether the store has them."""
         until = time.monotonic() + patience
         self.flush()
         while self._pending and not self.lost and time.monotonic() < until:
             time.sleep(1.0)
             self.flush()
+        return not self._pending and not self.lost
 
     def tick(self) -> None:
         """Called by the timer: events of a slow run are not kept waiting, and the lease is renewed in long passes."""

@@ -1,4 +1,8 @@
-"""Run folders between computers without a common disk: pushed at each checkpoint and at the end, taken up elsewhere."""
+"""Run folders between computers without a common disk: pushed at each checkpoint and at the end, taken up elsewhere.
+
+What a worker pushes lies under the number of its claim, and the highest number counts. So a worker that stood still, or
+was cut from the database, for longer than its lease cannot replace what its successor pushed, whenever it goes on.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from filelock import FileLock
 
 from kdcore.errors import UserError
 from kdcore.paths import cache_subdir, run_dir
-from kdcore.remote import FIELD, RemoteError, files_of, open_remote
+from kdcore.remote import FIELD, Remote, RemoteError, files_of, open_remote
 
 log = logging.getLogger("kdcore.runs.remote_runs")
 
@@ -26,19 +30,24 @@ def fetch_run(run_id: str) -> bool:
     if remote is None:
         return False
     with FileLock(cache_subdir("pulled") / f"{run_id}.lock"):  # two workers may need the student of one run
-        there, here = remote.files(_name(run_id)), files_of(folder)
-        if there is None or (here and _reached(there) <= _reached(here)):
-            return False
-        with remote.pulled(_name(run_id)) as got:
-            if got is None:
+        while (newest := _newest(remote, run_id)) is not None:
+            name, there = newest
+            here = files_of(folder)
+            if here and _reached(there) <= _reached(here):
                 return False
-            shutil.rmtree(folder, ignore_errors=True)
-            os.rename(got, folder)
-    return True
+            with remote.pulled(name) as got:
+                if got is not None:  # else a later claim's has taken its place meanwhile
+                    shutil.rmtree(folder, ignore_errors=True)
+                    os.rename(got, folder)
+                    return True
+    return False
 
 
-def push_run(run_id: str, before_naming: Callable[[], None] = lambda: None) -> None:
-    """Pushes the run's folder as it is now. before_naming: may raise, and nothing has changed there.
+def push_run(run_id: str, claim_number: int, check_held: Callable[[], None] = lambda: None) -> None:
+    """Pushes the run's folder as it is now.
+
+    claim_number: of the claim under which it was trained. check_held: raises where the run is another worker's by now,
+    or nobody can tell; then nothing changes there.
 
     Raises:
         RemoteError: there is no room, or no connection. What was pushed before is there as it was.
@@ -48,20 +57,47 @@ def push_run(run_id: str, before_naming: Callable[[], None] = lambda: None) -> N
         raise RemoteError(FIELD, "is not set", "set it to an address such as file:///shared/kdboard")
     if not files:
         raise UserError("run", f"there is no folder of {run_id} here", "push it where it was trained")
-    remote.push(_name(run_id), files, before_naming)
+    check_held()
+    remote.push(f"runs/{run_id}/{claim_number:016d}", files, check_held)
+    for earlier in _claims(remote, run_id):
+        if int(earlier) < claim_number:
+            remote.remove(f"runs/{run_id}/{earlier}")
 
 
-def try_push(run_id: str, before_naming: Callable[[], None] = lambda: None) -> None:
+def push_by_hand(run_id: str, claim_number: int) -> None:
+    """Pushes a run that nobody trains, for a person; the rest is as for `push_run`.
+
+    Raises:
+        UserError: what is there is further than what is here.
+    """
+    remote = open_remote()
+    newest = _newest(remote, run_id) if remote else None
+    if newest and _reached(newest[1]) > _reached(files_of(run_dir(run_id))):
+        raise UserError("run", f"{run_id} is further there than here", f"fetch it with `kdcore cache pull {run_id}`")
+    push_run(run_id, claim_number)
+
+
+def try_push(run_id: str, claim_number: int, check_held: Callable[[], None] = lambda: None) -> None:
     """Pushes a run, if there is a place to push to. What fails is logged, and training goes on."""
     try:
         if open_remote() is not None:
-            push_run(run_id, before_naming)
+            push_run(run_id, claim_number, check_held)
     except UserError as error:
         log.warning("not pushed: %s", error)
 
 
-def _name(run_id: str) -> str:
-    return f"runs/{run_id}"
+def _claims(remote: Remote, run_id: str) -> list[str]:
+    """Folders of the run there, one for each claim that was pushed, the latest last."""
+    return sorted(name for name in remote.names(f"runs/{run_id}") if name.isdecimal() and name.isascii())
+
+
+def _newest(remote: Remote, run_id: str) -> tuple[str, dict[str, str]] | None:
+    """Name and files of the run's latest claim that is there whole."""
+    for claim in reversed(_claims(remote, run_id)):
+        name = f"runs/{run_id}/{claim}"
+        if (files := remote.files(name)) is not None:
+            return name, files
+    return None
 
 
 def _reached(files: Collection[str]) -> str:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from kdcore import events
 from kdcore.config import RunConfig
+from kdcore.disk import FullDiskError, check_room, full_disk, is_full
 from kdcore.errors import CorruptError, UserError
 from kdcore.events import Event
 from kdcore.paths import run_dir
 from kdcore.remote import DamagedRemoteError, RemoteError, open_remote
 from kdcore.runs.capability import capability, has_own_worker
-from kdcore.runs.disk import FullDiskError, check_room, full_disk, is_full
 from kdcore.runs.event_log import describe, run_log
 from kdcore.runs.failures import explain
 from kdcore.runs.leased_run import LOOK_SECONDS, LeasedRun, StopNow
@@ -131,9 +131,9 @@ class Worker:
     def _follow(self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]) -> None:
         try:
             ending = self._events_told(held, on_event, write)
-            if isinstance(ending, events.RunFinished):  # done in the store first: nobody takes it up while it travels
-                held.finish()
-                try_push(held.run_id)
+            # done in the store first: nobody takes it up while it travels
+            if isinstance(ending, events.RunFinished) and held.finish():
+                try_push(held.run_id, held.claim_number)
             if ending is not None:
                 return
             if self.closing.is_set():
@@ -149,10 +149,10 @@ class Worker:
         self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]
     ) -> Event | None:
         """Trains, and tells each event to all who listen; the one that ended the training, if any did."""
-        with live(held.run_id, self.store.get(held.run_id).config) as track:
+        with live(held.run_id, held.row().config) as track:
             for event in self._events(held):
                 if isinstance(event, _PUSHED_FIRST):
-                    try_push(held.run_id, held.before_saving)
+                    try_push(held.run_id, held.claim_number, held.check_held)
                 held.say(event)
                 track(event)
                 if line := describe(event):

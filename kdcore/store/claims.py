@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, false, func, or_
 
 from kdcore.process import node, this_process
 from kdcore.store import database
-from kdcore.store.leases import abandoned, clock
+from kdcore.store.leases import ClockWatch, abandoned, clock
 from kdcore.store.run_row import ACTIVE
 from kdcore.store.run_table import AGAIN, NO_LEASE, first_position, held_by
 from kdcore.store.tables import runs
@@ -29,6 +29,7 @@ class Claims:
     """The part of `Store` that workers use to take runs, to keep them and to hand them over."""
 
     engine: Engine
+    watch: ClockWatch
 
     def claim(
         self,
@@ -41,6 +42,9 @@ class Claims:
         """Takes the first queued run (or just `run_id`, if it is queued) for this worker; None where there is none.
 
         can: what the worker can train, other runs are left to others; None: whatever there is.
+
+        A claim has a number that is larger than those of the run's claims before, also where the clock went back, and
+        where an earlier database was lost (a fencing token: Chubby, Burrows 2006, section 2.4).
         """
         holder = this_process()
         query = select(runs).where(runs.c.state == "queued").order_by(runs.c.position, runs.c.number).limit(1)
@@ -59,8 +63,8 @@ class Claims:
             changes = {
                 "state": "starting", "device": device, "node": node(), "worker": worker, "host": holder.host,
                 "pid": holder.pid, "process_started": holder.started, "lease_until": now + lease,
-                "started": row.started or now, "finished": None, "stop": None, "lost": False,
-                "reason": "", "remedy": "", "detail": "",
+                "claim_number": max(row.claim_number + 1, int(now)), "started": row.started or now, "finished": None,
+                "stop": None, "lost": False, "reason": "", "remedy": "", "detail": "",
             }  # fmt: skip
             connection.execute(runs.update().where(runs.c.number == row.number).values(changes))
             result: str | None = row.id
@@ -118,14 +122,15 @@ class Claims:
     def mark_interrupted(self) -> list[str]:
         """Marks runs whose lease ran out or whose process is surely gone; returns their ids.
 
-        A process that is seen to live gets twice the time: a laptop that wakes up finds all leases expired. A run that
-        has been lost `ATTEMPTS` times without a new checkpoint in between has failed.
+        A process that is seen to live gets twice the time: a laptop that wakes up finds all leases expired. Where this
+        process has seen the database's clock being set, all get a lease's length to renew theirs. A run that has been
+        lost `ATTEMPTS` times without a new checkpoint in between has failed.
         """
         if not self.abandoned():  # mostly, and then no write lock is taken
             return []
         with database.write(self.engine) as connection:
             held = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE)).with_for_update()).all()
-            dead = abandoned(held, clock(connection), LEASE_SECONDS)
+            dead = abandoned(held, self.watch.look(clock(connection)), LEASE_SECONDS, self.watch)
             for row in held:
                 if row.id in dead:
                     connection.execute(runs.update().where(runs.c.id == row.id).values(_loss(row, dead[row.id])))
@@ -135,7 +140,8 @@ class Claims:
         """Id -> reason of the runs that `mark_interrupted` would mark; changes nothing."""
         with database.read(self.engine) as connection:
             held = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE))).all()
-            return abandoned(held, clock(connection), LEASE_SECONDS) if held else {}
+            now = self.watch.look(clock(connection))
+            return abandoned(held, now, LEASE_SECONDS, self.watch)
 
     def take_up(self) -> list[str]:
         """Puts runs whose worker was lost to the front of the queue, where they resume from their checkpoints.

@@ -17,13 +17,13 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from kdcore.errors import CorruptError, UserError
 from kdcore.paths import cache_dir
 from kdcore.store.database_errors import ADDRESSES, in_words, no_driver
-from kdcore.store.migrations import add_claims
+from kdcore.store.migrations import add_claim_numbers, add_claims
 from kdcore.store.tables import metadata, runs, schema
 
-VERSION = 2
+VERSION = 3
 """Of the tables in `tables.py`."""
 
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: add_claims}
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: add_claims, 2: add_claim_numbers}
 """Version n -> the function that turns a database of version n into one of version n + 1."""
 
 _BUSY_MS = 20_000

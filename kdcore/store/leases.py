@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import Connection
@@ -10,6 +11,9 @@ from sqlalchemy import Connection
 from kdcore.errors import UserError
 from kdcore.process import Process, is_alive, this_process
 from kdcore.store.run_row import ACTIVE, MOVES, STATES
+
+JUMP_SECONDS = 20.0
+"""A clock that is set by less takes no lease from a living worker: it has far more left when it renews it."""
 
 
 def clock(connection: Connection) -> float:
@@ -24,6 +28,38 @@ def clock(connection: Connection) -> float:
     return float(connection.exec_driver_sql(query).scalar_one())
 
 
+class ClockWatch:
+    """Sees the database's clock being set, against this process's own, which only goes forward.
+
+    Where it was set, leases tell nothing until every living worker has renewed its own.
+    """
+
+    def __init__(self, patience: float) -> None:
+        """patience: seconds after which a living worker has renewed its lease."""
+        self._patience = patience
+        self._ahead: float | None = None
+        self._since = monotonic()
+        self._was_set = False
+
+    def look(self, now: float) -> float:
+        """Takes the database's time as it is this moment; returns it."""
+        own = monotonic()
+        if self._ahead is not None and abs(now - own - self._ahead) > JUMP_SECONDS:
+            self._since, self._was_set = own, True
+        self._ahead = now - own
+        return now
+
+    @property
+    def watched(self) -> bool:
+        """Whether this process has seen the clock go evenly for so long that every living worker renewed its lease."""
+        return monotonic() - self._since >= self._patience
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether this process has seen the clock being set a moment ago."""
+        return self._was_set and not self.watched
+
+
 def holder(row: Any) -> str:
     """Who trains the run: the process and its computer, as a person can look for it."""
     if not row.pid:
@@ -33,16 +69,19 @@ def holder(row: Any) -> str:
     return f"process {row.pid} on {'this computer' if host == this_process().host else away}"
 
 
-def abandoned(rows: Iterable[Any], now: float, patience: float) -> dict[str, str]:
+def abandoned(rows: Iterable[Any], now: float, patience: float, watch: ClockWatch) -> dict[str, str]:
     """Id -> reason of those held runs whose lease ran out or whose process is surely gone.
 
-    patience: seconds beyond the lease's end for a process that is seen to live.
+    patience: a lease's seconds, and those beyond its end for a process that is seen to live. A lease that ends later
+    than one that is renewed now is of before the clock was set back, and nobody has renewed it since.
     """
     dead = {}
     for row in rows:
         alive = is_alive(Process(row.host or "", row.pid, row.process_started or "")) if row.pid else None
         until = row.lease_until if isinstance(row.lease_until, float) else 0.0
-        if alive is False or until + patience * bool(alive) <= now:
+        late = until + patience * bool(alive) <= now and not watch.unsettled
+        left = alive is None and until > now + patience + JUMP_SECONDS and watch.watched
+        if alive is False or late or left:
             why = "its process ended" if alive is False else "its worker has not been heard of"
             dead[row.id] = f"{why} before the run was over"
     return dead

@@ -24,6 +24,11 @@ def add_claims(connection: Connection) -> None:
             connection.execute(text("UPDATE runs SET train_device = :device WHERE number = :number"), values)
 
 
+def add_claim_numbers(connection: Connection) -> None:
+    """Version 2 to 3: which claim of a run is the latest."""
+    connection.execute(text("ALTER TABLE runs ADD COLUMN claim_number BIGINT DEFAULT 0 NOT NULL"))
+
+
 def _train_device(config: str) -> str:
     """train.device of the settings in a cell; of settings that cannot be read, the default."""
     try:

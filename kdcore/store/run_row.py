@@ -68,6 +68,7 @@ class RunRow:
     summary: dict[str, Any]
     progress: dict[str, Any]
     worker: str | None
+    claim_number: int
     broken: str
     _config: RunConfig | None
 
@@ -101,7 +102,8 @@ def run_row(row: Any) -> RunRow:
         position=row.position, reason=row.reason or broken, remedy=row.remedy or (LOST["remedy"] if broken else ""),
         detail=row.detail or "", note=row.note or "", tags=tag_list(row.tags), archived=bool(row.archived),
         parent=row.parent, sweep=row.sweep, facts=_dict(row.facts), summary=_dict(row.summary),
-        progress=_dict(row.progress), worker=row.worker, broken=broken, _config=config,
+        progress=_dict(row.progress), worker=row.worker, claim_number=row.claim_number,
+        broken=broken, _config=config,
     )  # fmt: skip
 
 

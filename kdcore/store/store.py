@@ -16,8 +16,8 @@ from kdcore.identity import config_hash
 from kdcore.paths import cache_subdir, checked_id
 from kdcore.settings_file import with_absolute_paths
 from kdcore.store import database, event_writer, queries
-from kdcore.store.claims import Claims
-from kdcore.store.leases import check_may_be_queued
+from kdcore.store.claims import LEASE_SECONDS, Claims
+from kdcore.store.leases import ClockWatch, check_may_be_queued
 from kdcore.store.run_row import (
     ACTIVE,
     MOVES,
@@ -53,6 +53,7 @@ class Store(Claims):
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.watch = ClockWatch(LEASE_SECONDS)
 
     # --- adding and reading --------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Engine,
@@ -130,6 +131,8 @@ runs = Table(
     Column("pid", Integer),
     Column("process_started", Text),
     Column("lease_until", Float),
+    # of its latest claim, larger than that of any before: what the worker pushes elsewhere lies under it
+    Column("claim_number", BigInteger, nullable=False, default=0, server_default="0"),
     Column("stop", String(8)),
     # what a worker must have to train it, and how often one was lost with it
     Column("train_device", Text, nullable=False, default="auto"),

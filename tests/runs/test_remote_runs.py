@@ -1,17 +1,20 @@
 """Two computers with one database and no common disk: what one began, the other ends, bit for bit."""
 
 import errno
+import shutil
 
 import pytest
 from typer.testing import CliRunner
 
 from kdcore.cli import app
 from kdcore.config import FineTune, TeacherSpec
+from kdcore.disk import FullDiskError, full_disk
+from kdcore.errors import UserError
 from kdcore.events import Checkpointed, RunFinished, RunStarted
 from kdcore.paths import cache_subdir, run_dir
-from kdcore.remote import files_of, open_remote
+from kdcore.remote import MANIFEST, Remote, files_of, open_remote
 from kdcore.runs import work as work_module
-from kdcore.runs.remote_runs import fetch_run, push_run
+from kdcore.runs.remote_runs import _claims, _newest, fetch_run, push_run
 from kdcore.runs.work import work
 from kdcore.runs.worker import StopNow, Worker
 from kdcore.store import open_store
@@ -136,8 +139,174 @@ def reached(run):
     return sorted(path.name for path in (run_dir(run) / "checkpoint").iterdir())
 
 
-def break_off(*_):
-    raise StopNow
+def steps_there(run):
+    """Checkpoints that a computer without a disk would go on from."""
+    newest = _newest(open_remote(), run)
+    return [name.split("/")[1] for name in newest[1] if name.startswith("checkpoint/")]
+
+
+def write_checkpoint(folder, step):
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    place = folder / "checkpoint" / f"00-{step:08d}"
+    place.mkdir(parents=True)
+    (place / "place.json").write_text(str(step))
+    return Checkpointed("s", step)
+
+
+class CutOff:
+    """A store whose database does not answer while `away` is set."""
+
+    def __init__(self, store):
+        self.store, self.away = store, False
+
+    def __getattr__(self, name):
+        if self.away:
+            raise UserError("database", "does not answer", "wait")
+        return getattr(self.store, name)
+
+
+def lose_lease(store, run):
+    """As if more time than a lease's had passed since the worker was last heard of."""
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE runs SET lease_until = 0, host = 'another boot'")
+    assert store.take_up() == [run]
+
+
+def go_on_elsewhere(on, store, run, step):
+    """Computer b takes the run, pushes this checkpoint and is lost."""
+
+    def train(config, folder, control):
+        yield RunStarted({"steps": 99})
+        assert (folder / "checkpoint" / "00-00000003").is_dir()
+        yield write_checkpoint(folder, step)
+        raise StopNow
+
+    on("b")
+    worker = Worker(store, "cpu", train, again=True)
+    assert worker.take() == run
+    worker.drive(run)
+    on("a")
+
+
+@pytest.fixture(params=["file", "memory", "s3"])
+def place(request, store, tmp_path, monkeypatch):
+    if request.param == "memory":
+        monkeypatch.setenv("KD_REMOTE", f"memory://{tmp_path.name}")
+    elif request.param == "s3":
+        monkeypatch.setenv("KD_REMOTE", request.getfixturevalue("bucket"))
+
+
+def test_worker_that_is_cut_from_the_database_replaces_nothing(on, store, place):
+    """It reaches the place, not the database, and its lease runs out. Its own checkpoint is further."""
+    run, cut = store.add_run(world.run("fine-tune")), CutOff(store)
+
+    def train(config, folder, control):
+        yield RunStarted({"steps": 99})
+        yield write_checkpoint(folder, 3)
+        cut.away = True
+        lose_lease(store, run)
+        go_on_elsewhere(on, store, run, 6)
+        yield write_checkpoint(folder, 9)
+        assert steps_there(run) == ["00-00000006"]
+        cut.away = False
+        yield write_checkpoint(folder, 12)
+        pytest.fail("it had lost its run")
+
+    worker = Worker(cut, "cpu", train, again=True)
+    assert worker.take() == run
+    assert worker.drive(run) == "queued"
+    assert "not pushed: database" in log_of(run)
+    on("c")
+    assert fetch_run(run) and reached(run) == ["00-00000006"]
+
+
+def test_worker_that_stands_still_within_a_push_replaces_nothing(on, store, place, monkeypatch):
+    """Its lease held when it asked for the last time; another has taken the run before it names what it sent."""
+    run, real, asleep = store.add_run(world.run("fine-tune")), Remote._put, []
+
+    def put(self, name, file, write):
+        if file == MANIFEST and steps_there(run) == ["00-00000003"] and not asleep:
+            asleep.append(name)
+            lose_lease(store, run)
+            go_on_elsewhere(on, store, run, 6)
+        return real(self, name, file, write)
+
+    def train(config, folder, control):
+        yield RunStarted({"steps": 99})
+        yield write_checkpoint(folder, 3)
+        monkeypatch.setattr(Remote, "_put", put)
+        yield write_checkpoint(folder, 9)
+        control.before_saving()
+        pytest.fail("it had lost its run")
+
+    worker = Worker(store, "cpu", train, again=True)
+    assert worker.take() == run
+    assert worker.drive(run) == "queued" and len(asleep) == 1
+    assert steps_there(run) == ["00-00000006"]
+    on("c")
+    assert fetch_run(run) and reached(run) == ["00-00000006"]
+
+
+def test_later_claim_removes_what_earlier_ones_pushed(on, store, place):
+    run = store.add_run(world.run("fine-tune"))
+    write_checkpoint(run_dir(run), 3)
+    push_run(run, 7)
+    write_checkpoint(run_dir(run), 6)
+    push_run(run, 10**9)
+    push_run(run, 8)  # a worker that stood still
+    assert steps_there(run) == ["00-00000006"]
+    assert _claims(open_remote(), run) == [f"{8:016d}", f"{10**9:016d}"]
+    push_run(run, 10**9)
+    assert _claims(open_remote(), run) == [f"{10**9:016d}"]
+
+
+def test_folder_that_is_removed_while_it_is_read_is_read_from_the_next_claim(on, store, place, monkeypatch):
+    run = store.add_run(world.run("fine-tune"))
+    write_checkpoint(run_dir(run), 3)
+    push_run(run, 1)
+    real, done = Remote._download, []
+
+    def download(self, *what):
+        if not done:
+            done.append(1)
+            on("a")
+            write_checkpoint(run_dir(run), 6)
+            push_run(run, 2)
+            on("b")
+        real(self, *what)
+
+    monkeypatch.setattr(Remote, "_download", download)
+    on("b")
+    assert fetch_run(run) and reached(run) == ["00-00000006"]
+
+
+def test_full_disk_here_gives_the_run_to_another_computer(on, store, monkeypatch):
+    run = store.add_run(world.run("fine-tune"))
+    write_checkpoint(run_dir(run), 3)
+    push_run(run, 1)
+    on("b")
+
+    def full(*_):
+        raise full_disk()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "_download", full)
+        with pytest.raises(FullDiskError, match="KD_CACHE_DIR"):
+            work(Worker(store, "cpu", training(RunFinished({})), again=True), runs=1)
+    assert not run_dir(run).exists() and "is full" in store.get(run).reason
+    on("c")
+    assert work(Worker(store, "cpu", training(RunFinished({})), again=True), runs=1) == {run: "done"}
+
+
+def test_person_does_not_push_over_what_is_further(on, store):
+    run = store.add_run(world.run("fine-tune"))
+    write_checkpoint(run_dir(run), 6)
+    push_run(run, 5)
+    on("b")
+    write_checkpoint(run_dir(run), 3)
+    outcome = CliRunner().invoke(app, ["cache", "push", run])
+    assert outcome.exit_code == 2 and "further there than here" in outcome.output and "cache pull" in outcome.output
+    assert steps_there(run) == ["00-00000006"]
 
 
 def test_place_that_is_full_costs_no_training(on, store, monkeypatch):
@@ -158,15 +327,15 @@ def test_run_waits_and_is_not_begun_anew_where_the_place_is_away(on, store, monk
     """Its checkpoint may be there. Its worker waits too, and the outage is no fault of the run."""
     run = store.add_run(world.run("fine-tune"))
     system, tries, seen = type(open_remote().system), [], []
-    opened = system.open
+    listed = system.ls
 
     def away_twice(*place, **how):
         if len(tries) < 2:
             tries.append(store.get(run).state)
             raise ConnectionError("away")
-        return opened(*place, **how)
+        return listed(*place, **how)
 
-    monkeypatch.setattr(system, "open", away_twice)
+    monkeypatch.setattr(system, "ls", away_twice)
     monkeypatch.setattr(work_module, "LOOK_SECONDS", 0.01)
     worker = Worker(store, "cpu", training(RunFinished({})), again=True)
     assert work(worker, runs=1, on_start=seen.append) == {run: "done"}
@@ -190,7 +359,7 @@ def test_worker_that_lost_its_run_pushes_nothing(on, store):
     worker.take(run)
     worker.drive(run)
     assert store.get(run).worker == "another"
-    assert "checkpoint/00-00000006/place.json" not in open_remote().files(f"runs/{run}")
+    assert steps_there(run) == ["00-00000003"]
 
 
 @pytest.mark.parametrize(("here", "there", "after"), [(3, 6, 6), (6, 3, 6), (6, 6, 6)])
@@ -202,7 +371,7 @@ def test_folder_that_is_further_counts(on, store, here, there, after):
         place.mkdir(parents=True)
         (place / "place.json").write_text(computer)
         if computer == "a":
-            push_run(run)
+            push_run(run, 1)
     assert fetch_run(run) is (there > here)
     assert reached(run) == [f"00-{after:08d}"]
 

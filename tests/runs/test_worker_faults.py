@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from kdcore import disk
+from kdcore.disk import FullDiskError
 from kdcore.engine import checkpoint
 from kdcore.events import RunFinished, StepDone
 from kdcore.models.students import save_student
 from kdcore.paths import cache_subdir, run_dir
-from kdcore.runs import disk, event_log, leased_run
+from kdcore.runs import event_log, leased_run
 from kdcore.runs import work as work_module
-from kdcore.runs.disk import FullDiskError
 from kdcore.runs.failures import explain
 from kdcore.runs.work import work
 from kdcore.runs.worker import Jobs, LeasedRun, StopNow, Worker

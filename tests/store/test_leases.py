@@ -9,7 +9,7 @@ import pytest
 
 from kdcore.errors import UserError
 from kdcore.runs.worker import Jobs
-from kdcore.store import ACTIVE, leases
+from kdcore.store import ACTIVE, Store, claims, leases
 from kdcore.store.claims import LEASE_SECONDS
 
 
@@ -90,3 +90,91 @@ with open_store().engine.begin() as connection:
     before = time.time()
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert before - 1 <= float(told.stdout) <= time.time() + 1
+
+
+class Clocks:
+    """The database's clock and that of every process; they go on where a test says so."""
+
+    def __init__(self):
+        self.database, self.own = 1e9, 5.0
+
+    def go(self, seconds):
+        self.database, self.own = self.database + seconds, self.own + seconds
+
+
+@pytest.fixture
+def clocks(monkeypatch):
+    clocks = Clocks()
+    monkeypatch.setattr(claims, "clock", lambda connection: clocks.database)
+    monkeypatch.setattr(leases, "monotonic", lambda: clocks.own)
+    return clocks
+
+
+def claim_afar(store, run):
+    """As a process of another computer would, which cannot be seen from here."""
+    assert store.claim("far", "cpu", run) == run
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE runs SET host = 'another boot'")
+
+
+def taken_within(store, watcher, clocks, seconds, renewing):
+    """After how many seconds an idle process takes the run from its worker; None: it does not."""
+    for second in range(seconds):
+        if renewing and second % 10 == 9:
+            assert store.renew(renewing, "far")
+        if watcher.take_up():
+            return second
+        assert watcher.claim("idle", "cpu") is None
+        clocks.go(1)
+    return None
+
+
+@pytest.mark.parametrize("minutes", [-90, -2, 2, 90])
+def test_database_clock_that_is_set_takes_no_run_from_a_living_worker(store, settings, clocks, minutes):
+    run, watcher = store.add_run(settings()), Store(store.engine)
+    claim_afar(store, run)
+    assert taken_within(store, watcher, clocks, 100, run) is None
+    clocks.database += 60 * minutes
+    assert taken_within(store, watcher, clocks, 200, run) is None
+    assert store.get(run).worker == "far"
+
+
+@pytest.mark.parametrize(("minutes", "after"), [(-90, 60), (-2, 60), (0, 50), (2, 60), (90, 60)])
+def test_run_of_a_dead_worker_waits_no_longer_where_the_clock_was_set(store, settings, clocks, minutes, after):
+    """A worker dies 10 seconds before; its lease of 60 is over in 50, or in 60 from when the clock was set."""
+    run, watcher = store.add_run(settings()), Store(store.engine)
+    claim_afar(store, run)
+    watcher.take_up()
+    clocks.go(10)
+    clocks.database += 60 * minutes
+    assert taken_within(store, watcher, clocks, 200, None) == after
+    assert store.waiting() == [run]
+
+
+def test_process_that_starts_after_the_clock_was_set_back_waits_for_the_living(store, settings, clocks):
+    run = store.add_run(settings())
+    claim_afar(store, run)
+    clocks.database -= 3600
+    assert taken_within(store, Store(store.engine), clocks, 200, run) is None
+
+
+def test_small_corrections_of_the_clock_change_nothing(store, settings, clocks):
+    run, watcher = store.add_run(settings()), Store(store.engine)
+    claim_afar(store, run)
+    for second in range(5):
+        watcher.take_up()
+        clocks.go(10)
+        clocks.database += leases.JUMP_SECONDS / 4 * (-1) ** second
+    assert not watcher.watch.unsettled
+    assert taken_within(store, watcher, clocks, 60, None) is not None
+
+
+@pytest.mark.parametrize("minutes", [-90, 0, 90])
+def test_each_claim_has_a_higher_number(store, settings, clocks, minutes):
+    run, numbers = store.add_run(settings()), [0]
+    for _ in range(3):
+        store.claim("w", "cpu", run)
+        numbers.append(store.get(run).claim_number)
+        store.release(run, "w", again=True)
+        clocks.database += 60 * minutes
+    assert numbers == sorted(set(numbers)) and numbers[1] == 1e9
