@@ -110,11 +110,7 @@ def measure(
         ValueError: no models, sizes below 1, or rows longer than a model can read.
     """
     lengths = {name: tokens if isinstance(tokens, int) else tokens[name] for name in models}
-    if not models or min(*batch_sizes, *lengths.values(), repeats) < 1:
-        raise ValueError("need a model, and batch sizes, tokens and repeats of at least 1")
-    for name, model in models.items():
-        if lengths[name] > (most := usable_positions(model.config)):
-            raise ValueError(f"{lengths[name]} tokens are more than the {most} {name} can read")
+    _check(models, lengths, min(*batch_sizes, repeats))
     of_model = {name: precision if isinstance(precision, str) else precision[name] for name in models}
     foreign, load, accompanied = foreign_cores(), os.getloadavg()[0], beside()
     session = uuid.uuid4().hex[:8]
@@ -145,6 +141,15 @@ def measure(
         )
         for name, batch in cases
     ]
+
+
+def _check(models: Mapping[str, nn.Module], lengths: Mapping[str, int], least: int) -> None:
+    """Raises ValueError as `measure` does. least: of batch sizes and repeats."""
+    if not models or min(least, *lengths.values()) < 1:
+        raise ValueError("need a model, and batch sizes, tokens and repeats of at least 1")
+    for name, model in models.items():
+        if lengths[name] > (most := usable_positions(model.config)):
+            raise ValueError(f"{lengths[name]} tokens are more than the {most} {name} can read")
 
 
 def take_turns(
