@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -114,11 +115,7 @@ def measure(
     of_model = {name: precision if isinstance(precision, str) else precision[name] for name in models}
     foreign, load, accompanied = foreign_cores(), os.getloadavg()[0], beside()
     session = uuid.uuid4().hex[:8]
-    cases = {
-        (name, batch): inputs_for(model, batch, lengths[name])
-        for name, model in models.items()
-        for batch in batch_sizes
-    }
+    cases = {case: inputs_for(models[case[0]], case[1], lengths[case[0]]) for case in product(models, batch_sizes)}
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model))
