@@ -64,7 +64,7 @@ class StudentSpec(Settings):
         None,
         ge=64,
         le=100_000,
-        description="pieces of a vocabulary of its own, learned from the task's training texts; empty: the base's",
+        description="subword tokens of a vocabulary of its own, learned from the training texts; empty: the base's",
     )
 
     @model_validator(mode="after")
@@ -124,7 +124,7 @@ class DataConfig(Settings):
         "same", description="rows of the teachers that are trained here: the same as the student's, or the clean ones"
     )
     unlabelled: Literal["use", "leave out"] = Field(
-        "use", description="rows without a label: for methods that can learn from the teacher's answers, or for none"
+        "use", description="rows without a label: used by methods that learn from the teacher's answers, or left out"
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="which rows are affected; the run's seed does not change it")
 

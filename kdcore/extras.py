@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from kdcore.errors import UserError
@@ -20,7 +22,15 @@ def extra_package(name: str, extra: str, field: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError as error:
-        missing = getattr(error, "name", None) or name
-        raise UserError(
-            field, f"the package {missing} is not installed", f"install it with `pip install 'kdboard[{extra}]'`"
-        ) from error
+        raise _absent(getattr(error, "name", None) or name, extra, field) from error
+
+
+def check_installed(names: Iterable[str], extra: str, field: str) -> None:
+    """Raises UserError, as `extra_package`, where one of the packages is not installed; none is imported."""
+    for name in names:
+        if find_spec(name) is None:
+            raise _absent(name, extra, field)
+
+
+def _absent(name: str, extra: str, field: str) -> UserError:
+    return UserError(field, f"the package {name} is not installed", f"install it with `pip install 'kdboard[{extra}]'`")

@@ -1,4 +1,4 @@
-"""What was lost: a student against its teacher, over its sizes, row by row in numbers, and what marks a lost row."""
+"""What was lost: a student against its teacher, over its sizes, row by row in numbers, and what predicts a lost row."""
 
 from __future__ import annotations
 

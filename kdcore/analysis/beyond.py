@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kdcore.analysis import significance
-from kdcore.analysis.comparison import Comparison, counting, group_runs
+from kdcore.analysis.comparison import ENVIRONMENT, Comparison, counting, group_runs
 from kdcore.analysis.lost import ALONE, read_answers
 from kdcore.analysis.relatives import relatives
 from kdcore.analysis.significance import Verdict
@@ -47,8 +47,9 @@ HOW = (
 
 @dataclass(frozen=True)
 class Curves:
-    """rows: one a run and level: label, key (of the family), method, run, seed, severity (place on the x axis), level,
-    score, ece, brier, nll; the teacher's have the method "teacher". missing: runs that would complete the levels.
+    """rows: one a run and level: label, key (of the family), method, run, seed, version, machine and rows (empty of
+    teachers), severity (place on the x axis), level, score, ece, brier, nll; the teacher's have the method "teacher".
+    missing: runs that would complete the levels.
     """
 
     rows: pd.DataFrame
@@ -89,7 +90,8 @@ def of_training(
         if level is not None:
             first = kin[str(run["id"])]
             about = {"label": labels[first], "key": first, "method": run["method"], "run": run["id"]}
-            found.append(about | {"seed": int(run["seed"]), "level": level, "score": run["score"]} | _sure(run))
+            about |= {"seed": int(run["seed"]), **{name: run[name] for name in ENVIRONMENT}}
+            found.append(about | {"level": level, "score": run["score"]} | _sure(run))
     rows = _frame(found, damage)
     missing = tuple(_missing(rows, settings, damage, clean_teacher))
     return Curves(_with_teachers(store, rows, comparison, damage), missing)
@@ -106,6 +108,7 @@ def of_sentences(store: Store, comparison: Comparison, kind: str) -> Curves:
             about = {
                 "label": run["label"] if ours else f"teacher {name}", "key": run["group"] if ours else name,
                 "method": run["method"] if ours else TEACHER, "run": run["id"], "seed": int(run["seed"]),
+                **{name: run[name] if ours else "" for name in ENVIRONMENT},
             }  # fmt: skip
             found += [about | record | {"level": record["severity"]} for record in kinds.get(kind, ())]
     rows = _frame(found, kind)
@@ -145,11 +148,14 @@ def areas(curves: Curves, quality: str) -> pd.DataFrame:
 
 
 def area_verdict(curves: Curves, first: str, second: str, quality: str = "score") -> Verdict:
-    """First less second, area by area of the seeds that both have whole: a paired t-test over seeds."""
+    """First less second, area by area: a paired t-test over the seeds that both have at all levels, of one version and
+    machine, as everywhere.
+    """
     rows = curves.rows.dropna(subset=[quality])
     shared = _means(rows, quality).columns
     ours, theirs = (_by_seed(rows[rows["label"] == label], quality, shared) for label in (first, second))
-    return significance.compare(ours, theirs)
+    pairs = ours.keys() & theirs.keys()
+    return significance.compare(*({key[0]: heights[key] for key in pairs} for heights in (ours, theirs)))
 
 
 def _means(rows: pd.DataFrame, quality: str) -> pd.DataFrame:
@@ -159,10 +165,12 @@ def _means(rows: pd.DataFrame, quality: str) -> pd.DataFrame:
     return table.loc[:, table[students].notna().all()]
 
 
-def _by_seed(members: pd.DataFrame, quality: str, severities: Any) -> dict[int, float]:
-    """Seed -> its area, for seeds that have all of these levels."""
-    table = members.pivot_table(index="seed", columns="severity", values=quality).reindex(columns=severities).dropna()
-    return {int(seed): _height(severities, values) for seed, values in zip(table.index, table.to_numpy(), strict=True)}
+def _by_seed(members: pd.DataFrame, quality: str, severities: Any) -> dict[tuple[Any, ...], float]:
+    """Seed and `ENVIRONMENT` -> the area, where there are all of these levels."""
+    table = members.pivot_table(index=["seed", *ENVIRONMENT], columns="severity", values=quality)
+    table = table.reindex(columns=severities).dropna()
+    heights = (_height(severities, values) for values in table.to_numpy())
+    return dict(zip(table.index, heights, strict=True))
 
 
 def _height(x: Any, values: Any) -> float:
@@ -172,8 +180,9 @@ def _height(x: Any, values: Any) -> float:
 
 
 def _frame(found: Sequence[Mapping[str, Any]], damage: str) -> pd.DataFrame:
-    columns = ["label", "key", "method", "run", "seed", "level", *QUALITIES]
+    columns = ["label", "key", "method", "run", "seed", *ENVIRONMENT, "level", *QUALITIES]
     rows = pd.DataFrame(found, columns=columns)
+    rows = rows.fillna(dict.fromkeys(ENVIRONMENT, ""))
     rows = rows.assign(severity=[place(damage, level) for level in rows["level"]])
     return rows.sort_values(["severity", "seed"], kind="stable", ignore_index=True)
 

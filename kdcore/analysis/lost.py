@@ -91,7 +91,7 @@ class Loss:
         return lost_rows.slopes(self.sizes["layers"], self.sizes["heads"], self.sizes["gap"])
 
     def odds_ratios(self, texts: Sequence[Sequence[str]], labels: Sequence[str]) -> pd.DataFrame:
-        """What marks a lost row among those that the teacher has right, over all seeds of the size.
+        """What predicts a lost row among those that the teacher has right, over all seeds of the size.
 
         Args:
             texts: the text columns of the dev split, in the order of the answers. labels: names of the classes.

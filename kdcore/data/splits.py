@@ -81,8 +81,8 @@ class TaskData:
 
     @property
     def labelled(self) -> TaskData:
-        """The same without the unlabelled texts and domains, of which teachers that are trained here learn nothing."""
-        if self.unlabelled is None and not (self.domains and self.task.key == "own"):
+        """The same without the unlabelled texts, of which teachers that are trained here learn nothing."""
+        if self.unlabelled is None:
             return self
         return replace(self, unlabelled=None, fingerprint=fingerprint(self.task, self.splits))
 

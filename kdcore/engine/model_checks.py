@@ -61,7 +61,7 @@ def _own_vocabulary(plan: Plan) -> Iterator[Note]:
         return
     pieces, unknown = len(plan.tokenizer), unknown_share(plan.data, plan.tokenizer)
     few = f", since the texts give no more than that of {asked:,}" if pieces < asked else ""
-    text = f"the student has {pieces:,} pieces of its own{few}"
+    text = f"the student has {pieces:,} subword tokens of its own{few}"
     if unknown >= UNKNOWN:
         text = f"{text}, and reads {100 * unknown:.0f} % of the tokens of the texts as [UNK]"
         yield Note("warn", field, text, "raise student.vocabulary")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from kdcore.config import RunConfig
 from kdcore.data import load
 from kdcore.data.encode import encode
 from kdcore.data.splits import Split
-from kdcore.engine import results
+from kdcore.engine import measure_process, results
 from kdcore.engine.device import Compute
 from kdcore.engine.evaluate import scores
 from kdcore.engine.predict import predict
@@ -28,7 +28,14 @@ from kdcore.tasks import Task
 PROBE = "robustness"
 
 
-def measure(run: RunConfig, folder: Path, facts: Mapping[str, Any]) -> Iterator[Event]:
+def measure(
+    run: RunConfig,
+    folder: Path,
+    facts: Mapping[str, Any],
+    known: Mapping[str, Any] | None = None,
+    rivals_of: str | None = None,
+    beside: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
     """Scores the run's kept student and its teachers on the first dev split, damaged in each of `KINDS` at each of
     `SEVERITIES`.
 
@@ -37,7 +44,8 @@ def measure(run: RunConfig, folder: Path, facts: Mapping[str, Any]) -> Iterator[
     to the run's `probes/`. At severity 0 the scores are those of the run where machine and precision are the same.
 
     Args:
-        folder: the run's. facts: its `RunStarted.facts`.
+        folder: the run's. facts: its `RunStarted.facts`. known, rivals_of, beside: unused, for the form of
+            `remeasure.measure`: nothing here is timed.
 
     Raises:
         UserError: the student is no longer on this disk, or the rows are not those that the run was scored on.
@@ -84,3 +92,7 @@ def _by_kind(reader: _Reader, split: Split) -> Generator[Event, None, dict[str, 
             rows = replace(split, texts=tuple(columns))
             found[kind].append((yield from reader.record(rows, severity, f"{kind} {severity:.0%}")))
     return found
+
+
+if __name__ == "__main__":
+    measure_process.main(measure)

@@ -25,7 +25,7 @@ from kdcore.export.pipeline_files import longest_row
 from kdcore.export.runtimes import INT8, ONNX, Logits, onnx_logits, torch_logits
 
 Runtime = Literal["auto", "onnx", "onnx-int8", "torch"]
-"""auto: model.onnx where the folder has one, else the weights by torch."""
+"""auto: model.onnx where the folder has one, else the weights by torch, else model-int8.onnx."""
 
 FORMATS = (".csv", ".tsv", ".jsonl")
 PREDICTION, PROBABILITY = "prediction", "probability"
@@ -94,7 +94,7 @@ def open_reader(folder: Path, columns: Sequence[str] = (), runtime: Runtime = "a
             "name both with --text and --text-pair" if len(known) == 2 else "leave --text-pair out",
         )  # fmt: skip
     if runtime == "auto":
-        runtime = "onnx" if (folder / ONNX).is_file() else "torch"
+        runtime = _best_runtime(folder)
     if runtime != "torch" and not (folder / _FILES[runtime]).is_file():
         raise UserError(
             "--runtime", f"{folder} has no {_FILES[runtime]}", "export the run with --onnx, or choose --runtime torch"
@@ -102,6 +102,12 @@ def open_reader(folder: Path, columns: Sequence[str] = (), runtime: Runtime = "a
     names = [str(config.id2label[number]) for number in range(config.num_labels)]
     longest = longest_row(folder, int(facts.get("max_length") or 10**9))
     return Reader(folder, chosen, tuple(names) if len(names) > 1 else (), longest, runtime)
+
+
+def _best_runtime(folder: Path) -> Runtime:
+    if (folder / ONNX).is_file():
+        return "onnx"
+    return "onnx-int8" if (folder / INT8).is_file() and not any(folder.glob("*.safetensors")) else "torch"
 
 
 def answer_file(reader: Reader, file: Path, target: Path) -> int:

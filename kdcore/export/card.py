@@ -24,11 +24,12 @@ METRIC_IDS = {
 _MARKS = re.compile(r"([\\`*_\[\]<>#|~$!])")
 
 
-def model_card(record: StudentRecord, longest: int, onnx: OnnxCheck | None = None) -> str:
+def model_card(record: StudentRecord, longest: int, onnx: OnnxCheck | None = None, only: str = "") -> str:
     """The card's text: YAML for the hub, then Markdown. What people typed is escaped.
 
     Args:
         longest: tokens of a row that are read. onnx: what the check of an ONNX file found, where there is one.
+        only: name of the ONNX file where the folder has no other weights.
 
     Raises:
         UserError: the hub's own check of the card finds it wrong.
@@ -37,7 +38,7 @@ def model_card(record: StudentRecord, longest: int, onnx: OnnxCheck | None = Non
 
     try:
         data = ModelCardData(**_metadata(record))
-        body = "\n".join(_body(record, longest, onnx))
+        body = "\n".join(_body(record, longest, onnx, only))
         return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
     except ValueError as error:
         raise UserError("run", f"its model card would not be valid ({str(error)[:200]})", "rename the run") from error
@@ -76,11 +77,11 @@ def _tag(method: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", method)
 
 
-def _body(record: StudentRecord, longest: int, onnx: OnnxCheck | None) -> Iterator[str]:
+def _body(record: StudentRecord, longest: int, onnx: OnnxCheck | None, only: str) -> Iterator[str]:
     yield f"# {plain(record.name)}\n"
     yield _summary(record)
     yield from _warnings(record)
-    yield from _use(record, longest, onnx)
+    yield from _use_of_onnx(record, longest, onnx, only) if onnx and only else _use(record, longest, onnx)
     yield from _scores(record)
     yield from _training(record)
     yield from _limits(record, longest)
@@ -149,6 +150,26 @@ def _use(record: StudentRecord, longest: int, onnx: OnnxCheck | None) -> Iterato
     )
     if onnx is not None:
         yield from onnx.lines()
+
+
+def _use_of_onnx(record: StudentRecord, longest: int, onnx: OnnxCheck, file: str) -> Iterator[str]:
+    """With ONNX Runtime and the tokenizer alone; checked as a whole by tests/export/test_kept_onnx.py."""
+    row = '"...", "..."' if len(record.task.columns) == 2 else '"..."'
+    yield "## Use\n\n```python"
+    yield "import numpy as np"
+    yield "from onnxruntime import InferenceSession"
+    yield "from tokenizers import Tokenizer\n"
+    yield f'tokenizer, session = Tokenizer.from_file("tokenizer.json"), InferenceSession("{file}")'
+    yield f"row = tokenizer.encode({row})"
+    yield 'words = {"input_ids": row.ids, "attention_mask": row.attention_mask, "token_type_ids": row.type_ids}'
+    yield "inputs = {name: np.array([values], np.int64) for name, values in words.items()}"
+    yield 'logits = session.run(["logits"], inputs)[0][0]'
+    yield "```\n"
+    meaning = "The logit is the predicted score itself." if record.task.kind == "regression" else (
+        "The largest logit is the answer; `config.json` names the classes in `id2label`.")  # fmt: skip
+    yield f"The tokenizer cuts a longer text to the {longest} tokens that the student was trained on. {meaning}"
+    yield "Or `kdcore predict FOLDER rows.csv --to answers.csv`.\n"
+    yield from onnx.lines()
 
 
 def _scores(record: StudentRecord) -> Iterator[str]:

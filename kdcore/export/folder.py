@@ -39,13 +39,18 @@ def student_zip(store: Store, run_id: str, which: str = "best") -> bytes:
     Raises:
         UserError: no such run or student, or one of no plain form.
     """
-    files, packed = student_files(read_record(store, run_id, which)), io.BytesIO()
+    return zipped(run_id, student_files(read_record(store, run_id, which)))
+
+
+def zipped(home: str, files: Mapping[str, bytes | Path]) -> bytes:
+    """Files in one folder of a zip file."""
+    packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:  # weights do not shrink
         for name, content in sorted(files.items()):
             if isinstance(content, Path):
-                file.write(content, f"{run_id}/{name}")
+                file.write(content, f"{home}/{name}")
             else:
-                file.writestr(f"{run_id}/{name}", content)
+                file.writestr(f"{home}/{name}", content)
     return packed.getvalue()
 
 
@@ -107,11 +112,11 @@ def student_files(record: StudentRecord) -> dict[str, bytes | Path]:
     }
 
 
-def described(record: StudentRecord, onnx: OnnxCheck | None) -> dict[str, bytes]:
-    """The model card and kdboard.json."""
+def described(record: StudentRecord, onnx: OnnxCheck | None, only: str = "") -> dict[str, bytes]:
+    """The model card and kdboard.json. only: name of the ONNX file that stands in for the weights."""
     longest = longest_row(record.folder, record.config.train.max_length)
     facts = json.dumps(facts_of(record, longest, onnx), indent=1, ensure_ascii=False, default=str)
-    card = model_card(record, longest, onnx)
+    card = model_card(record, longest, onnx, only)
     return {CARD: card.encode("utf-8", "replace"), FACTS: f"{facts}\n".encode("utf-8", "replace")}
 
 

@@ -1,4 +1,4 @@
-"""What a student lost: the gap over sizes, rows in four cells, and what marks a lost row."""
+"""What a student lost: the gap over sizes, rows in four cells, and what predicts a lost row."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from kdcore.search import record as records
 from kdcore.search.question import CHOSEN, Question
 from kdcore.settings_file import read_settings, validate
 
-ASKED, SAID, PROCESS = "question.yaml", "search.log", "process.json"
+SAID, PROCESS = "search.log", "process.json"
 LONGEST_LINE = 400
 _children: list[subprocess.Popen[bytes]] = []
 """Of this process: asked now and then whether they ended, or they would stay as zombies."""
@@ -41,7 +41,7 @@ class State:
 
 def started() -> list[str]:
     """Names of the searches that were started here, the newest first, those included that have found nothing yet."""
-    files = cache_subdir("searches").glob(f"*/{ASKED}")
+    files = cache_subdir("searches").glob(f"*/{records.ASKED}")
     return [file.parent.name for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)]
 
 
@@ -49,14 +49,15 @@ def start(question: Question, program: Sequence[str] = ()) -> None:
     """Starts a search, or goes on with it. program: in place of the command, for tests.
 
     Raises:
-        UserError: it is under way already, or its folder cannot be written.
+        UserError: it is under way already, one of this name was asked something else, or its folder cannot be written.
     """
     with records.held(question.name) as folder:
         if state(question.name).running:
             raise UserError("name", f"{question.name} is under way", "wait for it, or choose another name")
-        command = [*(program or (sys.executable, "-m", "kdcore", "search")), str(folder / ASKED)]
+        records.earlier(question)  # of another question it stays as it is
+        command = [*(program or (sys.executable, "-m", "kdcore", "search")), str(folder / records.ASKED)]
         try:
-            (folder / ASKED).write_text(as_yaml(question), encoding="utf-8")
+            (folder / records.ASKED).write_text(as_yaml(question), encoding="utf-8")
             with (folder / SAID).open("wb") as said:
                 child = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
@@ -92,7 +93,7 @@ def asked(name: str) -> Question:
     Raises:
         UserError: neither can be read.
     """
-    file = records.folder_of(name) / ASKED
+    file = records.folder_of(name) / records.ASKED
     return validate(Question, read_settings(file)) if file.is_file() else records.read(name).asked
 
 

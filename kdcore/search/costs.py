@@ -62,7 +62,7 @@ def measure(sizes: Mapping[str, ModelSize], bound: Bound, tokens: Mapping[str, i
             name: _made(size, bound, Path(folder) / str(i), tokens[name])
             for i, (name, size) in enumerate(sizes.items())
         }
-        times, busy = _times({name: one for name, (_, one) in made.items()}) if bound.is_timed else ({}, False)
+        times, busy = times_in_turn({name: one for name, (_, one) in made.items()}) if bound.is_timed else ({}, False)
     found = {}
     for name, (cost, _) in made.items():
         p50, p95 = np.percentile(np.array(times[name]) * 1000, (50, 95)).tolist() if name in times else (None, None)
@@ -70,7 +70,7 @@ def measure(sizes: Mapping[str, ModelSize], bound: Bound, tokens: Mapping[str, i
     return Costs(found, latency.hardware_name(), busy)
 
 
-def _times(passes: Mapping[str, Callable[[], float]]) -> tuple[dict[str, list[float]], bool]:
+def times_in_turn(passes: Mapping[str, Callable[[], float]]) -> tuple[dict[str, list[float]], bool]:
     """Seconds of each pass, and whether other work disturbed them."""
     before = latency.foreign_cores()
     times = latency.take_turns(passes, ROUNDS, 3, SECONDS * len(passes))

@@ -17,8 +17,10 @@ from kdcore.errors import UserError
 from kdcore.paths import cache_subdir, checked_id
 from kdcore.search.question import Question
 
-FILE, TUNING = "search.json", "tuning.json"
-"""In the folder of a search, and in that of a tuning: what was asked."""
+FILE, ASKED, TUNING = "search.json", "question.yaml", "tuning.json"
+"""In the folder of a search: what it found, and what a page asked of it; in that of a tuning: what was asked."""
+EXTENDED = ("minutes", "seeds", "trials", "slots")
+"""Fields of a question that may change when a search goes on."""
 NO_TIME = "there was no time left for it"
 """Why a candidate was not tried that could have been."""
 
@@ -63,6 +65,11 @@ def searches() -> list[str]:
     return [file.parent.name for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)]
 
 
+def taken() -> set[str]:
+    """Names that a search or a tuning has here."""
+    return {folder.name for folder in cache_subdir("searches").iterdir() if _kinds(folder)}
+
+
 def read(name: str) -> SearchRecord:
     """A search that is kept.
 
@@ -79,6 +86,24 @@ def read(name: str) -> SearchRecord:
     except (OSError, ValueError, TypeError, ValidationError) as error:
         reason = str(error).splitlines()[0][:200]
         raise UserError("search", f"{name} cannot be read ({reason})", "delete its folder, and search again") from None
+    return record
+
+
+def earlier(question: Question) -> SearchRecord | None:
+    """What an earlier search of the question's name found; None where there is none.
+
+    Raises:
+        UserError: it was asked something else than what may change, or cannot be read.
+    """
+    if question.name not in searches():
+        return None
+    record, asked = read(question.name), question.model_dump(mode="json")
+    before = record.asked.model_dump(mode="json")
+    if other := [name for name in asked if asked[name] != before[name] and name not in EXTENDED]:
+        raise UserError(
+            other[0], f"differs from what the search {question.name} was asked before",
+            f"choose another name; only {', '.join(EXTENDED)} may change",
+        )  # fmt: skip
     return record
 
 
@@ -101,11 +126,16 @@ def held(name: str, file: str = FILE) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
-            other, kind = (TUNING, "tuning") if file == FILE else (FILE, "search")
-            if (folder / other).exists():
-                raise UserError("name", f"{name} is the name of a {kind}", "choose another name")
+            if other := _kinds(folder) - {"search" if file == FILE else "tuning"}:
+                raise UserError("name", f"{name} is the name of a {other.pop()}", "choose another name")
             yield folder
     except Timeout:
         raise UserError(
             "name", f"{name} is under way in another process", "wait for it, or choose another name"
         ) from None
+
+
+def _kinds(folder: Path) -> set[str]:
+    """Whose folder it is: of a search, of a tuning, of neither yet."""
+    files = {FILE: "search", ASKED: "search", TUNING: "tuning"}
+    return {kind for file, kind in files.items() if (folder / file).is_file()}

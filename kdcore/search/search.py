@@ -27,11 +27,10 @@ from kdcore.store import Store
 if TYPE_CHECKING:
     from kdcore.runs.worker import Train
 
-EXTENDED = ("minutes", "seeds", "trials", "slots")
-"""Fields of a question that may change when a search goes on."""
 MOST_FAILURES = 5
 """Trials in a row that may fail before a search ends."""
 TRIED, NOTHING_NEW = "was tried before", "nothing new was proposed"
+NO_ROOM = "no trial fits into the time that is left"
 
 
 def search(
@@ -74,14 +73,8 @@ def search(
 def _record(question: Question, space: Space, say: Say) -> SearchRecord:
     """The record of an earlier search of this name, or a new one with its sizes timed."""
     asked = question.model_dump(mode="json")
-    if question.name in records.searches():
-        record = records.read(question.name)
-        before = record.asked.model_dump(mode="json")
-        if other := [name for name in asked if asked[name] != before[name] and name not in EXTENDED]:
-            raise UserError(
-                other[0], f"differs from what the search {question.name} was asked before",
-                f"choose another name; only {', '.join(EXTENDED)} may change",
-            )  # fmt: skip
+    record = records.earlier(question)
+    if record is not None:
         record.question = asked
         return record
     record = SearchRecord(asked)
@@ -103,6 +96,7 @@ class Search:
     _left: list[Trial] = field(default_factory=list)
     _seeds: list[RunConfig] = field(default_factory=list)
     _before: int = 0
+    _is_late: bool = False
 
     def __post_init__(self) -> None:
         self._left = [trial for trial in self.study.running() if self._goes_on(trial)]
@@ -131,7 +125,7 @@ class Search:
             return None
         found: TrialRun | None = first_new(self._ask)
         if found is None:
-            self.why_over = self._over() or NOTHING_NEW
+            self.why_over = self._over() or (NO_ROOM if self._is_late else NOTHING_NEW)
         return found
 
     def tell_start(self, run: str, name: str) -> None:
@@ -161,6 +155,7 @@ class Search:
             self._refuse(trial, candidate, error)
             return None
         if report.forecast.seconds > self._room():
+            self._is_late = True
             self._refuse(trial, candidate, UserError("minutes", NO_TIME, ""))
             return None
         trial.note(hash=hash_of(run), predicted=report.forecast.seconds)

@@ -10,7 +10,7 @@ import pytest
 
 from kdcore.analysis import beyond
 from kdcore.analysis.beyond import Curves
-from kdcore.analysis.comparison import compare
+from kdcore.analysis.comparison import ENVIRONMENT, compare
 from kdcore.events import Probed
 from tests.helpers.kept_answers import GOLD, answers, keep
 from tests.helpers.store_factory import add, run_config
@@ -99,7 +99,7 @@ def planted() -> Curves:
         for place, value in zip((0.0, 0.1, 0.4, 0.6), heights, strict=False)
         for seed in (0, 1)
     ]  # fmt: skip
-    return Curves(pd.DataFrame(rows))
+    return Curves(pd.DataFrame(rows).assign(**dict.fromkeys(ENVIRONMENT, "")))
 
 
 def test_areas_and_ranks_by_hand() -> None:

@@ -49,13 +49,15 @@ def run_config(
     return RunConfig.model_validate(settings | more)
 
 
-def add(store: Store, run: RunConfig, *, end: str = "done", steps: int = 60, score: float | None = None) -> str:
+def add(
+    store: Store, run: RunConfig, *, end: str = "done", steps: int = 60, score: float | None = None, hardware: str = ""
+) -> str:
     """Adds a run and writes what it says up to its end: done, stopped, failed, or running (none)."""
     run_id = store.add_run(run)
     if end == "queued":
         return run_id
     store.claim("written", "cpu", run_id)
-    store.record(run_id, list(said(run, end, steps, score)))
+    store.record(run_id, list(said(run, end, steps, score, hardware)))
     return run_id
 
 
@@ -66,11 +68,12 @@ def grow(store: Store, run_id: str, step: int, terms: Mapping[str, float], steps
     store.record(run_id, [said])
 
 
-def said(run: RunConfig, end: str, steps: int, score: float | None = None) -> Iterator[Event]:
+def said(run: RunConfig, end: str, steps: int, score: float | None = None, hardware: str = "") -> Iterator[Event]:
     chance = random.Random(f"{run.method}{run.train.seed}")
     goal = score if score is not None else 0.75 + 0.03 * list(TERMS).index(run.method) + chance.uniform(-0.01, 0.01)
     terms = TERMS[run.method]
-    yield RunStarted({"device": "cpu", "threads": 1, "precision": "fp32", "steps": steps, "parameters": 35_000})
+    facts = {"device": "cpu", "threads": 1, "precision": "fp32", "steps": steps, "parameters": 35_000}
+    yield RunStarted(facts | ({"hardware": hardware} if hardware else {}))
     yield StageStarted("distil", 0, 0, steps)
     last = steps if end == "done" else steps // 2
     for step in range(1, last + 1):

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from kdcore.events import Probed
+from kdcore.events import Event, Probed, Progress
+from kdcore.paths import run_dir
 from kdcore.runs import robustness
+from pages.parts.beyond import missing
+from pages.parts.common.measurement import remeasurer
 from tests.helpers.kept_answers import GOLD, answers, keep
 from tests.helpers.store_factory import add, run_config, words
 
 
-def made(store: Any, method: str, seed: int, skill: float, level: float = 0.0) -> str:
+def made(store: Any, method: str, seed: int, skill: float, level: float = 0.0, hardware: str = "") -> str:
     ours = answers(skill, seed)
     data = {"data": {"label_noise": level}} if level else {}
-    run = add(store, run_config(method, seed, **data), score=float((ours.argmax(1) == GOLD).mean()))
+    score = float((ours.argmax(1) == GOLD).mean())
+    run = add(store, run_config(method, seed, **data), score=score, hardware=hardware)
     keep(run, {"student": ours, "large": answers(0.95, 100)})
     return run
 
@@ -41,7 +45,7 @@ def test_the_answer_names_the_best_and_its_doubt(noisy: list[str], visit: Callab
     assert "above Fine-tuning alone, 2 x 32 (2 paired seeds)" in said and "takes 6" in said
     table = app.dataframe[0].value.set_index("method and student")
     assert list(table.index) == ["teacher large", "KD, 2 x 32", "Fine-tuning alone, 2 x 32"]
-    assert list(table["whole seeds"])[1:] == [2, 2]
+    assert list(table["complete seeds"])[1:] == [2, 2]
 
 
 @pytest.mark.parametrize("quality", ["ECE", "Brier", "NLL"])
@@ -71,26 +75,46 @@ def test_undamaged_runs_alone_say_what_they_lack(store: Any, visit: Callable[...
     assert "There are only undamaged runs" in said and "under rare class" in said
 
 
-def test_sentences_are_measured_on_a_click(
+class Scripted:
+    """In place of the child that measures."""
+
+    def __enter__(self) -> Scripted:
+        return self
+
+    def __exit__(self, *about: object) -> None: ...
+
+    def end(self) -> None: ...
+
+    def measure(self, *about: Any) -> Iterator[Event]:
+        records = [{"severity": s, "score": 0.9 - s, "ece": s, "brier": s, "nll": s} for s in (0.0, 0.4)]
+        yield Progress("large, typos 40%", 1, 2)
+        yield Probed("robustness", 60, {"models": {"student": {"typos": records}}})
+
+
+def test_sentences_are_measured_in_the_background(
     store: Any, noisy: list[str], visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = [{"severity": s, "score": 0.9 - s, "ece": s, "brier": s, "nll": s} for s in (0.0, 0.4)]
-    seen: list[str] = []
-
-    def measure_runs(into: Any, runs: list[str], watch: Any) -> dict[str, Any]:
-        seen.extend(runs)
-        for run in runs:
-            into.record(run, [Probed("robustness", 60, {"models": {"student": {"typos": records}}})])
-        return {}
-
-    monkeypatch.setattr("pages.parts.beyond.missing.measure_runs", measure_runs)
-    monkeypatch.setattr("pages.parts.beyond.missing.unmeasured", lambda store, runs: [r for r in runs if r not in seen])
+    for run in noisy:
+        (run_dir(run) / "student-best").mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(missing, "open_process", Scripted)
     app = visit("beyond", runs=",".join(noisy), damage="Typos")
     assert "Nothing is measured yet under typos" in words(app)
     app.button(key="beyond_measure").click().run()
-    assert not app.exception and not app.error and sorted(seen) == sorted(noisy)
+    remeasurer().wait(60)
+    app.run()
+    assert not app.exception and not app.error
     assert "Under typos" in words(app) and len(app.dataframe[0].value) == 2
-    assert robustness.PROBE in store.probes(noisy[0])
+    assert all(robustness.PROBE in store.probes(run) for run in noisy)
+
+
+def test_runs_of_another_machine_are_no_pairs(store: Any, visit: Callable[..., Any]) -> None:
+    runs = [
+        made(store, method, 0, skill - level, level, hardware)
+        for level in (0.0, 0.2)
+        for method, skill, hardware in (("kd", 0.9, "A"), ("fine-tune", 0.8, "B"))
+    ]
+    said = words(visit("beyond", runs=",".join(runs[:2]))).replace("\\", "")
+    assert "**KD, 2 x 32** has the best mean score" in said and "has all levels on one machine and version" in said
 
 
 def test_read_only_starts_nothing(noisy: list[str], visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

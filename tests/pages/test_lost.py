@@ -59,7 +59,7 @@ def test_rows_of_this_machine_give_the_marks(
         monkeypatch.setattr(kept_answers, name, value)
     app = visit("lost", job=made(store, "kd", 0, 0.7))
     assert not app.exception and not app.error
-    assert "What marks a lost row" in words(app) and "are not those that the run was scored on" not in words(app)
+    assert "What predicts a lost row" in words(app) and "are not those that the run was scored on" not in words(app)
     assert "interval" in words(app)
 
 

@@ -15,8 +15,10 @@ from kdcore.runs.work import work
 from kdcore.runs.worker import Worker
 from kdcore.search import record, scores, study
 from kdcore.search.candidates import Space
+from kdcore.search.question import template
 from kdcore.search.result import SearchResult
 from kdcore.search.search import TrialRun, search
+from kdcore.search.tune import Tuning, tune
 from tests.helpers import tiny_task
 from tests.search.conftest import Script
 
@@ -52,6 +54,20 @@ def test_sizes_of_one_depth_and_width_are_told_apart(asked):
     }  # fmt: skip
 
 
+def test_no_label_stands_for_two_sizes(asked):
+    listed = [
+        "one-layer", {"layers": 1}, {"layers": 1, "width": 16}, {"layers": 1, "width": 16, "intermediate": 64},
+        {"layers": 1, "intermediate": 64}, {"layers": 1, "heads": 1}, {"layers": 1, "form": "kronecker-8"},
+        {"layers": 1, "width": 16, "form": "kronecker-8"}, {"layers": 1, "width": 8, "heads": 2},
+        {"layers": 1, "width": 8, "heads": 1}, {"layers": 1, "width": 8, "heads": 2, "vocabulary": 100}, {"layers": 2},
+    ]  # fmt: skip
+    space = Space(asked(ANY, sizes=listed))
+    made = [space.plan(template(space.question.run, "kd", {"init": "teacher"} | one)).student_size
+            for one in (*space.sizes.values(), *(one for one in listed if isinstance(one, dict)))]  # fmt: skip
+    labelled, every = made[: len(space.sizes)], set(made)
+    assert len(set(labelled)) == len(labelled) and set(labelled) == every, list(space.sizes)
+
+
 def test_vocabularies_are_sizes_of_their_own(asked):
     sizes = Space(asked(ANY, sizes=[narrow_with(100), narrow_with(300), narrow_with(100)])).sizes
     assert [size["vocabulary"] for size in sizes.values()] == [100, 300]
@@ -69,6 +85,15 @@ def test_the_last_seed_must_be_one_that_a_run_takes(store, asked, script):
     with pytest.raises(UserError, match=rf"^seeds: the last of 3 seeds would be {2**31} "):
         search(store, asked(ANY, run=run, seeds=3), script)
     assert not script.trained
+
+
+def test_the_largest_seed_is_searched_and_tuned_with(store, asked, script):
+    question = asked(ANY)
+    run = question.run | {"train": question.run["train"] | {"seed": 2**31 - 1}}
+    search(store, asked(ANY, run=run, trials=4, sizes=[{"layers": 1}]), script)
+    tuned = run | {"student": {"layers": 2, "init": "teacher"}}
+    tune(store, Tuning(name="options", run=tuned, methods=("kd",), trials=3, seeds=(2**31 - 1,)), script)
+    assert len(script.trained) == 4 + 3 and {run.train.seed for run in script.trained} == {2**31 - 1}
 
 
 def test_with_a_share_the_cheapest_that_has_it_is_recommended(store, asked, script):
@@ -213,8 +238,14 @@ def test_more_minutes_may_be_given_and_nothing_else_may_change(store, asked, scr
 def test_no_trial_begins_that_the_time_cannot_hold(store, asked, script):
     found = search(store, asked(ANY, minutes=0.001), script)
     assert not script.trained and found.chosen is None
+    assert found.ended == "no trial fits into the time that is left"
     words = SearchResult(store, found).words()
     assert words[0].startswith("Nothing is recommended") and "Not tried, for lack of time" in words[1]
+
+
+def test_where_nothing_is_left_to_try_it_is_not_said_to_be_late(store, asked, script):
+    found = search(store, asked(ANY, methods=["fine-tune"], trials=None, sizes=[{"layers": 1}]), script)
+    assert script.trained and found.ended == "nothing new was proposed"
 
 
 def test_options_are_searched_once_the_methods_own_were_tried(store, asked, script):

@@ -10,16 +10,20 @@ import streamlit as st
 from kdcore.analysis.beyond import Curves
 from kdcore.analysis.comparison import Comparison
 from kdcore.config import RunConfig
-from kdcore.events import Progress
-from kdcore.runs.remeasure import best_teacher
-from kdcore.runs.robustness import measure_runs, unmeasured
+from kdcore.engine.measure_process import OwnProcess
+from kdcore.runs.remeasure import Order, best_teacher
+from kdcore.runs.robustness import unmeasured
 from kdcore.store import Store
 from pages.parts.beyond.question import DAMAGES, Question
-from pages.parts.common import cards, queue_runs
+from pages.parts.common import measurement, queue_runs
 from pages.parts.common.read_only import action
 from pages.parts.common.text import duration, plain
 
 ALONE = "fine-tune"
+
+
+def open_process() -> OwnProcess:
+    return OwnProcess("kdcore.engine.robustness")
 
 
 def show(store: Store, comparison: Comparison, curves: Curves, asked: Question) -> None:
@@ -93,7 +97,12 @@ def _price(comparison: Comparison, runs: Sequence[RunConfig], times: float = 1.0
 
 
 def _measure(store: Store, comparison: Comparison) -> None:
-    """Robustness of the chosen students that is not known yet, measured here on a click."""
+    """Robustness of the chosen students that is not known yet, measured in the background on a click."""
+    background = measurement.remeasurer()
+    if background.working:
+        st.fragment(measurement.progress, run_every=measurement.REFRESH_SECONDS)(background)
+        return
+    measurement.problems(background)
     todo = unmeasured(store, list(comparison.finished["id"]))
     if not todo:
         return
@@ -102,19 +111,7 @@ def _measure(store: Store, comparison: Comparison) -> None:
         f":material/help: The robustness of **{count}** is not measured: ten passes over the dev rows each, and ten of "
         "each teacher."
     )
+    names = store.rows(todo)
     if action(f"Measure {count}", key="beyond_measure", icon=":material/science:"):
-        _run(store, todo)
-
-
-def _run(store: Store, todo: list[str]) -> None:
-    bar = st.progress(0.0, "Getting the models ready")
-
-    def watch(number: int, progress: Progress) -> None:
-        bar.progress(number / len(todo), f"Student {number + 1} of {len(todo)}: {plain(progress.what)}")
-
-    with cards.guarded("The students could not be measured"):
-        problems = measure_runs(store, todo, watch)
-        for run, error in list(problems.items())[:3]:
-            cards.problem(error, f"{plain(run)} could not be measured")
-        if not problems:
-            st.rerun()
+        measurement.remeasurer().begin(store, [Order(run, names[run].name) for run in todo], open_process)
+        st.rerun()

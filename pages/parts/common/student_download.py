@@ -1,4 +1,4 @@
-"""The download of a student: the folder that `kdcore export` writes, as one file."""
+"""The downloads of a student: the folder that `kdcore export` writes, as one file, and its ONNX files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kdcore.errors import UserError
 from kdcore.export.folder import student_zip
 from kdcore.runs.export import student_folder
 from kdcore.store import Store
+from pages.parts.common import onnx_download
 
 
 def kept(store: Store, run: str) -> bool:
@@ -23,7 +24,7 @@ def kept(store: Store, run: str) -> bool:
 
 
 def student(store: Store, run: str, key: str, label: str = "Download the student") -> None:
-    """A download of the run's best student, where it kept one. The file is made on the click."""
+    """Downloads of the run's best student, where it kept one: the folder, packed on the click, and ONNX files."""
     if not kept(store, run):
         return
     folder = student_folder(store, run)
@@ -39,6 +40,7 @@ def student(store: Store, run: str, key: str, label: str = "Download the student
         help=f"{megabytes:.1f} MB: weights (best by select), tokenizer and model card. Unpack it and open the folder "
         "with transformers: `pipeline('text-classification', FOLDER, truncation=True)`.",
     )
+    onnx_download.show(store, run, key)
 
 
 def packed(store: Store, run: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Rows in four cells, how loyal the answers are, and what marks a lost row."""
+"""Rows in four cells, how loyal the answers are, and what predicts a lost row."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CELLS_HOW = (
     "Jensen-Shannon divergence in bits; 1: the same answers."
 )
 ODDS_HOW = (
-    "Logistic regression over the rows that the teacher has right: lost or kept, all marks together, all seeds of this "
-    "size. Answers of one row count together (sandwich by row), so the interval speaks for other rows. A mark that "
+    "Logistic regression over the rows that the teacher has right: lost or kept, on all features at once, over all "
+    "seeds of this size. Standard errors are clustered by row, so the interval speaks for other rows. A feature that "
     "predicts a loss need not be its cause."
 )
 
@@ -38,8 +38,8 @@ def show(loss: Loss) -> None:
             column_config={str(name): st.column_config.NumberColumn(format="%.3f") for name in list(seeds)[1:3]},
         )  # fmt: skip
         st.page_link("pages/examples.py", label="Read the rows on Examples", query_params={"job": loss.row.id})
-    with right, cards.guarded("What marks a lost row cannot be computed"):
-        st.subheader("What marks a lost row", anchor=False)
+    with right, cards.guarded("What predicts a lost row cannot be computed"):
+        st.subheader("What predicts a lost row", anchor=False)
         _odds(loss)
 
 

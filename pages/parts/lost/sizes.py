@@ -16,7 +16,8 @@ from pages.parts.common.text import metric_title, plain, task_title
 
 COLUMNS = {
     "layers": "layers", "heads": "heads", "n": "seeds", "teacher": "teacher", "score": "student", "gap": "gap",
-    "low": "gap from", "high": "gap to", "retention": "retention", "alone": "training alone", "gain": "over alone",
+    "low": "gap from", "high": "gap to", "retention": "retention", "alone": "training alone",
+    "gain": "above training alone",
 }  # fmt: skip
 
 

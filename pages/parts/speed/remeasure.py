@@ -8,25 +8,18 @@ import pandas as pd
 import streamlit as st
 
 from kdcore.paths import run_dir
-from kdcore.runs.remeasure import Order, Remeasurer, baseline_orders, missing_baselines, timing_orders
+from kdcore.runs.remeasure import Order, baseline_orders, missing_baselines, timing_orders
 from kdcore.store import ACTIVE, Store
-from pages.parts.common import cards
+from pages.parts.common.measurement import REFRESH_SECONDS, problems, progress, remeasurer
 from pages.parts.common.read_only import action
 from pages.parts.common.text import listed, plain
 
-REFRESH_SECONDS = 1.5
 BASELINES = (
     "What distillation must beat: the same teacher, compressed without any training. Stored and run in bf16; with its "
     "linear layers in int8 (torch's dynamic quantisation, on the CPU); cut to the layers that the student starts from. "
     "Each keeps the precision it is named for; students in int8 are measured under Runtimes."
 )
 TIMING = "student and teachers in turn, batch 1 and 32, on the mean dev row, on this machine; their memory, too"
-
-
-@st.cache_resource(show_spinner=False, on_release=lambda remeasurer: remeasurer.stop())
-def remeasurer() -> Remeasurer:
-    """One for all sessions: two measurements at once would disturb each other."""
-    return Remeasurer()
 
 
 def show(store: Store, runs: pd.DataFrame, costs: pd.DataFrame) -> None:
@@ -52,12 +45,6 @@ def show(store: Store, runs: pd.DataFrame, costs: pd.DataFrame) -> None:
     if not orders and not lost:
         st.caption("The chosen runs have no teacher, so there are no baselines.")
     problems(background)
-
-
-def problems(background: Remeasurer) -> None:
-    """What could not be measured last time."""
-    for name, error in list(background.problems.items())[:3]:
-        cards.problem(error, f"{plain(name, 60)} could not be measured")
 
 
 def kept(run: str) -> bool:
@@ -98,21 +85,3 @@ def _buttons(store: Store, runs: pd.DataFrame, costs: pd.DataFrame, orders: Sequ
 def _begin(store: Store, orders: Sequence[Order]) -> None:
     remeasurer().begin(store, orders)
     st.rerun()
-
-
-def progress(background: Remeasurer) -> None:
-    """How far the measurement is, and a button that ends it; to be drawn again and again."""
-    if not background.working:
-        st.rerun()
-    seen = background.progress
-    which = f"Run {background.position} of {background.count}: " if background.count > 1 else ""
-    text = "stopping" if background.stopping else seen.what
-    share = min(1.0, seen.done / seen.total) if seen.total else 0.0
-    st.progress(share, text=f"{which}{plain(text, 80)}")
-    action(
-        "Stop measuring",
-        key="speed_stop",
-        icon=":material/stop:",
-        on_click=background.stop,
-        disabled=background.stopping,
-    )

@@ -14,7 +14,7 @@ from kdcore.export.runtimes import runtime_title
 from kdcore.figures import runtimes as figures
 from kdcore.runs.remeasure import order_of
 from kdcore.store import Store
-from pages.parts.common import cards
+from pages.parts.common import cards, measurement
 from pages.parts.common.read_only import action
 from pages.parts.common.text import metric_title, plain, task_title
 from pages.parts.speed import remeasure
@@ -50,12 +50,12 @@ def show(store: Store, runs: pd.DataFrame) -> None:
     if len(tasks) > 1:  # an average over tasks: scores and lengths are each task's own
         task = st.selectbox("Task of the runtimes", tasks, format_func=task_title, key="speed_runtimes_task")
         runs = runs[runs["task"] == task]
-    background = remeasure.remeasurer()
+    background = measurement.remeasurer()
     if background.working:
-        st.fragment(remeasure.progress, run_every=remeasure.REFRESH_SECONDS)(background)
+        st.fragment(measurement.progress, run_every=measurement.REFRESH_SECONDS)(background)
     else:
         _button(store, runs)
-        remeasure.problems(background)
+        measurement.problems(background)
     table = runtime_table(store, runs)
     if table.empty:
         st.caption("None of the chosen runs was measured in these runtimes yet.")
@@ -77,7 +77,7 @@ def _button(store: Store, runs: pd.DataFrame) -> None:
     count = f"{len(here)} run{'' if len(here) == 1 else 's'}"
     label = f"Measure the runtimes ({count})" if new else f"Measure again ({count})"
     if action(label, key="speed_runtimes", icon=":material/timer:"):
-        remeasure.remeasurer().begin(store, here, open_process)
+        measurement.remeasurer().begin(store, here, open_process)
         st.rerun()
 
 

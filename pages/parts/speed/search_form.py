@@ -12,7 +12,7 @@ from kdcore.errors import UserError
 from kdcore.methods.catalog import catalog
 from kdcore.search import background
 from kdcore.search.question import MEASURES, METHODS, Question
-from kdcore.search.record import searches
+from kdcore.search.record import taken
 from kdcore.settings_file import validate
 from kdcore.store import Store
 from pages.parts.common import cards
@@ -50,9 +50,9 @@ def _fields(runs: dict[str, str]) -> dict[str, Any]:
     name = first.text_input("Name", _free_name(), max_chars=60, key="speed_ns_name")
     minutes = second.number_input("Minutes of training", 1.0, 100_000.0, 60.0, format="%g", key="speed_ns_minutes")
     share = first.number_input("At least (% of teacher)", 0.0, 150.0, 97.0, format="%g", key="speed_ns_share")
-    seeds = second.number_input("Seeds of the answer", 1, 20, 3, key="speed_ns_seeds")
+    seeds = second.number_input("Seeds for each finalist", 1, 20, 3, key="speed_ns_seeds")
     measure = first.selectbox("Cost", list(MEASURES), 1, format_func=lambda key: MEASURES[key], key="speed_ns_measure")
-    most = second.number_input("At most (empty: the least)", 0.0, None, None, format="%g", key="speed_ns_most")
+    most = second.number_input("At most (empty: as low as possible)", 0.0, None, None, format="%g", key="speed_ns_most")
     runtime = first.selectbox("Runtime", RUNTIMES, key="speed_ns_runtime")
     threads = second.number_input("CPU threads", 1, 1024, 1, key="speed_ns_threads")
     methods = st.multiselect(
@@ -87,6 +87,6 @@ def _begin(store: Store, asked: dict[str, Any]) -> None:
 
 
 def _free_name() -> str:
-    """A name that no search has."""
-    taken = {*searches(), *background.started()}
-    return next(name for number in range(1, len(taken) + 2) if (name := f"search-{number}") not in taken)
+    """A name that no search and no tuning has."""
+    names = taken()
+    return next(name for number in range(1, len(names) + 2) if (name := f"search-{number}") not in names)

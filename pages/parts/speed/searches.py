@@ -12,7 +12,7 @@ from kdcore.search import background, record
 from kdcore.search.question import MEASURES
 from kdcore.search.result import SearchResult
 from kdcore.store import Store
-from pages.parts.common import cards
+from pages.parts.common import cards, student_download
 from pages.parts.common.keys import JOB, SPEED_SEARCH
 from pages.parts.common.text import plain
 from pages.parts.speed import search_form, search_state
@@ -42,7 +42,7 @@ def show(store: Store) -> None:
     except UserError as error:
         cards.problem(error, "This search cannot be shown")
         return
-    _answer(result)
+    _answer(store, result)
     trials = result.trials
     if len(trials) and st.toggle("Show the trials", key="speed_search_open"):
         _trials(result, trials)
@@ -53,16 +53,18 @@ def _choice(names: list[str]) -> str:
     return name if name in names else names[0]
 
 
-def _answer(result: SearchResult) -> None:
+def _answer(store: Store, result: SearchResult) -> None:
     first, *others = result.words()
     with st.container(border=True, key="speed_search_answer"):
         st.markdown(f"**{plain(first, 400)}**")
         st.markdown("\n".join(f"* {plain(words, 900)}" for words in others))
         if result.chosen is not None and result.chosen["run"] in result.runs.index:
-            st.page_link(
-                "pages/live.py", label="Open its run", icon=":material/monitoring:",
-                query_params={JOB: result.chosen["run"]},
-            )  # fmt: skip
+            with st.container(horizontal=True, vertical_alignment="center"):
+                run = result.chosen["run"]
+                st.page_link(
+                    "pages/live.py", label="Open its run", icon=":material/monitoring:", query_params={JOB: run}
+                )
+                student_download.student(store, run, "speed_search_student")
 
 
 def _trials(result: SearchResult, trials: pd.DataFrame) -> None:
@@ -94,7 +96,7 @@ def _plot(result: SearchResult, whole: pd.DataFrame) -> None:
             si=bound.axis == "parameters", dark=cards.dark(),
         ),
         "speed_search_plot",
-        "Trials that were trained to their end, one seed each. Steps: what no cheaper trial beats. Ring: recommended.",
+        "Trials trained to their end, one seed each. Stepped line: the best score at each cost. Ring: recommended.",
         follows=result.record.asked.name,
     )  # fmt: skip
 

@@ -1,0 +1,42 @@
+"""Models of finished runs that are measured in the background: how far it is, and what went wrong."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kdcore.runs.remeasure import Remeasurer
+from pages.parts.common import cards
+from pages.parts.common.read_only import action
+from pages.parts.common.text import plain
+
+REFRESH_SECONDS = 1.5
+
+
+@st.cache_resource(show_spinner=False, on_release=lambda remeasurer: remeasurer.stop())
+def remeasurer() -> Remeasurer:
+    """One for all sessions: two measurements at once would disturb each other."""
+    return Remeasurer()
+
+
+def problems(background: Remeasurer) -> None:
+    """What could not be measured last time."""
+    for name, error in list(background.problems.items())[:3]:
+        cards.problem(error, f"{plain(name, 60)} could not be measured")
+
+
+def progress(background: Remeasurer) -> None:
+    """How far the measurement is, and a button that ends it; to be drawn again and again."""
+    if not background.working:
+        st.rerun()
+    seen = background.progress
+    which = f"Run {background.position} of {background.count}: " if background.count > 1 else ""
+    text = "stopping" if background.stopping else seen.what
+    share = min(1.0, seen.done / seen.total) if seen.total else 0.0
+    st.progress(share, text=f"{which}{plain(text, 80)}")
+    action(
+        "Stop measuring",
+        key="speed_stop",
+        icon=":material/stop:",
+        on_click=background.stop,
+        disabled=background.stopping,
+    )
