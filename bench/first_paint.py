@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
         check_out(options.commit, Path(folder))
         bench = start_bench(
             "first_paint", arguments, options, packages,
-            commits={name: _commit(name) for name in ("HEAD", options.commit)},
+            commits={name: commit_name(name) for name in ("HEAD", options.commit)},
         )  # fmt: skip
         arms = {
             "here": partial(open_pages, ROOT, {page: ANSWERS[page] for page in pages}),
@@ -88,7 +88,7 @@ def _name(page: str) -> str:
     return page or "start"
 
 
-def _commit(name: str) -> str:
+def commit_name(name: str) -> str:
     done = subprocess.run(["git", "rev-parse", "--short", name], cwd=ROOT, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 

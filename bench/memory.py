@@ -67,6 +67,7 @@ CASES = {
     "tinybert, pairs": Case("tinybert", pairs=True),
     "minilm-v2, pairs": Case("minilm-v2", pairs=True),
     "takd": Case("takd"),
+    **{f"{key}, pairs": Case(key, pairs=True) for key in ("gkd", "ad-kd", "backward-kd", "text-smoothing", "simkd")},
 }
 
 

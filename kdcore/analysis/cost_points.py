@@ -7,28 +7,29 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
+from kdcore.analysis.cost_table import TOKENS
 from kdcore.analysis.task_average import by_seed, common_tasks
 
 SEEN = ("key", "label", "method", "kind", "seed", "condition", "cost", "quality", "busy")
 
 
-def conditions(costs: pd.DataFrame, whole: bool) -> dict[str, tuple[str, int | None]]:
-    """Words -> (place, tokens) under which students were measured on one axis, the most frequent first.
+def conditions(costs: pd.DataFrame, whole: bool) -> dict[str, tuple[str, str | None]]:
+    """Words -> (place, length) under which students were measured on one axis, the most frequent first.
 
     Args:
         costs: `readings` of one axis. whole: the length belongs to the condition; else, for an average over tasks, only
-            the place does, and tokens is None.
+            the place does, and length is None.
     """
     students = costs[(costs["kind"] == "student") & costs["cost"].notna()]
     if not whole:
         return {str(hardware): (str(hardware), None) for hardware in students["place"].value_counts().index}
     return {
-        condition_name(hardware, tokens): (str(hardware), int(tokens))
-        for hardware, tokens in students[["place", "tokens"]].value_counts().index
+        condition_name(hardware, length): (str(hardware), str(length))
+        for hardware, length in students[["place", "length"]].value_counts().index
     }
 
 
-def of_task(costs: pd.DataFrame, hardware: str, tokens: int, runs: pd.DataFrame, sizes: dict[str, str]) -> pd.DataFrame:
+def of_task(costs: pd.DataFrame, hardware: str, length: str, runs: pd.DataFrame, sizes: dict[str, str]) -> pd.DataFrame:
     """What was seen on one axis and task under one condition, as `pareto.points` takes it: a row a student's run.
 
     Models of one size cost the same, whatever their weights: each has the size's cost, see `prices`, also where it was
@@ -37,13 +38,13 @@ def of_task(costs: pd.DataFrame, hardware: str, tokens: int, runs: pd.DataFrame,
     Args:
         costs: `readings` of the axis. runs: of the task, with group and label. sizes: run -> its student's size.
     """
-    measured = costs[(costs["place"] == hardware) & (costs["tokens"] == tokens) & costs["task"].isin(runs["task"])]
+    measured = costs[(costs["place"] == hardware) & (costs["length"] == length) & costs["task"].isin(runs["task"])]
     price = prices(measured)
     students = runs.assign(key=runs["group"], kind="student", quality=100 * runs["score"], size=runs["id"].map(sizes))
     others = measured[measured["kind"] != "student"].drop_duplicates("label").assign(key="", method="teacher", seed=0)
     seen = pd.concat([students, others]) if len(others) else students
     seen = seen.drop(columns=["cost", "busy"], errors="ignore").join(price, on="size")
-    seen = seen.assign(condition=condition_name(hardware, tokens), busy=seen["busy"].eq(True))
+    seen = seen.assign(condition=condition_name(hardware, length), busy=seen["busy"].eq(True))
     return seen[list(SEEN)].reset_index(drop=True)
 
 
@@ -80,7 +81,7 @@ def steady(known: pd.DataFrame) -> pd.DataFrame:
 
 
 def speed_ratio(
-    costs: pd.DataFrame, where: str, tokens: Mapping[str, int], sizes: Collection[str], other: str
+    costs: pd.DataFrame, where: str, lengths_of: Mapping[str, str], sizes: Collection[str], other: str
 ) -> tuple[float, bool] | None:
     """How many times what the other model costs is of what students of these sizes cost, and whether it was busy.
 
@@ -89,13 +90,13 @@ def speed_ratio(
     the geometric mean. None where some task has no common session.
 
     Args:
-        costs: `readings` of one timed axis. tokens: task -> length of the rows. sizes: of students. other: label of a
-            teacher or of a compressed one.
+        costs: `readings` of one timed axis. lengths_of: task -> length of the rows. sizes: of students. other: label
+            of a teacher or of a compressed one.
     """
     here = costs[(costs["place"] == where) & costs["cost"].gt(0)]
     logs, busy = [], False
-    for task, length in tokens.items():
-        of_task = here[(here["task"] == task) & (here["tokens"] == length)]
+    for task, length in lengths_of.items():
+        of_task = here[(here["task"] == task) & (here["length"] == length)]
         mine = of_task[(of_task["kind"] == "student") & of_task["size"].isin(list(sizes))]
         theirs = of_task[(of_task["kind"] != "student") & (of_task["label"] == other)]
         pairs = mine.merge(theirs, on=["run", "session"], suffixes=("", "_other"))
@@ -121,7 +122,7 @@ def averaged(
     """
     length = lengths(costs[costs["place"] == hardware])
     parts = [
-        of_task(costs, hardware, length.get(task, 0), runs[runs["task"] == task], sizes).assign(task=task)
+        of_task(costs, hardware, length.get(task, ""), runs[runs["task"] == task], sizes).assign(task=task)
         for task in tasks
     ]
     each = pd.concat(parts, ignore_index=True)
@@ -134,17 +135,17 @@ def averaged(
     return table.join(of_label, on="label").assign(condition=hardware)[list(SEEN)]
 
 
-def lengths(costs: pd.DataFrame) -> dict[str, int]:
-    """Task -> tokens of the rows that most students were measured at."""
+def lengths(costs: pd.DataFrame) -> dict[str, str]:
+    """Task -> length of the rows that most students were measured at."""
     students = costs[(costs["kind"] == "student") & costs["cost"].notna()]
-    return {str(task): int(rows["tokens"].mode().iloc[0]) for task, rows in students.groupby("task", sort=False)}
+    return {str(task): str(rows["length"].mode().iloc[0]) for task, rows in students.groupby("task", sort=False)}
 
 
-def costs_beside(table: pd.DataFrame, where: str, lengths_of: Mapping[str, int], axes: Sequence[str]) -> pd.DataFrame:
+def costs_beside(table: pd.DataFrame, where: str, lengths_of: Mapping[str, str], axes: Sequence[str]) -> pd.DataFrame:
     """Label -> what the model costs on each of these axes under one condition, over tasks the mean; NaN: not measured.
 
     Args:
-        table: see `cost_table.cost_table`. where, lengths_of (task -> tokens): the condition; "" (of an axis that is
+        table: see `cost_table.cost_table`. where, lengths_of (task -> length): the condition; "" (of an axis that is
             the same everywhere): the one that most students were timed under.
     """
     if not where:
@@ -154,7 +155,7 @@ def costs_beside(table: pd.DataFrame, where: str, lengths_of: Mapping[str, int],
     found = {}
     for axis in axes:
         here = table[(table["axis"] == axis) & table["place"].isin([where, ""])]
-        here = here[(here["tokens"] == here["task"].map(lengths_of)) | (here["tokens"] == 0)]
+        here = here[(here["length"] == here["task"].map(lengths_of)) | (here["length"] == "")]
         parts = [
             models.assign(cost=models["size"].map(prices(here[here["task"] == task])["cost"]))
             for task, models in table[["task", "label", "size"]].drop_duplicates().groupby("task", sort=False)
@@ -174,5 +175,18 @@ def shared_tasks(runs: pd.DataFrame) -> tuple[str, ...]:
     return common_tasks(runs.rename(columns={"group": "setting"})[["setting", "task", "score"]])
 
 
-def condition_name(hardware: str, tokens: int) -> str:
-    return ", ".join(part for part in (hardware, f"{tokens} tokens" if tokens else "") if part)
+def condition_name(hardware: str, length: str) -> str:
+    return ", ".join(part for part in (hardware, length) if part)
+
+
+def length_words(length: str, costs: pd.DataFrame) -> str:
+    """A length for people, with the tokens that the models read it as: `39 words, 53 to 61 tokens`.
+
+    Args:
+        length: as `cost_table.length_of` has it. costs: the `cost_table` of the models that are compared.
+    """
+    tokens = costs[(costs["axis"] == TOKENS) & (costs["length"] == length)]["cost"]
+    if tokens.empty or length.endswith("tokens"):
+        return length
+    least, most = int(tokens.min()), int(tokens.max())
+    return f"{length}, {least} tokens" if least == most else f"{length}, {least} to {most} tokens"

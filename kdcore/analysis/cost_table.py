@@ -15,7 +15,7 @@ from kdcore.records import ModelSize
 from kdcore.store import Store
 from kdcore.tasks import TASKS
 
-COLUMNS = ("run", "task", "kind", "label", "size", "quality", "axis", "place", "tokens", "cost", "busy", "session")
+COLUMNS = ("run", "task", "kind", "label", "size", "quality", "axis", "place", "length", "cost", "busy", "session")
 
 
 def cost_table(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
@@ -24,8 +24,8 @@ def cost_table(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
     kind: student, teacher, or a rival's. label: of the run's group for students, else the model's name. size: equal
     for models that cost the same, whatever their weights: a student's shape (the run's id where that is not known), the
     label of a teacher or rival. quality: ×100. place: hardware, precision and threads, where the cost depends on them;
-    tokens: the rows' length, where it does, else 0. busy: timed on a busy machine. session: alike where models were
-    timed in turn.
+    length: of the row, where it does, see `length_of`, else "". busy: timed on a busy machine. session: alike where
+    models were timed in turn.
 
     Args:
         runs: rows of `Store.runs` with group and label.
@@ -89,6 +89,8 @@ def _teacher_scores(evaluations: pd.DataFrame, wanted: Mapping[str, tuple[str, s
 
 WORDS = "words"
 """Beside the axes: the share of a model's parameters that is in its table of words, in percent."""
+TOKENS = "tokens"
+"""Beside the axes: how many tokens of its own a model reads a row of some length as."""
 
 
 def of_run(
@@ -105,14 +107,14 @@ def of_run(
         scores: teacher -> dev score. stored: model -> bytes of its weights, of those that are on this disk. split: on
             which rivals were scored.
     """
-    mean = facts.get("mean_tokens")
-    length = row_length(mean) if isinstance(mean, int | float) else 0
     about = {"run": run["id"], "task": run["task"]}
     times = timings(probes, "latency")
     size_values, size = facts.get("student"), student_size(str(run["id"]), facts)
     student = about | {"kind": "student", "label": run["label"], "size": size, "quality": 100 * run["score"]}
     stored = {**recorded_sizes(times), **stored}
-    yield from _sizes(student, size_values, length, stored.get("student"), run["parameters"])
+    yield from _sizes(
+        student, size_values, lengths_of("student", facts, times), stored.get("student"), run["parameters"]
+    )
     yield from timed(student, times, "student")
     described = facts.get("teachers")
     listed: Mapping[str, Any] = described if isinstance(described, Mapping) else {}
@@ -120,17 +122,51 @@ def of_run(
         model = about | _named(teacher_label(name), "teacher", scores.get(name, float("nan")))
         teacher = listed.get(name)
         size_values = teacher.get("shape") if isinstance(teacher, Mapping) else None
-        yield from _sizes(model, size_values, length, stored.get(name), None)
+        yield from _sizes(model, size_values, lengths_of(name, facts, times), stored.get(name), None)
         yield from timed(model, times, name)
     yield from _baselines(about, str(run["metric"]), probes, times, split)
 
 
 def student_size(run: str, facts: Mapping[str, Any]) -> str:
-    """Equal for runs whose students cost the same; the run's id where it has not said its student's shape."""
+    """Equal for runs whose students cost the same, with the tokens that they read a row as; the run's id where it has
+    not said its student's shape."""
     values = facts.get("student")
     # the padding token's id costs nothing
     costly = sorted(item for item in values.items() if item[0] != "pad") if isinstance(values, Mapping) else []
-    return repr(costly) if costly else run
+    tokens = _row(facts)[1].get("student")
+    return repr(costly + ([("tokens", tokens)] if tokens else [])) if costly else run
+
+
+def length_of(record: Mapping[str, Any]) -> str:
+    """How long the rows of a measurement are: `39 words`, which each model reads as tokens of its own; `53 tokens`
+    where all models were given as many, as in older versions.
+
+    >>> length_of({"words": 39, "tokens": 53}), length_of({"tokens": 53})
+    ('39 words', '53 tokens')
+    """
+    if words := record.get("words"):
+        return f"{words} word{'' if words == 1 else 's'}"
+    tokens = record.get("tokens")
+    return f"{tokens} tokens" if tokens else ""
+
+
+def lengths_of(model: str, facts: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Length of a row -> the tokens that the model reads it as, of the run's own row and of those it was timed on."""
+    words, tokens = _row(facts)
+    mean = facts.get("mean_tokens")
+    found = {}
+    if words and tokens.get(model):
+        found[length_of({"words": words})] = int(tokens[model])
+    elif isinstance(mean, int | float):  # an older version, which gave all models the student's tokens
+        found[length_of({"tokens": row_length(mean)})] = row_length(mean)
+    timed_on = {length_of(one): int(one["tokens"]) for one in records if one.get("name") == model and one.get("tokens")}
+    return found | timed_on
+
+
+def _row(facts: Mapping[str, Any]) -> tuple[int, Mapping[str, int]]:
+    """Words of the run's mean dev row, and model -> tokens; 0 and nothing where an older version ran."""
+    row = facts.get("row")
+    return (row.get("words", 0), row.get("tokens", {})) if isinstance(row, Mapping) else (0, {})
 
 
 def teacher_label(name: str) -> str:
@@ -152,7 +188,8 @@ def _baselines(
         score = float(model.get("scores", {}).get(split, {}).get(metric, float("nan")))
         row = about | _named(f"teacher {baselines.get('teacher')}, {model.get('words')}", str(model.get("kind")), score)
         yield row | _cost("parameters", model.get("parameters"))
-        yield row | _cost("flops", model.get("flops"), tokens=baselines.get("tokens"))
+        yield row | _cost("flops", model.get("flops"), length_of(baselines))
+        yield row | _cost(TOKENS, baselines.get("tokens"), length_of(baselines))
         yield row | _cost("disk", model.get("bytes", float("nan")) / MIB)
         for record in timings(probes, "rivals"):
             precisions = {precision for machine, precision in beside if machine == _machine(record)}
@@ -167,15 +204,18 @@ def _named(label: str, kind: str, score: float) -> dict[str, Any]:
 
 
 def _sizes(
-    model: dict[str, Any], size_values: Any, length: int, stored: int | None, counted: float | None
+    model: dict[str, Any], size_values: Any, lengths: Mapping[str, int], stored: int | None, counted: float | None
 ) -> Iterator[dict[str, Any]]:
-    """What a model costs on any machine. counted: its parameters, where its shape is not known."""
+    """What a model costs on any machine. lengths: see `lengths_of`. counted: its parameters, where its shape is not
+    known."""
     known = _size(size_values)
     yield model | _cost("parameters", parameters(known).total if known else counted)
     if known:
         yield model | _cost(WORDS, 100 * parameters(known).word_share)
-    if known and length:
-        yield model | _cost("flops", flops(known, length), tokens=length)
+    for length, tokens in lengths.items():
+        yield model | _cost(TOKENS, tokens, length)
+        if known:
+            yield model | _cost("flops", flops(known, tokens), length)
     if stored:
         yield model | _cost("disk", stored / MIB)
 
@@ -192,9 +232,9 @@ def timed(model: Mapping[str, Any], records: Sequence[Mapping[str, Any]], name: 
     for record in records:
         if record.get("name") != name:
             continue
-        tokens, busy = record.get("tokens") or 0, bool(record.get("busy"))
+        busy = bool(record.get("busy"))
         session = f"{model['run']} {record.get('session') or record.get('load_average')}"
-        condition = {"place": hardware_of(record), "tokens": tokens, "busy": busy, "session": session}
+        condition = {"place": hardware_of(record), "length": length_of(record), "busy": busy, "session": session}
         batch = record.get("batch")
         if batch in (1, 32):
             yield {**model, **_cost(f"latency-{batch}", record.get("median_ms")), **condition}
@@ -221,13 +261,13 @@ def recorded_sizes(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {str(record.get("name")): size for record in records if isinstance(size := record.get("disk"), int)}
 
 
-def _cost(axis: str, value: Any, tokens: Any = 0) -> dict[str, Any]:
+def _cost(axis: str, value: Any, length: str = "") -> dict[str, Any]:
     cost = float(value) if isinstance(value, int | float) else float("nan")
-    return {"axis": axis, "place": "", "tokens": tokens or 0, "cost": cost, "busy": False, "session": ""}
+    return {"axis": axis, "place": "", "length": length, "cost": cost, "busy": False, "session": ""}
 
 
 def _machine(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(record.get(part) for part in ("hardware", "threads", "batch", "tokens"))
+    return *(record.get(part) for part in ("hardware", "threads", "batch")), length_of(record)
 
 
 def hardware_of(record: Mapping[str, Any]) -> str:

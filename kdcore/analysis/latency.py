@@ -31,7 +31,7 @@ def latencies(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
         rows += _of_run(run, str(task), probes.get(run, {}), rows_of[run].facts)
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "quality"])
     found = []
-    for _, here in table[table["axis"] == AXIS].groupby(["task", "place", "tokens"], sort=False):
+    for _, here in table[table["axis"] == AXIS].groupby(["task", "place", "length"], sort=False):
         students = here[here["kind"] == "student"]
         found.append(students[["run", "size"]].join(prices(here), on="size"))
     if not found:

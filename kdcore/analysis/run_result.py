@@ -65,9 +65,10 @@ def run_result(store: Store, runs: pd.DataFrame, run: str) -> RunResult:
 def latency_ratio(probes: Mapping[str, Any], teacher: str) -> tuple[float | None, bool]:
     """The teacher's median time for a batch of one row over the student's, and whether the machine was busy.
 
-    Both stand in one record of the probe "latency", which times its models in turn.
+    Both stand in the newest records of the probe "latency", which times its models in turn.
     """
-    single = {record.get("name"): record for record in timings(probes, "latency") if record.get("batch") == 1}
+    oldest_first = reversed(timings(probes, "latency"))
+    single = {record.get("name"): record for record in oldest_first if record.get("batch") == 1}
     pair = [single.get("student"), single.get(teacher)]
     if not all(record and record["median_ms"] for record in pair):
         return None, False

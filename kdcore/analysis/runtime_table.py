@@ -15,8 +15,8 @@ from kdcore.store import Store
 
 PROBE = "runtimes"
 COLUMNS = (
-    "run", "task", "label", "method", "seed", "model", "kind", "runtime", "score", "rows", "batch", "tokens", "threads",
-    "p50_ms", "p95_ms", "per_second", "repeats", "disk_mib", "memory_mib", "busy", "hardware",
+    "run", "task", "label", "method", "seed", "model", "kind", "runtime", "score", "rows", "batch", "length", "tokens",
+    "threads", "p50_ms", "p95_ms", "per_second", "repeats", "disk_mib", "memory_mib", "busy", "hardware",
 )  # fmt: skip
 LEVEL = 0.05
 """Below it a change is called more than chance."""
@@ -25,8 +25,8 @@ LEVEL = 0.05
 def runtime_table(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
     """One row a run, model, runtime and condition; columns as in `COLUMNS`.
 
-    model: the group's label for a student, else the model's name. score: ×100, in this very runtime on `rows` dev rows.
-    Times are of one batch.
+    model: the group's label for a student, else the model's name. length: of the dev rows, mean, p95 or maximum.
+    tokens: as the model reads such a row. score: ×100, in this very runtime on `rows` dev rows. Times are of a batch.
 
     Args:
         runs: rows of `Store.runs` with group and label.
@@ -38,6 +38,7 @@ def runtime_table(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
             model = known[record["name"], record["runtime"]]
             rows.append(_about(run) | record | _of_model(run, model) | {
                 "rows": probe["rows"], "hardware": probe["hardware"],
+                "length": record.get("length") or _length(probe["tokens"], record["tokens"]),
             })  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -139,6 +140,11 @@ def _measured(store: Store, runs: pd.DataFrame) -> Iterator[tuple[dict[str, Any]
         probe = probes.get(str(run["id"]), {}).get(PROBE)
         if isinstance(probe, Mapping) and probe.get("models"):
             yield {str(name): value for name, value in run.items()}, probe
+
+
+def _length(named: Mapping[str, int], tokens: int) -> str:
+    """The name of a length in a measurement of an older version, which gave all models the student's tokens."""
+    return next((name for name, length in named.items() if length == tokens), f"{tokens} tokens")
 
 
 def _about(run: Mapping[str, Any]) -> dict[str, Any]:

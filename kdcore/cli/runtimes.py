@@ -12,8 +12,8 @@ from kdcore.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("model", "runtime", "score", "batch", "tokens", "threads", "p50_ms", "p95_ms", "per_second", "disk_mib",
-           "memory_mib")  # fmt: skip
+COLUMNS = ("model", "runtime", "score", "batch", "length", "tokens", "threads", "p50_ms", "p95_ms", "per_second",
+           "disk_mib", "memory_mib")  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import nn
 
-from kdcore.config import StudentSpec, TeacherSpec
+from kdcore.config import TeacherSpec
 from kdcore.data.encode import Encoded, encode
 from kdcore.data.splits import Split
 from kdcore.engine import teacher_cache
-from kdcore.engine.device import Compute, keep_freed_memory
-from kdcore.engine.dropout import seeded_dropout
+from kdcore.engine.pace import Pace, timed
 from kdcore.engine.plan import Plan
 from kdcore.engine.schedule import epoch_steps
 from kdcore.engine.teacher_source import needs_training, recipe_of
 from kdcore.methods.introspect import sizes as sizes_of
 from kdcore.models.cls_only import reads_cls_alone
-from kdcore.models.count import flops, parameters
-from kdcore.models.observe import observe, rerun_of
-from kdcore.models.students import build_student
+from kdcore.models.count import parameters
 from kdcore.probes.saliency import ROWS
-from kdcore.records import Encoding, ModelSize, Stage, want
+from kdcore.records import ModelSize, Stage
 
 START_UP = 4.0
 """Seconds for reading, tokenising and building, measured on small tasks."""
@@ -34,6 +27,9 @@ PROCESS = 700 * 2**20
 """Bytes of the process with its libraries loaded."""
 KERNELS = 8 * 2**20
 """Bytes of the kernels that bf16 products on a CPU keep for each width of batch; MOST_WIDTHS are kept at the most."""
+PASSING = 0.7
+"""Share of what a forward pass keeps for the backward one that a frozen model's keeps for the gradient at its input,
+and that differentiating a gradient takes while it is under way. Measured on layers 384 wide, of 64 and 100 tokens."""
 MOST_WIDTHS = 100
 SAMPLE_ROWS = 512
 """Rows tokenised to learn how long the task's rows are."""
@@ -52,29 +48,6 @@ class Prediction:
     saliency_seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How fast this machine computes. tokens: mean padded length of a row. rate: operations a second.
-
-    vocabulary: how many different words the training rows hold; the vectors of the others are not trained.
-    rerun_rate: operations a second of passes that are run again in float32 and differentiated twice.
-    """
-
-    tokens: int
-    rate: float
-    vocabulary: int
-    rerun_rate: float
-
-    def forward(self, size: ModelSize, rows: int, cls_only: bool = False) -> float:
-        """Seconds of one pass over so many rows. cls_only: nothing else of the last layer is computed."""
-        return flops(size, self.tokens, rows, cls_only) / self.rate
-
-    def step(self, size: ModelSize, rows: int, cls_only: bool = False) -> float:
-        """Seconds of forward and backward (3 forwards' worth) and an update that moves seven numbers a weight."""
-        unused = max(0, size.vocabulary - self.vocabulary) * (size.embedding_width or size.width)
-        return 3 * self.forward(size, rows, cls_only) + (parameters(size).total - unused) * 28 / _bandwidth()
-
-
 def predict(plan: Plan) -> Prediction:
     """The cost of a run on this machine, before anything is built.
 
@@ -83,7 +56,8 @@ def predict(plan: Plan) -> Prediction:
     """
     train = plan.config.train
     sizes = sizes_of(plan.method, plan.deployed_size)
-    pace, longest = _pace(plan)
+    pace, longest = pace_of(plan)
+    paces = _teacher_paces(plan, pace)
     student, rows = plan.student_size, len(plan.training_rows)
     training = sum(
         _stage_seconds(stage, steps, _judged_rows(plan, stage, steps), sizes, train.batch_size, pace)
@@ -91,15 +65,18 @@ def predict(plan: Plan) -> Prediction:
     )
     scored = _scored_rows(plan)
     training += 2 * pace.forward(next(iter(sizes.values())), scored, cls_only=True)  # the final scores
-    teaching = sum(_teacher_seconds(plan, spec, rows, scored, pace) for spec in plan.config.teachers)
+    teaching = sum(_teacher_seconds(plan, spec, rows, scored, paces[spec.name]) for spec in plan.config.teachers)
     training += sum(
-        steps * _rerun_seconds(stage, sizes, plan.teacher_sizes, train.batch_size, pace)
+        steps * _rerun_seconds(stage, sizes, plan.teacher_sizes, train.batch_size, pace, paces)
         for stage, steps in zip(plan.stages, plan.steps, strict=True)
     )
-    loyalty = _saliency_seconds(plan, pace)
+    loyalty = _saliency_seconds(plan, pace, paces)
     live = _live_shares(plan.stages, sizes, plan.teacher_sizes, train.teacher_cache)
     asked = {**sizes, **plan.teacher_sizes}
-    teaching += sum(share * plan.budget * pace.forward(asked[name], train.batch_size) for name, share in live.items())
+    teaching += sum(
+        share * plan.budget * paces.get(name, pace).forward(asked[name], train.batch_size)
+        for name, share in live.items()
+    )
     own = (role for stage in plan.stages for role in stage.adopt if not live[role])
     teaching += sum(pace.forward(sizes[role], rows) for role in own)  # once, then kept
     return Prediction(
@@ -113,7 +90,7 @@ def predict(plan: Plan) -> Prediction:
     )
 
 
-def _pace(plan: Plan) -> tuple[Pace, int]:
+def pace_of(plan: Plan) -> tuple[Pace, int]:
     """How fast this machine computes the run's rows, and the longest of them in tokens."""
     train, student, pad_to = plan.config.train, plan.student_size, plan.compute.pad_to
     of_tasks = [plan.training_rows, *(rows.train for rows in plan.other_rows.values())]
@@ -121,11 +98,19 @@ def _pace(plan: Plan) -> tuple[Pace, int]:
     padded = [np.ceil(sample.lengths / pad_to) * pad_to for sample in samples]
     mean = np.average([lengths.mean() for lengths in padded], weights=[len(rows) for rows in of_tasks])
     tokens = int(mean) + 1  # a row has a little padding from its neighbours too
-    timed = (student.width, student.heads, student.intermediate, train.batch_size, tokens, plan.compute)
-    rate = _rate(*timed)
-    rerun_rate = _rerun_rate(*timed) if any(stage.needs.rerun for stage in plan.stages) else rate
-    vocabulary = _vocabulary(samples, sum(map(len, of_tasks)))
-    return Pace(tokens, rate, vocabulary, rerun_rate), int(max(lengths.max() for lengths in padded))
+    again = any(stage.needs.rerun for stage in plan.stages)
+    rates = timed(student.width, student.heads, student.intermediate, train.batch_size, tokens, plan.compute, again)
+    pace = Pace(tokens, _vocabulary(samples, sum(map(len, of_tasks))), rates)
+    return pace, int(max(lengths.max() for lengths in padded))
+
+
+def _teacher_paces(plan: Plan, pace: Pace) -> dict[str, Pace]:
+    """Teacher -> the pace at the run's rows as it reads them: with another tokenizer they are longer or shorter."""
+    tokens = {"": pace.tokens}
+    for key, tokenizer in plan.other_tokenizers.items():
+        lengths = _sample(plan.training_rows, tokenizer, plan.config.train.max_length).lengths
+        tokens[key] = int((np.ceil(lengths / plan.compute.pad_to) * plan.compute.pad_to).mean()) + 1
+    return {name: replace(pace, tokens=tokens[key]) for name, key in plan.readings.items()}
 
 
 def _scored_rows(plan: Plan) -> int:
@@ -175,18 +160,24 @@ def _stage_seconds(
 
 
 def _rerun_seconds(
-    stage: Stage, sizes: Mapping[str, ModelSize], teachers: Mapping[str, ModelSize], rows: int, pace: Pace
-) -> float:
+    stage: Stage, sizes: Mapping[str, ModelSize], teachers: Mapping[str, ModelSize], rows: int, pace: Pace,
+    paces: Mapping[str, Pace],
+) -> float:  # fmt: skip
     """Of a step's passes that are run again: their forwards, and a forward's worth for each gradient. A learner's are
-    differentiated again, which costs twice as much once more; or its last one alone is, in place of a gradient."""
+    differentiated again, which costs twice as much once more; or its last one alone is, in place of a gradient, and
+    then the teacher's last one has none.
+
+    paces: of teachers, at their own tokens.
+    """
     needs, asked = stage.needs, {**sizes, **teachers}
     learners = [size for role, size in sizes.items() if stage.trains(role) and "student" in needs.rerun]
-    guides = [asked[name] for name in stage.asks(teachers) if "teacher" in needs.rerun]
-    once = 1 + needs.gradients
-    learning = 3 * needs.passes * once if needs.order == 2 else needs.passes * once + 1
-    work = [learning * flops(size, pace.tokens, rows) for size in learners]
-    work += [needs.passes * once * flops(size, pace.tokens, rows) for size in guides]
-    return sum(work) / pace.rerun_rate
+    guides = [name for name in stage.asks(teachers) if "teacher" in needs.rerun]
+    each = guided = needs.passes * (1 + needs.gradients)
+    if needs.order == 2:
+        seconds = sum(pace.twice(size, rows, 3 * each) for size in learners)
+    else:
+        seconds, guided = sum(pace.exact(size, rows, each + 1) for size in learners), each - needs.gradients
+    return seconds + sum(paces.get(name, pace).exact(asked[name], rows, guided) for name in guides)
 
 
 def _teacher_seconds(plan: Plan, spec: TeacherSpec, rows: int, scored: int, pace: Pace) -> float:
@@ -200,13 +191,13 @@ def _teacher_seconds(plan: Plan, spec: TeacherSpec, rows: int, scored: int, pace
     return seconds
 
 
-def _saliency_seconds(plan: Plan, pace: Pace) -> float:
+def _saliency_seconds(plan: Plan, pace: Pace, paces: Mapping[str, Pace]) -> float:
     """Of saliency loyalty: for each teacher, its answers, and a pass back and forth of it and of the student."""
     if not plan.config.probes.saliency:
         return 0.0
     rows = min(ROWS, len(plan.data.splits[plan.data.task.splits[0]]))
-    student = 3 * pace.forward(plan.student_size, rows)
-    return sum(student + 4 * pace.forward(plan.teacher_sizes[spec.name], rows) for spec in plan.config.teachers)
+    student = pace.exact(plan.student_size, rows, 3)
+    return sum(student + paces[name].exact(size, rows, 4) for name, size in plan.teacher_sizes.items())
 
 
 def _live_shares(
@@ -243,23 +234,26 @@ def _learning(
 ) -> int:
     """Bytes of gradient, two moments and a forward pass of all who learn at once, and of passes that are run again.
 
-    A student's passes keep the graphs of their gradients too, where these are part of the loss; a teacher's, one at a
-    time, has float32 weights of its own.
+    A student's passes keep the graphs of their gradients too, where these are part of the loss, until they are
+    differentiated; a teacher's, one at a time and before that, has float32 weights of its own.
     """
-    total = 0
+    total = passing = 0
     for role, size in sizes.items():
         if stage.trains(role):
             lean = reads_cls_alone(stage.needs.of_student(role), size.layers)
             total += 12 * parameters(size).total + _activations(size, rows, longest, lean)
             if "student" in stage.needs.rerun:
                 needs = stage.needs
-                graphs = needs.passes * (1 + 2 * needs.gradients) if needs.order == 2 else 1
-                total += graphs * _activations(size, rows, longest)
+                graphs, whole = 1, _activations(size, rows, longest)
+                if needs.order == 2:
+                    graphs, passing = needs.passes * (1 + needs.gradients), max(passing, whole)
+                total += graphs * whole
     if "teacher" in stage.needs.rerun:
         asked = {**sizes, **teachers}
         for name in stage.asks(teachers):
-            total += _weights([asked[name]]) + _activations(asked[name], rows, longest)
-    return total
+            total += _weights([asked[name]])
+            passing = max(passing, _activations(asked[name], rows, longest))
+    return total + round(PASSING * passing)
 
 
 def _activations(size: ModelSize, rows: int, longest: int, cls_only: bool = False) -> int:
@@ -288,64 +282,3 @@ def _disk(plan: Plan, sizes: Mapping[str, ModelSize]) -> int:
 def _weights(sizes: Iterable[ModelSize]) -> int:
     """Bytes of all models in float32."""
     return 4 * sum(parameters(size).total for size in sizes)
-
-
-@functools.lru_cache(maxsize=64)
-def _rate(width: int, heads: int, intermediate: int, rows: int, tokens: int, compute: Compute) -> float:
-    """Operations a second of a student of one whole layer, forward and backward as in a step, timed here."""
-    model, size, encoding = _one_layer(width, heads, intermediate, rows, tokens, compute)
-
-    def step() -> None:
-        with compute.autocast():
-            states = observe(model, encoding, want(hidden=(1,))).hidden[1]
-        states.square().mean().backward()
-
-    return 3 * flops(size, tokens, rows) / _seconds_of(step, model, compute)
-
-
-@functools.lru_cache(maxsize=64)
-def _rerun_rate(width: int, heads: int, intermediate: int, rows: int, tokens: int, compute: Compute) -> float:
-    """The same of a layer that is run again, with the gradient at its input differentiated."""
-    model, size, encoding = _one_layer(width, heads, intermediate, rows, tokens, compute)
-    rerun = rerun_of(model, encoding, {})
-
-    def step() -> None:
-        again = rerun(None, None, False)
-        (slope,) = torch.autograd.grad(again.hidden[1].square().mean(), again.hidden[0], create_graph=True)
-        slope.square().mean().backward()
-
-    return 6 * flops(size, tokens, rows) / _seconds_of(step, model, compute)
-
-
-def _one_layer(
-    width: int, heads: int, intermediate: int, rows: int, tokens: int, compute: Compute
-) -> tuple[nn.Module, ModelSize, Encoding]:
-    """A student to be timed, its size, and a batch of ones."""
-    keep_freed_memory()
-    size = ModelSize(1, width, heads, intermediate, vocabulary=100, positions=tokens, labels=1)
-    model = build_student(size, 1, StudentSpec(layers=1, init="random"), None, seed=0, dropout=0.1).to(compute.device)
-    ids = torch.ones(rows, tokens, dtype=torch.int64, device=compute.device)
-    return model.train(), size, Encoding(ids, ids, torch.zeros_like(ids))
-
-
-def _seconds_of(step: Callable[[], None], model: nn.Module, compute: Compute) -> float:
-    """The best of several, after one that makes kernels and finds memory."""
-    times = []
-    with seeded_dropout(model, torch.Generator()):
-        for _ in range(6):
-            start = time.perf_counter()
-            step()
-            if compute.device.type == "cuda":
-                torch.cuda.synchronize(compute.device)
-            times.append(time.perf_counter() - start)
-    return min(times[1:])
-
-
-@functools.cache
-def _bandwidth() -> float:
-    """Bytes a second of adding into a large array."""
-    array = torch.ones(8_000_000)
-    array.add_(1.0)
-    start = time.perf_counter()
-    array.add_(1.0)
-    return 2 * array.numel() * 4 / (time.perf_counter() - start)

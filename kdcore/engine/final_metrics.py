@@ -17,7 +17,6 @@ from kdcore.engine.job import Job
 from kdcore.engine.predict import predict
 from kdcore.engine.results import keep_latency, keep_probe
 from kdcore.events import Evaluated, Event, Probed, Progress
-from kdcore.models.count import row_length
 from kdcore.models.students import load_classifier
 from kdcore.probes import distances, fidelity, latency, saliency
 
@@ -146,14 +145,13 @@ def _saliency(job: Job, student: nn.Module) -> Generator[Event, None, None]:
 
 
 def _latency(job: Job, student: nn.Module) -> Generator[Event, None, None]:
-    """Student and teachers in turn, at the task's mean length, and what memory they take."""
+    """Student and teachers in turn, each on its own tokens of the mean dev row, and what memory they take."""
     yield Progress("timing student and teachers", 0, 1)
     models = {
         "student": student,
         **{name: t.load().to(job.compute.device) for name, t in job.ensemble.teachers.items()},
     }
-    tokens = row_length(float(job.rows.lengths.mean()))
-    records = latency.measure(models, tokens=tokens, precision=job.compute.precision, repeats=20, seconds=10.0)
+    records = latency.measure(models, **job.row, precision=job.compute.precision, repeats=20, seconds=10.0)
     yield keep_latency(job.folder, job.state.step, records)
 
 

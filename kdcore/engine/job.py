@@ -81,7 +81,8 @@ class Job:
     students: role -> model; the first is scored, kept and exported. fresh: makes them again with initial weights.
     kept: role -> names of the parameters that the method built without a gradient, which no stage trains.
     tokenizers: those of teachers that cut a text into other tokens, by the key of their encoding.
-    facts: what bit-for-bit repetition depends on. state: where the training is; a checkpoint's, once that is read.
+    row: the mean row of the first dev split, see `mean_row`. facts: what bit-for-bit repetition depends on.
+    state: where the training is; a checkpoint's, once that is read.
     """
 
     train: TrainConfig
@@ -96,6 +97,7 @@ class Job:
     ensemble: Ensemble
     compute: Compute
     tokenizers: Mapping[str, Any] = field(default_factory=dict)
+    row: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     epoch_rows: int | None = None
     others: Mapping[str, OtherTask] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from torch import nn
 from kdcore.config import TeacherSpec
 from kdcore.data.notes import Note
 from kdcore.data.splits import TaskData
+from kdcore.engine.own_vocabulary import unknown_share
 from kdcore.engine.plan import Plan
 from kdcore.engine.plan_checks import check_vocabularies
 from kdcore.engine.teacher_source import needs_training
@@ -21,6 +22,9 @@ from kdcore.models.convert_weights import no_mpnet
 from kdcore.models.label_names import contradiction, label_order
 from kdcore.models.sources import Located, locate, read_config
 from kdcore.models.tokenizer_checks import difference, reads_alike, states_case, unread_words
+
+UNKNOWN = 0.02
+"""Share of unknown tokens from which a person is warned."""
 
 
 def teacher_notes(spec: TeacherSpec, data: TaskData) -> Iterator[Note]:
@@ -38,10 +42,7 @@ def teacher_notes(spec: TeacherSpec, data: TaskData) -> Iterator[Note]:
 def tokenizer_notes(plan: Plan) -> Iterator[Note]:
     """What a person should know of the tokenizers of a run's models. Raises UserError where they do not fit them."""
     yield from _other_readings(plan)
-    if asked := plan.config.student.vocabulary:
-        pieces = len(plan.tokenizer)
-        few = f", since the texts give no more than that of {asked:,}" if pieces < asked else ""
-        yield Note("ok", "student.vocabulary", f"the student has {pieces:,} subword tokens of its own{few}")
+    yield from _own_vocabulary(plan)
     for spec in plan.pretrained:
         words = unread_words(plan.tokenizer_of(spec))
         if words and spec.source != "pocket" and not states_case(locate(spec).path):
@@ -51,6 +52,21 @@ def tokenizer_notes(plan: Plan) -> Iterator[Note]:
                 f"case, such as {words[0][:40]!r}",
                 'if it was trained with case, add tokenizer_config.json with {"do_lower_case": false}',
             )  # fmt: skip
+
+
+def _own_vocabulary(plan: Plan) -> Iterator[Note]:
+    """How many pieces a student's own vocabulary has, and how much of the texts it cannot read."""
+    asked, field = plan.config.student.vocabulary, "student.vocabulary"
+    if not asked:
+        return
+    pieces, unknown = len(plan.tokenizer), unknown_share(plan.data, plan.tokenizer)
+    few = f", since the texts give no more than that of {asked:,}" if pieces < asked else ""
+    text = f"the student has {pieces:,} subword tokens of its own{few}"
+    if unknown >= UNKNOWN:
+        text = f"{text}, and reads {100 * unknown:.0f} % of the tokens of the texts as [UNK]"
+        yield Note("warn", field, text, "raise student.vocabulary")
+    else:
+        yield Note("ok", field, f"{text}; it reads {100 * unknown:.1f} % of the tokens of the texts as [UNK]")
 
 
 def _other_readings(plan: Plan) -> Iterator[Note]:
@@ -154,7 +170,13 @@ def model_warnings(plan: Plan) -> list[str]:
         if not needs_training(spec):
             notes += teacher_notes(spec, plan.data)
     warnings = [note for note in notes if note.level == "warn"]
-    return [f"teacher {note.field.removeprefix('teachers.')}: {note.text}; {note.remedy}" for note in warnings]
+    return [f"{_whose(note.field)}{note.text}; {note.remedy}" for note in warnings]
+
+
+def _whose(field: str) -> str:
+    """`teacher NAME: ` before what is said of a teacher."""
+    owner, _, name = field.partition(".")
+    return f"teacher {name}: " if owner == "teachers" else ""
 
 
 def _label_notes(field: str, located: Located, data: TaskData) -> Iterator[Note]:

@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kdcore import paths
 from kdcore.data.splits import TaskData
 from kdcore.data.vocabulary import INSIDE, SPECIAL, train_vocabulary
 from kdcore.models.tokenizers import tokenizer_from_vocabulary
+
+UNKNOWN_ROWS = 2000
+"""Rows of a split whose tokens are looked at: a share within two points."""
 
 RECIPE = 1
 """Counts up where `train_vocabulary` comes to give other pieces for the same texts."""
@@ -30,6 +35,21 @@ def own_tokenizer(data: TaskData, pieces: int) -> Any:
         tokens = train_vocabulary(texts, pieces)
         _keep(file, tokens)
     return tokenizer_from_vocabulary(tokens)
+
+
+def unknown_share(data: TaskData, tokenizer: Any) -> float:
+    """Share of the tokens of the task's texts that the tokenizer does not know, 0 to 1; of training and dev rows.
+
+    [CLS] and [SEP] are not counted.
+    """
+    unknown = total = 0
+    for name in ("train", *data.task.splits):
+        split = data.splits[name]
+        chosen = np.linspace(0, len(split) - 1, min(UNKNOWN_ROWS, len(split))).astype(np.int64)
+        texts = [text for column in split.take(chosen).texts for text in column]
+        ids = np.concatenate([np.asarray(row) for row in tokenizer(texts, add_special_tokens=False)["input_ids"]])
+        unknown, total = unknown + int((ids == tokenizer.unk_token_id).sum()), total + len(ids)
+    return unknown / max(1, total)
 
 
 def source_words(own: Any, source: Any) -> list[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from kdcore.data.splits import TaskData
 from kdcore.engine import results
 from kdcore.engine.device import Compute, compute_for
 from kdcore.engine.evaluate import scores
+from kdcore.engine.mean_row import mean_row
 from kdcore.engine.predict import predict
 from kdcore.errors import UserError
 from kdcore.events import Event, Progress
 from kdcore.models.anatomy import anatomy
-from kdcore.models.count import row_length
 from kdcore.models.tokenizers import load_tokenizer
 from kdcore.probes import compression_baselines, energy, latency
 from kdcore.probes.compression_baselines import Rival
@@ -42,11 +42,12 @@ def measure(
     rivals_of: str | None = None,
     beside: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Times the run's student and teachers again, at the length, precision and thread count of the run. Counts their
-    energy, too, where the machine shows a counter.
+    """Times the run's student and teachers again, each on its own tokens of the mean dev row, at the precision and
+    thread count of the run. Counts their energy, too, where the machine shows a counter.
 
     Yields progress and `Probed` "latency" ({"records": [...]}, see `latency.Latency`), and with `rivals_of` also
-    "rivals": teacher, layers (of the cut one), precision and tokens (of the run), models (name, kind, words,
+    "rivals": teacher, layers (of the cut one), precision (of the run), words and tokens (of the row, as the teacher
+    reads it), models (name, kind, words,
     parameters, flops, bytes, scores: split -> metric -> value on the run's dev split), records, absent (kind -> why).
     Records of other conditions are kept. The same JSON goes to the run's `probes/`.
 
@@ -60,15 +61,16 @@ def measure(
     compute = compute_here(run.train)
     with threads_of(facts):
         models, precisions = _models(folder, compute)
-        tokens = _tokens(facts)
+        row = _mean_row(run, folder, facts, models)
         built, absent, layers = _rivals(run, models, rivals_of, compute)
         rows = dev_rows(run, folder, results.teacher_folders(folder)[rivals_of]) if rivals_of else None
         models |= {name: rival.model for name, rival in built.items()}
         precisions |= {name: rival.precision for name, rival in built.items()}
+        tokens = row["tokens"] | dict.fromkeys(built, row["tokens"].get(rivals_of))
         yield Progress(f"timing {len(models)} models in turn", 0, 1)
         records = latency.measure(
-            models, tokens=tokens, repeats=REPEATS, precision=precisions, seconds=SECONDS, beside=beside,
-            meter=energy.open_meter(compute.device),
+            models, tokens=tokens, words=row["words"], repeats=REPEATS, precision=precisions, seconds=SECONDS,
+            beside=beside, meter=energy.open_meter(compute.device),
         )  # fmt: skip
         own = [record for record in records if record.name not in built]
         others = [record for record in records if record.name in built]
@@ -78,12 +80,13 @@ def measure(
             return
         descriptions = []
         for name, rival in built.items():
-            descriptions.append({"name": name, **(yield from _describe(rival, rows, compute, tokens))})
+            descriptions.append({"name": name, **(yield from _describe(rival, rows, compute, tokens[name]))})
         data = {
             "teacher": rivals_of,
             "layers": layers,
             "precision": compute.precision,
-            "tokens": tokens,
+            "words": row["words"],
+            "tokens": row["tokens"][rivals_of],
             "models": descriptions,
             "records": latency.merged(_records(known, "rivals"), others),
             "absent": absent,
@@ -120,12 +123,14 @@ def _models(folder: Path, compute: Compute) -> tuple[dict[str, nn.Module], dict[
     return {name: model.to(compute.device) for name, model in models.items()}, dict.fromkeys(models, precision)
 
 
-def _tokens(facts: Mapping[str, Any]) -> int:
-    """The mean length of the training rows, as the first timing had it."""
-    mean = facts.get("mean_tokens")
-    if not isinstance(mean, int | float):
-        raise UserError("run", "it does not say how long its rows are", "clone the run and train it anew")
-    return row_length(mean)
+def _mean_row(run: RunConfig, folder: Path, facts: Mapping[str, Any], models: Iterable[str]) -> Mapping[str, Any]:
+    """The run's mean dev row, see `mean_row`; counted where the run, of an older version, has not said it."""
+    if row := facts.get("row"):
+        return row  # type: ignore[no-any-return]
+    homes = {"student": folder / "student-best", **results.teacher_folders(folder)}
+    read = {name: dev_rows(run, folder, homes[name]) for name in models}
+    data = read["student"][0]
+    return mean_row(data.splits[data.task.splits[0]], {name: rows for name, (_, rows) in read.items()})
 
 
 def _rivals(

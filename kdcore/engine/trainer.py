@@ -26,6 +26,7 @@ from kdcore.engine.evaluate import is_blind_guess, scores
 from kdcore.engine.initial_models import builder
 from kdcore.engine.job import Job, OtherTask, Rows, encode_rows
 from kdcore.engine.loop import run_stages
+from kdcore.engine.mean_row import mean_row
 from kdcore.engine.model_checks import check_before_teachers, model_warnings
 from kdcore.engine.other_tasks import facts_of_others, prepare_others
 from kdcore.engine.plan import Plan, check_method
@@ -161,11 +162,19 @@ def _job(
         train=run.train, task=task, folder=folder, rows=rows.train, epoch_rows=rows.epoch, splits=rows.splits,
         others=others, tokenizer=plan.tokenizer, tokenizers=plan.other_tokenizers,
         method=method, students=fresh(), fresh=fresh, ensemble=ensemble, compute=plan.compute,
-        facts=build_facts(plan.compute), gradient_share_every=run.probes.gradient_share_every,
+        row=_mean_row(plan, rows), facts=build_facts(plan.compute),
+        gradient_share_every=run.probes.gradient_share_every,
     )  # fmt: skip
     if run.probes.distances:
         job.snapshots = _snapshots(plan, job)
     return job
+
+
+def _mean_row(plan: Plan, rows: Rows) -> dict[str, Any]:
+    """The mean row of the first dev split, in tokens of the student and of each teacher."""
+    split = plan.data.task.splits[0]
+    keys = {"student": "", **plan.readings}
+    return mean_row(plan.data.splits[split], {name: rows.splits[split].reading(key) for name, key in keys.items()})
 
 
 def _snapshots(plan: Plan, job: Job) -> Snapshots | None:
@@ -222,6 +231,7 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "steps": sum(stage_steps(job.method.stages(), job.budget)),
         "student_steps": job.budget,
         "mean_tokens": mean_tokens,
+        "row": job.row,
         "source": plan.data.source,
         "data_fingerprint": plan.data.fingerprint,
         "start_content": plan.start_content,

@@ -40,6 +40,9 @@ SECONDS = 5.0
 MOST_ROWS = 1000
 """Of the dev split, evenly drawn, that every runtime answers."""
 
+LENGTHS = {"mean": "dev rows of mean length", "p95": "of the 95th percentile", "maximum": "of the largest length"}
+"""At which models are timed, each on its own tokens -> in words."""
+
 COMPARED: dict[Runtime, Runtime] = {
     "torch-bf16": "torch-fp32", "onnx-fp32": "torch-fp32", "onnx-int8": "onnx-fp32", "openvino-fp32": "torch-fp32",
 }  # fmt: skip
@@ -51,7 +54,7 @@ CLOSE = 0.01
 @dataclass(frozen=True)
 class Deployed:
     """A model in a runtime. kind: student, teacher or cut. weights: bytes of the file that the runtime reads.
-    vocabulary: words there are."""
+    vocabulary: words there are. longest: tokens of a row that it can read."""
 
     name: str
     kind: str
@@ -60,6 +63,7 @@ class Deployed:
     folder: Path
     weights: int
     vocabulary: int
+    longest: int
 
     @property
     def key(self) -> tuple[str, Runtime]:
@@ -97,11 +101,11 @@ def measure(
 ) -> Iterator[Event]:
     """Measures a run's student and, where named, a teacher and that teacher cut to the student's depth.
 
-    Yields progress and `Probed` "runtimes": tokens (name of a length -> tokens), split, rows (answered) of all_rows,
-    hardware, session, versions, busy; models (name, kind, words, runtime, disk and memory in bytes, scores: metric ->
-    value, `answers`: see `Answers`, with the runtime it is held `against`); records (name, runtime, batch, tokens,
-    threads, p50_ms, p95_ms, per_second, repeats, busy); absent (name, runtime, why). An earlier measurement is
-    replaced. The same JSON goes to the run's `probes/`.
+    Yields progress and `Probed` "runtimes": tokens (name of a model -> name of a length -> tokens as it reads the dev
+    rows), split, rows (answered) of all_rows, hardware, session, versions, busy; models (name, kind, words, runtime,
+    disk and memory in bytes, scores: metric -> value, `answers`: see `Answers`, with the runtime it is held `against`);
+    records (name, runtime, batch, length, tokens, threads, p50_ms, p95_ms, per_second, repeats, busy); absent (name,
+    runtime, why). An earlier measurement is replaced. The same JSON goes to the run's `probes/`.
 
     Args:
         folder: the run's. facts: its `RunStarted.facts`. known: unused, for the form of `remeasure.measure`.
@@ -113,7 +117,8 @@ def measure(
     """
     with tempfile.TemporaryDirectory() as place:
         homes = _homes(run, folder, Path(place), rivals_of)
-        data, rows = remeasure.dev_rows(run, folder, homes["student"].tokenizer)
+        read = {name: remeasure.dev_rows(run, folder, home.tokenizer) for name, home in homes.items()}
+        task, rows_of = read["student"][0].task, {name: rows for name, (_, rows) in read.items()}
         models: list[Deployed] = []
         absent: list[dict[str, str]] = []
         for number, (name, home) in enumerate(homes.items()):
@@ -121,11 +126,11 @@ def measure(
             made, missing = _converted(name, home, Path(place) / str(number))
             models += made
             absent += [{"name": name, "runtime": runtime, "why": why} for runtime, why in missing.items()]
-        tokens = _lengths(rows, models)
-        described = yield from _described(run, folder, homes, models, data.task, max(tokens.values()))
+        tokens, count = _lengths(rows_of, models), len(rows_of["student"])
+        described = yield from _described(rows_of, models, task, tokens)
         times, busy = yield from _timed(models, tokens, beside)
         found = {
-            "tokens": tokens, "split": data.task.splits[0], "rows": min(MOST_ROWS, len(rows)), "all_rows": len(rows),
+            "tokens": tokens, "split": task.splits[0], "rows": min(MOST_ROWS, count), "all_rows": count,
             "hardware": latency.hardware_name(), "session": uuid.uuid4().hex[:8], "versions": _versions(),
             "busy": busy, "models": described, "records": times, "absent": absent,
         }  # fmt: skip
@@ -173,7 +178,8 @@ def _homes(run: RunConfig, folder: Path, place: Path, teacher: str | None) -> di
 
 def _converted(name: str, home: Home, place: Path) -> tuple[list[Deployed], dict[str, str]]:
     """The model in each runtime, and why it is not in others: one that fails does not keep it from the rest."""
-    vocabulary = anatomy(load_classifier(home.folder)).vocabulary
+    model = load_classifier(home.folder)
+    vocabulary, longest = anatomy(model).vocabulary, usable_positions(model.config)
     weights = sum(file.stat().st_size for file in home.folder.glob("*.safetensors"))
     found, absent = [], {}
     place.mkdir()
@@ -187,7 +193,7 @@ def _converted(name: str, home: Home, place: Path) -> tuple[list[Deployed], dict
             absent[str(runtime)] = f"{error.problem}; {error.remedy}"
             continue
         size = weights if file is None else file.stat().st_size
-        found.append(Deployed(name, home.kind, home.words, runtime, folder, size, vocabulary))
+        found.append(Deployed(name, home.kind, home.words, runtime, folder, size, vocabulary, longest))
     return found, absent
 
 
@@ -202,25 +208,31 @@ def _file(runtime: Runtime, folder: Path, place: Path) -> Path:
     return small
 
 
-def _lengths(rows: Encoded, models: list[Deployed]) -> dict[str, int]:
-    """Mean, 95th percentile and maximum of the dev rows' tokens; no more than every model can read."""
-    most = min(usable_positions(load_classifier(one.folder).config) for one in models if one.runtime == "torch-fp32")
-    found = {"mean": rows.lengths.mean(), "p95": np.percentile(rows.lengths, 95), "maximum": rows.lengths.max()}
-    return {name: min(most, row_length(float(length))) for name, length in found.items()}
+def _lengths(rows_of: Mapping[str, Encoded], models: list[Deployed]) -> dict[str, dict[str, int]]:
+    """Of each model the mean, 95th percentile and maximum of the dev rows' tokens as it reads them; no more than it
+    can read."""
+    lengths = {}
+    for one in models:
+        if one.name not in lengths:
+            own, most = rows_of[one.name].lengths, one.longest
+            found = {"mean": own.mean(), "p95": np.percentile(own, 95), "maximum": own.max()}
+            lengths[one.name] = {name: min(most, row_length(float(tokens))) for name, tokens in found.items()}
+    return lengths
 
 
 def _described(
-    run: RunConfig, folder: Path, homes: Mapping[str, Home], models: list[Deployed], task: Task, longest: int
+    all_rows: Mapping[str, Encoded], models: list[Deployed], task: Task, tokens: Mapping[str, Mapping[str, int]]
 ) -> Generator[Event, None, list[dict[str, Any]]]:
     """Of each model in each runtime what it is, weighs, holds and scores."""
     described: list[dict[str, Any]] = []
     answers: dict[tuple[str, Runtime], Logits] = {}
-    rows_of = {name: _drawn(remeasure.dev_rows(run, folder, home.tokenizer)[1]) for name, home in homes.items()}
+    rows_of = {name: _drawn(rows) for name, rows in all_rows.items()}
     for done, one in enumerate(models):
         yield Progress(f"scoring {one.words}, {RUNTIMES[one.runtime]}", done, len(models))
         rows, base = rows_of[one.name], COMPARED.get(one.runtime)
         answers[one.key] = logits = logits_of(runner(one.runtime, one.folder), rows)
         before = answers.get((one.name, base)) if base else None
+        longest = tokens[one.name]["maximum"]
         held = peak_memory(one.runtime, one.folder, max(BATCHES), longest, one.vocabulary, _cores())
         described.append({
             "name": one.name, "kind": one.kind, "words": one.words, "runtime": one.runtime, "disk": one.weights,
@@ -238,39 +250,48 @@ def _drawn(rows: Encoded) -> Encoded:
 
 
 def _timed(
-    models: list[Deployed], tokens: Mapping[str, int], beside: Callable[[], bool]
+    models: list[Deployed], tokens: Mapping[str, Mapping[str, int]], beside: Callable[[], bool]
 ) -> Generator[Event, None, tuple[list[dict[str, Any]], bool]]:
     """Times of every model in every runtime, which take turns under each condition; and whether other work disturbed
     any of them."""
     records: list[dict[str, Any]] = []
     accompanied, disturbed = beside(), False
-    lengths = sorted(set(tokens.values()))
-    conditions = [(count, batch, length) for count in dict.fromkeys((1, _cores())) for length in lengths
+    conditions = [(count, batch, length) for count in dict.fromkeys((1, _cores())) for length in _distinct(tokens)
                   for batch in BATCHES]  # fmt: skip
     loaded: dict[tuple[str, Runtime], Runner] = {}
     before = 0
     for done, (count, batch, length) in enumerate(conditions):
-        yield Progress(f"timing batches of {batch}, {length} tokens, {count} thread(s)", done, len(conditions))
+        yield Progress(f"timing batches of {batch}, {LENGTHS[length]}, {count} thread(s)", done, len(conditions))
         with threads(count):
             if count != before:
                 loaded, before = {one.key: runner(one.runtime, one.folder) for one in models}, count
-            passes = {one.key: timed_pass(loaded[one.key], batch, length, one.vocabulary) for one in models}
+            passes = {
+                one.key: timed_pass(loaded[one.key], batch, tokens[one.name][length], one.vocabulary) for one in models
+            }
             foreign = latency.foreign_cores()
             times = latency.take_turns(passes, ROUNDS, WARMUP, SECONDS)
             busy = latency.is_busy(max(foreign, latency.foreign_cores()), count)
         disturbed = disturbed or busy
-        records += [_record(key, batch, length, count, taken, busy or accompanied) for key, taken in times.items()]
+        records += [
+            _record(key, batch, count, taken, busy or accompanied)
+            | {"length": length, "tokens": tokens[key[0]][length]}
+            for key, taken in times.items()
+        ]
     if beside() and not accompanied:
         records, disturbed = [record | {"busy": True} for record in records], True
     return records, disturbed or accompanied
 
 
-def _record(
-    key: tuple[str, Runtime], batch: int, tokens: int, threads: int, seconds: list[float], busy: bool
-) -> dict[str, Any]:
+def _distinct(tokens: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """The lengths without those at which every model reads as many tokens as at one before."""
+    seen = {tuple(of_model[name] for of_model in tokens.values()): name for name in reversed(LENGTHS)}
+    return [name for name in LENGTHS if name in seen.values()]
+
+
+def _record(key: tuple[str, Runtime], batch: int, threads: int, seconds: list[float], busy: bool) -> dict[str, Any]:
     p50, p95 = np.percentile(np.array(seconds) * 1000, (50, 95)).tolist()
     return {
-        "name": key[0], "runtime": key[1], "batch": batch, "tokens": tokens, "threads": threads, "p50_ms": p50,
+        "name": key[0], "runtime": key[1], "batch": batch, "threads": threads, "p50_ms": p50,
         "p95_ms": p95, "per_second": 1000 * batch / p50, "repeats": len(seconds), "busy": busy,
     }  # fmt: skip
 

@@ -123,12 +123,12 @@ def compare_readings(
     theirs, ours = (pad(each, chosen).to(device) for each in rows)
     pieces = word_pieces(rows[1], rows[0], chosen)
     if pieces is None:
-        return _over_rows(layer_states(teacher, theirs), layer_states(student, ours))
+        return compare_first_tokens(layer_states(teacher, theirs), layer_states(student, ours))
     return compare_states(layer_states(teacher, theirs, pieces[1]), layer_states(student, ours, pieces[0]))
 
 
-def _over_rows(teacher: LayerStates, student: LayerStates) -> Distances:
-    """The distances of [CLS] alone: the others are not defined."""
+def compare_first_tokens(teacher: LayerStates, student: LayerStates) -> Distances:
+    """The distances of [CLS] alone; the others are NaN, since between other tokens they are not defined."""
     alone = compare_states(LayerStates(teacher.cls, teacher.cls), LayerStates(student.cls, student.cls))
     nothing = torch.full_like(alone.mse, math.nan)
     return replace(alone, mse=nothing, cosine=nothing, cka=nothing, tokens=0)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,8 +28,8 @@ from kdcore.probes.forward_pass import Inputs, answer, arithmetic, device_of, fi
 Precision = Literal["fp32", "bf16", "bf16 weights", "int8"]
 """bf16: float32 weights under autocast, as runs compute. bf16 weights, int8: what the model itself was turned into."""
 
-CONDITION = ("hardware", "precision", "threads", "batch", "tokens")
-"""What two latencies must share to stand on one axis."""
+CONDITION = ("hardware", "precision", "threads", "batch", "words", "tokens")
+"""What two latencies of a model share where one takes the other's place."""
 
 _FEWEST = 5
 """Rounds that are measured even where the time is over."""
@@ -46,7 +47,9 @@ Key = TypeVar("Key")
 class Latency:
     """One model at one batch size. Times are milliseconds per batch; per_second counts rows.
 
-    tokens: length of every row, without padding. p10_ms, p90_ms: a tenth of the passes were faster, a tenth slower.
+    words: of the row's text; alike for models that read the same row. None where all were given one number of tokens.
+    tokens: of every row as the model reads it, without padding.
+    p10_ms, p90_ms: a tenth of the passes were faster, a tenth slower.
     busy: other work held cores that the measurement needed, or a training ran beside it: not to be trusted.
     session: alike for models that took turns, so that the ratio of their times is one of the models.
     memory: bytes while it answers, see `memory.answering`. disk: bytes of its weights' files. energy_mj: millijoules a
@@ -71,6 +74,7 @@ class Latency:
     disk: int | None = None
     energy_mj: float | None = None
     energy_note: str = ""
+    words: int | None = None
 
     def data(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -81,7 +85,8 @@ def measure(
     models: Mapping[str, nn.Module],
     *,
     batch_sizes: tuple[int, ...] = (1, 32),
-    tokens: int = 128,
+    tokens: int | Mapping[str, int] = 128,
+    words: int | None = None,
     repeats: int = 30,
     warmup: int = 3,
     precision: Precision | Mapping[str, Precision] = "fp32",
@@ -95,7 +100,9 @@ def measure(
     Eval mode and `inference_mode`; the random state stays as it is. Models are on the device they are on.
 
     Args:
-        tokens: a realistic row length of the task, such as its mean. repeats: rounds, fewer where `seconds` are over.
+        tokens: a realistic row length of the task, such as its mean; of all models, or of each by name, in its own
+            tokens. words: of that row's text, where it is one row for all.
+        repeats: rounds, fewer where `seconds` are over.
         precision: of all models, or of each by name.
         beside: whether something else is known to be at work, such as a training; asked before and after.
         meter: what counts energy, or why nothing does.
@@ -103,15 +110,12 @@ def measure(
     Raises:
         ValueError: no models, sizes below 1, or rows longer than a model can read.
     """
-    if not models or min(*batch_sizes, tokens, repeats) < 1:
-        raise ValueError("need a model, and batch sizes, tokens and repeats of at least 1")
-    for name, model in models.items():
-        if tokens > usable_positions(model.config):
-            raise ValueError(f"{tokens} tokens are more than the {usable_positions(model.config)} {name} can read")
+    lengths = {name: tokens if isinstance(tokens, int) else tokens[name] for name in models}
+    _check(models, lengths, min(*batch_sizes, repeats))
     of_model = {name: precision if isinstance(precision, str) else precision[name] for name in models}
     foreign, load, accompanied = foreign_cores(), os.getloadavg()[0], beside()
     session = uuid.uuid4().hex[:8]
-    cases = {(name, batch): inputs_for(model, batch, tokens) for name, model in models.items() for batch in batch_sizes}
+    cases = {case: inputs_for(models[case[0]], case[1], lengths[case[0]]) for case in product(models, batch_sizes)}
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model))
@@ -123,14 +127,26 @@ def measure(
     busy = accompanied or beside() or is_busy(max(foreign, foreign_cores()), torch.get_num_threads())
     return [
         replace(
-            _record(name, batch, tokens, times[name, batch], device_of(models[name]), of_model[name], load, busy),
+            _record(
+                name, batch, lengths[name], times[name, batch], device_of(models[name]), of_model[name], load, busy
+            ),
             session=session,
+            words=words,
             memory=held[name, batch],
             energy_mj=energy.get((name, batch)),
             energy_note=meter if isinstance(meter, str) else "",
         )
         for name, batch in cases
     ]
+
+
+def _check(models: Mapping[str, nn.Module], lengths: Mapping[str, int], least: int) -> None:
+    """Raises ValueError as `measure` does. least: of batch sizes and repeats."""
+    if not models or min(least, *lengths.values()) < 1:
+        raise ValueError("need a model, and batch sizes, tokens and repeats of at least 1")
+    for name, model in models.items():
+        if lengths[name] > (most := usable_positions(model.config)):
+            raise ValueError(f"{lengths[name]} tokens are more than the {most} {name} can read")
 
 
 def take_turns(

@@ -29,7 +29,16 @@ from kdcore.errors import CorruptError
 from kdcore.events import Probed
 from kdcore.models.observe import evaluating, observe
 from kdcore.probes.attention import AttentionMaps, Maps
-from kdcore.probes.distances import LayerStates, compare_states, layer_states, sample, sample_tokens, word_pieces
+from kdcore.probes.distances import (
+    Distances,
+    LayerStates,
+    compare_first_tokens,
+    compare_states,
+    layer_states,
+    sample,
+    sample_tokens,
+    word_pieces,
+)
 from kdcore.records import ALL_LAYERS, ModelSize
 
 FOLDER = "snapshots"
@@ -154,10 +163,21 @@ class Snapshots:
         tensors = self._attention(model)
         ours = self._states(model)
         for name, theirs in self._teachers.items():
-            distances = compare_states(theirs, ours if name not in self._others else self._states(model, name, 0))
+            distances = self._distances(model, name, theirs, ours)
             tensors |= {f"{measure}.{name}": _float32(getattr(distances, measure)) for measure in MEASURES}
         _write(_file(self.folder, step), tensors, {"seconds": f"{time.perf_counter() - started:.4f}"})
         return Probed(FOLDER, step, cost(self.folder))
+
+    def _distances(self, model: nn.Module, teacher: str, theirs: LayerStates, ours: LayerStates) -> Distances:
+        """Over tokens, or over words where the teacher reads other tokens; of [CLS] alone where words are not told.
+
+        ours: the student's states of all tokens.
+        """
+        if teacher not in self._others:
+            return compare_states(theirs, ours)
+        if self._pieces(teacher) is None:
+            return compare_first_tokens(theirs, ours)
+        return compare_states(theirs, self._states(model, teacher, 0))
 
     def _observe_teachers(self) -> dict[str, LayerStates]:
         """The teachers' states, and, on disk, the rows and where the teachers attend in them. One teacher at a time."""
@@ -188,16 +208,21 @@ class Snapshots:
         return self._rows.reading(self._others[teacher][0] if teacher in self._others else "")
 
     def _states(self, model: nn.Module, teacher: str = "", side: int = 0) -> LayerStates:
-        """The states that are compared: of all tokens, or of the words that the student shares with a teacher.
+        """The states that are compared: of all tokens, or of the words that the student shares with a teacher who reads
+        other tokens, where both tokenizers tell words.
 
         side: whose reading it is; 0: the student's, 1: the teacher's.
         """
         if not self._load:
             return LayerStates([], [])
         rows = self._reading(teacher) if side else self._rows
-        pieces = word_pieces(self._rows, self._reading(teacher), self._compared) if teacher in self._others else None
+        pieces = self._pieces(teacher) if teacher in self._others else None
         encoding = pad(rows, self._compared).to(self._device)
         return layer_states(model, encoding, pieces and pieces[side])
+
+    def _pieces(self, teacher: str) -> tuple[list[Tensor], list[Tensor]] | None:
+        """Of the words that student and teacher share; None where a tokenizer does not tell words."""
+        return word_pieces(self._rows, self._reading(teacher), self._compared)
 
     def _attention(self, model: nn.Module, rows: Encoded | None = None) -> dict[str, NDArray[Any]]:
         """Number of a kept row -> [layers, heads, tokens, tokens] in float16. rows: as the model reads them."""

@@ -16,7 +16,7 @@ from kdcore.analysis import groups, series, task_average
 from kdcore.analysis import pareto as fronts
 from kdcore.analysis.comparison import Comparison
 from kdcore.analysis.cost_axes import AXES
-from kdcore.analysis.cost_table import cost_table, timings
+from kdcore.analysis.cost_table import cost_table, length_of, timings
 from kdcore.analysis.series import Curve
 from kdcore.analysis.teacher_scores import best_teacher_score
 from kdcore.figures import curves as curve_figures
@@ -236,7 +236,10 @@ def speed(report: TaskReport) -> Iterator[str]:
             }
         )
         for run in members["id"]:
-            timed += [{"model": label, **record} for record in timings(report.store.probes(run), "latency")]
+            timed += [
+                {"model": label, "row": length_of(record), **record}
+                for record in timings(report.store.probes(run), "latency")
+            ]
     yield table(pd.DataFrame(rows), "Size, and median time of a whole run")
     if timed:
         yield table(_latencies(pd.DataFrame(timed)), "Latency, median over runs")
@@ -249,14 +252,15 @@ def _front(report: TaskReport) -> Iterator[str]:
     options = costs.conditions(timed, whole=True)
     if not options:
         return
-    condition, (hardware, tokens) = next(iter(options.items()))
-    seen = costs.of_task(timed, hardware, tokens or 0, report.comparison.finished, costs.student_sizes(costs_read))
+    condition, (hardware, length) = next(iter(options.items()))
+    seen = costs.of_task(timed, hardware, length or "", report.comparison.finished, costs.student_sizes(costs_read))
     points = fronts.points(seen)
     known = points.dropna(subset=["cost", "quality"])
     if len(known) < 2:
         return
     title = f"{metric_title(report.metric)}, dev split"
-    draw = partial(pareto.scatter, points, AXIS.words.format(length=f"{tokens} tokens"), title, edges=fronts.band(seen))
+    words = AXIS.words.format(length=costs.length_words(length or "", costs_read))
+    draw = partial(pareto.scatter, points, words, title, edges=fronts.band(seen))
     columns = {"label": "model", "cost": "ms", "quality": "dev score", "quality_spread": "std", "n": "seeds"}
     numbers = known[list(columns)].rename(columns=columns).round({"ms": 3, "dev score": 2, "std": 2})
     hollow = " Hollow: timed on a busy machine." if known["busy"].any() else ""
@@ -325,7 +329,7 @@ def _latencies(timed: pd.DataFrame) -> pd.DataFrame:
     """One row a model and condition."""
     student = timed["name"] == "student"
     timed["model"] = timed["model"].where(student, "teacher " + timed["name"].astype(str))
-    shared = ["model", "hardware", "precision", "threads", "batch", "tokens"]
+    shared = ["model", "hardware", "precision", "threads", "batch", "row", "tokens"]
     medians = timed.groupby(shared, sort=False, dropna=False)["median_ms"].agg(["median", "count"]).reset_index()
     medians["median"] = medians["median"].map("{:.2f}".format)
     return medians.rename(columns={"median": "ms", "count": "measured in runs"})

@@ -64,6 +64,7 @@ class Space:
         if not self.run.teachers and self.run.base is None:
             raise UserError("run.teachers", "there is none", "name a teacher, as `kdcore distil --teacher` takes it")
         self._check_seeds()
+        self._mean_lengths: dict[int | None, float] = {}
         self.sizes = self._sizes()
         self.starts = self._starts()
 
@@ -72,14 +73,16 @@ class Space:
         """The size of the base, or of the first teacher: a student that names no width has its."""
         return teacher_size(self.run.base or self.run.teachers[0], self._data)
 
-    @cached_property
+    @property
     def tokens(self) -> int:
-        """Mean length of the training rows."""
-        plan = self._plan({"layers": 1, "init": "random"})
-        rows = plan.training_rows
-        chosen = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(np.int64)
-        lengths = encode(rows.take(chosen), plan.tokenizer, self.run.train.max_length).lengths
-        return row_length(float(lengths.mean()))
+        """Of the row that students are timed on, as the base reads it: the bound's, else the training rows' mean."""
+        return self.question.bound.tokens or row_length(self._mean_length(None))
+
+    def tokens_of(self, size: str) -> int:
+        """Tokens of the same row as students of this size read it: another number with a vocabulary of their own."""
+        own = self._mean_length(self.sizes[size].get("vocabulary"))
+        asked = self.question.bound.tokens
+        return row_length(own) if asked is None else round(asked * own / self._mean_length(None))
 
     def ranges(self, method: str) -> dict[str, Range]:
         """Option -> the values that are tried: the main ones, as the method declares them."""
@@ -117,6 +120,16 @@ class Space:
     def plan(self, run: RunConfig) -> Plan:
         """The run's plan; rows that another plan has read are not read again."""
         return Plan(run, lambda task, own: self._data)
+
+    def _mean_length(self, vocabulary: int | None) -> float:
+        """Mean tokens of the training rows, in a vocabulary of so many words of their own, or (None) in the base's."""
+        if vocabulary not in self._mean_lengths:
+            plan = self._plan({"layers": 1, "init": "random", "vocabulary": vocabulary})
+            rows = plan.training_rows
+            chosen = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(np.int64)
+            lengths = encode(rows.take(chosen), plan.tokenizer, self.run.train.max_length).lengths
+            self._mean_lengths[vocabulary] = float(lengths.mean())
+        return self._mean_lengths[vocabulary]
 
     @cached_property
     def _data(self) -> TaskData:

@@ -39,7 +39,6 @@ class Costs:
     of: dict[str, Cost]
     hardware: str
     busy: bool
-    tokens: int
 
 
 def check_runtime(bound: Bound) -> None:
@@ -49,23 +48,26 @@ def check_runtime(bound: Bound) -> None:
             extra_package(name, "onnx", "bound.runtime")
 
 
-def measure(sizes: Mapping[str, ModelSize], bound: Bound, tokens: int) -> Costs:
+def measure(sizes: Mapping[str, ModelSize], bound: Bound, tokens: Mapping[str, int]) -> Costs:
     """Builds each size with new weights and takes what the bound asks for, in turn.
 
-    tokens: of a row, without padding.
+    tokens: of a row without padding, as each size reads it.
 
     Raises:
         UserError: a package of the runtime is not installed, or it cannot hold a size.
     """
     check_runtime(bound)
     with threads(bound.threads), tempfile.TemporaryDirectory() as folder:
-        made = {name: _made(size, bound, Path(folder) / str(i), tokens) for i, (name, size) in enumerate(sizes.items())}
+        made = {
+            name: _made(size, bound, Path(folder) / str(i), tokens[name])
+            for i, (name, size) in enumerate(sizes.items())
+        }
         times, busy = times_in_turn({name: one for name, (_, one) in made.items()}) if bound.is_timed else ({}, False)
     found = {}
     for name, (cost, _) in made.items():
         p50, p95 = np.percentile(np.array(times[name]) * 1000, (50, 95)).tolist() if name in times else (None, None)
-        found[name] = Cost(cost.parameters, cost.disk_mib, p50, p95)
-    return Costs(found, latency.hardware_name(), busy, tokens)
+        found[name] = Cost(cost.parameters, cost.disk_mib, p50, p95, tokens[name])
+    return Costs(found, latency.hardware_name(), busy)
 
 
 def times_in_turn(passes: Mapping[str, Callable[[], float]]) -> tuple[dict[str, list[float]], bool]:

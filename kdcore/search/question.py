@@ -36,7 +36,9 @@ class Bound(Settings):
     runtime: Runtime = Field("torch-fp32", description="what answers, on the CPU")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; empty: torch's own choice")
     batch: int = Field(1, ge=1, le=4096, description="rows a batch")
-    tokens: int | None = Field(None, ge=2, le=512, description="tokens a row; empty: the mean of the training rows")
+    tokens: int | None = Field(
+        None, ge=2, le=512, description="tokens a row, in the base's vocabulary; empty: the mean of the training rows"
+    )
 
     @model_validator(mode="after")
     def _limited(self) -> Bound:
@@ -64,12 +66,14 @@ class Bound(Settings):
 
 @dataclass(frozen=True)
 class Cost:
-    """What one student costs. Latencies are None where the bound asks for none."""
+    """What one student costs. Latencies are None where the bound asks for none. tokens: of a row as it reads it; None
+    in searches of older versions."""
 
     parameters: int
     disk_mib: float
     p50_ms: float | None = None
     p95_ms: float | None = None
+    tokens: int | None = None
 
     def of(self, measure: Measure) -> float:
         """This much of a measure; infinite where it was not taken."""

@@ -30,11 +30,11 @@ class SearchRecord:
     """One search.
 
     costs: what a student costs -> `Cost.data`, by `size` and, where a method deploys another one, by `size | method`.
-    hardware, tokens, busy: of the timing. too_dear: size -> the measure whose limit it exceeds. refused: candidate in
-    words -> why it cannot be trained. trials: what is known of each, oldest first: number, state (waiting, running,
-    complete, pruned, fail), size, start, method, options, and once it was asked for run, predicted (seconds) and
-    whether its run was there before (reused). chosen: number of the trial that is recommended; seeds: runs of its
-    setting. ended: why it ended; empty while it goes on.
+    hardware, tokens (of a row as the base reads it), busy: of the timing. too_dear: size -> the measure whose limit it
+    exceeds. refused: candidate in words -> why it cannot be trained. trials: what is known of each, oldest first:
+    number, state (waiting, running, complete, pruned, fail), size, start, method, options, and once it was asked for
+    run, predicted (seconds) and whether its run was there before (reused). chosen: number of the trial that is
+    recommended; seeds: runs of its setting. ended: why it ended; empty while it goes on.
     """
 
     question: dict[str, Any]

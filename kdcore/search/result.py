@@ -90,9 +90,12 @@ class SearchResult:
         if bound.is_timed:
             count = bound.threads
             counted = f"{count} thread{'' if count == 1 else 's'}" if count else "torch's own number of threads"
+            lengths = {int(one.get("tokens") or self.record.tokens) for one in self.record.costs.values()}
+            read = "" if lengths == {self.record.tokens} else f" ({min(lengths)} to {max(lengths)} in their own words)"
             yield (
                 f"Latencies are of students with new weights, on {bound.runtime}, batch {bound.batch}, "
-                f"{self.record.tokens} tokens, {counted}, {self.record.hardware}: what is learned does not change them."
+                f"{self.record.tokens} tokens{read}, {counted}, {self.record.hardware}: "
+                "what is learned does not change them."
             )
         if bound.is_timed and self.record.busy:
             yield "Other work used the machine meanwhile: do not rely on the latencies, search again when it is quiet."

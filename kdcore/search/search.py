@@ -231,7 +231,8 @@ class Search:
             return Cost(**self.record.costs[candidate.size])
         key = cost_key(self.space, candidate, plan.deployed_size)
         if key not in self.record.costs:
-            timed = measure({key: plan.deployed_size}, self.question.bound, self.record.tokens)
+            tokens = min(self.space.tokens_of(candidate.size), plan.deployed_size.longest)
+            timed = measure({key: plan.deployed_size}, self.question.bound, {key: tokens})
             self.record.costs[key] = timed.of[key].data()
             self.record.busy = self.record.busy or timed.busy
         return Cost(**self.record.costs[key])

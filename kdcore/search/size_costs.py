@@ -26,14 +26,18 @@ def take_costs(record: SearchRecord, question: Question, space: Space, say: Say)
         why = next(iter(record.refused.values()), "no size is smaller than the teacher's")
         raise UserError("sizes", f"no candidate can be trained: {why}", "name other sizes, starts or methods")
     keys = {cost_key(space, candidate, size): size for candidate, size in sizes.items()}
+    tokens = {
+        cost_key(space, candidate, size): min(space.tokens_of(candidate.size), size.longest)
+        for candidate, size in sizes.items()
+    }
     bound = question.bound
     if (bound.tokens or 0) > (most := min(size.longest for size in sizes.values())):
         raise UserError("bound.tokens", f"{bound.tokens} tokens are more than the {most} a student reads", "lower it")
     where = f", on {bound.runtime}" if bound.is_timed else ""
     say(f"taking the costs of {len(keys)} sizes, with new weights{where}")
-    costs = measure(keys, bound, bound.tokens or space.tokens)
+    costs = measure(keys, bound, tokens)
     record.costs = {key: cost.data() for key, cost in costs.of.items()}
-    record.hardware, record.tokens, record.busy = costs.hardware, costs.tokens, costs.busy
+    record.hardware, record.tokens, record.busy = costs.hardware, space.tokens, costs.busy
     record.too_dear = {key: limit for key, cost in costs.of.items() if (limit := cost.exceeds(bound))}
     if len(record.too_dear) == len(keys):
         raise _unmet(costs.of, question)

@@ -44,10 +44,48 @@ def test_sizes_follow_from_the_shape_and_files() -> None:
     assert costs["label g", "parameters"] == parameters(ModelSize(**SHAPE)).total
     assert costs["teacher large", "flops"] == flops(ModelSize(**LARGE), 20)
     assert (costs["label g", "disk"], costs["teacher large", "disk"]) == (1, 3)
-    assert set(found.loc[found["axis"] == "flops", "tokens"]) == {20}
-    assert found.set_index("label").loc["teacher large", "quality"].tolist() == [90.0] * 4
+    assert set(found.loc[found["axis"] == "flops", "length"]) == {"20 tokens"}
+    assert set(found.set_index("label").loc["teacher large", "quality"]) == {90.0}
     share = SHAPE["vocabulary"] * SHAPE["width"] / parameters(ModelSize(**SHAPE)).total
     assert costs["label g", cost_table.WORDS] == pytest.approx(100 * share)
+
+
+ROW = {"words": 15, "tokens": {"student": 20, "large": 31}}
+READ = {"mean_tokens": 19.6, "row": ROW, "student": SHAPE, "teachers": {"large": {"shape": LARGE}}}
+
+
+def test_each_model_is_priced_at_its_own_tokens_of_the_same_row() -> None:
+    records = [_record("student", words=15, tokens=20), _record("large", words=15, tokens=31)]
+    found = _of_run(_run(), READ, {"latency": {"records": records}}, scores={"large": 0.9})
+    costs = found.set_index(["label", "axis"])
+    assert costs.loc[("teacher large", "flops"), "cost"] == flops(ModelSize(**LARGE), 31)
+    assert costs.loc[("label g", "flops"), "cost"] == flops(ModelSize(**SHAPE), 20)
+    here = found[found["axis"].isin(["latency-1", "flops", cost_table.TOKENS])]
+    assert set(here["length"]) == {"15 words"}, "one row, so one condition for all"
+    beside = cost_points.costs_beside(found, "CPU, bf16, 1 thread", {"mrpc": "15 words"}, [cost_table.TOKENS])
+    assert beside[cost_table.TOKENS].to_dict() == {"label g": 20, "teacher large": 31}
+    assert cost_points.length_words("15 words", found) == "15 words, 20 to 31 tokens"
+    alone = found[found["kind"] == "student"]
+    assert cost_points.length_words("15 words", alone) == "15 words, 20 tokens"
+    assert cost_points.length_words("53 tokens", found) == "53 tokens"
+
+
+def test_students_that_read_a_row_as_other_tokens_do_not_share_a_price() -> None:
+    other = READ | {"row": {"words": 15, "tokens": {"student": 26}}}
+    same = cost_table.student_size("a", READ) == cost_table.student_size("b", READ)
+    assert same and cost_table.student_size("a", READ) != cost_table.student_size("a", other)
+
+
+def test_an_older_timing_stays_beside_a_new_one() -> None:
+    old = {"mean_tokens": 19.6, "student": SHAPE}
+    records = [_record("student", words=15, tokens=21), _record("student", ms=3.0)]
+    found = _of_run(_run(), old, {"latency": {"records": records}})
+    times = found[found["axis"] == "latency-1"].set_index("length")["cost"]
+    assert times.to_dict() == {"15 words": 2.0, "20 tokens": 3.0}
+    operations = found[found["axis"] == "flops"].set_index("length")["cost"]
+    assert operations.to_dict() == {
+        "15 words": flops(ModelSize(**SHAPE), 21), "20 tokens": flops(ModelSize(**SHAPE), 20),
+    }  # fmt: skip
 
 
 def test_the_ninth_decile_is_an_axis_of_its_own() -> None:
@@ -66,7 +104,7 @@ def test_memory_is_a_cost_of_its_condition_and_other_work_does_not_change_it() -
     found = _of_run(_run(), {}, {"latency": {"records": records}}, scores={"large": 0.9})
     here = found[found["axis"].str.startswith("memory")].set_index("axis")
     assert here["cost"].to_dict() == {"memory-1": 3.0, "memory-32": 6.0}, "the teacher's record is older than this"
-    assert set(here["place"]) == {"CPU, bf16, 1 thread"} and set(here["tokens"]) == {20}
+    assert set(here["place"]) == {"CPU, bf16, 1 thread"} and set(here["length"]) == {"20 tokens"}
     assert not here["busy"].any() and set(here["session"]) == {""}
 
 
@@ -89,19 +127,20 @@ def test_the_table_has_every_cost_of_one_condition() -> None:
                _record("student", ms=9.0, memory=7 * 2**20, hardware="GPU")]  # fmt: skip
     table = _of_run(_run(), {}, {"latency": {"records": records}}, scores={"large": 0.9})
     place, axes = "CPU, bf16, 1 thread", ["latency-1", "memory-1", "disk"]
-    found = cost_points.costs_beside(table, place, {"mrpc": 20}, axes)
+    found = cost_points.costs_beside(table, place, {"mrpc": "20 tokens"}, axes)
     assert found.loc["label g"].tolist() == [2, 3, 1]
     assert found.loc["teacher large"].tolist()[::2] == [8, 4] and np.isnan(found.loc["teacher large", "memory-1"])
-    assert cost_points.costs_beside(table, "", {"mrpc": 0}, axes).loc["label g", "latency-1"] in (2, 9)
+    assert cost_points.costs_beside(table, "", {"mrpc": ""}, axes).loc["label g", "latency-1"] in (2, 9)
     second = _of_run(_run("q", task="rte"), {}, {"latency": {"records": [_record("student", ms=4.0)]}})
-    both = cost_points.costs_beside(pd.concat([table, second]), place, {"mrpc": 20, "rte": 20}, axes)
+    both = cost_points.costs_beside(pd.concat([table, second]), place, {"mrpc": "20 tokens", "rte": "20 tokens"}, axes)
     assert both.loc["label g", "latency-1"] == 3.0, "over tasks the mean"
 
 
 def test_a_run_that_says_nothing_has_its_parameters_alone() -> None:
     found = _of_run(_run())
     assert found["axis"].tolist() == ["parameters"] and found["cost"].tolist() == [99]
-    assert _of_run(_run(), {"student": {"unknown": 1}, "mean_tokens": 20})["cost"].tolist() == [99]
+    unknown = _of_run(_run(), {"student": {"unknown": 1}, "mean_tokens": 20})
+    assert unknown.set_index("axis")["cost"].to_dict() == {"parameters": 99, cost_table.TOKENS: 20}
 
 
 def test_times_keep_their_conditions_apart() -> None:
@@ -142,10 +181,10 @@ def test_a_rival_stands_beside_the_models_that_it_was_timed_with() -> None:
 
 
 def _times(*rows: tuple[str, str, float, bool], place: str = "p", task: str = "mrpc", tokens: int = 20) -> pd.DataFrame:
-    """run, size, cost, busy of students."""
+    """run, size, cost, busy of students, timed by an older version."""
     table = pd.DataFrame(rows, columns=["run", "size", "cost", "busy"])
     about = {"task": task, "kind": "student", "label": "x", "quality": 0.0, "axis": "latency-1"}
-    return table.assign(place=place, tokens=tokens, session="", **about)
+    return table.assign(place=place, length=f"{tokens} tokens", session="", **about)
 
 
 def test_runs_of_one_size_share_the_median_of_quiet_times() -> None:
@@ -162,7 +201,7 @@ def _runs(*runs: pd.Series) -> pd.DataFrame:
 
 def test_a_run_without_a_time_has_that_of_its_size_and_else_none() -> None:
     runs = _runs(_run("a"), _run("b", 1, 0.9), _run("c", group="h"))
-    seen = cost_points.of_task(_times(("a", "s", 1.0, False)), "p", 20, runs, {"a": "s", "b": "s", "c": "t"})
+    seen = cost_points.of_task(_times(("a", "s", 1.0, False)), "p", "20 tokens", runs, {"a": "s", "b": "s", "c": "t"})
     assert seen["cost"].tolist()[:2] == [1.0, 1.0] and np.isnan(seen["cost"].iloc[2])
     assert seen["quality"].tolist() == [80, 90, 80] and seen["key"].tolist() == ["g", "g", "h"]
     assert set(seen["condition"]) == {"p, 20 tokens"} and not seen["busy"].any()
@@ -171,7 +210,7 @@ def test_a_run_without_a_time_has_that_of_its_size_and_else_none() -> None:
 def _turns(*rows: tuple[str, str, str, float, bool]) -> pd.DataFrame:
     """session, kind, size, cost, busy; a run a session."""
     table = pd.DataFrame(rows, columns=["session", "kind", "size", "cost", "busy"])
-    return table.assign(run=table["session"], label=table["size"], task="mrpc", place="p", tokens=20)
+    return table.assign(run=table["session"], label=table["size"], task="mrpc", place="p", length="20 tokens")
 
 
 SESSIONS = _turns(
@@ -184,21 +223,21 @@ SESSIONS = _turns(
 
 
 def test_a_ratio_is_of_models_that_took_turns_in_a_quiet_session() -> None:
-    ratio = cost_points.speed_ratio(SESSIONS, "p", {"mrpc": 20}, {"s"}, "t")
+    ratio = cost_points.speed_ratio(SESSIONS, "p", {"mrpc": "20 tokens"}, {"s"}, "t")
     assert ratio == (pytest.approx(4.0), False), "3, 4 and 5 times; not the medians' 8 over 1.5, nor the busy 1"
-    busy = cost_points.speed_ratio(SESSIONS[SESSIONS["busy"]], "p", {"mrpc": 20}, {"s"}, "t")
+    busy = cost_points.speed_ratio(SESSIONS[SESSIONS["busy"]], "p", {"mrpc": "20 tokens"}, {"s"}, "t")
     assert busy == (pytest.approx(1.0), True)
     for sizes, other, place, tokens in (({"other"}, "t", "p", 20), ({"s"}, "x", "p", 20), ({"s"}, "t", "q", 20),
                                         ({"s"}, "t", "p", 40)):  # fmt: skip
-        assert cost_points.speed_ratio(SESSIONS, place, {"mrpc": tokens}, sizes, other) is None
+        assert cost_points.speed_ratio(SESSIONS, place, {"mrpc": f"{tokens} tokens"}, sizes, other) is None
 
 
 def test_a_ratio_over_tasks_is_the_geometric_mean_and_needs_each() -> None:
     second = SESSIONS[SESSIONS["session"] == "a"].assign(task="rte", session="g")
     both = pd.concat([SESSIONS, second.assign(cost=[1.0, 9.0])])
-    ratio = cost_points.speed_ratio(both, "p", {"mrpc": 20, "rte": 20}, {"s"}, "t")
+    ratio = cost_points.speed_ratio(both, "p", {"mrpc": "20 tokens", "rte": "20 tokens"}, {"s"}, "t")
     assert ratio is not None and ratio[0] == pytest.approx((4 * 9) ** 0.5)
-    assert cost_points.speed_ratio(both, "p", {"mrpc": 20, "cola": 20}, {"s"}, "t") is None
+    assert cost_points.speed_ratio(both, "p", {"mrpc": "20 tokens", "cola": "20 tokens"}, {"s"}, "t") is None
 
 
 def test_a_slow_session_is_taken_out_of_the_costs() -> None:
@@ -216,8 +255,10 @@ def test_other_places_and_lengths_are_never_mixed_in() -> None:
     times = pd.concat([_times(("a", "s", 1.0, False)), _times(("b", "s", 50.0, False), place="q"),
                        _times(("b", "s", 70.0, False), tokens=40)])  # fmt: skip
     runs, sizes = _runs(_run("a")), {"a": "s"}
-    assert cost_points.of_task(times, "p", 20, runs, sizes)["cost"].tolist() == [1.0]
-    assert set(cost_points.conditions(times, whole=True).values()) == {("p", 20), ("p", 40), ("q", 20)}
+    assert cost_points.of_task(times, "p", "20 tokens", runs, sizes)["cost"].tolist() == [1.0]
+    assert set(cost_points.conditions(times, whole=True).values()) == {
+        ("p", "20 tokens"), ("p", "40 tokens"), ("q", "20 tokens"),
+    }  # fmt: skip
     assert list(cost_points.conditions(times, whole=False)) == ["p", "q"]
 
 
@@ -227,7 +268,7 @@ def test_an_average_is_within_seeds_over_tasks_at_each_ones_length() -> None:
                        _times(("c", "s", 3.0, False), ("d", "s", 3.0, True), task="rte", tokens=60)])  # fmt: skip
     teachers = [
         {"run": run, "task": task, "kind": "teacher", "label": "teacher x", "size": "teacher x", "quality": quality,
-         "axis": "latency-1", "place": "p", "tokens": tokens, "cost": 10.0, "busy": False, "session": ""}
+         "axis": "latency-1", "place": "p", "length": f"{tokens} tokens", "cost": 10.0, "busy": False, "session": ""}
         for run, task, quality, tokens in (("a", "mrpc", 90.0, 20), ("c", "rte", 70.0, 60))
     ]  # fmt: skip
     alone = [teachers[0] | {"label": "teacher y", "size": "teacher y"}]

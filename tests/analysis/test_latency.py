@@ -28,7 +28,7 @@ def test_it_is_what_speed_says_with_slow_sessions_taken_out(store: Store) -> Non
     assert found["latency_ms"].to_dict() == {run: pytest.approx(0.7) for run in runs}, "the teacher was slowed, too"
     frame = store.runs()
     table = cost_table(store, frame[frame["state"] == "done"].assign(label="x"))
-    here = table[(table["axis"] == "latency-1") & (table["tokens"] == 32)]
+    here = table[(table["axis"] == "latency-1") & (table["length"] == "32 tokens")]
     price = cost_points.prices(here)["cost"]
     assert price[runs].to_dict() == found["latency_ms"][runs].to_dict()
 

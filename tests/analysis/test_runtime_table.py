@@ -35,6 +35,18 @@ def test_each_model_runtime_and_condition_has_a_row(store, runs):
     assert absent(store, runs) == {("student", "openvino-fp32"): "not installed"}
 
 
+def test_models_are_set_beside_each_other_at_a_length_and_read_it_as_tokens_of_their_own(store, runs):
+    older = runtime_table(store, counted(store, runs))
+    assert set(older["length"]) == {"mean"} and set(older["tokens"]) == {14}, "by an older version, one for all models"
+    found = probe(0, 0)
+    own = {"student": {"mean": 14, "p95": 20, "maximum": 30}, "large": {"mean": 17, "p95": 26, "maximum": 41}}
+    records = [one | {"length": "p95", "tokens": own[one["name"]]["p95"]} for one in found["records"]]
+    store.record(runs[2], [Probed("runtimes", 60, found | {"tokens": own, "records": records})])
+    table = runtime_table(store, counted(store, runs[2:]))
+    assert set(table["length"]) == {"p95"}
+    assert table.groupby("kind")["tokens"].unique().map(list).to_dict() == {"student": [20], "teacher": [26]}
+
+
 def test_groups_without_a_measurement_come_first_and_then_the_other_seeds(store, runs):
     other = [add(store, run_config("pkd", seed)) for seed in range(2)]
     (first,) = unmeasured(store, counted(store, [*runs, *other]))

@@ -17,6 +17,7 @@ import torch
 
 from bench import (
     answering_memory,
+    assistants,
     first_paint,
     gpu,
     memory,
@@ -150,12 +151,32 @@ def test_first_paint(here, monkeypatch, tmp_path):
     """Without the browser and the other commit."""
     monkeypatch.setattr(first_paint, "open_pages", _seconds)
     monkeypatch.setattr(first_paint, "check_out", lambda commit, folder: None)
-    monkeypatch.setattr(first_paint, "_commit", lambda name: f"hash of {name}")
+    monkeypatch.setattr(first_paint, "commit_name", lambda name: f"hash of {name}")
     written = results(first_paint, tmp_path, "before")
     assert written["commits"] == {"HEAD": "hash of HEAD", "before": "hash of before"}
     speed = written["summary"]["speed"]
     assert (speed["first_to_there"]["median"], speed["again_to_there"]["median"]) == (0.5, 0.25)
     assert speed["answer_s"]["median"] == 1.5 and written["summary"].keys() == {"start", "speed"}
+
+
+def test_assistants(here, monkeypatch, tmp_path):
+    """As if the other commit took twice as long for one assistant and four times for two."""
+
+    def seconds(root: Path, about: dict[str, Any]) -> timing_blocks.Figures:
+        return {"seconds": 3.0 if root == assistants.ROOT else 6.0 * about["assistants"]}
+
+    monkeypatch.setattr(assistants, "train_in", seconds)
+    monkeypatch.setattr(assistants, "check_out", lambda commit, folder: None)
+    monkeypatch.setattr(assistants, "commit_name", lambda name: f"hash of {name}")
+    summary = results(assistants, tmp_path, "before")["summary"]
+    ratios = {name: found["here_to_there"]["median"] for name, found in summary.items()}
+    assert ratios == {"assistants: 1": 0.5, "assistants: 2": 0.25}
+
+
+def test_a_chain_of_assistants_is_trained_by_the_files_of_a_commit(tmp_path):
+    about = {"task": "pocket-sentiment", "rows": 32, "threads": 1, "epochs": 1, "assistants": 1}
+    found = assistants.train_in(assistants.ROOT, about)
+    assert found["steps"] >= 1 and 0 < found["seconds"] <= found["whole_s"]
 
 
 def test_another_commits_files_are_laid_out(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,11 @@ from pydantic import ValidationError
 from kdcore import paths
 from kdcore.config import ProbeConfig, StudentSpec
 from kdcore.data.splits import TaskData
-from kdcore.engine import preflight
-from kdcore.engine.own_vocabulary import own_tokenizer, source_words
+from kdcore.engine import own_vocabulary, preflight
+from kdcore.engine.own_vocabulary import own_tokenizer, source_words, unknown_share
 from kdcore.engine.plan import Plan
 from kdcore.engine.results import predictions, student
-from kdcore.events import Probed
+from kdcore.events import Probed, RunStarted
 from kdcore.identity import config_hash, protocol_key
 from kdcore.models.count import parameters
 from kdcore.models.students import build_student, load_classifier
@@ -51,6 +53,25 @@ def test_the_vocabulary_is_kept_once_and_read_again(monkeypatch):
     other: TaskData = world.data_of(world.PARAPHRASE)
     own_tokenizer(other, PIECES)
     assert len(list(paths.cache_subdir("vocabularies").glob("*.json"))) == 2
+
+
+def test_the_student_is_timed_on_its_own_tokens_and_the_teacher_on_its(trained, one_teacher, monkeypatch):
+    """Of one and the same dev row; letters for words make the student's longer."""
+    letters = sorted(set("".join(world.VOCABULARY[5:])))
+    pieces = (*world.VOCABULARY[:5], *letters, *(f"##{letter}" for letter in letters))
+    monkeypatch.setattr(own_vocabulary, "train_vocabulary", lambda *_: pieces)
+    done = trained(run("kd", one_teacher, student=SMALL, probes=ProbeConfig(distances=False), max_steps=2))
+    texts = world.data_of().splits["validation"].texts[0]
+    tokens = {
+        name: max(8, round(np.mean([min(32, len(words(text)["input_ids"])) for text in texts])))
+        for name, words in (("student", student(done.folder)[1]), ("t0", world.tokenizer()))
+    }
+    assert tokens["student"] > tokens["t0"]
+    (latency,) = [event.data for event in done.of(Probed) if event.name == "latency"]
+    assert {record["name"]: record["tokens"] for record in latency["records"]} == tokens
+    assert {record["words"] for record in latency["records"]} == {round(np.mean([len(t.split()) for t in texts]))}
+    (started,) = done.of(RunStarted)
+    assert started.facts["row"]["tokens"] == tokens
 
 
 def test_parameters_fall_by_the_words_that_are_gone(one_teacher):
@@ -125,9 +146,31 @@ def test_what_cannot_be_is_refused():
 def test_pre_flight_tells_its_words_and_refuses_methods_of_tokens(one_teacher):
     lines = preflight.check(Plan(run("kd", one_teacher, student=SMALL))).lines
     (said,) = [line for line in lines if line.field == "student.vocabulary"]
-    assert "subword tokens of its own" in said.text and said.level == "ok"
+    assert "subword tokens of its own" in said.text and "% of the tokens of the texts as [UNK]" in said.text
     (block,) = preflight.check(Plan(run("minilm", one_teacher, student=SMALL))).blocks
     assert block.field == "teachers.t0" and "MiniLM" in block.text and "kd" in block.remedy
+
+
+WORDS = ["the", "zoo", "ß", "unheard"]
+
+
+def test_unknown_tokens_are_counted_over_training_and_dev_texts():
+    """By hand, of sentences of four words of which the tokenizer knows one."""
+    data = world.data_of()
+    texts = {name: ([" ".join(WORDS)] * len(split),) for name, split in data.splits.items()}
+    splits = {name: dataclasses.replace(split, texts=texts[name]) for name, split in data.splits.items()}
+    assert unknown_share(dataclasses.replace(data, splits=splits), world.tokenizer()) == 3 / 4
+    assert unknown_share(data, world.tokenizer()) == 0
+
+
+def test_a_student_that_cannot_read_the_texts_is_told_of_before_and_while_it_learns(trained, one_teacher, monkeypatch):
+    monkeypatch.setattr(own_vocabulary, "train_vocabulary", lambda *_: (*world.VOCABULARY[:5], "the", "a"))
+    setting = run("kd", one_teacher, student=SMALL, max_steps=2)
+    (said,) = [line for line in preflight.check(Plan(setting)).lines if line.field == "student.vocabulary"]
+    assert said.level == "warn" and "of the tokens of the texts as [UNK]" in said.text
+    assert said.remedy == "raise student.vocabulary"
+    (started,) = trained(setting).of(RunStarted)
+    assert f"{said.text}; {said.remedy}" in started.facts["warnings"]
 
 
 def test_without_a_teacher_it_needs_no_base(trained):

@@ -107,5 +107,5 @@ def test_how_many_teachers_a_method_takes_follows_from_its_options(three_teacher
 
 
 def test_a_blocked_run_has_no_forecast(one_teacher, monkeypatch):
-    monkeypatch.setattr(estimate, "_rate", lambda *a: pytest.fail("timed in vain"))
+    monkeypatch.setattr(estimate, "timed", lambda *a: pytest.fail("timed in vain"))
     assert preflight.check(Plan(run("kd", ()))).forecast is None

@@ -43,12 +43,21 @@ def test_student_and_teacher_are_timed_as_the_run_was(finished: Any) -> None:
     records = found["latency"]["records"]
     names = {"student", *facts["teachers"]}
     assert {(r["name"], r["batch"]) for r in records} == {(name, batch) for name in names for batch in (1, 32)}
-    assert {r["tokens"] for r in records} == {max(8, round(facts["mean_tokens"]))}
+    assert {(r["name"], r["tokens"]) for r in records} == set(facts["row"]["tokens"].items())
+    assert {r["words"] for r in records} == {facts["row"]["words"]}
     assert {r["threads"] for r in records} == {facts["threads"]}
     assert json.loads((folder / "probes" / "latency.json").read_text()) == found["latency"]
     student = (folder / "student-best" / "model.safetensors").stat().st_size
     assert {r["disk"] for r in records if r["name"] == "student"} == {student}
     assert all(r["disk"] and r["memory"] > 0.9 * r["disk"] for r in records)
+
+
+def test_a_run_that_did_not_say_how_long_its_row_is_has_it_counted(finished: Any) -> None:
+    settings, folder, facts = finished
+    older = {name: value for name, value in facts.items() if name != "row"}
+    records = _probed(remeasure.measure(settings, folder, older, {}))["latency"]["records"]
+    assert {(r["name"], r["tokens"]) for r in records} == set(facts["row"]["tokens"].items())
+    assert {r["words"] for r in records} == {facts["row"]["words"]}
 
 
 def test_energy_is_counted_where_there_is_a_counter_and_else_its_absence_is_said(
@@ -97,8 +106,6 @@ def test_what_cannot_be_measured_is_said(finished: Any, monkeypatch: pytest.Monk
     (teacher,) = facts["teachers"]
     with pytest.raises(UserError, match="no longer where the run found it"):
         list(remeasure.measure(settings, folder, facts, {}, "nobody"))
-    with pytest.raises(UserError, match="how long its rows are"):
-        list(remeasure.measure(settings, folder, {}, {}))
     with pytest.raises(UserError, match="kept no best student"):
         list(remeasure.measure(settings, folder.parent / "nothing", facts, {}))
     kept = remeasure.results.predictions(folder)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdcore.config import ProbeConfig, StudentSpec
+from kdcore.data import encode
 from kdcore.data.splits import IDS_PER_SPLIT
 from kdcore.engine import preflight
 from kdcore.engine.plan import Plan
@@ -66,6 +69,18 @@ def test_what_is_measured_between_them_is_over_words(trained, ensemble):
         assert seen.maps.shape[-1] == len(seen.tokens)
         shared = by_words(seen, kept.student(kept.steps[0], 0))[0].tokens  # the teacher's tokens may be cut earlier
         assert len(shared) > 3 and shared == text.split()[: len(shared)]
+
+
+def test_where_a_tokenizer_tells_no_words_layers_are_compared_by_their_first_token(trained, ensemble, monkeypatch):
+    encode_rows = encode._encode
+    monkeypatch.setattr(encode, "_encode", lambda *rows: replace(encode_rows(*rows), words=None))
+    done = trained(run("wkd", ensemble[:2], probes=ProbeConfig(latency=False), max_steps=3))
+    kept = snapshots.read(done.folder)
+    found = kept.distances(kept.steps[-1])
+    other = model_families.FAMILIES[0]
+    assert np.isnan(found[other]["cka"]).all() and np.isnan(found[other]["mse"]).all()
+    assert np.isfinite(found[other]["cls"][1:, 1:]).all() and np.isfinite(found["t0"]["cka"]).all()
+    assert kept.teacher(other, 0).words is None and by_words(kept.teacher(other, 0), kept.student(0, 0)) is None
 
 
 @pytest.mark.parametrize("key", METHODS)

@@ -9,10 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdcore.config import StudentSpec
+from kdcore.analysis import cost_points
+from kdcore.analysis.cost_table import WORDS, cost_table
+from kdcore.config import ProbeConfig, StudentSpec
+from kdcore.engine import remeasure
 from kdcore.errors import UserError
+from kdcore.events import Probed
 from kdcore.export.answers import open_reader
 from kdcore.export.folder import export_student, read_facts
+from kdcore.export.runtimes import INT8, ONNX
 from kdcore.models.count import flops, parameters
 from kdcore.paths import run_dir
 from tests.helpers import tiny_task
@@ -74,6 +79,46 @@ def test_onnx_answers_as_the_factors_do(store, formed, tmp_path):
         pytest.importorskip(name, reason="the extra onnx is not installed")
     check = export_student(store, formed, tmp_path / "m", onnx=True)
     assert check is not None and 0 < check.largest < 1e-4 and check.same == 1.0
+
+
+def test_int8_answers_as_the_factors_do(store, formed, tmp_path):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="the extra onnx is not installed")
+    check = export_student(store, formed, tmp_path / "m", onnx=True, int8=True)
+    assert check is not None and check.int8_same is not None and check.int8_same > 0.9
+    whole, small = ((tmp_path / "m" / name).stat().st_size for name in (ONNX, INT8))
+    assert small < whole
+
+
+def test_its_costs_stand_beside_a_plain_student_of_its_size_on_disk(store, formed, trained, tmp_path):
+    """Parameters, disk, operations and latency are those of the factors, on the axes of every other student."""
+    plain = trained(
+        tiny_task.run(
+            "kd", tiny_task.teachers(tmp_path, 1), max_steps=2, probes=ProbeConfig(distances=False, fidelity=False),
+            student=StudentSpec(layers=1, width=8, heads=2, intermediate=16, init="random"),
+        )
+    )  # fmt: skip
+    row = store.get(formed)
+    events = remeasure.measure(row.config, run_dir(formed), row.facts, {})
+    store.record(formed, [event for event in events if isinstance(event, Probed)])
+    runs = store.runs(["done"])
+    runs = runs.assign(group=runs["id"], label=runs["id"])
+    table = cost_table(store, runs)
+    costs = table[table["kind"] == "student"].drop_duplicates(["run", "axis"]).set_index(["run", "axis"])["cost"]
+    size = replace(tiny_task.SIZE, form=FORM, labels=2)
+    file = run_dir(formed) / "student-best" / "model.safetensors"
+    assert costs[formed, "parameters"] == parameters(size).total
+    assert costs[formed, "disk"] == file.stat().st_size / 2**20
+    assert costs[formed, "flops"] == flops(size, store.get(formed).facts["row"]["tokens"]["student"])
+    assert costs[formed, WORDS] == pytest.approx(100 * parameters(size).word_share) and costs[formed, "latency-1"] > 0
+    assert 0.5 < costs[formed, "disk"] / costs[plain, "disk"] < 2
+    timed = table[table["axis"] == "latency-1"]
+    (condition,) = cost_points.conditions(timed, whole=True).values()
+    seen = cost_points.of_task(
+        timed, *condition, runs.assign(group=runs["id"], label=runs["id"]), cost_points.student_sizes(table)
+    )
+    students = seen[seen["kind"] == "student"].set_index("key")
+    assert set(students.index) == {formed, plain} and students["cost"].gt(0).all()
 
 
 def test_a_formed_student_can_teach(trained, formed):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from kdcore.config import StudentSpec
 from kdcore.data.encode import encode
 from kdcore.engine.evaluate import scores
 from kdcore.engine.run_files import student_predictions
@@ -80,6 +81,22 @@ def test_a_pass_counts_seconds_of_rows_without_padding():
     assert words["attention_mask"].all() and words["input_ids"].min() >= 5 and words["input_ids"].max() < 100
 
 
+def test_a_student_of_factors_answers_in_every_runtime(store, trained, tmp_path, quick):
+    for name in PACKAGES:
+        pytest.importorskip(name, reason="an extra is not installed")
+    spec = StudentSpec(layers=2, init="teacher", form="kronecker-8")
+    run = trained(tiny_task.run("kronecker-bert", [tiny_task.teacher(tmp_path, "big")], student=spec, max_steps=3))
+    found = measured(store, run)[0].data
+    students = {one["runtime"]: one for one in found["models"] if one["kind"] == "student"}
+    assert set(students) == set(RUNTIMES) and found["absent"] == []
+    file = run_dir(run) / "student-best" / "model.safetensors"
+    assert students["torch-fp32"]["disk"] == file.stat().st_size
+    assert students["onnx-int8"]["disk"] < students["onnx-fp32"]["disk"]
+    for runtime in ("onnx-fp32", "openvino-fp32"):
+        assert students[runtime]["answers"]["changed"] == 0, runtime
+    assert students["onnx-int8"]["answers"]["changed"] <= 3
+
+
 def test_a_run_is_measured_in_every_runtime(store, distilled, quick):
     for name in PACKAGES:
         pytest.importorskip(name, reason="an extra is not installed")
@@ -91,10 +108,11 @@ def test_a_run_is_measured_in_every_runtime(store, distilled, quick):
     assert {(one["name"], one["kind"]) for one in found["models"]} == names and found["absent"] == []
     assert len(found["models"]) == len(names) * len(RUNTIMES)
     lengths = rows_of(distilled).lengths
-    assert found["tokens"]["maximum"] == max(8, lengths.max()) and found["rows"] == found["all_rows"] == len(lengths)
+    assert found["rows"] == found["all_rows"] == len(lengths)
+    assert {read["maximum"] for read in found["tokens"].values()} == {max(8, lengths.max())}
     cores = {1, runtime_costs._cores()}
     conditions = {(one["batch"], one["tokens"], one["threads"]) for one in found["records"]}
-    assert conditions == {(b, t, n) for b in (1, 3) for t in found["tokens"].values() for n in cores}
+    assert conditions == {(b, t, n) for b in (1, 3) for t in found["tokens"]["student"].values() for n in cores}
     assert len(found["records"]) == len(conditions) * len(found["models"])
     assert all(0 < one["p50_ms"] <= one["p95_ms"] and one["repeats"] == 2 for one in found["records"])
     models = {(one["name"], one["runtime"]): one for one in found["models"]}

@@ -107,6 +107,18 @@ def test_each_model_may_have_a_precision_of_its_own(models):
     assert {record.name: record.precision for record in found} == precisions
 
 
+def test_each_model_is_timed_on_its_own_tokens_of_one_row(models, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        latency, "_time", lambda model, inputs, _: seen.setdefault(id(model), inputs["input_ids"].shape[1])
+    )
+    found = measure(models, batch_sizes=(1,), tokens={"teacher": 12, "student": 7}, words=5, repeats=1, warmup=0)
+    assert {record.name: (record.tokens, record.words) for record in found} == {"teacher": (12, 5), "student": (7, 5)}
+    assert {name: seen[id(model)] for name, model in models.items()} == {"teacher": 12, "student": 7}
+    with pytest.raises(ValueError, match="17 tokens are more than the 16 student can read"):
+        measure(models, tokens={"teacher": 12, "student": 17})
+
+
 def test_new_records_replace_those_of_the_same_model_and_condition(models):
     new = measure({"student": models["student"]}, batch_sizes=(1,), tokens=4, repeats=1, warmup=0)
     same, other = new[0].data() | {"median_ms": -1.0}, new[0].data() | {"hardware": "another"}

@@ -3,11 +3,14 @@
 import sys
 import threading
 
+import numpy as np
 import pytest
 
+from kdcore.engine import own_vocabulary
 from kdcore.errors import UserError
 from kdcore.identity import config_hash
 from kdcore.models.count import parameters, row_length
+from kdcore.models.tokenizers import tokenizer_from_vocabulary
 from kdcore.runs.work import work
 from kdcore.runs.worker import Worker
 from kdcore.search import record, scores, study
@@ -288,6 +291,31 @@ def test_the_engine_trains_what_was_chosen(store, asked):
     assert found.tokens == row_length(kept.facts["mean_tokens"])
 
 
+@pytest.mark.parametrize("tokens", [None, 16])
+def test_a_size_with_words_of_its_own_is_timed_on_its_own_tokens_of_the_same_row(
+    store, asked, script, monkeypatch, tokens
+):
+    """Letters for words make its rows longer."""
+    letters = sorted(set("".join(tiny_task.VOCABULARY[5:])))
+    pieces = (*tiny_task.VOCABULARY[:5], *letters, *(f"##{letter}" for letter in letters))
+    monkeypatch.setattr(own_vocabulary, "train_vocabulary", lambda *_: pieces)
+    sizes = [{"layers": 1}, {"layers": 1, "vocabulary": 64}]
+    bound = {"p95_ms": 1e5, "runtime": "torch-fp32", "threads": 1, "tokens": tokens}
+    question = asked(bound, trials=1, sizes=sizes)
+    space = Space(question)
+    texts = space._plan({"layers": 1, "init": "random"}).training_rows.texts[0]
+    base, own = (np.mean([min(32, len(words(text)["input_ids"])) for text in texts])
+                 for words in (tiny_task.tokenizer(), tokenizer_from_vocabulary(pieces)))  # fmt: skip
+    assert own > 1.2 * base
+    found = search(store, question, script)
+    lengths = {name: cost["tokens"] for name, cost in found.costs.items()}
+    expected = tokens or max(8, base)
+    assert lengths == {"1 layer": round(expected), "1 layer, 64 words": round(expected * own / base)}
+    assert found.tokens == lengths["1 layer"]
+    said = " ".join(SearchResult(store, found).words())
+    assert f"{found.tokens} tokens ({found.tokens} to {lengths['1 layer, 64 words']} in their own words)" in said
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -333,6 +361,6 @@ def test_int8_files_are_timed_and_weighed(store, asked):
     from kdcore.search.costs import measure
 
     size = {"one": tiny_task.SIZE}
-    whole, small = (measure(size, asked({"p95_ms": 1e5, "runtime": runtime}).bound, 8).of["one"]
+    whole, small = (measure(size, asked({"p95_ms": 1e5, "runtime": runtime}).bound, {"one": 8}).of["one"]
                     for runtime in ("onnx-fp32", "onnx-int8"))  # fmt: skip
     assert small.disk_mib < whole.disk_mib and 0 < small.p50_ms <= small.p95_ms

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kdcore.analysis import cost_points as costs
 from kdcore.analysis.cost_axes import Axis
-from kdcore.analysis.cost_table import WORDS
+from kdcore.analysis.cost_table import TOKENS, WORDS
 
 BESIDE = {
     "latency-1": "ms a row",
@@ -17,6 +17,7 @@ BESIDE = {
     "disk": "size on disk (MiB)",
     "energy-1": "energy (mJ a row)",
     WORDS: "parameters in word embeddings (%)",
+    TOKENS: "tokens a row",
 }
 """Costs that the table of numbers has whichever one is drawn -> title of their column."""
 
@@ -24,7 +25,7 @@ BESIDE = {
 @dataclass(frozen=True)
 class Measured:
     """Args: points: one row per run or model, as `cost_points` gives them. condition: what they were measured on.
-    length: of the rows, in words. on_axis: readings of the axis; where, tokens (task -> length): of the condition.
+    length: of the rows, in words. on_axis: readings of the axis; where, lengths (task -> length): of the condition.
     sizes: group -> sizes of its students. beside: label -> what the models cost on `BESIDE`, under the same condition.
     """
 
@@ -33,34 +34,35 @@ class Measured:
     length: str
     on_axis: pd.DataFrame
     where: str
-    tokens: Mapping[str, int]
+    lengths: Mapping[str, str]
     sizes: Mapping[str, set[str]]
     beside: pd.DataFrame
 
     def ratio(self, group: str, other: str) -> tuple[float, bool] | None:
         """See `cost_points.speed_ratio`; of a group's students."""
-        return costs.speed_ratio(self.on_axis, self.where, self.tokens, self.sizes.get(group, set()), other)
+        return costs.speed_ratio(self.on_axis, self.where, self.lengths, self.sizes.get(group, set()), other)
 
 
 def read(
     table: pd.DataFrame,
     axis: Axis,
-    option: tuple[str, tuple[str, int | None]],
+    option: tuple[str, tuple[str, str | None]],
     runs: pd.DataFrame,
     tasks: tuple[str, ...],
 ) -> Measured:
     """Args: table: see `cost_table`. option: one of `cost_points.conditions`, with its words."""
-    condition, (where, tokens) = option
+    condition, (where, length) = option
     on_axis, sizes = table[table["axis"] == axis.key], costs.student_sizes(table)
-    if tokens is None:
-        points, length = costs.averaged(on_axis, where, runs, sizes, tasks), "each task at its mean length"
+    if length is None:
+        points = costs.averaged(on_axis, where, runs, sizes, tasks)
         known = costs.lengths(on_axis[on_axis["place"] == where])
-        lengths = {task: known.get(task, 0) for task in tasks}
+        lengths = {task: known.get(task, "") for task in tasks}
     else:
-        points, length = costs.of_task(on_axis, where, tokens, runs, sizes), f"{tokens} tokens"
-        lengths = dict.fromkeys(tasks, tokens)
+        points, lengths = costs.of_task(on_axis, where, length, runs, sizes), dict.fromkeys(tasks, length)
     of_group = {
         str(group): {sizes[run] for run in members["id"] if run in sizes} for group, members in runs.groupby("group")
     }
     beside = costs.costs_beside(table, where, lengths, list(BESIDE))
-    return Measured(points, condition, length, on_axis, where, lengths, of_group, beside)
+    drawn = table[table["label"].isin(points["label"])]
+    words = "each task at its mean length" if length is None else costs.length_words(length, drawn)
+    return Measured(points, condition, words, on_axis, where, lengths, of_group, beside)

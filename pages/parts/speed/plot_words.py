@@ -13,7 +13,9 @@ from pages.parts.common.text import listed, plain, sentence
 
 HOW = (
     "**Latency**: median over repeats of one forward pass in eval mode, student and teachers in turn, so that a slow "
-    "moment of the machine affects all of them; tokenisation is not counted. It depends on size and length, not on "
+    "moment of the machine affects all of them; tokenisation is not counted. The row is the mean row of the dev split: "
+    "a length in words is one text, which each model reads as tokens of its own, and operations are counted for these; "
+    "a length in tokens, of older versions, was the same for all. Latency depends on size and length, not on "
     "weights, so runs of one size are repeats of one measurement: their median counts, of those on a quiet machine "
     "where there are any. What the machine did from one session to the next is taken out first: a session is scaled so "
     "that the teacher which took most turns costs in it what it usually does. **How many times as fast**: the median "

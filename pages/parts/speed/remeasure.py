@@ -19,7 +19,7 @@ BASELINES = (
     "linear layers in int8 (torch's dynamic quantisation, on the CPU); cut to the layers that the student starts from. "
     "Each keeps the precision it is named for; students in int8 are measured under Runtimes."
 )
-TIMING = "student and teachers in turn, batch 1 and 32, at the run's mean length, on this machine; their memory, too"
+TIMING = "student and teachers in turn, batch 1 and 32, on the mean dev row, on this machine; their memory, too"
 
 
 def show(store: Store, runs: pd.DataFrame, costs: pd.DataFrame) -> None:

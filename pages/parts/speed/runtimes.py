@@ -22,8 +22,8 @@ from pages.parts.speed import remeasure
 ABOUT = (
     "Student, best teacher and that teacher cut to the student's depth, on this machine's CPU, by torch, ONNX Runtime "
     "and OpenVINO: all take turns in a process of their own, batches of 1, 8 and 32 rows, dev rows of mean, 95th "
-    "percentile and largest length, one thread and all. Each runtime answers the dev rows itself: a point that is fast "
-    "and wrong shows. Minutes a run; `kdcore runtimes RUN` does the same."
+    "percentile and largest length in each model's own tokens, one thread and all. Each runtime answers the dev rows "
+    "itself: a point that is fast and wrong shows. Minutes a run; `kdcore runtimes RUN` does the same."
 )
 HOW = (
     "**Latency**: of one forward pass over a batch, tokenisation not counted; median and 95th percentile of up to 40 "
@@ -35,6 +35,7 @@ HOW = (
 )
 MOST_SENTENCES = 6
 """The table below them has all."""
+LENGTHS = {"mean": "mean", "p95": "95th percentile", "maximum": "largest"}
 TIMES = {"p50_ms": "median", "p95_ms": "95th percentile"}
 
 
@@ -87,8 +88,8 @@ def _plot(table: pd.DataFrame, y_title: str) -> None:
         machines = list(dict.fromkeys(table["hardware"]))
         if len(machines) > 1:  # times of two machines are no times of one
             table = table[table["hardware"] == _choice("Measured on", machines, "speed_rt_machine")]
-        tokens = _choice("Tokens a row", sorted(table["tokens"].unique()), "speed_rt_tokens")
-        seen = table[(table["batch"] == batch) & (table["tokens"] == tokens)]
+        length = _choice("Length of the rows", list(dict.fromkeys(table["length"])), "speed_rt_length", _length_title)
+        seen = table[(table["batch"] == batch) & (table["length"] == length)]
         if seen.empty:
             st.caption("Nothing was measured so.")
             return
@@ -103,9 +104,20 @@ def _plot(table: pd.DataFrame, y_title: str) -> None:
             means, time, f"Latency per batch (ms, {TIMES[time]})", f"{y_title}, dev split", dark=cards.dark()
         ),
         "speed_runtimes_plot",
-        f"{plain(seen['hardware'].iloc[0], 120)}. One marker a runtime, one colour a model; means over seeds.{busy}",
-        data=table, how=HOW, follows=f"{time} {batch} {tokens} {threads}",
+        f"{plain(seen['hardware'].iloc[0], 120)}, {_tokens(seen)}. One marker a runtime, one colour a model; means "
+        f"over seeds.{busy}",
+        data=table, how=HOW, follows=f"{time} {batch} {length} {threads}",
     )  # fmt: skip
+
+
+def _length_title(length: str) -> str:
+    return LENGTHS.get(length, length)
+
+
+def _tokens(seen: pd.DataFrame) -> str:
+    """How many tokens the models read a row as: `53 tokens a row`, `53 to 61 tokens a row`."""
+    least, most = int(seen["tokens"].min()), int(seen["tokens"].max())
+    return f"{least if least == most else f'{least} to {most}'} tokens a row"
 
 
 def _choice(label: str, options: Sequence[Any], key: str, words: Callable[[Any], str] = str) -> Any:
