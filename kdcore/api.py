@@ -151,7 +151,7 @@ def sweep(
     cells = grids.expand(plan)
     known = grids.states(store, cells)
     grids.run_here(store, [cell for cell in cells if known[cell.hash] != "done"], plan.name, on_event=on_event)
-    return _compared(store, grids.run_ids(store, cells), None, grids.names(cells))
+    return _comparisons(store, grids.run_ids(store, cells), None, grids.names(cells))
 
 
 def compare(
@@ -183,7 +183,7 @@ def compare(
     """
     store = store or open_store()
     ids = None if runs is None else [_id(item) for item in runs]
-    return _compared(store, ids, None if baseline is None else _id(baseline), {})
+    return _comparisons(store, ids, None if baseline is None else _id(baseline), {})
 
 
 def plot_scores(comparison: Comparison, dark: bool = False) -> Figure:
@@ -224,7 +224,9 @@ def plot_terms(one: Run, kind: Literal["raw", "weighted"] = "weighted", dark: bo
     return curves.terms(one.metrics(), kind, dark=dark)
 
 
-def _compared(store: Store, ids: list[str] | None, baseline: str | None, names: Mapping[str, str]) -> list[Comparison]:
+def _comparisons(
+    store: Store, ids: list[str] | None, baseline: str | None, names: Mapping[str, str]
+) -> list[Comparison]:
     from kdcore.analysis.comparison import compare as compare_rows
 
     frame = store.runs(["done"], include_archived=ids is not None)

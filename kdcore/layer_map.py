@@ -51,7 +51,7 @@ def blocks(student: int, teacher: int) -> LayerMap:
     return {m: tuple(range(low + 1, max(low + 1, high) + 1)) for m, (low, high) in enumerate(pairwise(starts), start=1)}
 
 
-def drawn(student: int, teacher: int, seed: int) -> dict[int, int]:
+def random_layers(student: int, teacher: int, seed: int) -> dict[int, int]:
     """M different teacher layers, drawn with this seed, in their order."""
     _no_deeper("random", student, teacher)
     chosen = random.Random(seed).sample(range(1, teacher + 1), student)
@@ -125,7 +125,7 @@ RULES: dict[str, Callable[[int, int], dict[int, int]]] = {
 """The rules that methods offer by name: (student layers, teacher layers) -> map."""
 
 
-def chosen(
+def from_setting(
     rule: str | tuple[int, ...], student: int, teacher: int, count: int | None = None, field: str = "options.layers"
 ) -> dict[int, int]:
     """The map of a setting that is the name of a rule or a list of teacher layers, for student layers 1 to `count`.

@@ -94,13 +94,13 @@ def _loader() -> Any:
     return Plain
 
 
-def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+def merge(*parts: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings, later ones over earlier ones."""
     result: dict[str, Any] = {}
     for part in parts:
         for key, value in part.items():
             old = result.get(key)
-            result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+            result[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
     return result
 
 

@@ -42,7 +42,7 @@ def main() -> None:
     if not ids:
         cards.empty("**Choose a run** above, or tick rows on the page All runs.", "runs", "Go to All runs")
         return
-    chosen = run_selection.one_task(run_selection.with_asked(runs, ids))
+    chosen = run_selection.one_task(run_selection.with_linked_run(runs, ids))
     with st.spinner("Reading the predictions"):
         known = run_selection.read_predictions(store, chosen)
     if not known:

@@ -46,7 +46,7 @@ def main() -> None:
         settings = _form(runs)
     with before, st.container(border=True, key="launch_plan"):
         st.subheader("Before you start", anchor=False)
-        run = _checked(settings)
+        run = _check(settings)
         if run is not None:
             preview.show(run)
     draft.keep()
@@ -87,7 +87,7 @@ def _form(runs: pd.DataFrame) -> dict[str, Any]:
         "probes": probes,
         "base": st.session_state.get("launch.base"),
     }
-    if chosen := recipe.chosen():
+    if chosen := recipe.current():
         with about_recipe:
             recipe.explain(chosen, task, settings)
     return settings
@@ -112,7 +112,7 @@ def _training() -> tuple[dict[str, Any], dict[str, Any]]:
     return train, probes
 
 
-def _checked(settings: dict[str, Any]) -> RunConfig | None:
+def _check(settings: dict[str, Any]) -> RunConfig | None:
     """The run, or None after saying which field is wrong."""
     try:
         run = RunConfig.model_validate(settings)

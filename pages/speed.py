@@ -89,7 +89,7 @@ def _axis() -> Axis:
 def _one_task(store: Store, chosen: pd.DataFrame) -> pd.DataFrame:
     """The runs that count, scored by the chosen metric."""
     metric = conditions.metric(metrics_of(store, chosen))
-    counted = _counted(comparison.compare(store, chosen))
+    counted = _final_runs(comparison.compare(store, chosen))
     return counted if counted.empty else scored_by(store, counted, metric)
 
 
@@ -97,7 +97,7 @@ def _suite(store: Store, chosen: pd.DataFrame, suite: str) -> tuple[pd.DataFrame
     """The suite's runs in groups that hold over tasks, and the tasks that every group has."""
     of_suite = chosen[[task in TASKS and TASKS[task].suite == suite for task in chosen["task"]]]
     comparisons = comparison.compare(store, of_suite)
-    runs = _counted(comparisons)
+    runs = _final_runs(comparisons)
     if runs.empty:
         return runs, ()
     settings = {run: values for task in comparisons for run, values in task.settings.items()}
@@ -106,7 +106,7 @@ def _suite(store: Store, chosen: pd.DataFrame, suite: str) -> tuple[pd.DataFrame
     return runs, costs.shared_tasks(runs)
 
 
-def _counted(comparisons: list[comparison.Comparison]) -> pd.DataFrame:
+def _final_runs(comparisons: list[comparison.Comparison]) -> pd.DataFrame:
     """The finished runs that count, with group and label."""
     parts = [task.finished for task in comparisons]
     return pd.concat(parts) if parts else pd.DataFrame(columns=["id", "task", "group", "label"])

@@ -59,7 +59,7 @@ def _example() -> None:
         "seeds each, and the runs of six lessons."
     )
     cards.badges(next(iter(POCKET)))
-    if ids := example.opened(the_store()):
+    if ids := example.example_runs(the_store()):
         query = {RUNS: ",".join(ids)}
         _link("compare", "Open the example", "folder_open", query)
     elif action("Open the example", key="start_example", type="primary", icon=":material/folder_open:"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcore.methods.catalog import shipped
+from kdcore.methods.catalog import built_in
 from kdcore.store import Store, open_store
 from tests.helpers import databases
 
@@ -52,7 +52,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         monkeypatch.setenv(name, "")
     yield folder
     if registry := sys.modules.get("kdcore.methods.registry"):
-        for key in set(registry.METHODS) - set(shipped()):
+        for key in set(registry.METHODS) - set(built_in()):
             del registry.METHODS[key]
 
 

@@ -128,17 +128,17 @@ def test_blocks_of_equal_depths_are_the_uniform_map():
 def test_drawn_layers_follow_from_the_seed_and_rise(student, teacher, seed):
     if student > teacher:
         with pytest.raises(UserError, match="no deeper"):
-            layer_map.drawn(student, teacher, seed)
+            layer_map.random_layers(student, teacher, seed)
         return
-    drawn = layer_map.drawn(student, teacher, seed)
-    assert drawn == layer_map.drawn(student, teacher, seed)
+    drawn = layer_map.random_layers(student, teacher, seed)
+    assert drawn == layer_map.random_layers(student, teacher, seed)
     layers = list(drawn.values())
     assert list(drawn) == list(range(1, student + 1)) and layers == sorted(set(layers))
     assert layers[0] >= 1 and layers[-1] <= teacher
 
 
 def test_other_seeds_draw_other_layers():
-    assert len({tuple(layer_map.drawn(3, 12, seed).values()) for seed in range(20)}) > 5
+    assert len({tuple(layer_map.random_layers(3, 12, seed).values()) for seed in range(20)}) > 5
 
 
 def test_pairs_and_single_undo_alone():
@@ -150,15 +150,15 @@ def test_pairs_and_single_undo_alone():
 
 
 def test_a_chosen_rule_or_list_is_refused_under_the_name_of_its_setting():
-    assert layer_map.chosen("last", 3, 6) == {1: 4, 2: 5, 3: 6}
-    assert layer_map.chosen("last", 3, 6, count=2) == {1: 4, 2: 5}
-    assert layer_map.chosen((6, 1), 3, 6, count=2) == {1: 6, 2: 1}
+    assert layer_map.from_setting("last", 3, 6) == {1: 4, 2: 5, 3: 6}
+    assert layer_map.from_setting("last", 3, 6, count=2) == {1: 4, 2: 5}
+    assert layer_map.from_setting((6, 1), 3, 6, count=2) == {1: 6, 2: 1}
     with pytest.raises(UserError, match=r"options\.depths.*not whole.*choose spread"):
-        layer_map.chosen("uniform", 3, 4, field="options.depths")
+        layer_map.from_setting("uniform", 3, 4, field="options.depths")
     with pytest.raises(UserError, match=r"options\.layers.*lists 2.*has 3 to match"):
-        layer_map.chosen((1, 2), 3, 6)
+        layer_map.from_setting((1, 2), 3, 6)
     with pytest.raises(UserError, match=r"options\.layers.*\[7\]"):
-        layer_map.chosen((1, 2, 7), 3, 6)
+        layer_map.from_setting((1, 2, 7), 3, 6)
 
 
 def test_sides_of_a_map_are_what_is_read_of_each_model():

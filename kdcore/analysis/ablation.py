@@ -104,7 +104,7 @@ def climb(comparison: Comparison, top: str) -> list[Rung]:
         for group, rows in done.groupby("group")
     }
     rungs = ladder(groups[top][0])
-    return [*(_filled(rung, groups) for rung in rungs[:-1]), replace(rungs[-1], group=top)]
+    return [*(_with_group(rung, groups) for rung in rungs[:-1]), replace(rungs[-1], group=top)]
 
 
 def fits(wanted: RunConfig, config: RunConfig) -> bool:
@@ -217,7 +217,7 @@ def summary(rungs: pd.DataFrame) -> str:
     return f"{text}: {', '.join(told)}." if parts else f"{text}."
 
 
-def _filled(rung: Rung, groups: Mapping[str, tuple[RunConfig, int]]) -> Rung:
+def _with_group(rung: Rung, groups: Mapping[str, tuple[RunConfig, int]]) -> Rung:
     """The rung with the group that fits it best; unchanged where none does."""
     fitting = [
         (_likeness(rung.config, config), n, group) for group, (config, n) in groups.items() if fits(rung.config, config)

@@ -155,7 +155,8 @@ def area_verdict(curves: Curves, first: str, second: str, quality: str = "score"
     shared = _means(rows, quality).columns
     ours, theirs = (_by_seed(rows[rows["label"] == label], quality, shared) for label in (first, second))
     pairs = ours.keys() & theirs.keys()
-    return significance.compare(*({key[0]: heights[key] for key in pairs} for heights in (ours, theirs)))
+    first_areas, second_areas = ({key[0]: heights[key] for key in pairs} for heights in (ours, theirs))
+    return significance.compare(first_areas, second_areas)
 
 
 def _means(rows: pd.DataFrame, quality: str) -> pd.DataFrame:

@@ -109,7 +109,7 @@ def speed_ratio(
     return (math.exp(sum(logs) / len(logs)), busy) if logs else None
 
 
-def averaged(
+def task_means(
     costs: pd.DataFrame, hardware: str, runs: pd.DataFrame, sizes: dict[str, str], tasks: tuple[str, ...]
 ) -> pd.DataFrame:
     """What was seen on one axis as means over tasks, taken within each seed: cost and quality alike.

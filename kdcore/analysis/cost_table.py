@@ -119,7 +119,7 @@ def of_run(
     described = facts.get("teachers")
     listed: Mapping[str, Any] = described if isinstance(described, Mapping) else {}
     for name in dict.fromkeys([*listed, *scores]):
-        model = about | _named(teacher_label(name), "teacher", scores.get(name, float("nan")))
+        model = about | _model_row(teacher_label(name), "teacher", scores.get(name, float("nan")))
         teacher = listed.get(name)
         size_values = teacher.get("shape") if isinstance(teacher, Mapping) else None
         yield from _sizes(model, size_values, lengths_of(name, facts, times), stored.get(name), None)
@@ -186,7 +186,9 @@ def _baselines(
     beside = {(_machine(record), str(record.get("precision"))) for record in times}
     for model in baselines.get("models", []):
         score = float(model.get("scores", {}).get(split, {}).get(metric, float("nan")))
-        row = about | _named(f"teacher {baselines.get('teacher')}, {model.get('words')}", str(model.get("kind")), score)
+        row = about | _model_row(
+            f"teacher {baselines.get('teacher')}, {model.get('words')}", str(model.get("kind")), score
+        )
         yield row | _cost("parameters", model.get("parameters"))
         yield row | _cost("flops", model.get("flops"), length_of(baselines))
         yield row | _cost(TOKENS, baselines.get("tokens"), length_of(baselines))
@@ -199,7 +201,7 @@ def _baselines(
                 yield from timed(row, [{**record, "precision": precision}], str(model.get("name")))
 
 
-def _named(label: str, kind: str, score: float) -> dict[str, Any]:
+def _model_row(label: str, kind: str, score: float) -> dict[str, Any]:
     return {"kind": kind, "label": label, "size": label, "quality": 100 * score}
 
 

@@ -86,7 +86,7 @@ class LayerTrajectory:
         teacher_depth, student_depth = self.depths(teacher)
         return list(spread(student_depth - 1, teacher_depth - 1).items())
 
-    def defined(self, teacher: str, measure: str) -> bool:
+    def applies(self, teacher: str, measure: str) -> bool:
         """Whether the measure has a meaning between this teacher and the student."""
         return bool(np.isfinite(self.matrices(teacher, measure)[0]).any())
 

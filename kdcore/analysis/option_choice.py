@@ -21,7 +21,7 @@ def option_choices(
     {'a': 'tuned with 10 trials', 'b': 'defaults'}
     """
     trials = {group: _tuning_trials(of) for group, of in facts.items()}
-    return {group: _words(trials[group], settings[group]) for group in facts} if any(trials.values()) else {}
+    return {group: _origin(trials[group], settings[group]) for group in facts} if any(trials.values()) else {}
 
 
 def _tuning_trials(facts: Iterable[Mapping[str, Any]]) -> int:
@@ -29,7 +29,7 @@ def _tuning_trials(facts: Iterable[Mapping[str, Any]]) -> int:
     return max((int(each.get("trials", 0)) for each in noted), default=0)
 
 
-def _words(trials: int, settings: Mapping[str, Any]) -> str:
+def _origin(trials: int, settings: Mapping[str, Any]) -> str:
     if trials:
         return f"tuned with {trials} trials"
     from kdcore.methods import resolve  # heavy

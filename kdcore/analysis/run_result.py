@@ -53,10 +53,10 @@ def run_result(store: Store, runs: pd.DataFrame, run: str) -> RunResult:
     gain = over_fine_tuning(runs[runs["protocol"] == own["protocol"]])
     return RunResult(
         metric,
-        _known(own["score"]),
+        _number(own["score"]),
         teacher,
-        _known(teachers["value"].iloc[-1]) if len(teachers) else None,
-        _known(gain.get(own.name)),
+        _number(teachers["value"].iloc[-1]) if len(teachers) else None,
+        _number(gain.get(own.name)),
         ratio,
         busy,
     )
@@ -87,5 +87,5 @@ def ratio_text(ratio: float) -> str:
     return f"{ratio:.1f}× faster" if ratio > 1 else f"{1 / ratio:.1f}× slower"
 
 
-def _known(value: Any) -> float | None:
+def _number(value: Any) -> float | None:
     return None if value is None or value != value else float(value)

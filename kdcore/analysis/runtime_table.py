@@ -32,7 +32,7 @@ def runtime_table(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
         runs: rows of `Store.runs` with group and label.
     """
     rows: list[dict[str, Any]] = []
-    for run, probe in _measured(store, runs):
+    for run, probe in _measurements(store, runs):
         known = {(model["name"], model["runtime"]): model for model in probe["models"]}
         for record in probe["records"]:
             model = known[record["name"], record["runtime"]]
@@ -69,7 +69,7 @@ def int8_table(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
     gained, p (exact McNemar test; lost and gained are NaN for scores, and p too).
     """
     rows = []
-    for run, probe in _measured(store, runs):
+    for run, probe in _measurements(store, runs):
         known = {(model["name"], model["runtime"]): model for model in probe["models"]}
         for name in dict.fromkeys(name for name, _ in known):
             whole, small = known.get((name, "onnx-fp32")), known.get((name, "onnx-int8"))
@@ -134,7 +134,7 @@ def mcnemar(lost: float, gained: float) -> float:
     return float(binomtest(int(lost), int(lost + gained)).pvalue) if lost + gained else 1.0
 
 
-def _measured(store: Store, runs: pd.DataFrame) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
+def _measurements(store: Store, runs: pd.DataFrame) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
     probes = store.probes_of(list(runs["id"]), (PROBE,))
     for run in runs.to_dict("records"):
         probe = probes.get(str(run["id"]), {}).get(PROBE)

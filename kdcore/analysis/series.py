@@ -97,7 +97,7 @@ def student_scores(evaluations: pd.DataFrame, metric: str, select: bool) -> pd.D
     return chosen
 
 
-def joined(x: pd.DataFrame, y: pd.DataFrame, latest: Literal["", "x", "y"] = "") -> pd.DataFrame:
+def join(x: pd.DataFrame, y: pd.DataFrame, latest: Literal["", "x", "y"] = "") -> pd.DataFrame:
     """Two quantities at the same step of the same run: columns run, step, x, y, by run and step.
 
     Steps that only one has are left out.

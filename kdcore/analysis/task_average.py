@@ -142,12 +142,14 @@ def numbers_by_task(comparisons: Sequence[Comparison]) -> tuple[pd.DataFrame, tu
         for task in dict.fromkeys(lines["task"]):
             scored = same[(same["task"] == task) & same["score"].notna()]
             mean, std, n = groups.mean_and_std(100 * scored["score"])
-            rows.append((label, task, mean, std, n, _listed(scored["seed"])))
+            rows.append((label, task, mean, std, n, _seed_list(scored["seed"])))
         complete = seeds.loc[seeds["setting"] == average["setting"], "seed"]
-        rows.append((label, AVERAGE, 100 * average["average"], 100 * average["std"], average["n"], _listed(complete)))
+        rows.append(
+            (label, AVERAGE, 100 * average["average"], 100 * average["std"], average["n"], _seed_list(complete))
+        )
     columns = ["method and student", "task", "score", "score std", "n", "seeds"]
     return pd.DataFrame(rows, columns=columns), common
 
 
-def _listed(seeds: pd.Series) -> str:
+def _seed_list(seeds: pd.Series) -> str:
     return ", ".join(f"{seed:.0f}" for seed in sorted(seeds.dropna()))

@@ -36,7 +36,7 @@ def gc(
 ) -> None:
     """Remove what no run needs: checkpoints of finished runs, folders of deleted ones, old teacher outputs."""
     from kdcore.runs.cleanup import find_garbage, free_outputs, remove
-    from kdcore.runs.recover import unlisted as unlisted_folders
+    from kdcore.runs.recover import unlisted_folders as unlisted_folders
     from kdcore.store import open_store
 
     if limit_gb is not None and not math.isfinite(limit_gb):

@@ -41,11 +41,11 @@ def check_method(
     """Check a method of your own on tiny models: one line per check; exit code 1 where one fails."""
     from kdcore.cli.settings import read_options
     from kdcore.methods import find_method
-    from kdcore.methods.catalog import add_files, found
+    from kdcore.methods.catalog import add_files, outside_methods
     from kdcore.methods.contract_report import report
 
     add_files([file])
-    key = next(key for key, method in found().methods.items() if method.path == file.resolve())
+    key = next(key for key, method in outside_methods().methods.items() if method.path == file.resolve())
     method = find_method(key)
     out = console()
     out.print(f"{plain(method.title)} ({key}), {file.name}")

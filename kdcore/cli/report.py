@@ -26,7 +26,7 @@ def report(
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise UserError("--output", f"{output} names no file in an existing folder", "name a file, such as report.html")
     if output.exists() and not force:  # said before the work, not after it
-        raise _taken(output)
+        raise _file_exists(output)
     from kdcore.formatting import size
     from kdcore.report import html
     from kdcore.store import open_store
@@ -42,11 +42,11 @@ def _write(page: bytes, output: Path, force: bool) -> None:
         with output.open("wb" if force else "xb") as file:
             file.write(page)
     except FileExistsError:
-        raise _taken(output) from None
+        raise _file_exists(output) from None
     except OSError as error:
         words = error.strerror or type(error).__name__
         raise UserError("--output", f"{output} cannot be written ({words})", "name a file you may write") from error
 
 
-def _taken(output: Path) -> UserError:
+def _file_exists(output: Path) -> UserError:
     return UserError("--output", f"{output} exists", "name another file, or add --force")

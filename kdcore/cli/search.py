@@ -60,9 +60,9 @@ def search(
              "runtime": runtime, "threads": threads, "batch": batch, "tokens": tokens}  # fmt: skip
     whole = {"name": name, "minutes": minutes, "methods": method, "seeds": seeds, "trials": trials,
              "sizes": [_size(text) for text in size] if size else None,
-             "run": settings.shared({"task": task}, teacher or (), set_ or ()) or None,
-             "bound": settings.given(bound) or None}  # fmt: skip
-    question = read_question(file, settings.given(whole))
+             "run": settings.common_settings({"task": task}, teacher or (), set_ or ()) or None,
+             "bound": settings.explicit(bound) or None}  # fmt: skip
+    question = read_question(file, settings.explicit(whole))
     store = open_store()
     with _going_on():
         found = run_search(store, question, say=lambda words: typer.echo(plain(words)))

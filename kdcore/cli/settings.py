@@ -29,22 +29,22 @@ def build(
     Raises:
         UserError: naming the flag or field.
     """
-    from kdcore.settings_file import merged, read_settings, validate
+    from kdcore.settings_file import merge, read_settings, validate
 
     settings = read_settings(file) if file is not None else {}
     if not isinstance(settings, dict):
         raise UserError("--file", f"{file} holds no settings by name", "write lines such as task: mrpc")
-    named = given(flags)
+    named = explicit(flags)
     changes = (
         settings,
         {name: value for name, value in named.items() if name not in STUDENT + TRAIN},
         {"student": {name: value for name, value in named.items() if name in STUDENT}},
         {"train": {name: value for name, value in named.items() if name in TRAIN}},
-        *(_nested(item) for item in other),
+        *(_assignment(item) for item in other),
     )
-    settings = merged(*changes)
+    settings = merge(*changes)
     if preset is not None:
-        settings = merged(_recipe(preset, settings), *changes)
+        settings = merge(_recipe(preset, settings), *changes)
     if teachers:
         settings["teachers"] = [teacher(text) for text in teachers]
     for name in ("task", "method"):
@@ -53,19 +53,19 @@ def build(
     return with_options(validate(RunConfig, settings), options)
 
 
-def shared(whole: dict[str, Any], teachers: Sequence[str], other: Sequence[str]) -> dict[str, Any]:
+def common_settings(whole: dict[str, Any], teachers: Sequence[str], other: Sequence[str]) -> dict[str, Any]:
     """Settings of a run, without those of method and student: what was given by flags.
 
     Raises:
         UserError: naming the flag.
     """
-    from kdcore.settings_file import merged
+    from kdcore.settings_file import merge
 
     named = {"teachers": [teacher(text) for text in teachers]} if teachers else {}
-    return merged(given(whole), named, *(_nested(item) for item in other))
+    return merge(explicit(whole), named, *(_assignment(item) for item in other))
 
 
-def given(flags: Mapping[str, Any]) -> dict[str, Any]:
+def explicit(flags: Mapping[str, Any]) -> dict[str, Any]:
     """The flags that a person gave, by name."""
     return {name: value for name, value in flags.items() if value is not None}
 
@@ -103,7 +103,7 @@ def with_options(run: RunConfig, given: Sequence[str] = ()) -> RunConfig:
 def read_options(config: Any, given: Sequence[str]) -> dict[str, Any]:
     """`key=value` of a method's options as the values that its settings take."""
     pairs = (_pair(item, "--option") for item in given)
-    return {key: _parsed(config, key, text) for key, text in pairs}
+    return {key: _option_value(config, key, text) for key, text in pairs}
 
 
 def teacher(text: str) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def to_yaml(run: RunConfig) -> str:
     return text
 
 
-def _parsed(config: Any, key: str, text: str) -> Any:
+def _option_value(config: Any, key: str, text: str) -> Any:
     """The value that the option's own type takes: as typed, or as YAML."""
     from pydantic import ValidationError
 
@@ -152,7 +152,7 @@ def _parsed(config: Any, key: str, text: str) -> Any:
     return text
 
 
-def _nested(item: str) -> dict[str, Any]:
+def _assignment(item: str) -> dict[str, Any]:
     path, text = _pair(item, "--set")
     value = _yaml(text)
     for part in reversed(path.split(".")):

@@ -83,7 +83,7 @@ def load(own: OwnData) -> TaskData:
         "validation": make_split(task, "validation", dev_texts, dev_labels),
     }
     data = TaskData(task, splits, fingerprint(task, splits), source, notes=notes)
-    more, more_notes, more_domains = _unlabelled(own, task)
+    more, more_notes, more_domains = _unlabelled_split(own, task)
     if more is not None:
         digest = fingerprint(task, {**splits, UNLABELLED: more})
         source = f"{source}, {len(more):,} texts without a label"
@@ -107,7 +107,7 @@ def _of_domains(own: OwnData, data: TaskData, domains: list[str], of_unlabelled:
     return replace(data, unlabelled=replace(data.unlabelled, sources=sources))
 
 
-def _unlabelled(own: OwnData, task: Task) -> tuple[Split | None, tuple[Note, ...], list[str]]:
+def _unlabelled_split(own: OwnData, task: Task) -> tuple[Split | None, tuple[Note, ...], list[str]]:
     """The texts that have no label, notes, and domains where they are told; None where no file is named."""
     if not own.unlabelled_path:
         return None, (), []
@@ -137,7 +137,7 @@ def _domains(table: Columns, name: str | None, field: str, path: Path) -> list[s
     if name is None:
         return []
     _none_empty(table[name], name, field, path)
-    return [_mended(str(cell).strip()) for cell in table[name]]
+    return [_valid_text(str(cell).strip()) for cell in table[name]]
 
 
 def _columns(
@@ -158,7 +158,7 @@ def _columns(
     texts = tuple(
         _texts(table.columns, name, key, path, notes) for key, name in list(wanted.items())[:2] if name is not None
     )
-    cells = [_mended(cell) if isinstance(cell, str) else cell for cell in table.columns[own.label]]
+    cells = [_valid_text(cell) if isinstance(cell, str) else cell for cell in table.columns[own.label]]
     _none_empty(cells, own.label, "own.label", path)
     check_labels(cells, "own.label", path.name)
     return texts, cells, tuple(notes), _domains(table.columns, domain, "own.domain", path)
@@ -191,11 +191,11 @@ def _texts(table: Columns, name: str, field: str, path: Path, notes: list[Note])
                 "write the texts again if they should hold the whole character",
             )
         )
-        return [_mended(cell) for cell in cells]
+        return [_valid_text(cell) for cell in cells]
     return cells
 
 
-def _mended(cell: str) -> str:
+def _valid_text(cell: str) -> str:
     """Half characters, which no tokenizer or file can hold, as U+FFFD."""
     return _SURROGATE.sub("\ufffd", cell)
 

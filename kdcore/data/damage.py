@@ -41,22 +41,22 @@ def learning_rows(data: TaskData, train: TrainConfig, damage: DataConfig) -> Lea
         UserError: fewer than two training rows, or a damage that has no meaning for the task.
     """
     clean = train_and_select(data, train.select_fraction, train.max_train_rows)
-    rows = LearningRows(*clean, len(clean[0])) if damage.clean else _damaged(clean, data, damage)
+    rows = LearningRows(*clean, len(clean[0])) if damage.clean else _learning_rows(clean, data, damage)
     if (more := data.unlabelled) is None:
         return rows
-    return replace(rows, train=_joined(rows.train, more), epoch=rows.epoch + len(more), added=len(more))
+    return replace(rows, train=_concatenate(rows.train, more), epoch=rows.epoch + len(more), added=len(more))
 
 
-def _damaged(clean: tuple[Split, Split], data: TaskData, damage: DataConfig) -> LearningRows:
+def _learning_rows(clean: tuple[Split, Split], data: TaskData, damage: DataConfig) -> LearningRows:
     _check(data, damage)
-    kept = _imbalanced(clean, damage) if damage.imbalance < 1 else clean
+    kept = _long_tail(clean, damage) if damage.imbalance < 1 else clean
     noisy = [_noisy(split, data, damage, place) for place, split in enumerate(kept)]
     few, select = (_few_labels(split, data, damage, place) for place, split in enumerate(noisy))
     wrong = int((has_label(few.labels) & (few.labels != kept[0].labels)).sum())
     return LearningRows(few, select.labelled, len(clean[0]), wrong)
 
 
-def _joined(first: Split, second: Split) -> Split:
+def _concatenate(first: Split, second: Split) -> Split:
     """The rows of both, under the first one's name."""
     texts = tuple([*ours, *more] for ours, more in zip(first.texts, second.texts, strict=True))
     labels = np.concatenate([first.labels, second.labels])
@@ -75,18 +75,18 @@ def _check(data: TaskData, damage: DataConfig) -> None:
         raise UserError("data.noise_kind", "scores have no classes to confuse", "choose uniform")
 
 
-def _imbalanced(splits: tuple[Split, Split], damage: DataConfig) -> tuple[Split, Split]:
+def _long_tail(splits: tuple[Split, Split], damage: DataConfig) -> tuple[Split, Split]:
     """Both splits with n_c = n_max mu^(c / (C - 1)) rows of the c-th most frequent of C classes, or as many as there
     are; of each class one at least. Imbalance as in Sarfraz et al. 2020; the formula and its levels are ours."""
     labels, counts = np.unique(splits[0].labels, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     wanted = counts.max() * damage.imbalance ** (np.arange(len(order)) / max(1, len(order) - 1))
     share = {labels[c]: min(1.0, rows / counts[c]) for c, rows in zip(order, wanted, strict=True)}
-    train, select = (_thinned(split, share, (_SEED, damage.seed, _IMBALANCE, i)) for i, split in enumerate(splits))
+    train, select = (_subsample(split, share, (_SEED, damage.seed, _IMBALANCE, i)) for i, split in enumerate(splits))
     return train, select
 
 
-def _thinned(split: Split, share: dict[np.generic, float], seed: tuple[int, ...]) -> Split:
+def _subsample(split: Split, share: dict[np.generic, float], seed: tuple[int, ...]) -> Split:
     """So much of each class, one row at least; of a class that `share` does not name all."""
     order, keep = spread(split.labels, False, seed), np.zeros(len(split), dtype=bool)
     for label in np.unique(split.labels):

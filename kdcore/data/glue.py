@@ -80,20 +80,20 @@ Rows = tuple[tuple[list[str], ...], NDArray[np.generic], list[str] | None]
 
 
 @dataclass(frozen=True)
-class Found:
+class GlueFiles:
     """The files of a task: one a split, and where they are, in words."""
 
     files: dict[str, Path]
     words: str
 
 
-def find(task: Task) -> Found | None:
+def find(task: Task) -> GlueFiles | None:
     """The first place that has every split of `task`. Looks at file names only: fast, no network."""
     names = ("train", *task.splits)
     for words, place in _places(task):
         files = {name: path for name in names if (path := place(name)) is not None}
         if len(files) == len(names):
-            return Found(files, words)
+            return GlueFiles(files, words)
     return None
 
 

@@ -131,7 +131,7 @@ def find_classes(cells: Sequence[Any], name: str) -> Classes:
         names = sorted(names, key=lambda each: (values[each], each))
     place = {each: number for number, each in enumerate(names)}
     number = {key: place[_commonest(written)] for key, written in spellings.items()}
-    notes = (*_joined(spellings, name), *_odd_classes(counts, name))
+    notes = (*_spelling_notes(spellings, name), *_odd_classes(counts, name))
     return Classes(tuple(names), number, notes)
 
 
@@ -210,7 +210,7 @@ def _commonest(spellings: Counter[str]) -> str:
     return min(spellings, key=lambda text: (-spellings[text], len(text), text))
 
 
-def _joined(spellings: Mapping[Hashable, Counter[str]], name: str) -> Iterator[Note]:
+def _spelling_notes(spellings: Mapping[Hashable, Counter[str]], name: str) -> Iterator[Note]:
     several = [written for written in spellings.values() if len(written) > 1]
     if several:
         example = ", ".join(f"{short(text)} ({times:,})" for text, times in several[0].most_common(4))

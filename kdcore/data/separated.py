@@ -66,7 +66,7 @@ def parse(text: str, ending: str, wanted: Collection[str], name: str, about: str
 def _parse(text: str, separator: str, name: str, about: str) -> Rows:
     try:
         if separator == "\t":
-            return _tabbed(text, name, about)
+            return _tsv_rows(text, name, about)
         return _read(text, {"delimiter": separator, "strict": True}, name, about)
     except UserError as error:
         escaped = {"delimiter": separator, "escapechar": "\\", "doublequote": False, "strict": True}
@@ -103,7 +103,7 @@ def _fit(text: str, dialect: Dialect, wanted: Collection[str]) -> tuple[bool, bo
     return (bool(wanted) and set(wanted) <= set(header), widths == {len(header)} and len(header) > 1)
 
 
-def _tabbed(text: str, name: str, about: str) -> Rows:
+def _tsv_rows(text: str, name: str, about: str) -> Rows:
     """Quotation marks are text, unless they are used throughout as pandas and spreadsheets use them."""
     as_text: Dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     if '"' not in text:
@@ -115,7 +115,7 @@ def _tabbed(text: str, name: str, about: str) -> Rows:
     if all(_QUOTED_CELL.fullmatch(cell) for cell in marked):
         if doubled or _column_in_marks(lines):
             return _read(text, quoted, name, about)
-    elif len({len(row) for row in lines}) > 1 and _well_quoted(text):
+    elif len({len(row) for row in lines}) > 1 and _is_quoted(text):
         try:
             return _read(text, quoted, name, about)
         except UserError:  # then the marks are text, and the widths are wrong for another reason
@@ -141,7 +141,7 @@ def _column_in_marks(lines: list[list[str]]) -> bool:
     return bool(rows) and any(all(row[i].startswith('"') for row in rows) for i in range(width))
 
 
-def _well_quoted(text: str) -> bool:
+def _is_quoted(text: str) -> bool:
     """Whether each cell either is in quotation marks, with marks inside doubled, or holds none."""
     cell = re.compile(r'(?:"[^"]*(?:""[^"]*)*"|[^"\t\r\n]*)(\t|\r\n|\n|\r|\Z)')
     place = 0
@@ -162,17 +162,17 @@ def _read(text: str, dialect: Dialect, name: str, about: str) -> Rows:
             first, before = before + 1, lines.line_num
             if not cells or (len(header) > 1 and len(cells) == 1 and not cells[0].strip()):
                 continue
-            table.rows.append(_fitted(cells, header, lines.line_num, name, about))
+            table.rows.append(_fit_cells(cells, header, lines.line_num, name, about))
             table.lines.append(first)
     except csv.Error as error:
         raise UserError(
             about, f"line {lines.line_num} of {name} cannot be read ({error})", "check its quotation marks"
         ) from error
-    table.notes.extend(_unnamed(table, name, about))
+    table.notes.extend(_unnamed_column_notes(table, name, about))
     return table
 
 
-def _fitted(cells: list[str], header: list[str], line: int, name: str, about: str) -> list[str]:
+def _fit_cells(cells: list[str], header: list[str], line: int, name: str, about: str) -> list[str]:
     """As many cells as the header has: empty cells at the end go, cells of unnamed columns may be absent."""
     cells = _without_empty_end(cells, len(header))
     if len(cells) < len(header) and not any(header[len(cells) :]):
@@ -193,7 +193,7 @@ def _without_empty_end(cells: list[str], width: int) -> list[str]:
     return cells
 
 
-def _unnamed(table: Rows, name: str, about: str) -> Iterator[Note]:
+def _unnamed_column_notes(table: Rows, name: str, about: str) -> Iterator[Note]:
     """A warning where columns without a name hold text: it is not read. A column of row numbers is usual."""
     unnamed = [i for i, column in enumerate(table.header) if not column]
     held = [row for row in table.rows if any(row[i].strip() and not row[i].strip().isdecimal() for i in unnamed)]

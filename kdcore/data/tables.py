@@ -104,7 +104,7 @@ def _text(path: Path, field: str) -> str:
         ) from None
 
 
-def _separated(path: Path, field: str, wanted: Collection[str]) -> Table:
+def _separated_table(path: Path, field: str, wanted: Collection[str]) -> Table:
     table = separated.parse(_text(path, field), path.suffix.lower(), wanted, path.name, field)
     _check_names(table.header, path, field)
     places = [(i, name) for i, name in enumerate(table.header) if name]
@@ -246,9 +246,9 @@ def _check_names(names: list[str], path: Path, field: str) -> None:
 
 
 READERS: dict[str, Callable[[Path, str, Collection[str]], Table]] = {
-    ".csv": _separated,
-    ".tsv": _separated,
-    ".txt": _separated,
+    ".csv": _separated_table,
+    ".tsv": _separated_table,
+    ".txt": _separated_table,
     ".jsonl": _json_lines,
     ".json": _json,
     ".parquet": _parquet,

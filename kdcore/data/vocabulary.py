@@ -24,7 +24,7 @@ def train_vocabulary(texts: Iterable[str], pieces: int) -> tuple[str, ...]:
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    words = _words(texts)
+    words = _word_counts(texts)
     kept = _letters(words, int((pieces - len(SPECIAL)) * LETTERS / 2))
     words = {word: count for word, count in words.items() if kept.issuperset(word)}
     inside = {letter for letter in kept if letter.isalnum()}.union(*(word[1:] for word in words))
@@ -32,12 +32,12 @@ def train_vocabulary(texts: Iterable[str], pieces: int) -> tuple[str, ...]:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.WordPieceTrainer(vocab_size=pieces, special_tokens=known, show_progress=False)
-    tokenizer.train_from_iterator(_repeated(words), trainer)
+    tokenizer.train_from_iterator(_repetitions(words), trainer)
     numbers = tokenizer.get_vocab()
     return tuple(sorted(numbers, key=numbers.__getitem__))
 
 
-def _words(texts: Iterable[str]) -> dict[str, int]:
+def _word_counts(texts: Iterable[str]) -> dict[str, int]:
     """How often each word comes, as a lower-casing BERT splits a text."""
     from tokenizers import normalizers, pre_tokenizers
 
@@ -56,6 +56,6 @@ def _letters(words: dict[str, int], most: int) -> set[str]:
     return set(sorted(counts, key=lambda letter: (-counts[letter], letter))[:most])
 
 
-def _repeated(words: dict[str, int]) -> Iterator[str]:
+def _repetitions(words: dict[str, int]) -> Iterator[str]:
     for word in sorted(words):
         yield f"{word} " * words[word]

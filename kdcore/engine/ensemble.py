@@ -163,7 +163,7 @@ class Ensemble:
         rows whose kept outputs were not those that were written; they were made anew.
         """
         counts = {"hits": self.hits, "misses": self.misses, "live": self.live, "damaged": self.damaged}
-        return {**counts, "seconds": self.seconds, "bytes": teacher_cache.used()}
+        return {**counts, "seconds": self.seconds, "bytes": teacher_cache.bytes_in_use()}
 
     def _fill(self, teacher: Teacher, tensors: list[CachedTensor]) -> Generator[Progress, None, None]:
         rows = self._rows.reading(teacher.reading)
@@ -203,7 +203,7 @@ class Ensemble:
         }
 
 
-def served(ensembles: Iterable[Ensemble]) -> dict[str, Any]:
+def joint_facts(ensembles: Iterable[Ensemble]) -> dict[str, Any]:
     """`Ensemble.facts` of all of them together; the bytes on disk are shared."""
     each = [ensemble.facts() for ensemble in ensembles]
     return {name: value if name == "bytes" else sum(facts[name] for facts in each) for name, value in each[0].items()}

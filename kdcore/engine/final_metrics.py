@@ -26,7 +26,7 @@ Logits = dict[str, NDArray[np.float32]]
 """Split -> [rows, outputs]."""
 
 
-def finished(probes: ProbeConfig, job: Job) -> Generator[Event, None, dict[str, Any]]:
+def finish(probes: ProbeConfig, job: Job) -> Generator[Event, None, dict[str, Any]]:
     """Scores and probes of a student that was trained to its end; returns the run's summary."""
     last, logits = yield from _score(job, job.main, "last")
     yield from _learners(job, logits)
@@ -54,7 +54,7 @@ def finished(probes: ProbeConfig, job: Job) -> Generator[Event, None, dict[str, 
     }
 
 
-def stopped(job: Job) -> Generator[Event, None, dict[str, Any]]:
+def stop_early(job: Job) -> Generator[Event, None, dict[str, Any]]:
     """The scores of a student that was stopped early."""
     last, _ = yield from _score(job, job.main, "last")
     return {"scores": {"last": last}, "main_metric": job.task.main_metric}
@@ -107,7 +107,7 @@ def _fidelity(probes: ProbeConfig, job: Job, student: Logits) -> Generator[Event
                 agreement = fidelity.compare(logits, student[split], job.task.kind == "regression")
                 by_teacher.setdefault(name, {})[split] = agreement
     if probes.fidelity:
-        yield _probed(job, "fidelity", by_teacher)
+        yield _probe_event(job, "fidelity", by_teacher)
 
 
 def _distances(job: Job, student: nn.Module) -> Generator[Event, None, None]:
@@ -127,7 +127,9 @@ def _distances(job: Job, student: nn.Module) -> Generator[Event, None, None]:
         else:
             distance = distances.compare_states(distances.layer_states(model, encoding), ours)
         records.append({**distance.data(), "teacher": teacher.name, "split": split, "rows": len(rows)})
-    yield _probed(job, "distances", {**records[0], "others": {record["teacher"]: record for record in records[1:]}})
+    yield _probe_event(
+        job, "distances", {**records[0], "others": {record["teacher"]: record for record in records[1:]}}
+    )
 
 
 def _saliency(job: Job, student: nn.Module) -> Generator[Event, None, None]:
@@ -141,7 +143,7 @@ def _saliency(job: Job, student: nn.Module) -> Generator[Event, None, None]:
         yield Progress(f"saliency loyalty to teacher {name}", done, len(alike))
         found = saliency.loyalty(teacher.load().to(device), student, parts, special)
         by_teacher[name] = {key: value if np.isfinite(value) else None for key, value in found.items()}
-    yield _probed(job, "saliency", {"split": split, "teachers": by_teacher})
+    yield _probe_event(job, "saliency", {"split": split, "teachers": by_teacher})
 
 
 def _latency(job: Job, student: nn.Module) -> Generator[Event, None, None]:
@@ -155,7 +157,7 @@ def _latency(job: Job, student: nn.Module) -> Generator[Event, None, None]:
     yield keep_latency(job.folder, job.state.step, records)
 
 
-def _probed(job: Job, name: str, data: dict[str, Any]) -> Probed:
+def _probe_event(job: Job, name: str, data: dict[str, Any]) -> Probed:
     return keep_probe(job.folder, name, job.state.step, data)
 
 

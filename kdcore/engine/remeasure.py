@@ -88,7 +88,7 @@ def measure(
             "words": row["words"],
             "tokens": row["tokens"][rivals_of],
             "models": descriptions,
-            "records": latency.merged(_records(known, "rivals"), others),
+            "records": latency.merge(_records(known, "rivals"), others),
             "absent": absent,
         }
         yield results.keep_probe(folder, "rivals", step, data)

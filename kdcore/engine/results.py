@@ -44,7 +44,7 @@ def keep_latency(
     """The probe "latency" of a run: these records, with the size of the models' files, and others that are known."""
     sizes = weights_on_disk(folder)
     whole = [replace(record, disk=sizes.get(record.name)) for record in records]
-    return keep_probe(folder, "latency", step, {"records": latency.merged(known, whole)})
+    return keep_probe(folder, "latency", step, {"records": latency.merge(known, whole)})
 
 
 def keep_probe(folder: Path, name: str, step: int, data: dict[str, Any]) -> Probed:

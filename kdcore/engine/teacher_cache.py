@@ -166,7 +166,7 @@ class TeacherCache:
         for tensor in self.tensors:
             values = self._values[tensor]
             if tensor.name == "hidden":
-                array = self._padded(values, rows, encoding.input_ids.shape[1])
+                array = self._pad(values, rows, encoding.input_ids.shape[1])
             else:
                 array = np.asarray(values[rows], dtype=np.float32)
             value = torch.from_numpy(array).to(device, non_blocking=True)
@@ -190,7 +190,7 @@ class TeacherCache:
             )
         return self._by_id[positions]
 
-    def _padded(self, values: NDArray[Any], rows: NDArray[np.int64], tokens: int) -> NDArray[np.float32]:
+    def _pad(self, values: NDArray[Any], rows: NDArray[np.int64], tokens: int) -> NDArray[np.float32]:
         out = np.zeros((len(rows), tokens, values.shape[1]), dtype=np.float32)
         for i, row in enumerate(rows):
             start, stop = self.rows.offsets[row], self.rows.offsets[row + 1]
@@ -217,16 +217,16 @@ class TeacherCache:
 
     def _open(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
         shape = (tensor.length(self.rows), tensor.width)
-        return _mapped(self.folder / tensor.file, _DTYPE[tensor.name], shape)
+        return _open_array(self.folder / tensor.file, _DTYPE[tensor.name], shape)
 
     def _open_present(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
         path = (self.folder / tensor.file).with_suffix(".present")
-        return _mapped(path, np.dtype(np.uint8), (len(self.rows),))
+        return _open_array(path, np.dtype(np.uint8), (len(self.rows),))
 
     def _open_sums(self, tensor: CachedTensor) -> np.memmap[Any, Any]:
         path = (self.folder / tensor.file).with_suffix(".sums")
         unknown = not path.exists()  # of a version that kept none: what is there is taken as it is
-        sums = _mapped(path, _SUM, (len(self.rows),))
+        sums = _open_array(path, _SUM, (len(self.rows),))
         if unknown:
             there = np.flatnonzero(self._present[tensor])
             sums[there] = tensor.sums(self._values[tensor], self.rows, there)
@@ -262,7 +262,7 @@ def budget() -> int:
         raise UserError("KD_TEACHER_CACHE_GB", f"{text[:40]!r} is not a number", "give gigabytes, such as 4") from None
 
 
-def used() -> int:
+def bytes_in_use() -> int:
     """Bytes that stored outputs take now."""
     return sum(_size(entry) for entry in _entries())
 
@@ -303,7 +303,7 @@ def _stat(path: Path) -> Any:
         return None
 
 
-def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+def _open_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
     """The array in this file; a file of another size (killed while made, or damaged) starts anew, all zeros.
 
     Raises:

@@ -89,10 +89,10 @@ def prepare_teacher(
             lock.release()
         if not complete:
             return None
-    return _kept(spec.name, folder)
+    return _stored_teacher(spec.name, folder)
 
 
-def _kept(name: str, folder: Path) -> Teacher:
+def _stored_teacher(name: str, folder: Path) -> Teacher:
     """A teacher that was trained here, as it was kept.
 
     Raises:
@@ -157,7 +157,7 @@ def _job(
     rows = encode_rows(data.labelled, tokenizer, settings, damage.of_teachers)
 
     def fresh() -> dict[str, nn.Module]:
-        return {"student": _untrained(spec, data, recipe.seed)}
+        return {"student": _new_model(spec, data, recipe.seed)}
 
     students = fresh()
     setup = Setup(
@@ -186,7 +186,7 @@ def _facts(spec: TeacherSpec, data: TaskData, job: Job) -> dict[str, Any]:
     }
 
 
-def _untrained(spec: TeacherSpec, data: TaskData, seed: int) -> nn.Module:
+def _new_model(spec: TeacherSpec, data: TaskData, seed: int) -> nn.Module:
     if spec.source == "pocket":
         config = bert_config(pocket_size(spec, data), data.task.outputs, rung_of(spec, data).dropout)
         return build_classifier(config, {}, seed)[0]

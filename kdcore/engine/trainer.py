@@ -21,7 +21,7 @@ from kdcore.config import RunConfig
 from kdcore.engine import checkpoint, final_metrics, own_teachers
 from kdcore.engine.control import Control, NoControl, Stop
 from kdcore.engine.device import build_facts, give_back_memory, keep_freed_memory
-from kdcore.engine.ensemble import Ensemble, Teacher, served
+from kdcore.engine.ensemble import Ensemble, Teacher, joint_facts
 from kdcore.engine.evaluate import is_blind_guess, scores
 from kdcore.engine.initial_models import builder
 from kdcore.engine.job import Job, OtherTask, Rows, encode_rows
@@ -125,11 +125,11 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
         (folder / "teachers.json").write_text(json.dumps({t.name: str(t.folder) for t in teachers}, indent=1))
         ready = time.perf_counter()
         if stopped := (yield from run_stages(job, control)):
-            yield from _stopped(job, stopped)
+            yield from _stop(job, stopped)
             return
         save_student(job.main, job.tokenizer, folder / "student-last", job.before_saving)
         trained = time.perf_counter()
-        summary = yield from final_metrics.finished(run.probes, job)
+        summary = yield from final_metrics.finish(run.probes, job)
         end = time.perf_counter()
         seconds = {
             "total": end - started,
@@ -141,7 +141,7 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
         for name in ("checkpoint", own_teachers.FOLDER):
             shutil.rmtree(folder / name, ignore_errors=True)
         yield RunFinished(
-            {**summary, "seconds": seconds["total"], "seconds_by_part": seconds, "cache": served(ensembles)}
+            {**summary, "seconds": seconds["total"], "seconds_by_part": seconds, "cache": joint_facts(ensembles)}
         )
 
 
@@ -330,7 +330,7 @@ def _stopped_early(control: Control) -> Iterator[Event]:
         yield RunStopped(0, kept=False)
 
 
-def _stopped(job: Job, stop: Stop) -> Generator[Event, None, None]:
+def _stop(job: Job, stop: Stop) -> Generator[Event, None, None]:
     """What is left of a run that was asked to stop: its checkpoint and student, or nothing."""
     if stop == "leave":  # it goes on elsewhere, from the checkpoint that the loop has written
         return
@@ -346,5 +346,5 @@ def _stopped(job: Job, stop: Stop) -> Generator[Event, None, None]:
         yield RunStopped(step, kept=False, why_not=why)
         return
     save_student(job.main, job.tokenizer, job.folder / "student-last", job.before_saving)
-    summary = yield from final_metrics.stopped(job)
+    summary = yield from final_metrics.stop_early(job)
     yield RunStopped(step, kept=True, summary=summary)

@@ -80,7 +80,7 @@ def lines(
         if len(ends):
             x = np.tile([0.0, 1.0, np.nan], len(ends))
             y = np.stack([ends[:, 0], ends[:, 1], np.full(len(ends), np.nan)], axis=1).ravel()
-            look = {"color": palette.faded(color, (number + 1) / SHADES), "width": 0.8 + 2.2 * number / SHADES}
+            look = {"color": palette.with_opacity(color, (number + 1) / SHADES), "width": 0.8 + 2.2 * number / SHADES}
             figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=look, hoverinfo="skip", showlegend=False))
     for place, tokens, side in ((0.0, rows, "middle left"), (1.0, columns, "middle right")):
         figure.add_trace(_column(place, tokens, side, dark))

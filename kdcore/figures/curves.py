@@ -114,7 +114,7 @@ def term_lines(
     lines = []
     for name, color, dash, (xs, ys) in drawn:
         if smoothing:
-            faint = Look(name, palette.faded(color, 0.2), width=1, quiet=True, group=name)
+            faint = Look(name, palette.with_opacity(color, 0.2), width=1, quiet=True, group=name)
             lines.append(line(faint, *thin(xs, ys), log))
         lines.append(line(Look(name, color, dash, group=name), *thin(xs, smooth(ys, smoothing)), log))
     return lines
@@ -259,7 +259,7 @@ def _band(
             y=scale * np.concatenate([high[finite], low[finite][::-1]]),
             mode="lines",
             fill="toself",
-            fillcolor=palette.faded(look.color, 0.18),
+            fillcolor=palette.with_opacity(look.color, 0.18),
             line={"width": 0},
             hoverinfo="skip",
             showlegend=False,
@@ -286,7 +286,7 @@ def _single(
     look = palette.style(curve_.method, dark)
     name = plain(curve_.label) + (f" (N={count}, each seed)" if count > 1 else f" (seed {curve_.seed})")
     if smoothing:
-        faint = Look(name, palette.faded(look.color, 0.25), width=1, quiet=True, group=curve_.group)
+        faint = Look(name, palette.with_opacity(look.color, 0.25), width=1, quiet=True, group=curve_.group)
         figure.add_trace(trace(line(faint, *thin(curve_.x, scale * curve_.y), log)))
     clear = Look(
         name,

@@ -66,7 +66,7 @@ def four_cells(seeds: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     """
     figure = frame("Dev rows", "", dark=dark, height=110 + 34 * max(2, len(seeds)))
     neutral = palette.FAMILIES["none"][dark]
-    colors = (neutral, palette.LOST[dark], palette.GAINED[dark], palette.faded(neutral, 0.35))
+    colors = (neutral, palette.LOST[dark], palette.GAINED[dark], palette.with_opacity(neutral, 0.35))
     inks = (PAGE[dark], PAGE[dark], PAGE[dark], INK[dark])
     for name, color, ink in zip(CELLS, colors, inks, strict=True):
         figure.add_trace(

@@ -47,7 +47,7 @@ def matches(needs: Needs, layer_map: Mapping[int, Sequence[int]], student: int, 
         name = TENSOR_NAMES[ours] if ours == theirs else f"{TENSOR_NAMES[theirs]} → {TENSOR_NAMES[ours]}"
         mine = _levels(ours, needs.student, student, tuple(layer_map))
         its = _levels(theirs, needs.teacher, teacher, guides)
-        for layer, teacher_layer in _paired(mine, its, layer_map):
+        for layer, teacher_layer in _level_pairs(mine, its, layer_map):
             kinds.setdefault((teacher_layer, layer), []).append(name)
     order = sorted(kinds, key=lambda pair: (_height(pair[0], teacher), _height(pair[1], student)), reverse=True)
     return [Match(*pair, tuple(kinds[pair])) for pair in order]
@@ -117,7 +117,7 @@ def _levels(kind: str, wanted: Want, depth: int, mapped: tuple[int, ...]) -> tup
     return tuple(sorted(set(layers or mapped)))
 
 
-def _paired(
+def _level_pairs(
     mine: tuple[int, ...], its: tuple[int, ...], layer_map: Mapping[int, Sequence[int]]
 ) -> Iterator[tuple[int, int]]:
     """(student level, teacher level)."""
@@ -159,7 +159,7 @@ def _stack(figure: go.Figure, depth: int, left: float, touched: set[int], color:
         if read:
             figure.add_shape(
                 type="rect", x0=left, x1=left + _WIDTH, y0=y - _BLOCK / 2, y1=y + _BLOCK / 2,
-                fillcolor=palette.faded(color, 0.16), line={"width": 0}, layer="below",
+                fillcolor=palette.with_opacity(color, 0.16), line={"width": 0}, layer="below",
             )  # fmt: skip
         label = {TOP: "classifier", BOTTOM: "embeddings"}.get(level, f"layer {level}")
         ink = INK[dark] if read else quiet

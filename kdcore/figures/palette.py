@@ -179,7 +179,7 @@ def term_color(index: int, dark: bool = False) -> str:
     return TERM_COLORS[index % len(TERM_COLORS)][dark]
 
 
-def faded(color: str, opacity: float) -> str:
+def with_opacity(color: str, opacity: float) -> str:
     """`#RRGGBB` as an rgba() string."""
     red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity:g})"

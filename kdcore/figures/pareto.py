@@ -80,7 +80,7 @@ def scatter(
     known["look"] = _looks(known, least, bound, better, chosen)
     log = len(known) > 0 and known["cost"].min() > 0 and known["cost"].max() / known["cost"].min() > 10
     lines = _lines(known, least, guess, better, log)
-    known = _placed(figure, known, lines, better, log)
+    known = _place_labels(figure, known, lines, better, log)
     _ring(figure, known[known["look"] == "chosen"], dark)
     for (kind, method), rows in known.groupby(["kind", "method"], sort=False):
         style = _style(str(kind), str(method), dark)
@@ -132,15 +132,17 @@ def _style(kind: str, method: str, dark: bool) -> palette.Style:
     return palette.Style(f"rival-{kind}", label, neutral.family, neutral.color, neutral.dash, marker, neutral.width)
 
 
-def _placed(figure: go.Figure, known: pd.DataFrame, lines: Sequence[Line], better: Better, log: bool) -> pd.DataFrame:
-    """The points with their labels, see `point_labels.placed`; the axis goes on as far as labels need."""
+def _place_labels(
+    figure: go.Figure, known: pd.DataFrame, lines: Sequence[Line], better: Better, log: bool
+) -> pd.DataFrame:
+    """The points with their labels, see `point_labels.place_labels`; the axis goes on as far as labels need."""
     if known.empty:
         return known.assign(text="", side="", away=None, full="")
     planes = [Plane.around(known, [line.level for line in lines], log, size) for size in point_labels.PLOTS]
     corner = Line(planes[0].low, CORNERS[better], "bottom right" if better == "less" else "bottom left", "")
     words = [[plane.words_at(line.level, line.text, line.position) for line in (*lines, corner)] for plane in planes]
     figure.update_yaxes(autorangeoptions={"include": [planes[0].high]})
-    return point_labels.placed(known, planes, words)
+    return point_labels.place_labels(known, planes, words)
 
 
 def _leaders(figure: go.Figure, known: pd.DataFrame, log: bool, dark: bool) -> None:
@@ -190,8 +192,8 @@ def _points(
                 "size": 18 if look == "chosen" else size,
                 "line": {"width": 1.5, "color": color},
             },
-            error_x=_whiskers(rows["cost_spread"], palette.faded(color, opacity)),
-            error_y=_whiskers(rows["quality_spread"], palette.faded(color, opacity)),
+            error_x=_whiskers(rows["cost_spread"], palette.with_opacity(color, opacity)),
+            error_y=_whiskers(rows["quality_spread"], palette.with_opacity(color, opacity)),
             customdata=np.stack(
                 [rows["n"], rows["key"], [f"{share:.0%}" for share in rows["share"]], _busy_notes(rows)], axis=1
             ).astype(object),
@@ -243,7 +245,7 @@ def _band(figure: go.Figure, edges: pd.DataFrame, better: Better, dark: bool) ->
                 mode="lines",
                 line={"shape": shape, "width": 0},
                 fill=fill,
-                fillcolor=palette.faded(QUIET[dark], 0.16),
+                fillcolor=palette.with_opacity(QUIET[dark], 0.16),
                 name="the same, other draws of seeds",
                 showlegend=fill is not None,
                 hoverinfo="skip",

@@ -100,7 +100,7 @@ def clear_side(known: pd.DataFrame, level: float, plane: Plane, sides: Sequence[
     return min(sides, key=crowd)
 
 
-def placed(known: pd.DataFrame, planes: Sequence[Plane], words: Sequence[Sequence[Box]]) -> pd.DataFrame:
+def place_labels(known: pd.DataFrame, planes: Sequence[Plane], words: Sequence[Sequence[Box]]) -> pd.DataFrame:
     """text and side of the labels, lines ended by a line feed: where one covers nothing, else none.
 
     A student's label that has no room beside its point gets `away`, pixels (right, down) to where a thin line leads;

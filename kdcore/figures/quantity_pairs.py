@@ -55,7 +55,10 @@ def quantity_pairs(
 
 def _line(track: Track, smoothing: float, log: tuple[bool, bool], first: bool, alike: int, dark: bool) -> go.Scatter:
     look = palette.style(track.method, dark)
-    x, y = (_shown(values, smoothing, logarithmic) for values, logarithmic in zip((track.x, track.y), log, strict=True))
+    x, y = (
+        _plot_values(values, smoothing, logarithmic)
+        for values, logarithmic in zip((track.x, track.y), log, strict=True)
+    )
     kept = np.unique(np.linspace(0, len(x) - 1, min(MOST_POINTS, len(x))).round().astype(int))
     seeds = f" (N={alike}, each seed)" if alike > 1 else f" (seed {track.seed})"
     return go.Scatter(
@@ -74,6 +77,6 @@ def _line(track: Track, smoothing: float, log: tuple[bool, bool], first: bool, a
     )
 
 
-def _shown(values: NDArray[np.float64], smoothing: float, logarithmic: bool) -> NDArray[np.float64]:
+def _plot_values(values: NDArray[np.float64], smoothing: float, logarithmic: bool) -> NDArray[np.float64]:
     smoothed = smooth(values, smoothing)
     return np.where(smoothed > 0, smoothed, np.nan) if logarithmic else smoothed

@@ -21,7 +21,7 @@ LONGEST = 9
 """Letters of a word that are written; the hover has all."""
 
 
-def words(
+def word_map(
     tokens: Sequence[str], values: Mapping[str, ArrayLike], title: str, *, top: float, dark: bool = False
 ) -> go.Figure:
     """The sentence in lines of `WORDS_A_LINE` words, each line once per model, one colour scale for all.
@@ -39,12 +39,12 @@ def words(
     figure = frame("", "", dark=dark, height=110 + 26 * max(2, len(lines)), title=title)
     figure.add_trace(
         go.Heatmap(
-            z=[_padded(numbers, np.nan) for _, _, numbers in lines],
+            z=[_pad(numbers, np.nan) for _, _, numbers in lines],
             x=list(range(WORDS_A_LINE)),
             y=list(range(len(lines))),
-            text=[_padded(map(_short, said), "") for _, said, _ in lines],
+            text=[_pad(map(_short, said), "") for _, said, _ in lines],
             texttemplate="%{text}",
-            customdata=[_padded(_hover(*line), "") for line in lines],
+            customdata=[_pad(_hover(*line), "") for line in lines],
             hovertemplate="%{customdata}<extra></extra>",
             hoverongaps=False,
             xgap=2,
@@ -87,7 +87,7 @@ def _hover(name: str, tokens: Sequence[str], values: Sequence[float]) -> list[st
     return [f"{plain(token)}, {plain(name)}: {value:+.3f}" for token, value in zip(tokens, values, strict=True)]
 
 
-def _padded(cells: Iterable[Any], fill: object) -> list[Any]:
+def _pad(cells: Iterable[Any], fill: object) -> list[Any]:
     line = list(cells)
     return [*line, *[fill] * (WORDS_A_LINE - len(line))]
 

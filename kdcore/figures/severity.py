@@ -56,6 +56,6 @@ def lines(
 def _band(x: np.ndarray, low: np.ndarray, high: np.ndarray, color: str, group: str) -> go.Scatter:
     return go.Scatter(
         x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), mode="lines", fill="toself",
-        fillcolor=palette.faded(color, 0.15), line={"width": 0}, hoverinfo="skip", showlegend=False, legendgroup=group,
-        name="", meta="band",
+        fillcolor=palette.with_opacity(color, 0.15), line={"width": 0}, hoverinfo="skip", showlegend=False,
+        legendgroup=group, name="", meta="band",
     )  # fmt: skip

@@ -48,7 +48,7 @@ def variants(
             x=np.fmax(change, high),
             y=list(range(len(known))),
             mode="text",
-            text=[f"\u2003{_words(*row)}" for row in zip(change, high, known["n"], strict=True)],
+            text=[f"\u2003{_interval_text(*row)}" for row in zip(change, high, known["n"], strict=True)],
             textposition="middle right",
             textfont={"color": INK[dark], "size": 12},
             cliponaxis=False,
@@ -71,7 +71,7 @@ def variants(
     return figure
 
 
-def _words(change: float, high: float, n: int) -> str:
+def _interval_text(change: float, high: float, n: int) -> str:
     """`-2.1 ± 0.9`; without an interval why there is none."""
     if not np.isfinite(high):
         return f"{change:+.1f}, {'one seed' if n == 1 else 'no interval'}"

@@ -88,7 +88,7 @@ def _bars(rungs: pd.DataFrame, ends: Floats, gains: Floats, scale: float, dark: 
         x=np.nan_to_num(gains),
         base=np.nan_to_num(ends - np.nan_to_num(gains)),
         marker={
-            "color": [palette.faded(color, FILL) for color in colors],
+            "color": [palette.with_opacity(color, FILL) for color in colors],
             "line": {"color": colors, "width": 2},
         },
         error_x={

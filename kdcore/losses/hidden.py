@@ -23,7 +23,7 @@ def patience(student: Sequence[Tensor], teacher: Sequence[Tensor], normalise: bo
     Raises:
         ValueError: no pairs, or lists of different lengths.
     """
-    _check_paired(student, teacher)
+    _check_pairs(student, teacher)
     ours, theirs = full(torch.stack(tuple(student), dim=1)), full(torch.stack(tuple(teacher), dim=1))
     if normalise:
         ours, theirs = F.normalize(ours, dim=-1), F.normalize(theirs, dim=-1)
@@ -41,7 +41,7 @@ def token_patience(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: T
     Raises:
         ValueError: as in `patience`.
     """
-    _check_paired(student, teacher)
+    _check_pairs(student, teacher)
     if normalise:
         student, teacher = ([F.normalize(full(state), dim=-1) for state in states] for states in (student, teacher))
     return torch.stack([token_mse(ours, theirs, mask) for ours, theirs in zip(student, teacher, strict=True)]).mean()
@@ -77,7 +77,7 @@ def attention_transfer(student: Sequence[Tensor], teacher: Sequence[Tensor], mas
     Raises:
         ValueError: as in `patience`.
     """
-    _check_paired(student, teacher)
+    _check_pairs(student, teacher)
     apart = [
         torch.linalg.vector_norm(_energy(ours, mask) - _energy(theirs, mask), dim=-1)
         for ours, theirs in zip(student, teacher, strict=True)
@@ -110,7 +110,7 @@ def row_means(values: Tensor, mask: Tensor) -> Tensor:
     return values.masked_fill(~valid, 0).sum(-1) / valid.sum(-1).clamp(min=1)
 
 
-def _check_paired(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
+def _check_pairs(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
     """A loss over nothing would be zero and say nothing."""
     if not student or len(student) != len(teacher):
         raise ValueError(f"patience pairs {len(student)} student layers with {len(teacher)} of the teacher")

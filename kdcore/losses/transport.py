@@ -24,7 +24,7 @@ def state_costs(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tens
     """
     valid = mask.double()
     share = valid / valid.sum(-1, keepdim=True).clamp(min=1) / (len(mask) * student[0].shape[-1])
-    return _squared(_weighted(student, share[:, :, None]), _weighted(teacher, share[:, :, None]))
+    return _squared_distances(_weight_layers(student, share[:, :, None]), _weight_layers(teacher, share[:, :, None]))
 
 
 def score_costs(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def score_costs(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tens
     valid = mask.double()
     share = valid / valid.sum(-1, keepdim=True).clamp(min=1)
     share = share[:, None, :, None] * share[:, None, None, :] / (len(mask) * student[0].shape[1])
-    return _squared(_weighted(student, share), _weighted(teacher, share))
+    return _squared_distances(_weight_layers(student, share), _weight_layers(teacher, share))
 
 
 def transport_plan(costs: Tensor, student: Tensor, teacher: Tensor) -> Tensor:
@@ -81,13 +81,13 @@ def unit_costs(plan: Tensor, costs: Tensor, dim: int) -> Tensor:
     return torch.where(mass > 0, (plan * costs).sum(dim) / mass.clamp(min=torch.finfo(plan.dtype).tiny), 0.0)
 
 
-def _weighted(layers: Sequence[Tensor], share: Tensor) -> Tensor:
+def _weight_layers(layers: Sequence[Tensor], share: Tensor) -> Tensor:
     """Each layer as one vector whose squared length is its weighted mean square; weight 0 is 0, whatever is there."""
     root = share.sqrt().to(full(layers[0]).dtype)
     return torch.stack([torch.where(root > 0, full(layer) * root, 0.0).flatten() for layer in layers])
 
 
-def _squared(student: Tensor, teacher: Tensor) -> Tensor:
+def _squared_distances(student: Tensor, teacher: Tensor) -> Tensor:
     """|s|^2 + |t|^2 - 2 <s, t> of every pair: one product, where all differences would take a matrix a pair."""
     squares = student.square().sum(-1)[:, None] + teacher.square().sum(-1)[None]
     return (squares - 2 * student @ teacher.T).clamp(min=0)

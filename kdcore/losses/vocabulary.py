@@ -8,8 +8,8 @@ from torch import Tensor
 from kdcore.losses.hidden import row_means
 from kdcore.losses.precision import full
 
-NOT_ASKED = -100
-"""In place of a word: nothing is asked here."""
+IGNORE_INDEX = -100
+"""In place of a word: the loss passes over it."""
 
 
 def soft_words(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
@@ -34,8 +34,8 @@ def hidden_words(student: Tensor, words: Tensor) -> Tensor:
     Args:
         student: scores [batch, tokens, vocabulary]. words: int64 [batch, tokens], NOT_ASKED where nothing is asked.
     """
-    each = F.cross_entropy(full(student).transpose(1, 2), words, ignore_index=NOT_ASKED, reduction="none")
-    return row_means(each, words != NOT_ASKED)
+    each = F.cross_entropy(full(student).transpose(1, 2), words, ignore_index=IGNORE_INDEX, reduction="none")
+    return row_means(each, words != IGNORE_INDEX)
 
 
 def hidden_places(scores: Tensor, words: Tensor) -> Tensor:
@@ -44,6 +44,6 @@ def hidden_places(scores: Tensor, words: Tensor) -> Tensor:
     Args:
         scores: [places, vocabulary], by row and token. words: int64 [batch, tokens], NOT_ASKED elsewhere.
     """
-    place = words != NOT_ASKED
+    place = words != IGNORE_INDEX
     each = F.cross_entropy(full(scores), words[place], reduction="none")
     return row_means(each.new_zeros(place.shape).masked_scatter(place, each), place)

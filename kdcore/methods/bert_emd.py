@@ -180,8 +180,10 @@ class BERTEMD(Method):
         if torch.is_grad_enabled():
             self._parts.append({kind: (plans[kind], costs[kind].double().cpu()) for kind in KINDS})
         values = {
-            "states": _moved(plans["states"], lambda m, n: token_mse(states[m], guides[n], mask)),
-            "attention": _moved(plans["attention"], lambda m, n: score_mse([scores[m]], [teacher_scores[n]], mask)),
+            "states": _transport_cost(plans["states"], lambda m, n: token_mse(states[m], guides[n], mask)),
+            "attention": _transport_cost(
+                plans["attention"], lambda m, n: score_mse([scores[m]], [teacher_scores[n]], mask)
+            ),
             "embedding": token_mse(states[0], guides[0], mask),
         }
         return {**{name: Term(value, config.beta) for name, value in values.items()}, **terms}
@@ -243,7 +245,7 @@ class BERTEMD(Method):
         return {f"transport of {kind}": self.plans[kind].mean.cpu() for kind in KINDS}  # type: ignore[misc]
 
 
-def _moved(plan: Tensor, distance: Callable[[int, int], Tensor]) -> Tensor:
+def _transport_cost(plan: Tensor, distance: Callable[[int, int], Tensor]) -> Tensor:
     """sum_ij F_ij D_ij with a graph over the few pairs that the plan uses. distance: of layers, both from 1."""
     used = plan.nonzero().tolist()
     return torch.stack([plan[i, j].item() * distance(i + 1, j + 1) for i, j in used]).sum()

@@ -16,8 +16,18 @@ from kdcore.methods import outside
 from kdcore.methods.info import FAMILIES, NO_PAPER, MethodInfo, read_info
 
 __all__ = [
-    "FAMILIES", "MODULES", "NO_PAPER", "MethodInfo", "add_files", "catalog", "check_source", "found", "read_info",
-    "shipped", "source_of", "title_of",
+    "FAMILIES",
+    "MODULES",
+    "NO_PAPER",
+    "MethodInfo",
+    "add_files",
+    "built_in",
+    "catalog",
+    "check_source",
+    "outside_methods",
+    "read_info",
+    "source_of",
+    "title_of",
 ]  # fmt: skip
 
 MODULES = (
@@ -30,7 +40,7 @@ MODULES = (
 
 
 @cache
-def shipped() -> dict[str, MethodInfo]:
+def built_in() -> dict[str, MethodInfo]:
     """Key -> what is known of each method in this folder, in the order of `MODULES`."""
     folder = Path(__file__).parent
     infos = (read_info((folder / f"{module}.py").read_text(encoding="utf-8"), module) for module in MODULES)
@@ -43,12 +53,12 @@ def catalog() -> dict[str, MethodInfo]:
     >>> catalog()["pkd"].cite
     'Sun et al. 2019'
     """
-    return _whole(outside.named())
+    return _whole(outside.method_paths())
 
 
-def found() -> outside.Found:
+def outside_methods() -> outside.OutsideMethods:
     """The methods from outside, and what is wrong with those that cannot be taken."""
-    return _found(outside.named())
+    return _outside_methods(outside.method_paths())
 
 
 def add_files(paths: list[Path]) -> None:
@@ -57,8 +67,8 @@ def add_files(paths: list[Path]) -> None:
     Raises:
         UserError: a file cannot be taken; file, line and remedy are named.
     """
-    named = outside.with_files(outside.named(), paths)
-    problems = _found(named).problems
+    named = outside.with_files(outside.method_paths(), paths)
+    problems = _outside_methods(named).problems
     for path in paths:
         if problem := problems.get(str(path.resolve())):
             raise problem
@@ -84,7 +94,7 @@ def check_source(run: RunConfig) -> None:
         return
     if here is None:
         file = stored.origin.endswith(".py")
-        broken = next((one for one in found().problems.values() if one.field.startswith(stored.origin)), None)
+        broken = next((one for one in outside_methods().problems.values() if one.field.startswith(stored.origin)), None)
         why = f"which cannot be taken ({broken.field}: {broken.problem})" if broken else "which is not here"
         raise UserError(
             "method", f"the method {run.method!r} comes from {stored.origin}, {why}",
@@ -101,11 +111,11 @@ def check_source(run: RunConfig) -> None:
 
 
 @lru_cache(maxsize=4)
-def _found(named: outside.Named) -> outside.Found:
-    return outside.find(named, shipped())
+def _outside_methods(named: outside.MethodPaths) -> outside.OutsideMethods:
+    return outside.find(named, built_in())
 
 
 @lru_cache(maxsize=4)
-def _whole(named: outside.Named) -> dict[str, MethodInfo]:
-    infos = [*shipped().values(), *(method.info for method in _found(named).methods.values())]
+def _whole(named: outside.MethodPaths) -> dict[str, MethodInfo]:
+    infos = [*built_in().values(), *(method.info for method in _outside_methods(named).methods.values())]
     return {info.key: info for info in sorted(infos, key=lambda info: info.place)}

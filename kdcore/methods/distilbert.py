@@ -15,7 +15,7 @@ from kdcore.fields import NOT_TUNED
 from kdcore.layer_map import LayerMap
 from kdcore.losses.hidden import cosine
 from kdcore.losses.precision import full
-from kdcore.losses.vocabulary import NOT_ASKED, hidden_words, soft_words
+from kdcore.losses.vocabulary import IGNORE_INDEX, hidden_words, soft_words
 from kdcore.methods.base import (
     Ablations,
     Method,
@@ -236,7 +236,7 @@ class DistilBERT(Method):
         """The masked stage's terms; they leave pooler and classifier as they are."""
         assert self._model is not None, "before_stage reads the model"
         encodings, mask = step.batch.encodings, step.student.mask
-        nothing = torch.full_like(step.batch.encoding.input_ids, NOT_ASKED)
+        nothing = torch.full_like(step.batch.encoding.input_ids, IGNORE_INDEX)
         words = encodings[HIDDEN_WORDS].input_ids if HIDDEN_WORDS in encodings else nothing
         ours = full(step.student.hidden[self._last_student()])
         if self.projection is not None:

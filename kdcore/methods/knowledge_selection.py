@@ -263,14 +263,14 @@ class KnowledgeSelection(Method):
         if config.selection == "random":
             action = torch.rand(count, generator=rng).to(state)
         else:
-            action = self.actor(self._seen(state)).sigmoid()
+            action = self.actor(self._features(state)).sigmoid()
             if explores and config.noise:
                 action = (action + config.noise * torch.randn(count, generator=rng).to(state)).clamp(0, 1)
         if config.action == "soft":
             return action
         return ((action > config.threshold) | (action == action.max())).to(state)
 
-    def _seen(self, states: Tensor) -> Tensor:
+    def _features(self, states: Tensor) -> Tensor:
         """x of states [..., 2 width]."""
         width = self.setup.student.width
         return torch.cat([self.student_state(states[..., :width]), self.teacher_state(states[..., width:])], dim=-1)
@@ -331,11 +331,11 @@ class KnowledgeSelection(Method):
         if not known:  # the actor would climb a critic that has learned nothing
             return
         for _ in range(self.config.updates):
-            values = self._value(self._seen(states), actions)
+            values = self._value(self._features(states), actions)
             following = F.pad(values.detach()[1:], (0, 1))
             target = rewards + self.config.discount * following
             self._move("critic", F.mse_loss(values[:known], target[:known]))
-            seen = self._seen(states).detach()
+            seen = self._features(states).detach()
             self._move("actor", -self._value(seen, self.actor(seen).sigmoid()).mean())
 
     def _value(self, seen: Tensor, actions: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ class KroneckerBERT(Method):
         assert isinstance(config, cls.Config)
         mapped: LayerMap = {0: (0,)} if config.embedding_weight else {}
         if config.hidden_weight or config.attention_weight:
-            mapped |= layer_map.alone(layer_map.chosen("spread", student.layers, teacher.layers, student.layers))
+            mapped |= layer_map.alone(layer_map.from_setting("spread", student.layers, teacher.layers, student.layers))
         return mapped
 
     @classmethod

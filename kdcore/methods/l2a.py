@@ -17,12 +17,12 @@ from kdcore.errors import UserError
 from kdcore.losses.hidden import content_means
 from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import soft_rows, uncertainty
-from kdcore.losses.vocabulary import NOT_ASKED, hidden_places
+from kdcore.losses.vocabulary import IGNORE_INDEX, hidden_places
 from kdcore.methods.base import Ablations, Build, Method, MethodConfig, TaskKind, rows_for_teacher, temperature_field
 from kdcore.methods.row_selector import RowSelector
 from kdcore.methods.running_mean import RunningMean
 from kdcore.models import masked_lm
-from kdcore.models.mixed_words import asked, draws, hide, with_words
+from kdcore.models.mixed_words import draws, hide, targets, with_words
 from kdcore.models.projections import new_linear
 from kdcore.models.special_tokens import SpecialTokens, special_tokens
 from kdcore.models.word_model import WordModel, new_head
@@ -276,10 +276,10 @@ class LearningToAugment(Method):
         assert encoding.words is not None
         where = hide(encoding.words, self.config.masked_share, draws(self.setup.seed, step.batch.ids, step.step))
         ours = self._is_target(step)
-        words = asked(encoding.input_ids, where & ours[:, None])
+        words = targets(encoding.input_ids, where & ours[:, None])
         again = said.rerun(words=said.look_up(torch.where(where, self._special.mask, encoding.input_ids)))
         table = said.look_up(torch.arange(self.setup.teachers[self._teacher].vocabulary, device=words.device))
-        scores = self.head(full(again.hidden[self.depth])[words != NOT_ASKED], full(table))
+        scores = self.head(full(again.hidden[self.depth])[words != IGNORE_INDEX], full(table))
         logits = self._nearness(full(said.hidden[self.depth]), said.mask)
         return {
             "words": Term(hidden_places(scores, words).mean()),

@@ -108,14 +108,14 @@ class MiniLM(Method):
 
     def stages(self) -> list[Stage]:
         share = self.config.relation_share
-        needs = Needs(self._wanted(self.student_layer), self._wanted(self.teacher_layer))
+        needs = Needs(self._captures(self.student_layer), self._captures(self.teacher_layer))
         logits = Needs(student=want("logits"), teacher=want("logits"))
         return [
             Stage("relations", needs, self.relations, share, judge="loss"),
             Stage("predict", logits, self.terms, 1 - share, labelled=not self.config.alpha),
         ]
 
-    def _wanted(self, layer: int) -> dict[str, tuple[int, ...]]:
+    def _captures(self, layer: int) -> dict[str, tuple[int, ...]]:
         return want(attention=(layer,), values=(layer,)) if self.config.value_weight else want(attention=(layer,))
 
     def relations(self, step: Step) -> dict[str, Term]:

@@ -220,7 +220,7 @@ class Mix(Method):
         """
         assert isinstance(config, cls.Config)
         if any(getattr(config, f"{name}_weight") for name in MAPPED):
-            return layer_map.alone(layer_map.chosen(config.layers, student.layers, teacher.layers))
+            return layer_map.alone(layer_map.from_setting(config.layers, student.layers, teacher.layers))
         if any(getattr(config, f"{name}_weight") for name in READS):
             return {student.layers: (teacher.layers,)}
         return {}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdcore.errors import UserError
 from kdcore.losses.precision import full
-from kdcore.losses.vocabulary import NOT_ASKED
+from kdcore.losses.vocabulary import IGNORE_INDEX
 from kdcore.methods.base import (
     Ablations,
     Build,
@@ -24,7 +24,7 @@ from kdcore.methods.base import (
     without_share,
 )
 from kdcore.models.anatomy import anatomy
-from kdcore.models.mixed_words import MixedText, asked, draws, hide, mixed, with_words
+from kdcore.models.mixed_words import MixedText, draws, hide, mix, targets, with_words
 from kdcore.models.projections import linear
 from kdcore.models.special_tokens import SpecialTokens, special_tokens
 from kdcore.records import Encoding, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term, want
@@ -185,12 +185,12 @@ class MixedVocabulary(Method):
         rngs = draws(self.setup.seed, step.batch.ids, step.step)
         large = with_words(step.batch.encodings.get(self._teacher, step.batch.encoding), self._theirs.ids)
         small = with_words(step.batch.encoding, self._ours.ids)
-        text = mixed(large, small, self.config.student_share, rngs, self.setup.teachers[self._teacher].longest)
+        text = mix(large, small, self.config.student_share, rngs, self.setup.teachers[self._teacher].longest)
         where = hide(text.words, self.config.masked_chance, rngs)
         states = self.states(step, text, where)
         every = step.student.look_up(torch.arange(self._ours.size, device=states.device))
-        theirs = self.ask_teacher(states, self._table(), asked(text.ids, where & ~text.small), where)
-        ours = self.ask_mixed(states, self.affine(full(every)), asked(text.ids, where & text.small), where)
+        theirs = self.ask_teacher(states, self._table(), targets(text.ids, where & ~text.small), where)
+        ours = self.ask_mixed(states, self.affine(full(every)), targets(text.ids, where & text.small), where)
         return {"teacher_words": Term(theirs), "student_words": Term(ours)}
 
     def states(self, step: Step, text: MixedText, where: Tensor) -> Tensor:
@@ -220,7 +220,7 @@ class MixedVocabulary(Method):
         shown = torch.where(where, self._ours.mask, encoding.input_ids)
         states = step.student.rerun(words=step.student.look_up(shown)).hidden[self.setup.student.layers]
         every = step.student.look_up(torch.arange(self._ours.size, device=states.device))
-        return {"masked": Term(self.ask_student(full(states), full(every), asked(encoding.input_ids, where), where))}
+        return {"masked": Term(self.ask_student(full(states), full(every), targets(encoding.input_ids, where), where))}
 
 
 class Question(nn.Module):
@@ -239,7 +239,7 @@ class Question(nn.Module):
             states: [batch, tokens, width]. table: [words, width]. words: int64 [batch, tokens], those that are asked
                 here, else NOT_ASKED. hidden: bool [batch, tokens], all that are hidden, also those asked elsewhere.
         """
-        place = words != NOT_ASKED
+        place = words != IGNORE_INDEX
         share = place / hidden.sum(1, keepdim=True).clamp(min=1)
         scores = self.norm(F.gelu(self.dense(states[place]))) @ table.T + self.bias
         each = F.cross_entropy(scores, words[place], reduction="none")

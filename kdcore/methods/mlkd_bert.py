@@ -172,7 +172,7 @@ class MLKDBERT(Method):
         assert isinstance(config, cls.Config)
         if not config.representation_share or not (config.attention_weight or config.hidden_weight):
             return {}
-        inner = layer_map.alone(layer_map.chosen(config.layers, student.layers, teacher.layers))
+        inner = layer_map.alone(layer_map.from_setting(config.layers, student.layers, teacher.layers))
         return {0: (0,), **inner} if config.hidden_weight and config.projection == "per-layer" else inner
 
     @classmethod
@@ -279,14 +279,14 @@ class MLKDBERT(Method):
     def _hidden(self, step: Step, mask: Tensor) -> Tensor:
         layers = []
         for m, n in self.map.items():
-            ours = self._projected(m, rows_for_teacher(step, step.student.hidden[m]))
+            ours = self._project(m, rows_for_teacher(step, step.student.hidden[m]))
             layers.append(token_mse(ours, step.teacher.hidden[n], mask))
         return torch.stack(layers).sum()
 
     def _contrast(self, step: Step) -> Tensor:
         ours, theirs = self._last_cls(step)
         labels = rows_for_teacher(step, step.batch.labels)
-        projected = self._projected(self.setup.student.layers, ours)
+        projected = self._project(self.setup.student.layers, ours)
         return supervised_contrast(projected, theirs, labels, self.config.contrast_temperature)
 
     def _last_cls(self, step: Step) -> tuple[Tensor, Tensor]:
@@ -298,7 +298,7 @@ class MLKDBERT(Method):
         """The map without the embedding output, which has no heads."""
         return {m: n for m, n in self.map.items() if m}
 
-    def _projected(self, layer: int, states: Tensor) -> Tensor:
+    def _project(self, layer: int, states: Tensor) -> Tensor:
         """A student's states [..., its width] in the teacher's width, float32."""
         projected: Tensor = self.projections[self._projection(layer)](full(states))
         return projected

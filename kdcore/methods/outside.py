@@ -34,7 +34,7 @@ _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _CHECK = "mend it; `kdcore check-method FILE` tries it alone"
 
 
-class Named(NamedTuple):
+class MethodPaths(NamedTuple):
     """What a person has named: the values of `FILES` and `FOLDER`."""
 
     files: str
@@ -53,19 +53,19 @@ class OutsideMethod:
 
 
 @dataclass(frozen=True)
-class Found:
+class OutsideMethods:
     """Key -> method, and file or entry point -> why it is not taken."""
 
     methods: Mapping[str, OutsideMethod]
     problems: Mapping[str, UserError]
 
 
-def named() -> Named:
+def method_paths() -> MethodPaths:
     """What is named now."""
-    return Named(os.environ.get(FILES, ""), os.environ.get(FOLDER, ""))
+    return MethodPaths(os.environ.get(FILES, ""), os.environ.get(FOLDER, ""))
 
 
-def with_files(before: Named, paths: list[Path]) -> Named:
+def with_files(before: MethodPaths, paths: list[Path]) -> MethodPaths:
     """The same with these files.
 
     Raises:
@@ -80,12 +80,12 @@ def with_files(before: Named, paths: list[Path]) -> Named:
     )
 
 
-def keep(chosen: Named) -> None:
+def keep(chosen: MethodPaths) -> None:
     """Names the files for this process and those that it starts."""
     os.environ[FILES] = chosen.files
 
 
-def find(chosen: Named, shipped: Mapping[str, MethodInfo]) -> Found:
+def find(chosen: MethodPaths, shipped: Mapping[str, MethodInfo]) -> OutsideMethods:
     """The methods that are named, in files and in installed packages.
 
     Args:
@@ -103,10 +103,10 @@ def find(chosen: Named, shipped: Mapping[str, MethodInfo]) -> Found:
             problems[where] = error
         else:
             methods[method.info.key] = method
-    return Found(methods, problems)
+    return OutsideMethods(methods, problems)
 
 
-def _candidates(chosen: Named) -> Iterator[tuple[str, _Reader]]:
+def _candidates(chosen: MethodPaths) -> Iterator[tuple[str, _Reader]]:
     """(file or entry point, what reads it); a file that is named twice comes once."""
     paths = [Path(text) for text in chosen.files.split(os.pathsep) if text]
     if chosen.folder and Path(chosen.folder).is_dir():

@@ -143,10 +143,10 @@ class PeaKD(Method):
     @classmethod
     def deployed(cls, config: MethodConfig, student: ModelSize, teachers: Mapping[str, ModelSize]) -> ModelSize:
         assert isinstance(config, cls.Config)
-        return replace(student, layers=student.layers + len(repeated(config, student.layers)))
+        return replace(student, layers=student.layers + len(repeated_layers(config, student.layers)))
 
     def build_students(self, build: Build) -> dict[str, nn.Module]:
-        again = repeated(self.config, self.setup.student.layers)
+        again = repeated_layers(self.config, self.setup.student.layers)
         return {"student": run_again(build(), again, swap=self.config.sharing == "shuffle")}
 
     @classmethod
@@ -239,7 +239,7 @@ class PeaKD(Method):
         return median_thresholds(logits, labels)
 
 
-def repeated(config: PeaKD.Config, layers: int) -> list[int]:
+def repeated_layers(config: PeaKD.Config, layers: int) -> list[int]:
     """The layers (from 1) of a student of this depth that run a second time, in order."""
     if config.sharing == "none":
         return []

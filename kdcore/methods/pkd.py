@@ -123,7 +123,7 @@ class PKD(Method):
                 "give the student at least 2 layers, or choose KD",
             )
         rule = "spread" if config.layers == "skip" else config.layers
-        return layer_map.alone(layer_map.chosen(rule, student.layers, teacher.layers, student.layers - 1))
+        return layer_map.alone(layer_map.from_setting(rule, student.layers, teacher.layers, student.layers - 1))
 
     @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from kdcore.errors import UserError
 from kdcore.layer_map import LayerMap
 from kdcore.methods.base import Method, MethodConfig
-from kdcore.methods.catalog import catalog, found
+from kdcore.methods.catalog import catalog, outside_methods
 from kdcore.methods.outside import OutsideMethod, place
 from kdcore.records import ModelSize
 
@@ -93,7 +93,7 @@ _broken: dict[str, UserError] = {}
 
 def _classes(known: Collection[str]) -> dict[str, type[Method]]:
     """Key -> class of the methods that are here and not known yet, in the catalog's order; failures are noted."""
-    outside, loaded = found().methods, {}
+    outside, loaded = outside_methods().methods, {}
     for key, info in catalog().items():
         if key in known:
             continue
@@ -117,7 +117,7 @@ def refresh() -> None:
 
 def problems() -> list[UserError]:
     """Why files and packages that were named bring no method."""
-    return [*found().problems.values(), *_broken.values()]
+    return [*outside_methods().problems.values(), *_broken.values()]
 
 
 def find_method(key: str) -> type[Method]:

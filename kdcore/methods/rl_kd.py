@@ -238,11 +238,11 @@ class RLKD(Method):
         self.rows += rows
         self.steps += 1
         if done * self.config.episodes // whole > (done - 1) * self.config.episodes // whole:
-            self._learn(self._earned(step))
+            self._learn(self._reward(step))
             for total in (self.gradient, self.losses, self.rows, self.steps):
                 total.zero_()
 
-    def _earned(self, step: Step) -> float:
+    def _reward(self, step: Step) -> float:
         """The reward of the episode that ends here."""
         hard, soft = (self.losses / self.steps).tolist()
         if self.config.reward == "hard":

@@ -241,8 +241,8 @@ class TinyBERT(Method):
         if not self.map:
             return [predict]
         needs = Needs(
-            self._wanted(self._states, self._attention),
-            self._wanted(*((n for _, n in pairs(mapped)) for mapped in (self._states, self._attention))),
+            self._captures(self._states, self._attention),
+            self._captures(*((n for _, n in pairs(mapped)) for mapped in (self._states, self._attention))),
         )
         first = Stage(INTERMEDIATE, needs, self.intermediate, share, schedule="constant", judge="loss")
         return [first, predict]
@@ -269,7 +269,7 @@ class TinyBERT(Method):
         """The tensor that is compared of attention."""
         return "scores" if self.config.attention_loss == "scores" else "attention"
 
-    def _wanted(self, hidden: Iterable[int], attention: Iterable[int]) -> dict[str, tuple[int, ...]]:
+    def _captures(self, hidden: Iterable[int], attention: Iterable[int]) -> dict[str, tuple[int, ...]]:
         layers = {"hidden": sorted(set(hidden)), self._maps: sorted(set(attention))}
         return want(**{name: chosen for name, chosen in layers.items() if chosen})
 
@@ -322,16 +322,16 @@ class TinyBERT(Method):
             return batches
         words, turn = self._words, self.config.augment_copies + 1
         numbered = enumerate(batches, start=self._steps)
-        return (self._altered(batch, words, number) if number % turn else batch for number, batch in numbered)
+        return (self._augment(batch, words, number) if number % turn else batch for number, batch in numbered)
 
     @property
     def alters_words(self) -> bool:
         return self._words is not None
 
-    def _altered(self, batch: Batch, words: WordNeighbours | WordProposals, number: int) -> Batch:
+    def _augment(self, batch: Batch, words: WordNeighbours | WordProposals, number: int) -> Batch:
         """Rows with some words replaced; those that did change get negative ids."""
         rng = np.random.default_rng((self.setup.seed, number))
-        encoding = words.replaced(batch.encoding, self.config.augment_chance, rng)
+        encoding = words.replace_words(batch.encoding, self.config.augment_chance, rng)
         changed = (encoding.input_ids != batch.encoding.input_ids).any(-1)
         return replace(batch, ids=torch.where(changed, -1 - batch.ids, batch.ids), encodings={"": encoding})
 
@@ -351,12 +351,12 @@ def _layers(config: TinyBERT.Config, student: int, teacher: int) -> LayerMap:
     if config.layers == "mean":
         return layer_map.blocks(student, teacher)
     if config.layers == "random":
-        return layer_map.alone(layer_map.drawn(student, teacher, config.layers_seed))
+        return layer_map.alone(layer_map.random_layers(student, teacher, config.layers_seed))
     if not isinstance(config.layers, str) and 0 in config.layers:
         raise UserError(
             "options.layers", "layer 0 is the embedding output, which has a term of its own", "list layers from 1"
         )
-    return layer_map.alone(layer_map.chosen(config.layers, student, teacher))
+    return layer_map.alone(layer_map.from_setting(config.layers, student, teacher))
 
 
 def _mean(layers: Sequence[Tensor]) -> Tensor:

@@ -31,7 +31,7 @@ def check_encoder(folder: Path, config: Any, field: str, words: str) -> None:
     Args:
         words: what the model is called in the message.
     """
-    stored, expected = stored_tensors(folder, field), _expected(config, field)
+    stored, expected = stored_tensors(folder, field), _expected_shapes(config, field)
     encoder = {name: shape for name, shape in expected.items() if not is_head(name)}
     _check_names(stored, encoder, config, field, words)
     _check_tensors(stored, encoder, config, field, words)
@@ -47,7 +47,7 @@ def check_classifier(folder: Path, config: Any, labels: int, field: str, words: 
     other = next((head for head in _OTHER_HEADS if str(classes[0]).endswith(head)), None)
     if other:
         raise UserError(field, f"{words} was saved as {classes[0]}, which does not classify sentences", _FINE_TUNE)
-    stored, expected = stored_tensors(folder, field), _expected(config, field)
+    stored, expected = stored_tensors(folder, field), _expected_shapes(config, field)
     head = {name: shape for name, shape in expected.items() if is_head(name)}
     missing = [name for name in head if _lookup(stored, name, config) is None]
     if missing:
@@ -114,7 +114,7 @@ def _lookup(stored: Mapping[str, StoredTensor], name: str, config: Any) -> Store
     return stored.get(name) or stored.get(name.removeprefix(f"{family_of(config)}."))
 
 
-def _expected(config: Any, field: str) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(config: Any, field: str) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter of a classifier of this config."""
     try:
         return parameter_shapes(config)

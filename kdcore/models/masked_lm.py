@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kdcore.config import TeacherSpec
 from kdcore.errors import UserError
-from kdcore.losses.vocabulary import NOT_ASKED
+from kdcore.losses.vocabulary import IGNORE_INDEX
 from kdcore.models.anatomy import anatomy
 from kdcore.models.convert_weights import bert_settings
 from kdcore.models.observe import observe
@@ -154,7 +154,7 @@ class MaskedLM:
         other = torch.from_numpy(rng.integers(len(self.tokens), size=ids.shape))
         asked = (drawn < chance) & encoding.attention_mask.bool() & ~self.special[ids]
         shown = torch.where(how < HIDDEN, self.mask_id, torch.where(how < HIDDEN + SWAPPED, other, ids))
-        return replace(encoding, input_ids=torch.where(asked, shown, ids)), torch.where(asked, ids, NOT_ASKED)
+        return replace(encoding, input_ids=torch.where(asked, shown, ids)), torch.where(asked, ids, IGNORE_INDEX)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdcore.losses.vocabulary import NOT_ASKED
+from kdcore.losses.vocabulary import IGNORE_INDEX
 from kdcore.records import NO_WORD, Encoding
 
 
@@ -33,7 +33,7 @@ def draws(seed: int, ids: Tensor, step: int) -> list[np.random.Generator]:
     return [np.random.default_rng((seed, abs(row), step)) for row in ids.tolist()]
 
 
-def mixed(
+def mix(
     large: Encoding, small: Encoding, chance: float, rngs: Sequence[np.random.Generator], longest: int
 ) -> MixedText:
     """The text of the large vocabulary in which each word is cut by the small one with this chance.
@@ -66,9 +66,9 @@ def hide(words: Tensor, chance: float, rngs: Sequence[np.random.Generator]) -> T
     return torch.from_numpy(chosen).to(words.device)
 
 
-def asked(ids: Tensor, where: Tensor) -> Tensor:
-    """The words that are asked for, int64 [batch, tokens]; `losses.vocabulary.NOT_ASKED` elsewhere."""
-    return torch.where(where, ids, NOT_ASKED)
+def targets(ids: Tensor, where: Tensor) -> Tensor:
+    """The words that are asked for, int64 [batch, tokens]; `losses.vocabulary.IGNORE_INDEX` elsewhere."""
+    return torch.where(where, ids, IGNORE_INDEX)
 
 
 def with_words(encoding: Encoding, special: Sequence[int]) -> Encoding:

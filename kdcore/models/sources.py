@@ -83,7 +83,7 @@ def locate(spec: TeacherSpec) -> Located:
     if spec.source == "folder":
         return _look(user_path(spec.where, field), field, f"folder {spec.where}")
     if spec.source == "hub":
-        return _look(_cached(spec.where, field), field, f"hub {spec.where}")
+        return _look(_hub_snapshot(spec.where, field), field, f"hub {spec.where}")
     if spec.source == "run":
         folder = run_dir(spec.where) / "student-best"
         if not folder.is_dir():
@@ -220,7 +220,7 @@ def _package(name: str, field: str) -> Path:
     raise UserError(field, f"no package {name[:60]!r}", f"known are {', '.join(_PACKAGES)}")
 
 
-def _cached(hub_id: str, field: str) -> Path:
+def _hub_snapshot(hub_id: str, field: str) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
     _checked_hub_id(hub_id, field)

@@ -76,7 +76,7 @@ def build_student(
         if (dropout is None or "dropout" not in name) and (words is None or not of_words):
             setattr(config, name, value)
     model = build_classifier(config, state, seed)[0]
-    return model if size.form == "plain" else _factored(model, size.form)
+    return model if size.form == "plain" else _factorize(model, size.form)
 
 
 def dense_model(model: nn.Module) -> nn.Module:
@@ -99,7 +99,7 @@ def dense_model(model: nn.Module) -> nn.Module:
     return build_classifier(transformers().BertConfig(**kept), model.dense_weights(), seed=0)[0]
 
 
-def _factored(model: nn.Module, form: str) -> nn.Module:
+def _factorize(model: nn.Module, form: str) -> nn.Module:
     """The model with the nearest factors in place of its matrices."""
     from kdcore.models.forms import factor_weights, formed_config
 

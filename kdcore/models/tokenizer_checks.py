@@ -93,11 +93,11 @@ def unread_words(tokenizer: Any) -> list[str]:
 def _reading(tokenizer: Any, sentence: str) -> tuple[list[str], list[int], list[int]]:
     """The sentence's words before they are looked up, its ids, and those of a pair."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    words = [sentence] if backend is None else _words(backend, sentence)
+    words = [sentence] if backend is None else _word_list(backend, sentence)
     return words, tokenizer(sentence)["input_ids"], tokenizer(sentence, sentence)["input_ids"]
 
 
-def _words(backend: Any, sentence: str) -> list[str]:
+def _word_list(backend: Any, sentence: str) -> list[str]:
     normal = backend.normalizer.normalize_str(sentence) if backend.normalizer else sentence
     pieces = backend.pre_tokenizer.pre_tokenize_str(normal) if backend.pre_tokenizer else [(normal, None)]
     return [word for word, _ in pieces]

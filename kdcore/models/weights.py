@@ -41,7 +41,7 @@ def weight_files(folder: Path, field: str) -> list[Path]:
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
     if (folder / INDEX).is_file():
-        names = _indexed(folder / INDEX, field)
+        names = _shard_files(folder / INDEX, field)
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise UserError(field, f"{folder} lacks {', '.join(missing[:3])}", "copy all files of the model")
@@ -267,7 +267,7 @@ def _modern(name: str) -> str:
     return f"{head}.{_LEGACY[last]}" if last in _LEGACY else name
 
 
-def _indexed(index: Path, field: str) -> list[str]:
+def _shard_files(index: Path, field: str) -> list[str]:
     try:
         names: Iterable[Any] = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
         files = sorted({str(name) for name in names})

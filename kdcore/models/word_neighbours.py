@@ -96,7 +96,7 @@ class WordNeighbours:
         split = F.pad(self.goes_on[ids][:, 1:], (0, 1))  # the next token belongs to the same word
         return self.is_word[ids] & ~split & encoding.attention_mask.bool()
 
-    def replaced(self, encoding: Encoding, chance: float, rng: np.random.Generator) -> Encoding:
+    def replace_words(self, encoding: Encoding, chance: float, rng: np.random.Generator) -> Encoding:
         """The rows with each replaceable word replaced by one of its neighbours, with probability `chance`.
 
         The neighbour is drawn evenly. As many numbers are drawn whatever the words are: [batch, tokens], twice.

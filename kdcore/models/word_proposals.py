@@ -50,7 +50,7 @@ class WordProposals:
         self._count = min(count, int(allowed.sum()))
         self._of_row = lru_cache(KEPT)(self._propose)
 
-    def replaced(self, encoding: Encoding, chance: float, rng: np.random.Generator) -> Encoding:
+    def replace_words(self, encoding: Encoding, chance: float, rng: np.random.Generator) -> Encoding:
         """The rows with each word replaced by one of those proposed, with probability `chance`, drawn evenly.
 
         A row becomes shorter where one token takes the place of several; padding fills it up. As many numbers are drawn
@@ -76,15 +76,15 @@ class WordProposals:
         return self._of_row(tuple(ids), tuple(types))
 
     def _propose(self, ids: tuple[int, ...], types: tuple[int, ...]) -> tuple[Proposal, ...]:
-        spans = list(self._words(ids))
+        spans = list(self._word_spans(ids))
         alone = [start for start, end in spans if end == start + 1]
-        proposed = dict(zip(alone, self._asked(ids, types, alone), strict=True))
+        proposed = dict(zip(alone, self._predictions(ids, types, alone), strict=True))
         proposals = (
             Proposal(start, end, tuple(proposed.get(start) or self._nearest(ids[start:end]))) for start, end in spans
         )
         return tuple(proposal for proposal in proposals if proposal.words)
 
-    def _words(self, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+    def _word_spans(self, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
         """(start, end) of each word that may be replaced."""
         tokens = [self._model.tokens[i] for i in ids]
         starts = [at for at, token in enumerate(tokens) if not token.startswith(INSIDE)]
@@ -92,7 +92,7 @@ class WordProposals:
             if is_word("".join([tokens[start], *(token.removeprefix(INSIDE) for token in tokens[start + 1 : end])])):
                 yield start, end
 
-    def _asked(self, ids: Sequence[int], types: Sequence[int], places: list[int]) -> list[list[int]]:
+    def _predictions(self, ids: Sequence[int], types: Sequence[int], places: list[int]) -> list[list[int]]:
         """The most probable tokens at each of these places, each masked in a copy of the row of its own."""
         if not places:
             return []

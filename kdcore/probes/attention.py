@@ -89,7 +89,7 @@ def by_words(teacher: AttentionMaps, student: AttentionMaps) -> tuple[AttentionM
 def _between_words(maps: AttentionMaps, shared: NDArray[np.int32]) -> Maps:
     assert maps.words is not None
     pieces = pieces_of(maps.words, shared)
-    between = renormalised((pieces @ maps.maps @ (pieces > 0).T).astype(np.float32))
+    between = renormalise((pieces @ maps.maps @ (pieces > 0).T).astype(np.float32))
     return np.where(np.isnan(between), np.float32(1 / len(shared)), between)
 
 
@@ -172,7 +172,7 @@ def word_positions(tokens: list[str]) -> NDArray[np.int64]:
     return np.array([position for position, token in enumerate(tokens) if token not in SPECIAL], np.int64)
 
 
-def renormalised(maps: Maps) -> Maps:
+def renormalise(maps: Maps) -> Maps:
     """Maps whose columns are a choice of the tokens, with rows that sum to 1 again; NaN where nothing was left."""
     total = maps.sum(-1, keepdims=True)
     result: Maps = np.divide(maps, total, out=np.full_like(maps, np.nan), where=total > 0)

@@ -122,10 +122,10 @@ def kept_layers(student: StudentSpec, depth: int, teacher_depth: int) -> list[in
 def footprint_of(rival: Rival, tokens: int) -> Size:
     """What the rival costs on rows of `tokens` tokens."""
     shape = size_of(rival.model.config)
-    return Size(parameters(shape).total, flops(shape, tokens), _stored(rival))
+    return Size(parameters(shape).total, flops(shape, tokens), _stored_bytes(rival))
 
 
-def _stored(rival: Rival) -> int:
+def _stored_bytes(rival: Rival) -> int:
     """Bytes of the weights as they would be saved: safetensors, or torch's own format where they are packed."""
     if rival.kind == "int8":
         buffer = io.BytesIO()

@@ -160,7 +160,7 @@ def take_turns(
     """
     times: dict[Key, list[float]] = {key: [] for key in passes}
     for turn, counted in enumerate(_rounds(warmup, repeats, time.perf_counter() + seconds)):
-        for key in _rotated(list(passes), turn):
+        for key in _rotate(list(passes), turn):
             taken = passes[key]()
             if counted:
                 times[key].append(taken)
@@ -172,7 +172,7 @@ def is_busy(foreign: float, threads: int) -> bool:
     return foreign > (os.cpu_count() or 1) - threads + _SPARE
 
 
-def merged(old: Iterable[Mapping[str, Any]], new: Iterable[Latency]) -> list[dict[str, Any]]:
+def merge(old: Iterable[Mapping[str, Any]], new: Iterable[Latency]) -> list[dict[str, Any]]:
     """The records of a run that was timed again: the new ones, then those of models and conditions not among them."""
     fresh = [record.data() for record in new]
     known = {_identity(record) for record in fresh}
@@ -200,7 +200,7 @@ def _energy(
     """Millijoules a row: the median of windows in which a model answers again and again, the models in turn."""
     found: dict[Case, list[float]] = {case: [] for case in cases}
     for turn in range(ENERGY_TURNS):
-        for case in _rotated(list(cases), turn):
+        for case in _rotate(list(cases), turn):
             passes = 0
 
             def answer_on(case: Case = case) -> None:
@@ -225,7 +225,7 @@ def _rounds(warmup: int, repeats: int, deadline: float) -> Iterator[bool]:
         yield True
 
 
-def _rotated(cases: list[Key], turn: int) -> list[Key]:
+def _rotate(cases: list[Key], turn: int) -> list[Key]:
     """Another case goes first each round, so that none always follows the same one."""
     start = turn % len(cases)
     return cases[start:] + cases[:start]

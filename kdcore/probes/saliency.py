@@ -84,7 +84,7 @@ def explain(
     """
     encoding = encode_typed(model, tokenizer, sentence, pair, max_length)
     words = word_mask(encoding, special_ids(tokenizer))
-    classes = predicted(model, encoding) if label is None else torch.tensor([label], device=words.device)
+    classes = predict_classes(model, encoding) if label is None else torch.tensor([label], device=words.device)
     values = attribute(model, encoding, words, classes, method)[0][words[0]]
     tokens = tokenizer.convert_ids_to_tokens(encoding.input_ids[0][words[0]].tolist())
     of_class = None if _outputs(model) == 1 else int(classes[0])
@@ -208,7 +208,7 @@ def word_mask(encoding: Encoding, special: Collection[int]) -> Tensor:
     return encoding.attention_mask.bool() & ~torch.isin(ids, torch.tensor(sorted(special), device=ids.device))
 
 
-def predicted(model: nn.Module, encoding: Encoding) -> Tensor:
+def predict_classes(model: nn.Module, encoding: Encoding) -> Tensor:
     """The class that a model gives each row, int64 [batch]; 0 for a regression."""
     with evaluating(model), torch.autocast(encoding.input_ids.device.type, enabled=False):
         logits: Tensor = observe(model, encoding, want("logits"), grad=False).logits
@@ -223,7 +223,7 @@ def _agreements(
     teacher: nn.Module, student: nn.Module, encoding: Encoding, special: Collection[int]
 ) -> Iterable[Agreement]:
     """Of each row that has enough words."""
-    words, classes = word_mask(encoding, special), predicted(teacher, encoding)
+    words, classes = word_mask(encoding, special), predict_classes(teacher, encoding)
     theirs, ours = (attribute(model, encoding, words, classes).double().cpu() for model in (teacher, student))
     for row, real in enumerate(words.cpu()):
         if int(real.sum()) >= LEAST_WORDS:

@@ -54,7 +54,7 @@ def whole(text: str, names: Collection[str] = ()) -> str | None:
     """
     tokens = list(_tokens(text, names))
     covered = "".join("".join(token.text for token in tokens).split()) == "".join(text.split())
-    return _tex(tokens) if tokens and covered and _closed(tokens) else None
+    return _tex(tokens) if tokens and covered and _is_closed(tokens) else None
 
 
 def lines(text: str, names: Collection[str] = (), longest: int = 36) -> list[str]:
@@ -106,12 +106,12 @@ def _tokens(text: str, names: Collection[str]) -> Iterator[_Token]:
     """What can stand in a formula; everything else is left out."""
     for match in _TOKEN.finditer(text):
         kind = str(match.lastgroup)
-        tex = _named(match.group(), names) if kind == "name" else _SIGNS.get(match.group(), match.group())
+        tex = _tex_name(match.group(), names) if kind == "name" else _SIGNS.get(match.group(), match.group())
         if tex is not None:
             yield _Token(kind, match.group(), tex, match.start(), match.end())
 
 
-def _named(word: str, names: Collection[str]) -> str | None:
+def _tex_name(word: str, names: Collection[str]) -> str | None:
     """The TeX of a name; None for a word of prose."""
     if word in _GREEK:
         return rf"\{word}"
@@ -134,22 +134,22 @@ def _runs(text: str, names: Collection[str]) -> Iterator[list[_Token]]:
         if joins and token is not None and (token.text != "," or inside):
             run.append(token)
             continue
-        if formula := _trimmed(run):
+        if formula := _formula_front(run):
             yield formula
         run = [token] if token is not None and token.text != "," else []
 
 
-def _trimmed(run: list[_Token]) -> list[_Token]:
+def _formula_front(run: list[_Token]) -> list[_Token]:
     """The longest front of the run that is a formula; empty where there is none."""
     while run and run[0].text in (_LOOSE | {")"}) - {"-"}:
         run = run[1:]
-    while run and not (_closed(run) and run[-1].text not in _LOOSE | _FUNCTIONS):
+    while run and not (_is_closed(run) and run[-1].text not in _LOOSE | _FUNCTIONS):
         run = run[:-1]
     tells = any(token.text in _RELATING for token in run) and any(token.kind == "name" for token in run)
     return run if tells and len(run) > 2 else []
 
 
-def _closed(tokens: list[_Token]) -> bool:
+def _is_closed(tokens: list[_Token]) -> bool:
     depth = 0
     for token in tokens:
         depth += {"(": 1, ")": -1}.get(token.text, 0)
@@ -164,7 +164,7 @@ def _tex(tokens: list[_Token]) -> str:
     for token in tokens:
         if before is not None and before.text == "^":
             out += f"{{{token.tex}}}"
-        elif before is not None and _multiplied(before, token):
+        elif before is not None and _is_product(before, token):
             out += (r" \cdot " if before.tex.startswith(r"\text") else r"\,") + token.tex
         else:
             out += token.tex
@@ -172,7 +172,7 @@ def _tex(tokens: list[_Token]) -> str:
     return out
 
 
-def _multiplied(left: _Token, right: _Token) -> bool:
+def _is_product(left: _Token, right: _Token) -> bool:
     """Things that stand side by side are a product; a parenthesis right behind a name holds its arguments."""
     if left.kind == "sign" and left.text != ")":
         return False

@@ -51,13 +51,13 @@ def _nodes(parts: Iterator[re.Match[str]]) -> list[str]:
         if part["script"]:
             if not nodes:
                 raise ValueError(f"a script without a base in {part.string}")
-            nodes.append(_scripted(nodes.pop(), _SCRIPTS[part["script"]], _node(next(parts), parts)))
+            nodes.append(_script(nodes.pop(), _SCRIPTS[part["script"]], _node(next(parts), parts)))
         else:
             nodes.append(_node(part, parts))
     return nodes
 
 
-def _scripted(base: str, kind: str, script: str) -> str:
+def _script(base: str, kind: str, script: str) -> str:
     return f"<{kind}>{base}{script}</{kind}>"
 
 

@@ -80,7 +80,7 @@ def html(store: Store, run_ids: Sequence[str], baseline: str | None = None, made
         body += _part("Scores by task", "tasks", lambda: sections.by_task(comparisons))
     for task in tasks:
         body += _task(task)
-    body += _part("The methods", "methods", lambda: _explained(runs))
+    body += _part("The methods", "methods", lambda: _method_sections(runs))
     body += _part("The runs", "runs", lambda: sections.all_runs(store, chosen))
     body += [heading(2, "How it was computed", "how"), listing(HOW)]
     body += _part("Versions, and how to draw this again", "versions", lambda: _again(store, runs, ids, baseline))
@@ -152,7 +152,7 @@ def _methods(runs: pd.DataFrame) -> list[str]:
     return [METHODS[key].title if key in METHODS else str(key) for key in dict.fromkeys(runs["method"])]
 
 
-def _explained(runs: pd.DataFrame) -> Iterator[str]:
+def _method_sections(runs: pd.DataFrame) -> Iterator[str]:
     """Idea, equation and departures of each method, from its class."""
     for key in dict.fromkeys(runs["method"]):
         if key not in METHODS:

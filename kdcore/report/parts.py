@@ -24,7 +24,7 @@ def escape(text: object, longest: int = 2000) -> str:
 
 
 def paragraph(text: object, kind: str = "") -> str:
-    return f"<p{_named('class', kind)}>{escape(text, 5000)}</p>"
+    return f"<p{_attribute('class', kind)}>{escape(text, 5000)}</p>"
 
 
 def prose(text: str, opening: str = "") -> str:
@@ -45,22 +45,22 @@ def formula(text: str, names: Collection[str], stage: str = "") -> str:
     return f'<p class="formula">{escape(stage)}{": " if stage else ""}{set_}</p>'
 
 
-def worded(text: str, names: Collection[str]) -> str:
+def typeset(text: str, names: Collection[str]) -> str:
     """A line of text with the formulas in it set by the browser."""
     return "".join(
-        f'<span class="math">{mathml(piece.text)}</span>' if piece.math else _spaced(piece.text)
+        f'<span class="math">{mathml(piece.text)}</span>' if piece.math else _escape_with_spaces(piece.text)
         for piece in latex.pieces(text, names)
     )
 
 
 def heading(level: int, text: object, anchor: str = "") -> str:
-    return f"<h{level}{_named('id', anchor)}>{escape(text)}</h{level}>"
+    return f"<h{level}{_attribute('id', anchor)}>{escape(text)}</h{level}>"
 
 
 def listing(lines: Iterable[tuple[str, object]], names: Collection[str] = ()) -> str:
     """Name and words of each line; lines without words are left out. names: words of formulas, where there are some."""
     rows = [
-        f"<dt>{escape(name)}</dt><dd>{worded(str(text), names) if names else escape(text)}</dd>"
+        f"<dt>{escape(name)}</dt><dd>{typeset(str(text), names) if names else escape(text)}</dd>"
         for name, text in lines
         if text not in (None, "")
     ]
@@ -104,14 +104,15 @@ def _code_spans(text: str) -> str:
     """Text in which what stands between backticks is code."""
     pieces = text.split("`")
     return "".join(
-        f"<code>{escape(piece)}</code>" if index % 2 else _spaced(piece) for index, piece in enumerate(pieces)
+        f"<code>{escape(piece)}</code>" if index % 2 else _escape_with_spaces(piece)
+        for index, piece in enumerate(pieces)
     )
 
 
-def _spaced(text: str) -> str:
+def _escape_with_spaces(text: str) -> str:
     """`escape` that keeps the spaces at both ends."""
     return escape(text, 5000).join((" " * text.startswith(" "), " " * (text.endswith(" ") and text.strip() != "")))
 
 
-def _named(attribute: str, value: str) -> str:
+def _attribute(attribute: str, value: str) -> str:
     return f' {attribute}="{escape(value)}"' if value else ""

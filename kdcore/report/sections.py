@@ -111,13 +111,16 @@ def conditions(report: TaskReport) -> Iterator[str]:
     splits = [f"{split}: {int(rows)} rows" for split, rows in scored.groupby("split")["rows"].max().items()]
     yield listing(
         [
-            ("Data", _known(facts, "source")),
-            ("Training rows", _known(facts, "rows")),
-            ("Rows of select", _known(facts, "select_rows")),
+            ("Data", _fact_list(facts, "source")),
+            ("Training rows", _fact_list(facts, "rows")),
+            ("Rows of select", _fact_list(facts, "select_rows")),
             ("Dev split", listed(splits)),
-            ("Machine", _known(facts, "hardware")),
-            ("Device and arithmetic", listed(filter(None, (_known(facts, key) for key in ("device", "precision"))))),
-            ("Threads", _known(facts, "threads")),
+            ("Machine", _fact_list(facts, "hardware")),
+            (
+                "Device and arithmetic",
+                listed(filter(None, (_fact_list(facts, key) for key in ("device", "precision")))),
+            ),
+            ("Threads", _fact_list(facts, "threads")),
         ]
     )
 
@@ -300,7 +303,7 @@ def all_runs(store: Store, chosen: pd.DataFrame) -> Iterator[str]:
     yield table(pd.DataFrame(rows), "Score: the task's main metric on the dev split, times 100")
 
 
-def _known(facts: Sequence[Mapping[str, Any]], key: str) -> str:
+def _fact_list(facts: Sequence[Mapping[str, Any]], key: str) -> str:
     """What the runs noted under this key, each word once."""
     return listed(dict.fromkeys(str(item[key]) for item in facts if item.get(key) is not None))
 

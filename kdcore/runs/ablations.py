@@ -88,16 +88,16 @@ def _without(whole: RunConfig, part: str, off: Mapping[str, Any]) -> Ablation:
 
     options = resolve(whole.method, whole.options | dict(off))[1].model_dump(mode="json")
     changes = {f"options.{name}": (whole.options[name], options[name]) for name in off}
-    return _named(Ablation(part, whole.model_copy(update={"options": options}), changes))
+    return _with_name(Ablation(part, whole.model_copy(update={"options": options}), changes))
 
 
 def _from_random(whole: RunConfig) -> Ablation:
     student = whole.student.model_copy(update={"init": "random"})
     changes = {"student.init": (whole.student.init, "random")}
-    return _named(Ablation(START, whole.model_copy(update={"student": student}), changes))
+    return _with_name(Ablation(START, whole.model_copy(update={"student": student}), changes))
 
 
-def _named(ablation: Ablation) -> Ablation:
+def _with_name(ablation: Ablation) -> Ablation:
     """Its run says in its name what is left out, before the seed."""
     run = ablation.run
     seed = f"seed {run.train.seed}"

@@ -144,7 +144,7 @@ def _add_all(store: Store, file: zipfile.ZipFile, read: list[tuple[Carried, Poin
         try:
             _extract(file, run.id, partial)
             wanted = None if run_dir(run.id).exists() else run.id
-            new = put_in(store, _renamed(run, ids), points, wanted)
+            new = put_in(store, _rename(run, ids), points, wanted)
             ids[run.id] = new
             try:
                 partial.rename(run_dir(new))
@@ -156,7 +156,7 @@ def _add_all(store: Store, file: zipfile.ZipFile, read: list[tuple[Carried, Poin
     return ids
 
 
-def _renamed(run: Carried, ids: dict[str, str]) -> Carried:
+def _rename(run: Carried, ids: dict[str, str]) -> Carried:
     """The run with its references to other runs of the bundle as they are called here."""
     teachers = tuple(
         teacher.model_copy(update={"where": ids.get(teacher.where, teacher.where)})

@@ -83,9 +83,9 @@ def free_outputs(limit: int = 0) -> int:
     """
     from kdcore.engine import teacher_cache
 
-    before = teacher_cache.used()
+    before = teacher_cache.bytes_in_use()
     teacher_cache.make_room(max(0, teacher_cache.budget() - limit), set())
-    return before - teacher_cache.used()
+    return before - teacher_cache.bytes_in_use()
 
 
 def find_garbage(store: Store, unlisted: bool = False) -> Iterator[Garbage]:

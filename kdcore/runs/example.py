@@ -34,7 +34,7 @@ def about() -> dict[str, Any]:
     return facts
 
 
-def opened(store: Store) -> list[str]:
+def example_runs(store: Store) -> list[str]:
     """The runs to compare that are in this store already."""
     ids: list[str] = about()["compared"]
     return [run for run in ids if _is_here(store, run)]

@@ -23,7 +23,7 @@ _RESULTS = ("student-best", "student-last", "checkpoint")
 _REASON = "listed anew from its folder; its logged points were in another database"
 
 
-def unlisted(store: Store) -> list[Path]:
+def unlisted_folders(store: Store) -> list[Path]:
     """Run folders with settings and a student or checkpoint that this store does not list. Links are passed over."""
     listed = set(store.runs(include_archived=True)["id"])
     folders = (folder for folder in sorted(cache_subdir("runs").iterdir()) if folder.name not in listed)
@@ -47,7 +47,7 @@ def recover(store: Store) -> tuple[list[str], list[str]]:
     from kdcore.store.transfer import put_in
 
     listed, refused = [], []
-    for folder in unlisted(store):
+    for folder in unlisted_folders(store):
         try:
             run = _carried(folder)
         except (OSError, ValueError, UserError) as error:

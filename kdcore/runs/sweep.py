@@ -31,7 +31,7 @@ from kdcore.errors import UserError
 from kdcore.events import Event
 from kdcore.identity import config_hash, content, group_key, other_rows
 from kdcore.runs.ablations import START, ablations
-from kdcore.settings_file import merged, read_settings, validate, with_absolute_paths
+from kdcore.settings_file import merge, read_settings, validate, with_absolute_paths
 from kdcore.tasks import find_task
 
 if TYPE_CHECKING:
@@ -160,8 +160,8 @@ def _cells(grid: Grid) -> Iterator[Cell]:
         for (seed, data, student, init), (m, method) in product(places, enumerate(grid.methods)):
             label = method.label or method.method
             options = resolve(method.method, method.options)[1].model_dump(mode="json")
-            settings = merged(grid.common, task.common, method.common)
-            settings = merged(
+            settings = merge(grid.common, task.common, method.common)
+            settings = merge(
                 settings, {"student": student}, {"student": init}, {"train": {"seed": seed}}, {"data": data}
             ) | {"name": label, "task": task.task, "own": task.own, "method": method.method,
                  "method_source": source_of(method.method), "options": options,
@@ -211,12 +211,12 @@ def states(store: Store, cells: list[Cell]) -> dict[str, str]:
     """Hash -> state of the run with these settings; "new" where there is none, "other rows" where the finished one
     was trained on rows that have changed since."""
     in_store = store.find([cell.hash for cell in cells])
-    stale = outdated(store, cells)
+    stale = outdated_hashes(store, cells)
     known = {hash_: "other rows" if hash_ in stale else state for hash_, (_, state) in in_store.items()}
     return {cell.hash: known.get(cell.hash, "new") for cell in cells}
 
 
-def outdated(store: Store, cells: list[Cell]) -> set[str]:
+def outdated_hashes(store: Store, cells: list[Cell]) -> set[str]:
     """Hashes of cells whose finished run saw other rows than the task has today.
 
     Settings name rows by their place; what is there can change. Rows that cannot be read today tell nothing.
@@ -266,7 +266,7 @@ def names(cells: list[Cell]) -> dict[str, str]:
 def queue(store: Store, cells: list[Cell], name: str) -> list[str]:
     """Queues what is not done; returns the ids of all cells' runs, in their order."""
     store.mark_interrupted()
-    stale = outdated(store, cells)
+    stale = outdated_hashes(store, cells)
     return [_place(store, cell, name, stale)[0] for cell in cells]
 
 
@@ -288,7 +288,7 @@ def run_here(
     store.mark_interrupted()
     worker = Worker(store, "auto", train)
     ended: dict[str, str] = {}
-    stale = outdated(store, cells)
+    stale = outdated_hashes(store, cells)
     for index, cell in enumerate(cells):
         run_id, state = _place(store, cell, name, stale)
         if state == "queued" and worker.take(run_id):

@@ -61,7 +61,7 @@ def open_tracker(kind: str, run_id: str, run: RunConfig, folder: Path | None = N
         return TensorBoard(run_id, home)
     if kind == "mlflow":
         named = None if folder else os.environ.get("MLFLOW_TRACKING_URI")
-        return MLflow(run_id, run, named or f"sqlite:///{_made(home).resolve() / 'mlflow.db'}")
+        return MLflow(run_id, run, named or f"sqlite:///{_make_folder(home).resolve() / 'mlflow.db'}")
     return WandB(run_id, run, home)
 
 
@@ -157,7 +157,7 @@ class TensorBoard:
         extra_package("tensorboard", "tensorboard", "tracker")
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(_made(home) / run_id))
+        self._writer: Any = SummaryWriter(str(_make_folder(home) / run_id))
 
     def log(self, values: Mapping[str, float], step: int, at: float) -> None:
         for name, value in values.items():
@@ -203,7 +203,7 @@ class WandB:
     def __init__(self, run_id: str, run: RunConfig, home: Path) -> None:
         package: Any = extra_package("wandb", "wandb", "tracker")
         self._run = package.init(
-            project=PROJECT, id=run_id, name=run.name or run_id, dir=str(_made(home)), mode="offline",
+            project=PROJECT, id=run_id, name=run.name or run_id, dir=str(_make_folder(home)), mode="offline",
             config=flat(run), reinit="create_new",
         )  # fmt: skip
         self._run.define_metric("*", step_metric="step")
@@ -257,7 +257,7 @@ def _name(kind: str, name: str) -> str:
     return name if kind == name else f"{kind}/{name}"
 
 
-def _made(folder: Path) -> Path:
+def _make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

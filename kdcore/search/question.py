@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from kdcore.config import RunConfig, Settings
 from kdcore.errors import UserError
-from kdcore.settings_file import merged, read_settings, validate
+from kdcore.settings_file import merge, read_settings, validate
 
 Runtime = Literal["torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8"]
 Measure = Literal["p50_ms", "p95_ms", "parameters", "disk_mib"]
@@ -122,7 +122,7 @@ def template(run: dict[str, Any], method: str, student: dict[str, Any] | None = 
     if own := [name for name in CHOSEN if name in run]:
         raise UserError(f"run.{own[0]}", "is what the search chooses", "leave it out; see methods, sizes, starts")
     settings: dict[str, Any] = {"method": method} | ({} if student is None else {"student": student})
-    return validate(RunConfig, merged(run, settings), "run")
+    return validate(RunConfig, merge(run, settings), "run")
 
 
 def read_question(file: Path | None, flags: dict[str, Any]) -> Question:
@@ -134,4 +134,4 @@ def read_question(file: Path | None, flags: dict[str, Any]) -> Question:
     settings = read_settings(file) if file is not None else {}
     if not isinstance(settings, dict):
         raise UserError("file", f"{file} holds no settings by name", "write lines such as minutes: 60")
-    return validate(Question, merged(settings, flags))
+    return validate(Question, merge(settings, flags))

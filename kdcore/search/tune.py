@@ -27,7 +27,7 @@ from kdcore.search import record as records
 from kdcore.search import scores
 from kdcore.search.study import Study, Trial, first_new, optuna
 from kdcore.search.training import Training
-from kdcore.settings_file import merged, validate
+from kdcore.settings_file import merge, validate
 from kdcore.store import Store
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _run(tuning: Tuning, method: str, options: Mapping[str, Any], seed: int | No
         if name in tuning.run:
             raise UserError(f"run.{name}", "is what is tuned", "leave it out; see methods and ranges")
     chosen = {"method": method, "train": {"seed": tuning.seeds[0] if seed is None else seed}}
-    return complete(validate(RunConfig, merged(tuning.run, chosen), "run"), options)
+    return complete(validate(RunConfig, merge(tuning.run, chosen), "run"), options)
 
 
 def _of_method(

@@ -45,7 +45,7 @@ def _file_url(path: Path) -> str:
 
 def database_file(url: str) -> Path | None:
     """The SQLite file of this address; None for a server."""
-    parsed = _parsed(url)
+    parsed = _parse(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         return None
     if parsed.query.get("uri") == "true" and parsed.database.startswith("file:"):
@@ -60,7 +60,7 @@ def open_engine(url: str) -> Engine:
         UserError: the address cannot be used. CorruptError: the file is not a database of this program.
     """
     try:
-        engine = create_engine(_parsed(url), pool_pre_ping=not url.startswith("sqlite"))
+        engine = create_engine(_parse(url), pool_pre_ping=not url.startswith("sqlite"))
     except ImportError as error:
         raise no_driver(error) from None
     except (ArgumentError, NoSuchModuleError) as error:
@@ -68,12 +68,12 @@ def open_engine(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin)
-    with explained(url), write(engine) as connection:
+    with explain_errors(url), write(engine) as connection:
         _bring_up_to_date(connection, url)
     return engine
 
 
-def _parsed(url: str) -> URL:
+def _parse(url: str) -> URL:
     try:
         if "\0" in url:
             raise ValueError("NUL")
@@ -85,7 +85,7 @@ def _parsed(url: str) -> URL:
 @contextmanager
 def read(engine: Engine) -> Iterator[Connection]:
     """A connection on one consistent state of the database."""
-    with explained(str(engine.url)), engine.begin() as connection:
+    with explain_errors(str(engine.url)), engine.begin() as connection:
         yield connection
 
 
@@ -93,7 +93,7 @@ def read(engine: Engine) -> Iterator[Connection]:
 def write(engine: Engine) -> Iterator[Connection]:
     """A transaction that takes the one write lock at once, so that no two writers meet half-way."""
     with (
-        explained(str(engine.url)),
+        explain_errors(str(engine.url)),
         engine.execution_options(kd_begin="BEGIN IMMEDIATE").begin() as connection,
     ):
         if engine.dialect.name == "postgresql":
@@ -102,7 +102,7 @@ def write(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def explained(url: str) -> Iterator[None]:
+def explain_errors(url: str) -> Iterator[None]:
     """Turns the driver's errors into ones that name the file and the remedy."""
     try:
         yield

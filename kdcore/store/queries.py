@@ -51,7 +51,7 @@ class Point(NamedTuple):
 
 def runs_frame(connection: Connection, query: Select[Any]) -> pd.DataFrame:
     """One row per run; damaged rows stay in the list, with the reason."""
-    records = [_listed(row) for row in connection.execute(query)]
+    records = [_list_row(row) for row in connection.execute(query)]
     return _as_frame(records) if records else _no_runs().copy()
 
 
@@ -85,7 +85,7 @@ def _set_apart(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(group=frame["group"].where(~several, frame["group"] + "-" + marks))
 
 
-def _listed(row: Any) -> dict[str, Any]:
+def _list_row(row: Any) -> dict[str, Any]:
     config, broken = read_config(row.config)
     progress = row.progress if isinstance(row.progress, dict) else {}
     read = row._asdict()

@@ -275,7 +275,7 @@ def test_an_average_is_within_seeds_over_tasks_at_each_ones_length() -> None:
     found = pd.concat([found, pd.DataFrame([*teachers, *alone])])
     assert cost_points.shared_tasks(runs) == ("mrpc", "rte")
     sizes = dict.fromkeys("abcd", "s")
-    seen = cost_points.averaged(found, "p", runs, sizes, ("mrpc", "rte"))
+    seen = cost_points.task_means(found, "p", runs, sizes, ("mrpc", "rte"))
     students = seen[seen["kind"] == "student"]
     assert students["quality"].tolist() == pytest.approx([70, 70]) and students["cost"].tolist() == [2, 2]
     assert seen[seen["kind"] == "teacher"][["label", "quality", "cost"]].values.tolist() == [["teacher x", 80, 10]]

@@ -27,7 +27,7 @@ def _points(*rows: tuple[str, int, float]) -> pd.DataFrame:
 def test_two_quantities_meet_at_the_same_step_of_the_same_run() -> None:
     x = _points(("a", 1, 0.1), ("a", 2, 0.2), ("b", 2, 0.9))
     y = _points(("b", 2, 9.0), ("a", 3, 3.0), ("a", 2, 2.0))
-    rows = series.joined(x, y)
+    rows = series.join(x, y)
     assert rows.to_numpy().tolist() == [["a", 2, 0.2, 2.0], ["b", 2, 0.9, 9.0]]
 
 
@@ -35,7 +35,7 @@ def test_two_quantities_meet_at_the_same_step_of_the_same_run() -> None:
 def test_beside_a_score_stands_the_last_value_logged_up_to_its_step(side: Any) -> None:
     logged = _points(("a", 10, 1.0), ("a", 20, 2.0), ("b", 5, 5.0))
     scores = _points(("a", 5, 50.0), ("a", 19, 60.0), ("a", 20, 70.0), ("b", 40, 80.0))
-    rows = series.joined(*((logged, scores) if side == "x" else (scores, logged)), side)
+    rows = series.join(*((logged, scores) if side == "x" else (scores, logged)), side)
     other = "y" if side == "x" else "x"
     found = rows[rows[side].notna()]
     assert found[["run", "step", side, other]].to_numpy().tolist() == [
@@ -47,7 +47,7 @@ def test_a_track_keeps_the_order_of_the_steps() -> None:
     runs = pd.DataFrame(
         {"id": ["a", "b"], "name": "n", "group": "g", "method": "kd", "label": "KD", "seed": [3.0, float("nan")]}
     )
-    rows = series.joined(_points(("a", 2, 1.0), ("a", 1, 5.0)), _points(("a", 1, 7.0), ("a", 2, 8.0)))
+    rows = series.join(_points(("a", 2, 1.0), ("a", 1, 5.0)), _points(("a", 1, 7.0), ("a", 2, 8.0)))
     (track,) = series.tracks(runs, rows)
     assert (track.step.tolist(), track.x.tolist(), track.y.tolist()) == ([1, 2], [5.0, 1.0], [7.0, 8.0])
     assert track.seed == 3

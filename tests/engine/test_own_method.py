@@ -28,16 +28,18 @@ def angle(tmp_path, one_teacher):
 def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on the file has another text, as a program that is started now would read it."""
     path = own_method.write(tmp_path, more="\n# another source\n")
-    catalog._found.cache_clear()
+    catalog._outside_methods.cache_clear()
     catalog._whole.cache_clear()
-    monkeypatch.setitem(METHODS, own_method.KEY, registry.load_outside(catalog.found().methods[own_method.KEY]))
+    monkeypatch.setitem(
+        METHODS, own_method.KEY, registry.load_outside(catalog.outside_methods().methods[own_method.KEY])
+    )
     assert path.exists()
 
 
 @pytest.fixture(autouse=True)
 def read_anew():
     yield
-    catalog._found.cache_clear()
+    catalog._outside_methods.cache_clear()
     catalog._whole.cache_clear()
 
 
@@ -61,7 +63,7 @@ def test_a_resume_with_the_same_source_goes_on_and_with_another_is_refused(train
         trained(angle, half.folder)
     assert raised.value.field == "method"
     own_method.write(tmp_path)
-    catalog._found.cache_clear()
+    catalog._outside_methods.cache_clear()
     catalog._whole.cache_clear()
     assert trained(angle, half.folder).of(RunFinished)
 

@@ -20,7 +20,7 @@ from kdcore.engine.device import Compute, has_fast_bf16
 from kdcore.engine.ensemble import Ensemble
 from kdcore.engine.job import encode_rows
 from kdcore.engine.pins import pinned
-from kdcore.engine.teacher_cache import TeacherCache, entry_folder, make_room, tensors_of, used
+from kdcore.engine.teacher_cache import TeacherCache, bytes_in_use, entry_folder, make_room, tensors_of
 from kdcore.engine.teachers import prepare_teacher
 from kdcore.errors import UserError
 from kdcore.events import Progress, RunFinished, StepDone
@@ -459,7 +459,7 @@ def test_the_second_run_finds_everything(trained, one_teacher, monkeypatch):
     second = trained(run("kd", one_teacher, {"temperature": 3.0}, epochs=1))
     assert first.of(RunFinished)[0].summary["cache"]["misses"] == 90
     assert second.of(RunFinished)[0].summary["cache"] == {
-        "hits": 90, "misses": 0, "live": 0, "damaged": 0, "seconds": 0.0, "bytes": used(),
+        "hits": 90, "misses": 0, "live": 0, "damaged": 0, "seconds": 0.0, "bytes": bytes_in_use(),
     }  # fmt: skip
 
 
@@ -496,7 +496,7 @@ def test_more_than_the_budget_never_fits(budget):
     kept = entry("kept", 300, 1)
     assert not make_room(1001, set())
     assert not kept.exists()  # room was made in vain; what is needed again is filled again
-    assert used() == 0
+    assert bytes_in_use() == 0
 
 
 def test_what_is_in_use_stays(budget):
@@ -556,7 +556,7 @@ def test_entries_that_vanish_meanwhile_do_no_harm(budget, monkeypatch):
         return sizes(folder)
 
     monkeypatch.setattr(teacher_cache, "_size", vanishing)
-    assert used() == 300 and make_room(100, set())
+    assert bytes_in_use() == 300 and make_room(100, set())
 
 
 def test_what_is_not_stored():

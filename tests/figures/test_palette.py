@@ -113,7 +113,7 @@ def test_an_unknown_method_is_neutral_and_keeps_its_name() -> None:
 
 
 def test_faded_is_css() -> None:
-    assert palette.faded("#0228FD", 0.18) == "rgba(2,40,253,0.18)"
+    assert palette.with_opacity("#0228FD", 0.18) == "rgba(2,40,253,0.18)"
 
 
 def test_no_page_names_a_colour_of_its_own() -> None:

@@ -50,7 +50,7 @@ def _planes(known: pd.DataFrame, levels: list[float]) -> list[Plane]:
 def _placed(known: pd.DataFrame, levels: list[float]) -> list[dict[str, Box]]:
     """The labels on each of the plots."""
     planes = _planes(known, levels)
-    placed = point_labels.placed(known, planes, [[] for _ in planes])
+    placed = point_labels.place_labels(known, planes, [[] for _ in planes])
     return [_boxes(placed, plane) for plane in planes]
 
 
@@ -65,7 +65,7 @@ def test_labels_of_any_points_are_apart(seed: int) -> None:
         [plane.words_at(50.0, "blind guess", "top left"), plane.words_at(80.0, "90% of the best", "bottom right")]
         for plane in planes
     ]
-    placed = point_labels.placed(known, planes, words)
+    placed = point_labels.place_labels(known, planes, words)
     for plane, of_plane in zip(planes, words, strict=True):
         boxes = _boxes(placed, plane)
         for one, other in itertools.combinations(boxes.values(), 2):

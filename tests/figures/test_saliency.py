@@ -12,7 +12,7 @@ TOKENS = [f"w{number}" for number in range(8)]
 
 def test_each_word_stands_in_its_line_once_per_model() -> None:
     teacher, student = np.arange(8) - 4.0, -np.arange(8.0)
-    figure = saliency.words(TOKENS, {"Teacher": teacher, "Student": student}, "Words", top=9.0)
+    figure = saliency.word_map(TOKENS, {"Teacher": teacher, "Student": student}, "Words", top=9.0)
     (heat,) = figure.data
     z, width = np.asarray(heat.z, float), saliency.WORDS_A_LINE
     np.testing.assert_array_equal(z[[0, 1], :], [teacher[:width], student[:width]])
@@ -25,7 +25,7 @@ def test_each_word_stands_in_its_line_once_per_model() -> None:
 
 
 def test_typed_text_is_no_markup_and_long_words_are_cut() -> None:
-    figure = saliency.words(["<b>", "extraordinarily"], {"Student": [1.0, 2.0]}, "Words", top=2.0, dark=True)
+    figure = saliency.word_map(["<b>", "extraordinarily"], {"Student": [1.0, 2.0]}, "Words", top=2.0, dark=True)
     assert list(figure.data[0].text[0][:2]) == ["&lt;b&gt;", "extraord…"]
     assert figure.data[0].customdata[0][1].startswith("extraordinarily, Student")
 
@@ -37,4 +37,4 @@ def test_the_scale_is_shared_and_never_empty() -> None:
 
 def test_values_of_other_words_are_refused() -> None:
     with pytest.raises(ValueError, match="8 tokens"):
-        saliency.words(TOKENS, {"Student": [1.0]}, "Words", top=1.0)
+        saliency.word_map(TOKENS, {"Student": [1.0]}, "Words", top=1.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdcore.losses.soft_targets import soft_targets
-from kdcore.losses.vocabulary import NOT_ASKED, hidden_places, hidden_words, soft_words
+from kdcore.losses.vocabulary import IGNORE_INDEX, hidden_places, hidden_words, soft_words
 
 ROWS, TOKENS, WORDS = 3, 4, 7
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
@@ -19,7 +19,7 @@ def scores(seed: int, grad: bool = False) -> torch.Tensor:
 
 def asked() -> torch.Tensor:
     """Two words of the first row, one of the second, none of the third."""
-    words = torch.full((ROWS, TOKENS), NOT_ASKED)
+    words = torch.full((ROWS, TOKENS), IGNORE_INDEX)
     words[0, 1], words[0, 3], words[1, 0] = 5, 0, 2
     return words
 
@@ -35,7 +35,7 @@ def test_soft_words_by_hand():
 def test_hidden_words_by_hand():
     """A word of probability 1/4 in the first of two places, nothing asked in the second, and a row without a place."""
     student = torch.tensor([[[0.0, math.log(3.0)], [9.0, 0.0]], [[1.0, 2.0], [3.0, 4.0]]])
-    words = torch.tensor([[0, NOT_ASKED], [NOT_ASKED, NOT_ASKED]])
+    words = torch.tensor([[0, IGNORE_INDEX], [IGNORE_INDEX, IGNORE_INDEX]])
     assert hidden_words(student, words).tolist() == [pytest.approx(math.log(4.0)), 0.0]
 
 
@@ -81,7 +81,7 @@ def test_what_stands_at_padding_changes_nothing():
     student, teacher = scores(0), scores(1)
     other = soft_words(student.masked_fill(padding, 77.0), teacher.masked_fill(padding, -5.0), MASK, 2.0)
     assert torch.equal(other, soft_words(student, teacher, MASK, 2.0))
-    unasked = (asked() == NOT_ASKED)[..., None]
+    unasked = (asked() == IGNORE_INDEX)[..., None]
     assert torch.equal(hidden_words(student.masked_fill(unasked, 7.0), asked()), hidden_words(student, asked()))
 
 
@@ -100,9 +100,9 @@ def test_half_precision_gives_float32():
 
 
 def test_hidden_places_are_hidden_words_without_the_other_scores():
-    for words in (asked(), torch.full((ROWS, TOKENS), NOT_ASKED)):
+    for words in (asked(), torch.full((ROWS, TOKENS), IGNORE_INDEX)):
         student = scores(1, grad=True)
-        found, expected = hidden_places(student[words != NOT_ASKED], words), hidden_words(student, words)
+        found, expected = hidden_places(student[words != IGNORE_INDEX], words), hidden_words(student, words)
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
         weights = torch.tensor([1.0, 2.0, 3.0])
         ours, theirs = (torch.autograd.grad((loss * weights).sum(), student)[0] for loss in (found, expected))

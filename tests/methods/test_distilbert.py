@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kdcore.errors import UserError
-from kdcore.losses.vocabulary import NOT_ASKED
+from kdcore.losses.vocabulary import IGNORE_INDEX
 from kdcore.methods import METHODS, resolve
 from kdcore.methods.distilbert import HIDDEN_WORDS, TOKENS_AT_ONCE
 from kdcore.models.observe import observe
@@ -307,7 +307,7 @@ def test_rows_without_hidden_words_are_judged_by_the_other_terms(made):
 def test_hidden_words_travel_with_their_batch(made):
     for number, batch in enumerate(streamed(made(masked_chance=0.5))):
         before, words = rows(number), batch.encodings[HIDDEN_WORDS].input_ids
-        asked = words != NOT_ASKED
+        asked = words != IGNORE_INDEX
         assert asked.any() and torch.equal(words[asked], before.encoding.input_ids[asked])
         assert torch.equal(batch.encoding.input_ids[~asked], before.encoding.input_ids[~asked])
         assert torch.equal(-1 - batch.ids, before.ids) and torch.equal(batch.labels, before.labels)

@@ -17,7 +17,7 @@ from kdcore.events import StageStarted, StepDone
 from kdcore.methods.contract_bench import Bench
 from kdcore.methods.mixed_vocab import MixedVocabulary
 from kdcore.methods.mixed_vocab import encode as encoder_states
-from kdcore.models.mixed_words import asked, draws, hide, mixed, with_words
+from kdcore.models.mixed_words import draws, hide, mix, targets, with_words
 from kdcore.models.tokenizers import tokenizer_from_vocabulary
 from kdcore.tasks import TASKS
 from tests.engine.conftest import Trained
@@ -45,7 +45,7 @@ def readings():
 
 
 def text_of(readings, chance: float, seed: int = 0, longest: int = 64):
-    return mixed(*readings, chance, draws(seed, torch.arange(3), 1), longest)
+    return mix(*readings, chance, draws(seed, torch.arange(3), 1), longest)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -93,8 +93,8 @@ def test_at_least_one_piece_of_a_row_is_hidden_and_no_special_one(readings):
 
 
 def test_a_row_is_drawn_alike_in_any_batch(readings):
-    one = mixed(*(each.rows(torch.tensor([1])) for each in readings), 0.5, draws(3, torch.tensor([1]), 7), 64)
-    all_rows = mixed(*readings, 0.5, draws(3, torch.arange(3), 7), 64)
+    one = mix(*(each.rows(torch.tensor([1])) for each in readings), 0.5, draws(3, torch.tensor([1]), 7), 64)
+    all_rows = mix(*readings, 0.5, draws(3, torch.arange(3), 7), 64)
     assert one.ids[0].tolist() == all_rows.ids[1, : one.ids.shape[1]].tolist()
 
 
@@ -149,7 +149,7 @@ def test_one_table_under_two_names_reads_a_text_as_the_teacher_does():
     case.bench.students["student"].get_input_embeddings().weight.data.copy_(table.data)
     step = case.bench.step(case.stage, case.bench.batch())
     encoding = with_words(step.batch.encoding, range(5))
-    text = mixed(encoding, encoding, 0.5, draws(0, step.batch.ids, 1), 32)
+    text = mix(encoding, encoding, 0.5, draws(0, step.batch.ids, 1), 32)
     assert text.small.any() and not text.small.all()
     nothing = torch.zeros_like(text.small)
     model = case.bench.teachers["t0"]
@@ -167,7 +167,7 @@ def test_the_mixed_loss_is_that_of_the_card():
     method, student = copy.deepcopy(case.method).double(), copy.deepcopy(case.bench.students["student"]).double()
     encoding = with_words(step.batch.encoding, range(5))
     rngs = draws(case.bench.setup.seed, step.batch.ids, 1)
-    text = mixed(encoding, encoding, 0.5, rngs, 32)
+    text = mix(encoding, encoding, 0.5, rngs, 32)
     where = hide(text.words, 0.4, rngs)
     theirs, ours = method.copy.get_input_embeddings().weight, student.get_input_embeddings().weight
     inputs = torch.zeros(*text.ids.shape, theirs.shape[1], dtype=torch.float64)
@@ -215,7 +215,7 @@ def test_the_masked_loss_is_that_of_the_card():
 def test_what_is_asked_is_asked_once(readings):
     text = text_of(readings, 0.5)
     where = hide(text.words, 0.5, draws(0, torch.arange(3), 1))
-    large, small = asked(text.ids, where & ~text.small) >= 0, asked(text.ids, where & text.small) >= 0
+    large, small = targets(text.ids, where & ~text.small) >= 0, targets(text.ids, where & text.small) >= 0
     assert not (large & small).any() and (large | small).equal(where)
 
 

@@ -43,8 +43,8 @@ def test_a_folder_brings_each_of_its_files(tmp_path: Path, monkeypatch: pytest.M
     own_method.write(tmp_path, "b.py", key="other-kd")
     own_method.write(tmp_path, "_aside.py", key="aside-kd")
     monkeypatch.setenv("KD_METHODS_DIR", str(tmp_path))
-    assert set(catalog.found().methods) == {own_method.KEY, "other-kd"} and not problems()
-    assert {find_method(key).key for key in catalog.found().methods} == {own_method.KEY, "other-kd"}
+    assert set(catalog.outside_methods().methods) == {own_method.KEY, "other-kd"} and not problems()
+    assert {find_method(key).key for key in catalog.outside_methods().methods} == {own_method.KEY, "other-kd"}
 
 
 def test_reading_runs_nothing_and_loads_no_torch(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_an_installed_package_brings_a_method(tmp_path: Path, monkeypatch: pytes
         EntryPoint("other", "angle_package.angle:Other", outside.GROUP),
     )
     monkeypatch.setattr(outside, "_points", lambda: points)
-    catalog._found.cache_clear()
+    catalog._outside_methods.cache_clear()
     catalog._whole.cache_clear()
     try:
         info = catalog.catalog()[own_method.KEY]
@@ -172,7 +172,7 @@ def test_an_installed_package_brings_a_method(tmp_path: Path, monkeypatch: pytes
         (package / "helper.py").write_text("x = 1")
         assert outside._package_hash("angle_package.angle", path) != digest == info.sha256
     finally:
-        catalog._found.cache_clear()
+        catalog._outside_methods.cache_clear()
         catalog._whole.cache_clear()
 
 
@@ -207,7 +207,7 @@ def test_a_method_from_outside_changes_no_look_of_the_shipped_ones(tmp_path: Pat
     from kdcore.figures import palette
 
     palette.style.cache_clear()
-    before = {key: palette.style(key) for key in catalog.shipped()}
+    before = {key: palette.style(key) for key in catalog.built_in()}
     path = own_method.write(tmp_path)
     paper = 'Paper(key="old2012", title="T", authors="A B", venue="V", year=2012, arxiv="1201.00001"),'
     text = (
@@ -216,11 +216,11 @@ def test_a_method_from_outside_changes_no_look_of_the_shipped_ones(tmp_path: Pat
     path.write_text(text)
     catalog.add_files([path])
     palette.style.cache_clear()
-    assert {key: palette.style(key) for key in catalog.shipped()} == before
+    assert {key: palette.style(key) for key in catalog.built_in()} == before
     assert palette.style(own_method.KEY).label == "Angle KD"
     palette.style.cache_clear()
 
 
 def test_a_shipped_method_has_no_source() -> None:
-    assert not any(info.source or info.sha256 for info in catalog.shipped().values())
+    assert not any(info.source or info.sha256 for info in catalog.built_in().values())
     assert catalog.source_of("pkd") is None

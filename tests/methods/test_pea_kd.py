@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from kdcore.errors import UserError
 from kdcore.layer_map import single
 from kdcore.methods import resolve
-from kdcore.methods.pea_kd import LABELS, PeaKD, median_thresholds, ptp_labels, repeated
+from kdcore.methods.pea_kd import LABELS, PeaKD, median_thresholds, ptp_labels, repeated_layers
 from kdcore.records import ModelSize, Outputs, Setup
 from tests.methods.contract import Contract
 
@@ -52,10 +52,10 @@ def test_the_authors_table_of_depths_and_layers(sharing, layers, depth, pairs):
 
 
 def test_layers_that_run_again():
-    assert repeated(config(), 6) == [4, 5, 6]
-    assert repeated(config(second_pass="all"), 4) == [1, 2, 3, 4]
-    assert repeated(config(second_pass="upper-half"), 3) == [2, 3]
-    assert repeated(config(sharing="none"), 3) == []
+    assert repeated_layers(config(), 6) == [4, 5, 6]
+    assert repeated_layers(config(second_pass="all"), 4) == [1, 2, 3, 4]
+    assert repeated_layers(config(second_pass="upper-half"), 3) == [2, 3]
+    assert repeated_layers(config(sharing="none"), 3) == []
 
 
 def test_depths_without_a_common_divisor_take_the_nearest_layers():

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kdcore.errors import UserError
-from kdcore.losses.vocabulary import NOT_ASKED
+from kdcore.losses.vocabulary import IGNORE_INDEX
 from kdcore.models import masked_lm
 from kdcore.models.masked_lm import find, load, read_head
 from kdcore.models.students import save_student
@@ -136,7 +136,7 @@ def test_words_are_hidden_in_the_shares_of_the_paper(lm):
     encoding = rows(3000)
     shown, words = lm.hide(encoding, 0.15, np.random.default_rng(1))
     free = encoding.attention_mask.bool() & (encoding.input_ids > 4)
-    asked = words != NOT_ASKED
+    asked = words != IGNORE_INDEX
     assert not (asked & ~free).any()
     assert asked[free].float().mean().item() == pytest.approx(0.15, abs=0.01)
     ids, old = shown.input_ids[asked], encoding.input_ids[asked]
@@ -153,7 +153,7 @@ def test_words_are_hidden_in_the_shares_of_the_paper(lm):
 def test_what_is_not_asked_for_stays(lm):
     encoding = rows()
     shown, words = lm.hide(encoding, 0.6, np.random.default_rng(4))
-    kept = words == NOT_ASKED
+    kept = words == IGNORE_INDEX
     assert torch.equal(shown.input_ids[kept], encoding.input_ids[kept])
     assert shown.attention_mask is encoding.attention_mask and shown.token_type_ids is encoding.token_type_ids
 

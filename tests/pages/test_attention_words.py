@@ -30,8 +30,8 @@ def small_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the page gave to be drawn."""
     seen: list[Any] = []
-    real = saliency.words
-    monkeypatch.setattr(saliency, "words", lambda *a, **k: seen.append((*a, k)) or real(*a, **k))
+    real = saliency.word_map
+    monkeypatch.setattr(saliency, "word_map", lambda *a, **k: seen.append((*a, k)) or real(*a, **k))
     return seen
 
 

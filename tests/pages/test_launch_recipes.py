@@ -142,10 +142,10 @@ def test_a_list_of_layers_stays_a_list(form: Any) -> None:
 def test_changed_names_the_fields_that_differ() -> None:
     asked = {"options": {"beta": 7.0}, "student": {"init_layers": [1, 3]}, "train": {"lr": 1e-5}}
     held = {"options": {"beta": 7.0}, "student": {"init_layers": (1, 3), "layers": 2}, "train": {"lr": 1e-5, "seed": 3}}
-    assert recipe.changed(asked, held) == []
+    assert recipe.changed_fields(asked, held) == []
     held["train"] = {"lr": 2e-5}
     held["student"] = {}
-    assert recipe.changed(asked, held) == ["init_layers", "lr"]
+    assert recipe.changed_fields(asked, held) == ["init_layers", "lr"]
 
 
 # --- what is measured beside the score

@@ -84,7 +84,7 @@ def test_an_empty_page_opens_the_example_in_place(page: str, store: Any, visit: 
     assert len(store.runs()) > 3 and not [button for button in app.button if button.key == "empty_example"]
     if page in ("live", "layers", "attention", "examples", "lost"):
         method = store.get(app.query_params["job"]).method
-        assert method != "fine-tune" and app.query_params["job"] in example.opened(store)
+        assert method != "fine-tune" and app.query_params["job"] in example.example_runs(store)
 
 
 # --- a read-only dashboard without runs ----------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def test_learn_explains_it(here: Path, store: Any, visit: Callable[..., Any]) ->
 def test_learn_says_what_a_docstring_lacks(tmp_path: Path, here: Path, store: Any, visit: Callable[..., Any]) -> None:
     text = own_method.text().replace('"angle-kd"', '"mute-kd"').replace("    shapes ", "    forms ")
     (here.parent / "mute.py").write_text(text)
-    catalog._found.cache_clear()
+    catalog._outside_methods.cache_clear()
     catalog._whole.cache_clear()
     find_method("mute-kd")
     app = visit("learn", method="mute-kd")
@@ -75,7 +75,7 @@ def test_what_cannot_be_taken_is_said_where_methods_are_chosen(
     here: Path, store: Any, visit: Callable[..., Any]
 ) -> None:
     (here.parent / "broken.py").write_text("def f(:\n")
-    catalog._found.cache_clear()
+    catalog._outside_methods.cache_clear()
     catalog._whole.cache_clear()
     for page in ("launch", "learn"):
         app = visit(page)
@@ -121,5 +121,5 @@ def test_a_resume_without_the_file_is_refused(
 @pytest.fixture(autouse=True)
 def read_anew() -> Any:
     yield
-    catalog._found.cache_clear()
+    catalog._outside_methods.cache_clear()
     catalog._whole.cache_clear()

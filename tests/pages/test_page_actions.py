@@ -210,11 +210,11 @@ def test_attention_without_a_student_says_so(store: Any, visit: Callable[..., An
 def test_start_opens_the_example_and_remembers_that_it_is_there(store: Any, visit: Callable[..., Any]) -> None:
     app = visit("start")
     app.button(key="start_example").click().run()
-    assert example.opened(store) and not store.runs(states=["queued"]).size
+    assert example.example_runs(store) and not store.runs(states=["queued"]).size
     again = visit("start")
     assert "start_example" not in {button.key for button in again.button}
     link = next(link.proto for link in again.get("page_link") if link.proto.label == "Open the example")
-    assert parse_qs(link.query_string)["runs"] == [",".join(example.opened(store))]
+    assert parse_qs(link.query_string)["runs"] == [",".join(example.example_runs(store))]
 
 
 def test_start_queues_the_demo(store: Any, visit: Callable[..., Any], monkeypatch: Any) -> None:

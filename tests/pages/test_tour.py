@@ -38,7 +38,7 @@ def test_the_first_step_opens_the_example(store: Any, visit: Callable[..., Any])
     app = visit("start", tour="1")
     assert "step 1 of 5" in words(app) and "New here?" not in words(app)
     app.button(key="tour_example").click().run()
-    assert not app.exception and len(example.opened(store)) == len(example.about()["compared"])
+    assert not app.exception and len(example.example_runs(store)) == len(example.about()["compared"])
 
 
 @pytest.mark.parametrize("number", range(2, len(STEPS) + 1))

@@ -17,7 +17,7 @@ from kdcore.probes.attention import (
     head_divergences,
     head_entropies,
     layer_divergences,
-    renormalised,
+    renormalise,
     word_positions,
 )
 from kdcore.records import ALL_LAYERS, Encoding, ModelSize
@@ -125,7 +125,7 @@ def test_a_model_diverges_nowhere_from_itself():
 def test_hidden_tokens_leave_rows_that_sum_to_less_or_are_made_whole():
     tokens = ["[CLS]", "a", "##s", "[SEP]", "b", "[SEP]", "[PAD]", "[UNK]"]
     assert word_positions(tokens).tolist() == [1, 2, 4, 7]
-    whole = renormalised(np.array([[0.2, 0.2], [0.0, 0.0]], np.float32))
+    whole = renormalise(np.array([[0.2, 0.2], [0.0, 0.0]], np.float32))
     np.testing.assert_allclose(whole[0], [0.5, 0.5])
     assert np.isnan(whole[1]).all()
 

@@ -123,8 +123,8 @@ def test_new_records_replace_those_of_the_same_model_and_condition(models):
     new = measure({"student": models["student"]}, batch_sizes=(1,), tokens=4, repeats=1, warmup=0)
     same, other = new[0].data() | {"median_ms": -1.0}, new[0].data() | {"hardware": "another"}
     teacher = new[0].data() | {"name": "large"}
-    assert latency.merged([same, other, teacher], new) == [new[0].data(), other, teacher]
-    assert latency.merged([], new) == [new[0].data()]
+    assert latency.merge([same, other, teacher], new) == [new[0].data(), other, teacher]
+    assert latency.merge([], new) == [new[0].data()]
 
 
 def test_a_model_whose_words_have_no_plain_table_is_timed_too(models):

@@ -30,9 +30,9 @@ def store(empty_store: Store) -> Store:
 
 
 def test_it_opens_once(store: Store) -> None:
-    assert example.opened(store) == []
+    assert example.example_runs(store) == []
     ids = example.open_study(store)
-    assert example.opened(store) == ids and len(ids) == 9
+    assert example.example_runs(store) == ids and len(ids) == 9
     runs = store.runs()
     assert example.open_study(store) == ids and len(store.runs()) == len(runs)
     assert set(runs["state"]) == {"done"} and all(example.TAG in tags for tags in runs["tags"])
@@ -41,7 +41,7 @@ def test_it_opens_once(store: Store) -> None:
 def test_what_is_compared_differs_in_method_and_seed_only(store: Store) -> None:
     example.open_study(store)
     runs = store.runs()
-    compared = runs[runs["id"].isin(example.opened(store))]
+    compared = runs[runs["id"].isin(example.example_runs(store))]
     assert compared["protocol"].nunique() == 1
     assert dict(compared.groupby("method")["seed"].nunique()) == {"fine-tune": 3, "kd": 3, STORY: 3}
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdcore.errors import UserError
-from kdcore.runs.sweep import Grid, expand, merged
+from kdcore.runs.sweep import Grid, expand, merge
 
 METHODS = ("fine-tune", "kd", "pkd", "skd")
 TASKS = ("pocket-sentiment", "pocket-paraphrase", "pocket-similarity")
@@ -116,10 +116,10 @@ mappings = st.dictionaries(st.sampled_from("abc"), trees, max_size=3)
 @examples
 @given(earlier=mappings, later=mappings)
 def test_merged_settings_keep_the_later_value(earlier, later):
-    result = merged(earlier, later)
-    assert merged(earlier) == earlier == merged(earlier, {}) == merged({}, earlier) == merged(earlier, earlier)
+    result = merge(earlier, later)
+    assert merge(earlier) == earlier == merge(earlier, {}) == merge({}, earlier) == merge(earlier, earlier)
     assert result.keys() == earlier.keys() | later.keys()
     for key in later:
         if not (isinstance(earlier.get(key), dict) and isinstance(later[key], dict)):
             assert result[key] == later[key]
-    assert merged(result, later) == result
+    assert merge(result, later) == result

@@ -25,7 +25,7 @@ from pydantic import Field, field_validator
 
 from kdcore.config import Settings, StudentSpec, TrainConfig
 from kdcore.errors import UserError
-from kdcore.settings_file import merged, read_settings, validate
+from kdcore.settings_file import merge, read_settings, validate
 from kdcore.tasks import TASKS
 
 FOLDER = Path(__file__).resolve().parent
@@ -72,7 +72,7 @@ class Preset(Part):
     def settings(self, task: str) -> dict[str, Any]:
         """The recipe on this task, as a part of a RunConfig: method, options, student, train."""
         parts = (part.model_dump(include=set(Part.model_fields)) for part in (self, self.tasks.get(task, Part())))
-        return merged({"method": self.method}, *parts)
+        return merge({"method": self.method}, *parts)
 
 
 @cache

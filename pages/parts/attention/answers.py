@@ -19,7 +19,7 @@ def show(row: RunRow, logits: Mapping[str, NDArray[np.float32]]) -> None:
     """One line: each model with its class and how sure it is, or its value. logits: model -> [outputs]."""
     with cards.guarded("The models' answers cannot be shown"):
         labels = labels_of(row)
-        st.markdown(" · ".join(f"{plain(name)}: {_said(values, labels)}" for name, values in logits.items()))
+        st.markdown(" · ".join(f"{plain(name)}: {_answer_text(values, labels)}" for name, values in logits.items()))
 
 
 def read(run: str, when: float, teacher: str | None, sentence: str, pair: str | None) -> dict[str, NDArray[np.float32]]:
@@ -37,7 +37,7 @@ def labels_of(row: RunRow) -> tuple[str, ...]:
         return ()
 
 
-def _said(logits: NDArray[np.float32], labels: tuple[str, ...]) -> str:
+def _answer_text(logits: NDArray[np.float32], labels: tuple[str, ...]) -> str:
     if len(logits) == 1:
         return f"**{float(logits[0]):.2f}**"
     shares = probabilities(logits)

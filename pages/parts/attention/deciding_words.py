@@ -110,7 +110,7 @@ def _draw(row: RunRow, by_model: dict[str, Attribution], student: Attribution, m
     target = "the score" if student.label is None else _class_name(row, student.label)
     cards.figure(
         partial(
-            figures.words, student.tokens, values, "What each word adds",
+            figures.word_map, student.tokens, values, "What each word adds",
             top=figures.shared_top(*values.values()), dark=cards.dark(),
         ),
         "attention_words",

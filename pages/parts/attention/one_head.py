@@ -41,7 +41,7 @@ def distance_text(divergences: NDArray[np.float64], student: Head, teacher: Head
 def show(panels: list[Panel], window: TokenWindow, view: str, note: str) -> None:
     contrast = token_window.stretched()
     top = attention.shared_top(*(panel.head_map for panel in panels[:2])) if contrast else 1.0
-    said = _words(panels)
+    said = _cell_texts(panels)
     signed = view == DIFFERENCE and len(panels) > 1
     for panel in panels[2:] if signed else panels[:2]:
         places = st.columns([3, 2]) if view == BOTH else [st.container()]
@@ -86,7 +86,7 @@ def _lines(panel: Panel, window: TokenWindow, top: float) -> None:
     )  # fmt: skip
 
 
-def _words(panels: list[Panel]) -> NDArray[np.str_]:
+def _cell_texts(panels: list[Panel]) -> NDArray[np.str_]:
     """For each cell, its numbers: of all three panels where there is a teacher."""
     cells = zip(*(panel.head_map.ravel() for panel in panels), strict=True)
     if len(panels) < 3:

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from kdcore.probes.attention import Maps, renormalised, word_positions
+from kdcore.probes.attention import Maps, renormalise, word_positions
 from pages.parts.common.keys import COLUMNS, ROWS, SPECIAL, STRETCH
 
 WINDOW = 32
@@ -37,7 +37,7 @@ class TokenWindow:
     def cut(self, maps: Maps) -> Maps:
         """[layers, heads, tokens, tokens] -> [layers, heads, rows, columns]."""
         visible = maps[..., self.positions, :][..., self.positions]
-        visible = renormalised(visible) if self.sums_to_one else visible
+        visible = renormalise(visible) if self.sums_to_one else visible
         return visible[..., self.down, self.across]
 
 

@@ -22,7 +22,7 @@ def layer_lines(
         pairs: student and teacher layer. prefix: of each line's name. beside: whether it is the second run of a plot.
     """
     steps, (teacher_depth, student_depth) = trajectory.steps(teacher), trajectory.depths(teacher)
-    if len(steps) < 2 or not trajectory.defined(teacher, measure):
+    if len(steps) < 2 or not trajectory.applies(teacher, measure):
         return []
     return [
         Line(f"{prefix}{s} ↔ {t}", steps, trajectory.values(teacher, measure, s, t), number, beside)

@@ -31,7 +31,7 @@ class PlotData:
 
     def with_points(self, points: Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> PlotData:
         """The same figure over other points; x and y of each trace, in their order."""
-        return replace(self, points=json.dumps([{"x": _packed(x), "y": _packed(y)} for x, y in points]))
+        return replace(self, points=json.dumps([{"x": _pack(x), "y": _pack(y)} for x, y in points]))
 
     def in_full(self) -> dict[str, Any]:
         """Traces and layout with their present points."""
@@ -57,7 +57,7 @@ def _with_names(figure: Figure) -> Figure:
     return figure
 
 
-def _packed(values: NDArray[np.float64]) -> dict[str, str]:
+def _pack(values: NDArray[np.float64]) -> dict[str, str]:
     """Numbers as plotly.js reads them fastest; seven digits are more than a screen shows."""
     with np.errstate(over="ignore"):
         return {"dtype": "f4", "bdata": base64.b64encode(values.astype("<f4").tobytes()).decode()}

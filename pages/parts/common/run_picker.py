@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from kdcore.store import UNFINISHED, RunRow, Store, open_store
 from pages.parts.common.read_only import guarded
 from pages.parts.common.run_labels import chip_label, rows_of, run_label, unique_labels
-from pages.parts.common.selection import distilled, follow, remember, remember_many
+from pages.parts.common.selection import first_distilled, follow, remember, remember_many
 from pages.parts.common.shipped_example import lend
 from pages.parts.common.text import plain
 
@@ -48,7 +48,9 @@ def one_run(
         asked = None
     chosen = asked or st.session_state.get("job")
     if chosen not in ids:
-        chosen = first or distilled(runs[runs["id"].isin(st.session_state.get("runs", []))]) or distilled(runs)
+        chosen = (
+            first or first_distilled(runs[runs["id"].isin(st.session_state.get("runs", []))]) or first_distilled(runs)
+        )
     labels = unique_labels({row["id"]: run_label(row) for row in rows_of(runs)})
     st.session_state[key] = chosen
     picked = (place or st).selectbox(

@@ -10,7 +10,7 @@ import streamlit as st
 from kdcore.analysis.ablation import ALONE
 
 
-def distilled(runs: pd.DataFrame) -> str | None:
+def first_distilled(runs: pd.DataFrame) -> str | None:
     """The first finished run that learned from a teacher, since most pages ask what it learned; else the first.
 
     Of several seeds in the order of `Store.runs` that is the newest.

@@ -37,7 +37,7 @@ def lend(open_store: Callable[[], Store]) -> Store:
     """The store; where nothing may be written and it has no run, that of the example, unpacked into a folder that goes
     when the program ends."""
     if read_only() and not os.environ.get("KD_DATABASE_URL"):
-        folder = _unpacked(str(cache_dir()), open_store)
+        folder = _unpack(str(cache_dir()), open_store)
         if folder is not None:
             os.environ["KD_CACHE_DIR"] = folder.name  # students and teachers are read from there, too
     return open_store()
@@ -49,7 +49,7 @@ def lent() -> bool:
 
 
 @st.cache_resource(show_spinner="Opening the example")
-def _unpacked(cache: str, _open_store: Callable[[], Store]) -> tempfile.TemporaryDirectory[str] | None:
+def _unpack(cache: str, _open_store: Callable[[], Store]) -> tempfile.TemporaryDirectory[str] | None:
     """The example in a folder of its own; None where the cache has runs."""
     if not _open_store().runs(include_archived=True).empty:
         return None

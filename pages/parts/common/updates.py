@@ -17,15 +17,15 @@ BOX = "live_every"
 
 def period() -> float | None:
     """Seconds between two drawings; None where updates are off."""
-    return PERIODS[_chosen()]
+    return PERIODS[_choice()]
 
 
 def choose(place: DeltaGenerator) -> None:
     """The list box. place: where it stands, without its label."""
-    st.session_state[BOX] = _chosen()
+    st.session_state[BOX] = _choice()
     place.selectbox(
-        "Live updates", list(PERIODS), key=BOX, format_func=_words, on_change=_write, label_visibility="collapsed",
-        width=190, help="How often this page is drawn anew while something trains",
+        "Live updates", list(PERIODS), key=BOX, format_func=_choice_text, on_change=_write,
+        label_visibility="collapsed", width=190, help="How often this page is drawn anew while something trains",
     )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def say_off() -> None:
         st.button("Update now", key="live_now", icon=":material/refresh:")
 
 
-def _chosen() -> str:
+def _choice() -> str:
     asked = st.query_params.get(EVERY) or st.session_state.get(EVERY)
     chosen = asked if asked in PERIODS else USUAL
     st.session_state[EVERY] = chosen
@@ -47,5 +47,5 @@ def _write() -> None:
     st.query_params[EVERY] = st.session_state[EVERY] = st.session_state[BOX]
 
 
-def _words(choice: str) -> str:
+def _choice_text(choice: str) -> str:
     return "Updates off" if choice == "off" else f"Updates every {choice} s"

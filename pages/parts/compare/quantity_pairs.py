@@ -44,7 +44,7 @@ def show(
     look: smoothing, log and log_x of `quantity_pairs`.
     """
     x, y = (quantities.points(store, comparison, key, *read) for key in keys)
-    found = series.tracks(comparison.runs, series.joined(x, y, _latest(keys)))
+    found = series.tracks(comparison.runs, series.join(x, y, _latest(keys)))
     if not found:
         cards.empty("None of the chosen runs has both of these quantities yet.")
         return

@@ -70,7 +70,7 @@ def _pair(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
     pair = tuple(st.query_params.get("race", "").split(","))
     if len(pair) != 2 or not set(pair) <= set(ids):
         st.query_params.pop("race", None)  # of other runs
-        pair = _suggested(ran, baseline)
+        pair = _suggestion(ran, baseline)
     labels = unique_labels({run["id"]: f"{run['label']}, seed {run['seed']:.0f}" for _, run in ran.iterrows()})
     for key, run in zip(KEYS, pair, strict=True):
         st.session_state[key] = run
@@ -94,7 +94,7 @@ def _remember() -> None:
     st.query_params["race"] = ",".join(st.session_state[key] for key in KEYS)
 
 
-def _suggested(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
+def _suggestion(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
     """The best group's first run, and the baseline's of the same seed."""
     others = ran[ran["group"] != baseline]
     best = (others if len(others) else ran).sort_values(["score", "seed"], ascending=[False, True]).iloc[0]

@@ -75,13 +75,13 @@ def _by_outcome(pair: Pair, rows: pd.DataFrame) -> tuple[pd.DataFrame, Cell, str
         bind="query-params",
         default="lost",
         required=True,
-        format_func=lambda outcome: _named(pair, outcome).capitalize(),
+        format_func=lambda outcome: _title(pair, outcome).capitalize(),
         help="Lost: the student is wrong where its teacher is right. Gained: the other way round"
         if _taught(pair)
         else None,
     )
     outcome = outcome if outcome in OUTCOMES else "lost"
-    return examples.with_outcome(rows, outcome), divmod(OUTCOMES.index(outcome), 2), _named(pair, outcome).capitalize()
+    return examples.with_outcome(rows, outcome), divmod(OUTCOMES.index(outcome), 2), _title(pair, outcome).capitalize()
 
 
 def _taught(pair: Pair) -> bool:
@@ -89,7 +89,7 @@ def _taught(pair: Pair) -> bool:
     return pair.other.method == "teacher"
 
 
-def _named(pair: Pair, outcome: str) -> str:
+def _title(pair: Pair, outcome: str) -> str:
     return outcome if _taught(pair) else OF_STUDENTS.get(outcome, outcome)
 
 
@@ -117,7 +117,7 @@ def _matrix(pair: Pair, rows: pd.DataFrame, by_label: bool, cell: Cell) -> None:
         counts,
         f"{one_line(pair.other.name, 32)} {verb}",
         f"{one_line(pair.student.name, 32)} {verb}",
-        outcomes=() if by_label else [_named(pair, outcome) for outcome in OUTCOMES],
+        outcomes=() if by_label else [_title(pair, outcome) for outcome in OUTCOMES],
         chosen=cell,
         dark=cards.dark(),
     )

@@ -46,10 +46,12 @@ def show(store: Store, row: RunRow, dev: DevRows, own: Predictions, place: Delta
     if mixture is None or not mixture.weights:
         st.info(ensemble_words.no_weights(title_of(row.method), mixture), icon=":material/info:")
         mixture = None
-    _mixed(row, dev, own, mixture, place)
+    _show_mixture(row, dev, own, mixture, place)
 
 
-def _mixed(row: RunRow, dev: DevRows, own: Predictions, mixture: TeacherMixture | None, place: DeltaGenerator) -> None:
+def _show_mixture(
+    row: RunRow, dev: DevRows, own: Predictions, mixture: TeacherMixture | None, place: DeltaGenerator
+) -> None:
     """All about the mixture; mixture: None where the method has no weights, so that a plain mean stands for it."""
     names = own.teachers
     weights = mixture.weights if mixture else dict.fromkeys(names, 1 / len(names))

@@ -35,7 +35,9 @@ def show(dev: DevRows, own: Predictions, mixed: Mixed, student: NDArray[np.float
     with picture:
         _bars(dev, answers, float(own.gold[place]))
     with text:
-        st.markdown(f"**Row {int(own.ids[place]) % IDS_PER_SPLIT}**, gold: **{plain(said(dev, own.gold[place]))}**")
+        st.markdown(
+            f"**Row {int(own.ids[place]) % IDS_PER_SPLIT}**, gold: **{plain(answer_text(dev, own.gold[place]))}**"
+        )
         for sentence in dev.texts.iloc[place]:
             st.markdown(plain(sentence, 600))
         if not mixed.regression:
@@ -58,9 +60,11 @@ def _bars(dev: DevRows, answers: Mapping[str, NDArray[np.floating]], gold: float
 
 def _against(dev: DevRows, mixed: Mixed, place: int) -> str:
     """Which teachers give another label than the mixture."""
-    label = plain(said(dev, mixed.mixture[place]))
+    label = plain(answer_text(dev, mixed.mixture[place]))
     against = ensemble.dissent(mixed).iloc[place]
-    names = [f"**{plain(name)}** ({plain(said(dev, mixed.teachers[name][place]))})" for name in against[against].index]
+    names = [
+        f"**{plain(name)}** ({plain(answer_text(dev, mixed.teachers[name][place]))})" for name in against[against].index
+    ]
     return f"Against the mixture's {label}: {', '.join(names)}." if names else f"All teachers say {label}."
 
 
@@ -84,7 +88,7 @@ def _teachers(own: Predictions, mixed: Mixed, place: int, kind: str) -> None:
     )  # fmt: skip
 
 
-def said(dev: DevRows, value: np.generic | NDArray[np.generic]) -> str:
+def answer_text(dev: DevRows, value: np.generic | NDArray[np.generic]) -> str:
     """A gold label, or a model's outputs of one row, in words."""
     if not dev.task.labels:
         return f"{float(np.ravel(value)[0]):.2f}"

@@ -72,7 +72,7 @@ def _list(
         table[str(name)] = dev.texts[name].to_numpy()[places]
     answers = {"gold": own.gold, MIXTURE: mixed.mixture, STUDENT: student}
     for name, given in answers.items():
-        table[name] = [ensemble_row.said(dev, value) for value in np.asarray(given)[places]]
+        table[name] = [ensemble_row.answer_text(dev, value) for value in np.asarray(given)[places]]
     if not mixed.regression:
         table["against"] = each["against"].to_numpy()[places]
     table["apart"] = each["disagreement"].to_numpy()[places]
@@ -81,7 +81,7 @@ def _list(
     selected = st.dataframe(
         table, key=f"ensemble_table_{digest}", hide_index=True, height=TABLE_HEIGHT, on_select="rerun",
         selection_mode="single-row-required",
-        selection_default={"selection": {"rows": [row_table.asked(ids)]}},
+        selection_default={"selection": {"rows": [row_table.row_of_address(ids)]}},
         alt="Rows of the dev split with gold label, mixture, student, and how far the teachers are apart",
         column_config={
             **{str(name): st.column_config.Column(width=TEXT_WIDTH // dev.texts.shape[1]) for name in dev.texts},

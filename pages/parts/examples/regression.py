@@ -37,7 +37,7 @@ def show(pair: Pair) -> None:
     with st.container(horizontal=True, key="examples_facts"):
         for label, value, text in numbers:
             st.metric(label, f"{value:.3f}", help=text, border=True, width="stretch")
-    dark, chosen = cards.dark(), _chosen(pair)
+    dark, chosen = cards.dark(), _clicked_row(pair)
     cards.figure(
         lambda: figures.scatter(
             rows, list(table["row"]), pair.other.name, pair.student.name, pair.student.method, dark, chosen
@@ -77,7 +77,7 @@ def _clear() -> None:
     st.session_state.pop(CLICKED_ROW, None)
 
 
-def _chosen(pair: Pair) -> int | None:
+def _clicked_row(pair: Pair) -> int | None:
     """Id of the row that was clicked, where these models have predicted it."""
     task, row = st.session_state.get(CLICKED_ROW, ("", None))
     return row if task == pair.dev.task.key and row in pair.predictions.ids else None

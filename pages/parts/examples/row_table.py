@@ -45,7 +45,7 @@ def show(ids: pd.Index, pair: Pair, measures: pd.DataFrame) -> None:
         column_order=columns.order(rows, pair),
         on_select="rerun",
         selection_mode="single-row-required",
-        selection_default={"selection": {"rows": [asked(rows.index)]}},
+        selection_default={"selection": {"rows": [row_of_address(rows.index)]}},
         alt="Rows of the dev split with gold label and each model's prediction",
         column_config=dict(zip(rows.columns, columns.configs(pair, measures), strict=True)),
     )
@@ -60,7 +60,7 @@ def show(ids: pd.Index, pair: Pair, measures: pd.DataFrame) -> None:
         _row(example, pair)
 
 
-def asked(ids: pd.Index) -> int:
+def row_of_address(ids: pd.Index) -> int:
     """The place of the dev row that the address names; else the first."""
     numbers = [str(example % IDS_PER_SPLIT) for example in ids]
     asked = st.query_params.get(EXAMPLES_ROW)

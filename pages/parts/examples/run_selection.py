@@ -28,7 +28,7 @@ def suggestion(done: pd.DataFrame) -> list[str]:
     return [*asked["id"], *of_task["id"]][:MOST_SUGGESTED]
 
 
-def with_asked(runs: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
+def with_linked_run(runs: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     """The chosen runs; before them the finished one that the address asks for, where it is not among them."""
     chosen = runs[runs["id"].isin(ids)]
     asked = runs[(runs["id"] == st.query_params.get(JOB)) & (runs["state"] == "done")]

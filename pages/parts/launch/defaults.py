@@ -33,7 +33,7 @@ def fill_for_task() -> None:
     forms.fill("launch.probes", {"gradient_share_every": POCKET_SHARES if pocket else GLUE_SHARES})
     st.session_state["launch.preset"] = "narrow-64" if pocket else "three-layers"
     fill_size()
-    if chosen := recipe.chosen():
+    if chosen := recipe.current():
         settings = chosen.settings(key)
         forms.fill(f"launch.options.{chosen.method}", settings["options"])
         forms.fill("launch.train", settings["train"])
@@ -44,7 +44,7 @@ def fill_for_task() -> None:
 def start_over(method: str) -> None:
     """Puts back what a recipe may have set for this method, then fills the form anew."""
     forms.fill(f"launch.options.{method}", recipe.defaults(method))
-    forms.fill("launch.train", {name: TrainConfig.model_fields[name].default for name in recipe.touched()})
+    forms.fill("launch.train", {name: TrainConfig.model_fields[name].default for name in recipe.training_settings()})
     forms.fill("launch.student", {"init_layers": StudentSpec.model_fields["init_layers"].default})
     fill_for_task()
 

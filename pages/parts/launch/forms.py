@@ -57,7 +57,7 @@ def fields(model: type[BaseModel], prefix: str, names: Iterable[str] | None = No
 def fill(prefix: str, values: Mapping[str, Any]) -> None:
     """Puts values into the widgets that `fields` will draw. Call it before they are drawn."""
     for name, value in values.items():
-        st.session_state[f"{prefix}.{name}"] = _shown(value)
+        st.session_state[f"{prefix}.{name}"] = _widget_value(value)
 
 
 def field(name: str, info: FieldInfo, key: str) -> Any:
@@ -76,7 +76,7 @@ def field(name: str, info: FieldInfo, key: str) -> Any:
         st.session_state.setdefault(key, about.default or "")
         text = st.text_input(label, max_chars=500, **widget)
         return (text or None) if about.optional else text
-    st.session_state.setdefault(key, _shown(about.default) or "")
+    st.session_state.setdefault(key, _widget_value(about.default) or "")
     return read(st.text_input(label, max_chars=500, **widget))
 
 
@@ -96,9 +96,11 @@ def read(text: str) -> Any:
 def _choice(label: str, about: Field, widget: dict[str, Any]) -> Any:
     """A list box; fields that also take numbers or a list let one type them."""
     typed = about.kind != "choice"
-    labels = [_shown(option) for option in about.options]
+    labels = [_widget_value(option) for option in about.options]
     if st.session_state.get(widget["key"]) is None:
-        st.session_state[widget["key"]] = _shown(about.default if about.default is not None else about.options[0])
+        st.session_state[widget["key"]] = _widget_value(
+            about.default if about.default is not None else about.options[0]
+        )
     chosen = st.selectbox(label, labels, accept_new_options=typed, **widget)
     if chosen in labels:
         return about.options[labels.index(chosen)]
@@ -128,7 +130,7 @@ def _step(size: float) -> float:
     return 10.0 ** (decade - 1 if decade > 0 else decade)
 
 
-def _shown(value: Any) -> Any:
+def _widget_value(value: Any) -> Any:
     """A value as its widget holds it: lists as `2,4`, choices as text, numbers and switches as they are."""
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))

@@ -78,6 +78,6 @@ def _other_recipe() -> None:
 
 def _other_method() -> None:
     """A recipe is its method's own: it ends with the choice of another."""
-    if chosen := recipe.chosen():
+    if chosen := recipe.current():
         st.session_state[recipe.KEY] = recipe.DEFAULTS
         start_over(chosen.method)

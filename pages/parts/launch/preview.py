@@ -74,7 +74,7 @@ def _layer_map(layer_map: LayerMap, student: int, teacher: int) -> None:
 
 def _cost(forecast: Any) -> None:
     left, right = st.columns(2)
-    seeds = start.seeds_asked()
+    seeds = start.seed_count()
     left.metric("Time" if seeds == 1 else f"Time for {seeds} seeds", duration(start.seconds_of(forecast, seeds)))
     right.metric("Steps", f"{forecast.steps}")
     left.metric("Memory", size(forecast.memory_bytes))

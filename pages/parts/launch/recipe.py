@@ -37,12 +37,12 @@ def choose(method: str, on_change: Callable[[], None]) -> None:
     )
 
 
-def chosen() -> Preset | None:
+def current() -> Preset | None:
     """The recipe that fills the form; None where none was chosen."""
     return presets().get(st.session_state.get(KEY, DEFAULTS))
 
 
-def touched() -> set[str]:
+def training_settings() -> set[str]:
     """The training settings that some recipe sets."""
     return {name for preset in presets().values() for part in (preset, *preset.tasks.values()) for name in part.train}
 
@@ -60,7 +60,7 @@ def explain(preset: Preset, task: Task, settings: Mapping[str, Any]) -> None:
         if preset.unverified:
             choices = " ".join(plain(sentence(line), 400) for line in preset.unverified)
             st.caption(f":material/help: **Unverified, our choice**: {choices}")
-        if by_hand := changed(sets, settings):
+        if by_hand := changed_fields(sets, settings):
             names = ", ".join(name.replace("_", " ") for name in by_hand)
             st.caption(f":material/edit: **Changed by hand since**: {plain(names, 400)}.")
         if task.synthetic:
@@ -73,7 +73,7 @@ def explain(preset: Preset, task: Task, settings: Mapping[str, Any]) -> None:
                 st.markdown("\n".join(f"- {plain(line, 600)}" for line in preset.departs))
 
 
-def changed(recipe: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+def changed_fields(recipe: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     """Fields of the recipe that hold something else now."""
     return [
         name

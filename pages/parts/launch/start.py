@@ -17,7 +17,7 @@ MOST_SEEDS = 10
 SEEDS = "launch.seeds"
 
 
-def seeds_asked() -> int:
+def seed_count() -> int:
     """How many seeds the box asks for; it is drawn below what it changes."""
     return min(max(int(st.session_state.get(SEEDS) or 1), 1), MOST_SEEDS)
 
@@ -41,7 +41,7 @@ def show(run: RunConfig, report: Any) -> None:
     if not pressed or blocked:
         return
     with cards.guarded("The run could not be queued"):
-        _submit(run, seeds_asked(), report.forecast)
+        _submit(run, seed_count(), report.forecast)
 
 
 def _submit(run: RunConfig, seeds: int, forecast: Any) -> None:
@@ -53,14 +53,14 @@ def _submit(run: RunConfig, seeds: int, forecast: Any) -> None:
         name = f"{run.name} seed {seed}" if run.name and seeds > 1 else run.name
         train = run.train.model_copy(update={"seed": seed})
         seeded = run.model_copy(update={"train": train, "name": name[:200]})
-        ids.append(worker().submit(seeded, facts=_predicted(forecast, first=offset == 0)))
+        ids.append(worker().submit(seeded, facts=_prediction(forecast, first=offset == 0)))
     remember(ids[0])
     remember_many(ids)
     together = {RUNS: ",".join(ids)} if len(ids) > 1 else {}
     st.switch_page("pages/live.py", query_params={JOB: ids[0], **together})
 
 
-def _predicted(forecast: Any, first: bool) -> dict[str, Any]:
+def _prediction(forecast: Any, first: bool) -> dict[str, Any]:
     """What the run will be measured against; later seeds find the teachers made and asked."""
     if forecast is None:
         return {}

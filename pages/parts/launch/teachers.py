@@ -26,7 +26,7 @@ def choose(task: Task, runs: pd.DataFrame, fewest: int, most: int) -> tuple[Teac
     if most == 0:
         st.caption("This method learns from the gold labels alone: no teacher.")
         return ()
-    listed = offered(task, runs)
+    listed = choices(task, runs)
     labels = {spec.name: label for spec, label in listed}
     specs = {spec.name: spec for spec, _ in listed}
     chosen = [name for name in st.session_state.get(KEY, []) if name in specs]
@@ -67,7 +67,7 @@ def fit(chosen: list[str], names: list[str], fewest: int, most: int) -> list[str
     return [*chosen, *others[: max(0, fewest - len(chosen))]][: max(0, most)]
 
 
-def offered(task: Task, runs: pd.DataFrame) -> list[tuple[TeacherSpec, str]]:
+def choices(task: Task, runs: pd.DataFrame) -> list[tuple[TeacherSpec, str]]:
     """Teachers that are here for this task, with a label: the pocket ladder, packages, students of earlier runs."""
     offers = []
     if task.suite == "pocket":
@@ -88,7 +88,7 @@ def offered(task: Task, runs: pd.DataFrame) -> list[tuple[TeacherSpec, str]]:
 
 def fill(specs: tuple[TeacherSpec, ...], task: Task | None, runs: pd.DataFrame) -> None:
     """Fills the choice with the teachers of a cloned run."""
-    listed = {spec for spec, _ in offered(task, runs)} if task else set()
+    listed = {spec for spec, _ in choices(task, runs)} if task else set()
     st.session_state[KEY] = [spec.name for spec in specs if spec in listed]
     st.session_state[EXTRA] = [spec.model_dump(mode="json") for spec in specs if spec not in listed]
 

@@ -69,13 +69,13 @@ def _choose_method() -> str:
         asked = None
     st.session_state["learn_method"] = asked or st.session_state.get("learn_last", FIRST)
     key: str = st.selectbox(
-        "Method", list(METHODS), key="learn_method", format_func=_method_label, on_change=_method_picked
+        "Method", list(METHODS), key="learn_method", format_func=_method_label, on_change=_on_method
     )
     st.session_state["learn_last"] = st.query_params["method"] = key
     return key
 
 
-def _method_picked() -> None:
+def _on_method() -> None:
     st.query_params["method"] = st.session_state["learn_method"]
 
 
@@ -96,13 +96,13 @@ def _choose_run(key: str) -> RunRow | None:
     st.session_state["learn_run"] = asked if asked in ids else ids[0]
     run_id = st.selectbox(
         "Numbers and sizes of the run", ids, key="learn_run", format_func=lambda run_id: labels.get(run_id, run_id),
-        on_change=_run_picked,
+        on_change=_on_run,
     )  # fmt: skip
     row = the_store().get(run_id)
     return None if row.broken else row
 
 
-def _run_picked() -> None:
+def _on_run() -> None:
     remember(st.session_state["learn_run"])
 
 

@@ -92,7 +92,7 @@ def _row(row: RunRow, order_column: Any, teacher_column: Any) -> None:
     teacher = teacher if teacher in both.teachers else next(iter(both.teachers))
     index = st.selectbox(
         "Row",
-        _ordered(both, teacher, order),
+        _order(both, teacher, order),
         key=f"learn_row_{row.id}_{order}",
         format_func=lambda index: _row_label(dev, both, index),
     )
@@ -110,7 +110,7 @@ def _row(row: RunRow, order_column: Any, teacher_column: Any) -> None:
     softening.show(both.teachers[teacher][index], both.student[index], dev.task.labels, color)
 
 
-def _ordered(both: Predictions, teacher: str, order: str) -> list[int]:
+def _order(both: Predictions, teacher: str, order: str) -> list[int]:
     """Indices of the first rows in this order."""
     teacher_logits, student_logits = (
         np.asarray(logits, np.float64) for logits in (both.teachers[teacher], both.student)

@@ -10,7 +10,7 @@ from kdcore.store import RunRow, Store
 from pages.parts.common import cards
 from pages.parts.common.plot_data import plot_data
 from pages.parts.common.text import plain
-from pages.parts.live.figure_cache import cached
+from pages.parts.live.figure_cache import reuse
 from pages.parts.live.point_cache import life
 
 ENOUGH_FILES = 3  # the teacher's and two of the student's: a line needs two points
@@ -25,11 +25,11 @@ def show(store: Store, row: RunRow) -> None:
     from kdcore.analysis.layer_distances import read_trajectory
     from pages.parts.common.layer_lines import layer_lines
 
-    trajectory = cached("live_course", (life(row), files), lambda: read_trajectory(store, row.id))
+    trajectory = reuse("live_course", (life(row), files), lambda: read_trajectory(store, row.id))
     teacher = next(iter(trajectory.teachers()), None)
     if teacher is None:
         return
-    measure = next(measure for measure in MEASURES if trajectory.defined(teacher, measure))
+    measure = next(measure for measure in MEASURES if trajectory.applies(teacher, measure))
     lines = layer_lines(trajectory, teacher, measure, trajectory.pairs(teacher))
     if not lines:
         return
@@ -37,7 +37,7 @@ def show(store: Store, row: RunRow) -> None:
     pairs = "the pairs that the method matches" if trajectory.matches_pairs(teacher) else "evenly spread pairs"
     dark = cards.dark()
     cards.figure(
-        lambda: cached(
+        lambda: reuse(
             "live_distances",
             (life(row), files, dark),
             lambda: plot_data(layer_pair.course(lines, measure, {}, dark)),

@@ -17,7 +17,7 @@ from pages.parts.live.point_cache import CachedPoints
 T = TypeVar("T")
 
 
-def cached(key: str, made_from: Hashable, make: Callable[[], T]) -> T:
+def reuse(key: str, made_from: Hashable, make: Callable[[], T]) -> T:
     """What was made last time, for as long as what it was made from is the same."""
     cache = st.session_state.setdefault(LIVE_CACHE, {})
     if key not in cache or cache[key][0] != made_from:
@@ -37,9 +37,9 @@ def line_plot(
     def make() -> PlotData:
         current = lines(points.series())
         looks = tuple(line.look for line in current)
-        bare = cached(
+        bare = reuse(
             f"{key} figure", (looks, options), lambda: plot_data(figure([curves.bare(look) for look in looks]))
         )
         return bare.with_points((line.x, line.y) for line in current)
 
-    return cached(key, (points.life, points.version, options), make)
+    return reuse(key, (points.life, points.version, options), make)

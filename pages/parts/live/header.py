@@ -12,7 +12,7 @@ from pages.parts.common import ablation_menu, cards, run_header, student_downloa
 from pages.parts.common.keys import RUNS
 from pages.parts.common.read_only import action
 from pages.parts.common.text import plain, sentence, task_title
-from pages.parts.live.figure_cache import cached
+from pages.parts.live.figure_cache import reuse
 from pages.parts.live.point_cache import life
 from pages.parts.live.queue import request
 
@@ -33,7 +33,7 @@ def show(store: Store, row: RunRow) -> None:
     if row.state == "done":
         with cards.guarded("The result of this run cannot be shown"):
             run_header.tiles(
-                cached("live_result", life(row), lambda: run_result(store, store.runs(include_archived=True), row.id))
+                reuse("live_result", life(row), lambda: run_result(store, store.runs(include_archived=True), row.id))
             )
 
 
@@ -58,7 +58,7 @@ def actions(store: Store, row: RunRow) -> None:
 def _ablations(store: Store, row: RunRow) -> None:
     """What the run can be repeated without, for all seeds of its settings that are finished."""
     with cards.guarded("What can be left out cannot be listed"):
-        whole = cached("live_seeds", life(row), lambda: _finished_seeds(store, row))
+        whole = reuse("live_seeds", life(row), lambda: _finished_seeds(store, row))
         compared = st.session_state.get(RUNS, [])
         ablation_menu.show(row.config, whole, "live_repeat", compared if row.id in compared else ())
 

@@ -13,7 +13,7 @@ from kdcore.store import RunRow, Store
 from pages.parts.common import cards
 from pages.parts.common.plot_data import plot_data
 from pages.parts.common.text import hundredfold, metric_title, plain, task_of
-from pages.parts.live.figure_cache import cached
+from pages.parts.live.figure_cache import reuse
 from pages.parts.live.point_cache import life
 
 HOW = (
@@ -24,15 +24,15 @@ HOW = (
 
 def show(store: Store, row: RunRow) -> None:
     version = (life(row), store.evaluated(row.id))
-    evaluations = cached("live_evaluations", version, lambda: store.evaluations([row.id]))
+    evaluations = reuse("live_evaluations", version, lambda: store.evaluations([row.id]))
     if evaluations.empty:
         return
     st.subheader("Scores", anchor=False)
     dark = cards.dark()
-    metric, rows, lines = cached("live_best", version, lambda: _describe(row.task, evaluations))
+    metric, rows, lines = reuse("live_best", version, lambda: _describe(row.task, evaluations))
     guess = blind_guess_of(row.facts, metric)
     cards.figure(
-        lambda: cached(
+        lambda: reuse(
             "live_scores",
             (version, guess, dark),
             lambda: plot_data(_figure(evaluations, metric, guess, dark)),

@@ -101,7 +101,7 @@ def _delete(store: Store, ids: list[str]) -> None:
         st.warning(f"Still training: {listed(plain(row.name, 60) for row in busy)}. Stop it first.")
     with st.container(horizontal=True):
         if action("Delete for good", key="delete_yes", type="primary", disabled=bool(busy)):
-            failed = _deleted(store, ids)
+            failed = _delete_runs(store, ids)
             if not failed:
                 st.session_state["runs_picked"] = []
                 st.rerun()
@@ -110,7 +110,7 @@ def _delete(store: Store, ids: list[str]) -> None:
             st.rerun()
 
 
-def _deleted(store: Store, ids: list[str]) -> str:
+def _delete_runs(store: Store, ids: list[str]) -> str:
     try:
         for run in ids:
             store.delete(run)

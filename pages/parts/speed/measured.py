@@ -54,7 +54,7 @@ def read(
     condition, (where, length) = option
     on_axis, sizes = table[table["axis"] == axis.key], costs.student_sizes(table)
     if length is None:
-        points = costs.averaged(on_axis, where, runs, sizes, tasks)
+        points = costs.task_means(on_axis, where, runs, sizes, tasks)
         known = costs.lengths(on_axis[on_axis["place"] == where])
         lengths = {task: known.get(task, "") for task in tasks}
     else:

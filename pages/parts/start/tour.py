@@ -93,7 +93,7 @@ def _forward(store: Store, at: int) -> None:
     """To the next step; from the first one by opening the example, where it is not yet."""
     if at == len(steps()):
         return
-    if at == 1 and not example.opened(store) and store.runs().empty:
+    if at == 1 and not example.example_runs(store) and store.runs().empty:
         if action("Open the example and go on", key="tour_example", type="primary", icon=":material/folder_open:"):
             with cards.guarded("The example cannot be opened"):
                 ids = shipped_example.open_here(store)
@@ -112,7 +112,7 @@ def _query(store: Store, at: int) -> dict[str, str]:
     """A step's address: its runs are the chosen ones, else the example's; about one run, the best of them."""
     page, query = steps()[at - 1].page, {TOUR: str(at)}
     asked = [run for run in st.query_params.get(RUNS, "").split(",") if run]
-    ids = asked or st.session_state.get(RUNS) or example.opened(store)
+    ids = asked or st.session_state.get(RUNS) or example.example_runs(store)
     if page == "compare" and ids:
         query[RUNS] = ",".join(ids)
     if page in ONE_RUN:

@@ -55,7 +55,7 @@ def _free_outputs(used: int) -> None:
         f"The outputs of frozen teachers take **{size(used)}**. Runs that need them again run their teachers once "
         "more: that costs time, and no result changes. Outputs that a run is reading now stay."
     )
-    if _confirmed("Free them"):
+    if _confirm("Free them"):
         _report(cleanup.free_outputs())
 
 
@@ -72,11 +72,11 @@ def _remove_garbage() -> None:
         st.markdown(f"- {plain(item.reason)} ({size(item.size)})")
     if len(garbage) > MOST_LISTED:
         st.markdown(f"- and {len(garbage) - MOST_LISTED} more")
-    if _confirmed("Remove them"):
+    if _confirm("Remove them"):
         _report(cleanup.remove(garbage))
 
 
-def _confirmed(label: str) -> bool:
+def _confirm(label: str) -> bool:
     """The second click of a dialog."""
     with st.container(horizontal=True):
         yes = st.button(label, key="system_yes", type="primary")
