@@ -170,7 +170,8 @@ def protocol(config: RunConfig) -> dict[str, dict[str, Any]]:
     train = essential({"train": config.train.model_dump(mode="json")})
     names = {"data": _DATA, "steps": _STEPS}
     topics = {topic: {key: train.pop(f"train.{key}") for key in keys} for topic, keys in names.items()}
-    own = _as_before({"own": config.own and config.own.model_dump(mode="json")})["own"]
+    read = config.own and config.own.model_dump(mode="json", exclude={"domain"})  # a matter of the method
+    own = _as_before({"own": read})["own"]
     size = config.student.model_dump(mode="json", include={"layers", "width", "heads", "intermediate"})
     if config.student.form != "plain":
         size["form"] = config.student.form
@@ -251,10 +252,12 @@ def environment(facts: Mapping[str, Any]) -> Environment:
 def content(facts: Mapping[str, Any]) -> Content:
     """Fingerprint of the rows of a run's own task, and a digest of what else it learned from, from its facts.
 
-    That is its teachers' and its start's weights, and the rows of other tasks.
+    That is its teachers' and its start's weights, the rows of other tasks, and which domain a row of its table is of.
     """
     rows = str(facts.get("data_fingerprint") or "")
     models = model_contents(facts) | {f"rows of {key}": told for key, told in other_rows(facts).items()}
+    if domains := facts.get("domain_fingerprint"):
+        models["domains"] = str(domains)
     return Content(rows, _digest(models)[:12] if rows and models else "")
 
 

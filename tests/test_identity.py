@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdcore import identity
+from kdcore.analysis.differences import differing_topics
 from kdcore.config import ProbeConfig, RunConfig, TrainConfig
 from kdcore.store.run_row import task_key
 
@@ -204,3 +205,11 @@ def test_texts_without_a_label_are_other_data_of_the_same_task() -> None:
     for key in (identity.config_hash, identity.group_key, identity.protocol_key):
         assert key(plain) != key(more)
     assert task_key("own", plain.model_dump_json()) == task_key("own", more.model_dump_json())
+
+
+def test_a_column_of_domains_is_a_matter_of_the_method() -> None:
+    own = {"path": "a.csv", "text": "text", "label": "label"}
+    plain, told = (run(task="own", own=own | extra) for extra in ({}, {"domain": "where"}))
+    assert identity.protocol_key(plain) == identity.protocol_key(told) and differing_topics(plain, told) == {}
+    assert identity.config_hash(plain) != identity.config_hash(told)
+    assert identity.group_key(plain) != identity.group_key(told)

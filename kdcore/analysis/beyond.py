@@ -20,7 +20,6 @@ from kdcore.analysis.relatives import relatives
 from kdcore.analysis.significance import Verdict
 from kdcore.config import DataConfig, RunConfig
 from kdcore.engine.run_files import model_predictions
-from kdcore.engine.teacher_source import needs_training
 from kdcore.paths import run_dir
 from kdcore.probes.calibration import confidence
 from kdcore.runs.remeasure import best_teacher
@@ -154,7 +153,7 @@ def area_verdict(curves: Curves, first: str, second: str, quality: str = "score"
     rows = curves.rows.dropna(subset=[quality])
     shared = _means(rows, quality).columns
     ours, theirs = (_by_seed(rows[rows["label"] == label], quality, shared) for label in (first, second))
-    pairs = ours.keys() & theirs.keys()
+    pairs = sorted(ours.keys() & theirs.keys(), reverse=True)  # of several of one seed the first counts
     first_areas, second_areas = ({key[0]: heights[key] for key in pairs} for heights in (ours, theirs))
     return significance.compare(first_areas, second_areas)
 
@@ -196,6 +195,8 @@ def _labels(store: Store, everything: pd.DataFrame, kin: Mapping[str, str]) -> d
 
 def _learns_from_its_teacher(config: RunConfig) -> bool:
     """Whether it matters which rows the teachers learned from: they were trained here, and the student asks them."""
+    from kdcore.engine.teacher_source import needs_training  # brings torch, which undamaged runs are drawn without
+
     return config.method != ALONE and any(needs_training(teacher) for teacher in config.teachers)
 
 

@@ -90,6 +90,17 @@ class TaskData:
     def train(self) -> Split:
         return self.splits["train"]
 
+    @property
+    def domain_fingerprint(self) -> str:
+        """sha256 over the domains of training rows and unlabelled texts; empty where the data name none."""
+        if not self.domains:
+            return ""
+        digest = hashlib.sha256(repr(self.domains).encode())
+        for split in (self.train, self.unlabelled):
+            if split is not None and split.sources is not None:
+                digest.update(split.sources.tobytes())
+        return digest.hexdigest()
+
 
 NO_LABEL = {"classification": NO_CLASS, "regression": np.nan}
 """What stands in place of a label that a row does not have, by kind of task."""

@@ -234,6 +234,7 @@ def _facts(plan: Plan, job: Job, teacher_scores: dict[str, Scores]) -> dict[str,
         "row": job.row,
         "source": plan.data.source,
         "data_fingerprint": plan.data.fingerprint,
+        **({"domain_fingerprint": plan.data.domain_fingerprint} if plan.config.own else {}),
         "start_content": plan.start_content,
         "partial": _partial(plan),
         "synthetic": job.task.synthetic,
@@ -298,6 +299,8 @@ def _check_content(plan: Plan, folder: Path, facts: dict[str, Any]) -> None:
     file = folder / "content.json"
     others = {f"rows of {key}": fingerprint for key, fingerprint in other_rows(facts).items()}
     now = {"rows": facts["data_fingerprint"], **others, **model_contents(facts)}
+    if domains := facts.get("domain_fingerprint"):
+        now["rows' domains"] = domains
     if source := facts.get("method_source"):
         now["method"] = source["sha256"]
     if checkpoint.newest(folder / "checkpoint") is not None and file.exists():

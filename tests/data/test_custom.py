@@ -338,6 +338,10 @@ def test_a_column_says_which_domain_a_row_is_of(tmp_path: Path, kind: str) -> No
     assert plain.domains == () and plain.train.sources is None
     assert plain.fingerprint == loaded.fingerprint, "the rows are the same: their runs are compared"
     assert plain.train.texts == loaded.train.texts
+    moved = write(tmp_path, kind, [*OF_DOMAINS[:-1], (*OF_DOMAINS[-1][:-1], "songs")], WITH_DOMAIN)
+    other = data.load("own", settings(moved, domain="where"))
+    assert other.fingerprint == loaded.fingerprint and plain.domain_fingerprint == ""
+    assert other.domain_fingerprint != loaded.domain_fingerprint
 
 
 def test_texts_without_a_label_name_their_domain_too(tmp_path: Path) -> None:
