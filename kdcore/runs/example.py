@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdcore.engine.run_files import teacher_folders
 from kdcore.errors import UserError
 from kdcore.paths import cache_subdir, run_dir
 from kdcore.runs.bundle import export_runs, import_runs
@@ -79,8 +80,6 @@ def _copy_once(source: Path, target: Path) -> None:
 
 def record(store: Store, runs: Sequence[str], compared: Sequence[str], facts: dict[str, Any]) -> None:
     """Makes these finished runs, with their teachers, the study that comes with the program."""
-    from kdcore.engine.results import teacher_folders  # brings torch, which the first page does without
-
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     export_runs(store, runs, FOLDER / "runs.zip")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kdcore.engine.run_files import teacher_folders
 from kdcore.errors import UserError
 from kdcore.events import Probed, Progress
 from kdcore.paths import run_dir
@@ -219,8 +220,6 @@ def missing_baselines(store: Store, runs: Sequence[str]) -> dict[tuple[str, str]
 
 
 def _on_disk(run: str, teacher: str) -> bool:
-    from kdcore.engine.results import teacher_folders
-
     try:
         return (run_dir(run) / "student-best").is_dir() and teacher in teacher_folders(run_dir(run))
     except UserError:

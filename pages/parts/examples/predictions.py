@@ -12,6 +12,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from kdcore.config import RunConfig
+from kdcore.engine.run_files import predictions
 from kdcore.errors import UserError
 from kdcore.identity import content
 from kdcore.paths import run_dir
@@ -90,9 +91,7 @@ def read(run: str) -> dict[str, Predictions]:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _read(run: str, when: float) -> dict[str, Predictions]:
-    from kdcore.engine import results
-
-    arrays = results.predictions(run_dir(run))
+    arrays = predictions(run_dir(run))
     return {
         split: Predictions(own["ids"], own["labels"], own["logits"], _teachers(arrays, split, own))
         for (split, model), own in arrays.items()
