@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from kdcore.models.anatomy import Anatomy, LayerParts
 from kdcore.records import ALL_LAYERS, Want
@@ -28,6 +27,8 @@ def reads_cls_alone(wanted: Want, depth: int) -> bool:
 @contextmanager
 def cls_only(parts: Anatomy) -> Iterator[None]:
     """Within the block the last layer gives [batch, 1, width], the state of [CLS]; afterwards all is as before."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS  # its import takes seconds
+
     last = parts.layers[-1]
     config = getattr(last.heads, "config", None)
     attend = ALL_ATTENTION_FUNCTIONS.get(config._attn_implementation) if config else None

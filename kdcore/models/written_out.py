@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 ATTENTION = "kdboard_written_out"
 """Name under which this attention is known to transformers."""
@@ -18,6 +17,7 @@ ATTENTION = "kdboard_written_out"
 @contextmanager
 def written_out(model: nn.Module) -> Iterator[None]:
     """Within the block the model attends in plain products; its dropout stays that of its own modules."""
+    _register()
     config: Any = model.config
     before = config._attn_implementation
     if before != "eager":  # a family's own, which MPNet has alone, is written out already
@@ -51,5 +51,11 @@ def masked(scores: Tensor, mask: Tensor | None) -> Tensor:
     return scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
 
 
-ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attention)
-ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
+@cache
+def _register() -> None:
+    """Makes this attention known to transformers, whose import takes seconds that pages without a model do not pay."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attention)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
