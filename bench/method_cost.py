@@ -75,9 +75,8 @@ def _write(about: dict[str, Any], rows: dict[str, dict[str, Any]]) -> None:
     target = Path(__file__).parent / "results" / "method-cost.json"
     before = json.loads(target.read_text()) if target.exists() else {"methods": {}}
     kept = {
-        key: {"ratio_to_kd": _ratio(row["each_round"], before["methods"][PLAIN]["each_round"]),
-              "earlier": before["hardware"], **row}
-        for key, row in before["methods"].items() if key not in rows
+        key: {"earlier": before["hardware"], **row} for key, row in before["methods"].items()
+        if key not in rows and "ratio_to_kd" in row
     }  # fmt: skip
     found = about | {"task": "mrpc", "methods": {key: (rows | kept)[key] for key in METHODS if key in rows | kept}}
     target.write_text(json.dumps(found, indent=1, default=str) + "\n")

@@ -26,6 +26,7 @@ from bench.search_page import page
 from bench.timing_blocks import RESULTS, machine
 from kdcore.config import RunConfig
 from kdcore.engine.results import teacher_folders
+from kdcore.errors import UserError
 from kdcore.export.folder import export_student
 from kdcore.export.onnx_file import write_int8, write_onnx
 from kdcore.export.runtimes import INT8, ONNX, Runtime, runner, timed_pass
@@ -59,6 +60,8 @@ def main(arguments: list[str] | None = None) -> Path:
     store, space = open_store(), Space(question)
     found = searched(store, question)
     record = records.read(question.name)
+    if record.question != question.model_dump(mode="json"):
+        raise UserError("question", f"is not what {question.name} was asked before", "give it another name")
     grid = whole_grid(store, space, record)
     content = {
         "command": f"python -m bench.search_evidence {options.question.as_posix()}",

@@ -228,7 +228,9 @@ class Stage:
         nothing of it has a graph. The first that is trained is the one that is scored.
     judge: what decides on `select` which weights are the stage's best: the task's main metric, or the stage's own
         loss, where the classifier is not trained yet and a score would say nothing.
-    probes: how often the method probes in this stage (`Step.probe`), for the price.
+    probes: how often the method probes in this stage (`Step.probe`), for the price. probe_rows: on how many rows each
+        time; None: all of `select`.
+    live: whether rows are rewritten (`Method.stream`), so that teachers answer the batch themselves.
     labelled: whether it learns from labels alone, so that it draws only rows that have one.
     task_power: of a stage that learns from the run's other tasks too (`RunConfig.also`), a batch of one at a time: a
         task's share of the steps grows with its batches to this power, 1 as they are, 0 all alike. None: the run's task
@@ -251,6 +253,8 @@ class Stage:
     students: tuple[str, ...] | None = None
     judge: Literal["score", "loss"] = "score"
     probes: int = 0
+    probe_rows: int | None = None
+    live: bool = False
     labelled: bool = False
     task_power: float | None = None
     frozen: tuple[Part, ...] = ()

@@ -121,7 +121,7 @@ def join(x: pd.DataFrame, y: pd.DataFrame, latest: Literal["", "x", "y"] = "") -
 
 
 def tracks(runs: pd.DataFrame, rows: pd.DataFrame) -> list[Track]:
-    """One track per run. rows: of `joined`."""
+    """One track per run. rows: of `join`."""
     found = []
     for _, run in runs.iterrows():
         mine = rows[(rows["run"] == run["id"]) & rows["x"].notna()]

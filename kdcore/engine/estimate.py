@@ -124,7 +124,8 @@ def _judged_rows(plan: Plan, stage: Stage, steps: int) -> int:
     train = plan.config.train
     every = epoch_steps(train, *plan.epoch_rows) if train.evaluate_every == "epoch" else train.evaluate_every
     select_alone = stage.pilot or stage.judge == "loss"
-    probed = min(stage.probes, steps) * len(plan.select_rows)
+    rows = len(plan.select_rows) if stage.probe_rows is None else stage.probe_rows
+    probed = min(stage.probes, steps) * rows
     return probed + -(-steps // every) * (len(plan.select_rows) if select_alone else _scored_rows(plan))
 
 
@@ -211,7 +212,8 @@ def _live_shares(
     shares = dict.fromkeys(asked, 0.0)
     for stage in stages:
         for name in stage.asks(teachers):
-            if not cached or teacher_cache.tensors_of(stage.needs.of_teacher(name), asked[name]) is None:
+            kept = cached and not stage.live
+            if not kept or teacher_cache.tensors_of(stage.needs.of_teacher(name), asked[name]) is None:
                 shares[name] += stage.share
     return shares
 

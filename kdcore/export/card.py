@@ -10,6 +10,7 @@ from kdcore.analysis.groups import format_mean, mean_and_std
 from kdcore.errors import UserError
 from kdcore.export.onnx_check import OnnxCheck
 from kdcore.export.record import StudentRecord, hub_models, public_settings, teacher_place
+from kdcore.export.runtimes import INT8
 from kdcore.formatting import amount, duration, hundredfold, one_line, options_label, task_title
 from kdcore.methods.catalog import MethodInfo, catalog
 
@@ -169,7 +170,7 @@ def _use_of_onnx(record: StudentRecord, longest: int, onnx: OnnxCheck, file: str
         "The largest logit is the answer; `config.json` names the classes in `id2label`.")  # fmt: skip
     yield f"The tokenizer cuts a longer text to the {longest} tokens that the student was trained on. {meaning}"
     yield "Or `kdcore predict FOLDER rows.csv --to answers.csv`.\n"
-    yield from onnx.lines()
+    yield from onnx.lines(int8_alone=file == INT8)
 
 
 def _scores(record: StudentRecord) -> Iterator[str]:

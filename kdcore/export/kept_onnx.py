@@ -27,14 +27,18 @@ FOLDER, CHECK = "onnx", "check.json"
 
 @dataclass(frozen=True)
 class KeptOnnx:
-    """folder: of `ONNX` and `INT8`. check: what was measured of them."""
+    """folder: of `ONNX` and `INT8`. check: what was measured of them. sizes: their bytes."""
 
     folder: Path
     check: OnnxCheck
+    sizes: tuple[int, int]
 
     def file(self, int8: bool) -> Path:
         """The file in float32, or the one with 8-bit weights."""
         return self.folder / (INT8 if int8 else ONNX)
+
+    def megabytes(self, int8: bool) -> float:
+        return self.sizes[int8] / 1e6
 
 
 def check_packages() -> None:
@@ -47,8 +51,10 @@ def kept_onnx(run_id: str) -> KeptOnnx | None:
     folder = run_dir(run_id) / FOLDER
     try:
         content = json.loads((folder / CHECK).read_text(encoding="utf-8"))
-        kept = KeptOnnx(folder, OnnxCheck(**content["check"]))
-        whole = content["weights"] == _weights(run_id) and all(kept.file(int8).is_file() for int8 in (False, True))
+        kept = KeptOnnx(folder, OnnxCheck(**content["check"]), _sizes(folder))
+        whole = content["weights"] == _weights(run_id)
+    except UserError:
+        return None
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return kept if whole else None
@@ -58,11 +64,11 @@ def make_onnx(store: Store, run_id: str) -> KeptOnnx:
     """Makes both files of the best student and keeps them: whole, or not at all.
 
     Raises:
-        UserError: as `export_student`, or the disk is full.
+        UserError: no such student, ONNX cannot hold it, or the disk is full.
     """
     home = run_dir(run_id)
+    weights = _weights(run_id)
     try:
-        weights = _weights(run_id)
         with tempfile.TemporaryDirectory(prefix="onnx.", suffix=".partial", dir=home) as writing:
             made, kept = Path(writing) / "student", Path(writing) / FOLDER
             check = export_student(store, run_id, made, onnx=True, int8=True)
@@ -74,9 +80,13 @@ def make_onnx(store: Store, run_id: str) -> KeptOnnx:
             (kept / CHECK).write_text(json.dumps(content, indent=1), encoding="utf-8")
             shutil.rmtree(home / FOLDER, ignore_errors=True)
             kept.rename(home / FOLDER)
+        return KeptOnnx(home / FOLDER, check, _sizes(home / FOLDER))
     except OSError as error:
         raise UserError("ONNX", f"the files cannot be written ({error})", "look at disk and rights") from error
-    return KeptOnnx(home / FOLDER, check)
+    except UserError as error:
+        if error.field not in ("--onnx", "--int8"):
+            raise
+        raise UserError("ONNX", error.problem, "download the weights for torch") from error
 
 
 def onnx_zip(store: Store, run_id: str, int8: bool = False) -> bytes:
@@ -98,5 +108,9 @@ def _weights(run_id: str) -> list[list[object]]:
     """By which weights that were written again are noticed: name, bytes and time of each file."""
     files = sorted((run_dir(run_id) / "student-best").glob("*.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{run_id} has no student")
+        raise UserError("run", f"{run_id} has no student on this disk", "choose another run, or clone it")
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _sizes(folder: Path) -> tuple[int, int]:
+    return (folder / ONNX).stat().st_size, (folder / INT8).stat().st_size

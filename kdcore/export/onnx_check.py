@@ -47,10 +47,10 @@ class OnnxCheck:
             ", ".join(scored) or "not scored, since the task's rows are not here"
         )
 
-    def lines(self) -> Iterator[str]:
-        """The part of the model card about the ONNX files."""
-        yield f"ONNX, {self.sentence()}. Inputs: input\\_ids, attention\\_mask, token\\_type\\_ids"
-        yield "(int64, batch × tokens); output: logits.\n"
+    def lines(self, int8_alone: bool = False) -> Iterator[str]:
+        """The part of the model card about the ONNX files. int8_alone: the other one is not in the folder."""
+        yield "ONNX. " if int8_alone else f"ONNX, {self.sentence()}. "
+        yield "Inputs: input\\_ids, attention\\_mask, token\\_type\\_ids (int64, batch × tokens); output: logits.\n"
         if words := self.int8_sentence():
             yield f"With 8-bit weights, {words}.\n"
 

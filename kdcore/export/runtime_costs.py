@@ -277,6 +277,7 @@ def _timed(
             | {"length": length, "tokens": tokens[key[0]][length]}
             for key, taken in times.items()
         ]
+    records += _at_equal_lengths(records, tokens)
     if beside() and not accompanied:
         records, disturbed = [record | {"busy": True} for record in records], True
     return records, disturbed or accompanied
@@ -286,6 +287,16 @@ def _distinct(tokens: Mapping[str, Mapping[str, int]]) -> list[str]:
     """The lengths without those at which every model reads as many tokens as at one before."""
     seen = {tuple(of_model[name] for of_model in tokens.values()): name for name in reversed(LENGTHS)}
     return [name for name in LENGTHS if name in seen.values()]
+
+
+def _at_equal_lengths(records: list[dict[str, Any]], tokens: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    """The records once more under the names of lengths at which every model reads as many tokens."""
+    first = {tuple(of_model[name] for of_model in tokens.values()): name for name in reversed(LENGTHS)}
+    measured = {name: first[tuple(of_model[name] for of_model in tokens.values())] for name in LENGTHS}
+    return [
+        record | {"length": name} for name, other in measured.items() if name != other
+        for record in records if record["length"] == other
+    ]  # fmt: skip
 
 
 def _record(key: tuple[str, Runtime], batch: int, threads: int, seconds: list[float], busy: bool) -> dict[str, Any]:

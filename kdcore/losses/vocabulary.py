@@ -32,7 +32,7 @@ def hidden_words(student: Tensor, words: Tensor) -> Tensor:
     Devlin et al. 2019, the masked language model of section 3.1. A row in which nothing is asked gives 0.
 
     Args:
-        student: scores [batch, tokens, vocabulary]. words: int64 [batch, tokens], NOT_ASKED where nothing is asked.
+        student: scores [batch, tokens, vocabulary]. words: int64 [batch, tokens], IGNORE_INDEX where nothing is asked.
     """
     each = F.cross_entropy(full(student).transpose(1, 2), words, ignore_index=IGNORE_INDEX, reduction="none")
     return row_means(each, words != IGNORE_INDEX)
@@ -42,7 +42,7 @@ def hidden_places(scores: Tensor, words: Tensor) -> Tensor:
     """`hidden_words` from the scores of the places alone that are asked for, so that no others are computed: [batch].
 
     Args:
-        scores: [places, vocabulary], by row and token. words: int64 [batch, tokens], NOT_ASKED elsewhere.
+        scores: [places, vocabulary], by row and token. words: int64 [batch, tokens], IGNORE_INDEX elsewhere.
     """
     place = words != IGNORE_INDEX
     each = F.cross_entropy(full(scores), words[place], reduction="none")

@@ -82,8 +82,10 @@ class LearningToAugment(Method):
         empty the head is new and the copy starts as the fine-tuned teacher, which is much less of a language model.
       - selector: The card also has the perplexity of a row among what it sees; scores over a vocabulary at each token
         are left out.
-      - threshold: The selector begins with a chance of 0.73 for every row, above the threshold: few rewards move it
-        little, and from a half they would decide by chance between all rows and none.
+      - threshold: The selector begins with a chance of 0.73 for every row, above the threshold: from a half a first
+        few rewards would decide by chance between all rows and none. It moves by Adam, which takes the direction of
+        (reward - mean reward) and little of its size; as many rewards as there are episodes have to agree before rows
+        are left out.
       - reward: The rows of `select`, which also choose the best weights; the paper's is unverified. A student that
         learns earns more by itself, which only the baseline over the last episodes takes off.
       - episodes: They belong to one pilot training, which goes on through all of them; the student learns anew
@@ -126,14 +128,15 @@ class LearningToAugment(Method):
             "", max_length=200, description="the domain with few rows; empty: the one with the fewest to train on"
         )
         selection: Literal["learned", "all", "none"] = Field(
-            "learned", description="which altered rows count: those that a selector takes, all, or none"
+            "learned",
+            description="which rewritten rows the student learns from: those that a selector takes, all, or none",
         )
         masked_lm: str = Field(
-            "", max_length=500, description="where the augmenter starts: folder:/path, hub:organisation/name or "
-            "package:name; empty: the teacher",
+            "", max_length=500, description="initial weights of the model that rewrites rows: folder:/path, "
+            "hub:organisation/name or package:name; empty: the teacher's",
         )  # fmt: skip
         augmenter: float = Field(
-            0.5, gt=0, le=10, description="steps in which the augmenter learns words, in multiples of the run's"
+            0.5, gt=0, le=10, description="training steps of the model that rewrites rows, in multiples of the run's"
         )
         masked_share: float = Field(
             0.15, ge=0, le=0.9, description="chance of a token to be hidden, in learning and in each round"
@@ -143,10 +146,17 @@ class LearningToAugment(Method):
         pilot: float = Field(
             1.0, gt=0, le=10, description="steps in which the selector learns, in multiples of the run's"
         )
-        episodes: int = Field(20, ge=1, le=10_000, description="how often the selector is rewarded in these")
-        selector_rate: float = Field(1e-3, gt=0, le=1, description="learning rate of the selector")
+        episodes: int = Field(
+            20, ge=1, le=10_000, description="rewards of the selector, spread over the pilot training"
+        )
+        selector_rate: float = Field(3e-3, gt=0, le=1, description="learning rate of the selector")
         selector_width: int = Field(64, ge=1, le=1024, description="width of the selector's hidden layer")
-        threshold: float = Field(0.5, ge=0, le=1, description="chance from which an altered row counts in the end")
+        threshold: float = Field(
+            0.5,
+            ge=0,
+            le=1,
+            description="selector's probability from which a rewritten row is used in the final training",
+        )
 
     config: Config
     filled: Tensor
@@ -224,7 +234,7 @@ class LearningToAugment(Method):
         )  # fmt: skip
         final = Stage(
             DISTIL, seen, self.terms, lr=student, start="fresh" if learns else "last", students=roles,
-            probes=config.episodes,
+            probes=config.episodes, probe_rows=self._held_rows, live=config.selection != "none",
         )  # fmt: skip
         episodes = replace(final, name=EPISODES, share=config.pilot, start="last", pilot=True)
         return [*([augmenter] if config.selection != "none" else []), *([episodes] if learns else []), final]
@@ -337,6 +347,9 @@ class LearningToAugment(Method):
         parts, self._new = self._new, []
         if step.stage == AUGMENTER:
             return
+        if step.stage == DISTIL and step.step == 1:  # what was noted is of the pilot's student
+            self.measured.fill_(torch.nan)
+            self.selected.reset(torch.ones(()))
         self._steps += 1
         if parts and (rows := torch.stack([part.rows for part in parts]).sum()):
             self.selected.update(torch.stack([part.chosen for part in parts]).sum() / rows)
@@ -351,9 +364,14 @@ class LearningToAugment(Method):
                 self.selector.learn(-loss, self.optimizers["selector"])
 
     @property
+    def _held_rows(self) -> int | None:
+        """Rows of the target in `select`; None where they are not counted."""
+        return self.setup.domain_rows[self.target][1] if self.setup.domain_rows else None
+
+    @property
     def _rewards(self) -> bool:
         """Whether `select` has rows of the target."""
-        return not self.setup.domain_rows or self.setup.domain_rows[self.target][1] > 0
+        return self._held_rows != 0
 
     def notes(self) -> dict[str, float]:
         """The share of altered rows that count, smoothed over steps; loss and score on the target's rows of `select`
@@ -392,8 +410,6 @@ def target_domain(name: str, setup: Setup, rewarded: bool) -> int:
     number = names.index(name) if name else min(fit or range(len(names)), key=rows.__getitem__)
     if number not in fit:
         why = "held out in `select`, so that nothing rewards the selector" if rows[number][0] else "there to learn from"
-        raise UserError(
-            "options.target", f"no row of {names[number]} is {why}",
-            "name another one, set selection to all, or train on more rows",
-        )  # fmt: skip
+        other = "name another one, set selection to all" if rows[number][0] else "name another one"
+        raise UserError("options.target", f"no row of {names[number]} is {why}", f"{other}, or train on more rows")
     return number

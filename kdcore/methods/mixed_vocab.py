@@ -237,7 +237,7 @@ class Question(nn.Module):
 
         Args:
             states: [batch, tokens, width]. table: [words, width]. words: int64 [batch, tokens], those that are asked
-                here, else NOT_ASKED. hidden: bool [batch, tokens], all that are hidden, also those asked elsewhere.
+                here, else IGNORE_INDEX. hidden: bool [batch, tokens], all that are hidden, also those asked elsewhere.
         """
         place = words != IGNORE_INDEX
         share = place / hidden.sum(1, keepdim=True).clamp(min=1)

@@ -23,6 +23,12 @@ class RunningMean(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
+    def reset(self, start: Tensor) -> None:
+        """Begins anew from this value."""
+        self.mean.copy_(start)
+        self.count.zero_()
+
+    @torch.no_grad()
     def update(self, value: Tensor) -> None:
         """Takes in one step's value, of the mean's shape."""
         self.count += 1

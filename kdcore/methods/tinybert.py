@@ -237,14 +237,17 @@ class TinyBERT(Method):
     def stages(self) -> list[Stage]:
         share = self.config.intermediate_share if self.map else 0.0
         answers = Needs(want("logits"), {} if self._learns_gold() else want("logits"))
-        predict = Stage(PREDICT, answers, self.terms, 1 - share, lr={"student": 1.0}, labelled=self._learns_gold())
+        altered, gold = self.config.augment != "none", self._learns_gold()
+        predict = Stage(
+            PREDICT, answers, self.terms, 1 - share, lr={"student": 1.0}, labelled=gold, live=altered and not gold
+        )
         if not self.map:
             return [predict]
         needs = Needs(
             self._captures(self._states, self._attention),
             self._captures(*((n for _, n in pairs(mapped)) for mapped in (self._states, self._attention))),
         )
-        first = Stage(INTERMEDIATE, needs, self.intermediate, share, schedule="constant", judge="loss")
+        first = Stage(INTERMEDIATE, needs, self.intermediate, share, schedule="constant", judge="loss", live=altered)
         return [first, predict]
 
     def intermediate(self, step: Step) -> dict[str, Term]:

@@ -147,7 +147,7 @@ class MaskedLM:
         any token, and 10 % stay. As many numbers are drawn whatever the rows are.
 
         Returns:
-            the rows; and the tokens asked for, int64 [batch, tokens], NOT_ASKED elsewhere.
+            the rows; and the tokens asked for, int64 [batch, tokens], IGNORE_INDEX elsewhere.
         """
         ids = encoding.input_ids
         drawn, how = torch.from_numpy(rng.random((2, *ids.shape)))

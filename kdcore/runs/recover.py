@@ -36,7 +36,7 @@ def holds_results(folder: Path) -> bool:
 
 
 def recover(store: Store) -> tuple[list[str], list[str]]:
-    """Lists the runs of `unlisted` folders again, under their old ids.
+    """Lists the runs of `unlisted_folders` again, under their old ids.
 
     A run whose student is complete is done and keeps the scores that follow from its predictions; others are
     interrupted and resume from their checkpoint.

@@ -228,11 +228,12 @@ def outdated_hashes(store: Store, cells: list[Cell]) -> set[str]:
     facts = {run: row.facts for run, row in store.rows(list(done.values())).items()}
 
     @cache
-    def today(task: str, own: str | None) -> str:
+    def today(task: str, own: str | None) -> tuple[str, str]:
         try:
-            return load(task, OwnData.model_validate_json(own) if own else None).fingerprint
+            data = load(task, OwnData.model_validate_json(own) if own else None)
         except UserError:
-            return ""
+            return "", ""
+        return data.fingerprint, data.domain_fingerprint
 
     stale = set()
     for cell in cells:
@@ -240,7 +241,10 @@ def outdated_hashes(store: Store, cells: list[Cell]) -> set[str]:
         own = cell.run.own.model_dump_json() if cell.run.own else None
         others = {(key, None): rows for key, rows in other_rows(told).items()}
         before = {(cell.run.task, own): content(told).rows} | others
-        if any(rows and today(*place) not in ("", rows) for place, rows in before.items()):
+        domains = str(told.get("domain_fingerprint") or "")
+        if any(rows and today(*place)[0] not in ("", rows) for place, rows in before.items()) or (
+            domains and today(cell.run.task, own)[1] not in ("", domains)
+        ):
             stale.add(cell.hash)
     return stale
 

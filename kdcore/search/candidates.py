@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kdcore.config import RunConfig, TrainConfig
+from kdcore.config import OwnData, RunConfig, TrainConfig
 from kdcore.data import load
 from kdcore.data.encode import encode
 from kdcore.data.splits import TaskData
@@ -118,8 +118,11 @@ class Space:
         return Candidate(size, self.starts_of(size)[0], method)
 
     def plan(self, run: RunConfig) -> Plan:
-        """The run's plan; rows that another plan has read are not read again."""
-        return Plan(run, lambda task, own: self._data)
+        """The run's plan; rows of its task that another plan has read are not read again."""
+        return Plan(run, self._rows)
+
+    def _rows(self, task: str, own: OwnData | None) -> TaskData:
+        return self._data if task == self.run.task else load(task, own)
 
     def _mean_length(self, vocabulary: int | None) -> float:
         """Mean tokens of the training rows, in a vocabulary of so many words of their own, or (None) in the base's."""

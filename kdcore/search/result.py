@@ -91,7 +91,11 @@ class SearchResult:
             count = bound.threads
             counted = f"{count} thread{'' if count == 1 else 's'}" if count else "torch's own number of threads"
             lengths = {int(one.get("tokens") or self.record.tokens) for one in self.record.costs.values()}
-            read = "" if lengths == {self.record.tokens} else f" ({min(lengths)} to {max(lengths)} in their own words)"
+            read = (
+                ""
+                if lengths == {self.record.tokens}
+                else f" ({min(lengths)} to {max(lengths)} in their own vocabularies)"
+            )
             yield (
                 f"Latencies are of students with new weights, on {bound.runtime}, batch {bound.batch}, "
                 f"{self.record.tokens} tokens{read}, {counted}, {self.record.hardware}: "

@@ -216,7 +216,7 @@ def test_a_critic_of_a_reward_that_stays_comes_to_its_discounted_sum(world):
     method.actions.fill_(0.5)
     method.rewards.fill_(0.3)
     method.learn(4, last=False)
-    value = method._value(method._seen(method.states), method.actions)
+    value = method._value(method._features(method.states), method.actions)
     assert value.tolist() == pytest.approx([0.6] * 4, abs=0.02)
 
 
@@ -227,7 +227,7 @@ def test_nothing_follows_the_last_phase(world):
     method.rewards.copy_(torch.tensor([0.1, 0.4]))
     method.actions.fill_(0.5)
     method.learn(2, last=True)
-    value = method._value(method._seen(method.states), method.actions)
+    value = method._value(method._features(method.states), method.actions)
     assert value.tolist() == pytest.approx([0.1 + 0.5 * 0.4, 0.4], abs=0.02)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.optim import Adam
 
+from kdcore.methods import METHODS
 from kdcore.methods.row_selector import RowSelector
 
 SEEN, WIDTH = 5, 4
@@ -91,3 +92,15 @@ def test_an_episode_adds_up_and_travels_with_a_checkpoint(selector):
         one.add(one.score(STATE[3:], CHOSEN[3:]), torch.tensor(4))
     torch.testing.assert_close(again.gradient, selector.score(STATE, CHOSEN))
     assert again.gradient.equal(selector.gradient) and int(again.rows) == 7
+
+
+def test_rewards_that_agree_leave_rows_out():
+    config = METHODS["l2a"].Config()
+    selector = RowSelector(5, config.selector_width, seed=0)
+    optimizer = Adam(selector.parameters(), lr=config.selector_rate)
+    rows = torch.rand(64, 5, generator=torch.Generator().manual_seed(0)) / 2
+    assert float(selector(rows).sigmoid().min()) > config.threshold
+    for episode in range(config.episodes):
+        selector.add(selector.score(rows, torch.ones(64)), torch.tensor(64))
+        selector.learn(-float(episode), optimizer)
+    assert float(selector(rows).sigmoid().max()) < config.threshold

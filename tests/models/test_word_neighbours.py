@@ -124,7 +124,7 @@ def test_replaced_words_are_neighbours_and_the_rest_stays(words):
     may = words.replaceable(row)
     seen = set()
     for seed in range(60):
-        changed = words.replaced(row, 1.0, rng(seed))
+        changed = words.replace_words(row, 1.0, rng(seed))
         assert torch.equal(changed.input_ids[~may], row.input_ids[~may])
         assert changed.attention_mask is row.attention_mask and changed.token_type_ids is row.token_type_ids
         for old, new in zip(row.input_ids[may].tolist(), changed.input_ids[may].tolist(), strict=True):
@@ -136,19 +136,19 @@ def test_replaced_words_are_neighbours_and_the_rest_stays(words):
 def test_chance_is_that_of_each_word(words):
     row = encoding(*["good bad film plot"] * 200)
     may = words.replaceable(row)
-    changed = words.replaced(row, 0.4, rng()).input_ids != row.input_ids
+    changed = words.replace_words(row, 0.4, rng()).input_ids != row.input_ids
     assert changed[may].float().mean().item() == pytest.approx(0.4, abs=0.06)
 
 
 def test_chance_zero_gives_the_rows_back(words):
     row = encoding("the good film", "bad plot")
-    assert torch.equal(words.replaced(row, 0.0, rng()).input_ids, row.input_ids)
+    assert torch.equal(words.replace_words(row, 0.0, rng()).input_ids, row.input_ids)
 
 
 def test_the_same_seed_draws_the_same_and_nothing_else_is_used(words):
     row = encoding(*["good bad film plot"] * 8)
     before = torch.get_rng_state()
-    one, two, other = (words.replaced(row, 0.5, rng(seed)).input_ids for seed in (3, 3, 4))
+    one, two, other = (words.replace_words(row, 0.5, rng(seed)).input_ids for seed in (3, 3, 4))
     assert torch.equal(one, two) and not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -156,5 +156,5 @@ def test_the_same_seed_draws_the_same_and_nothing_else_is_used(words):
 def test_the_rows_that_went_in_are_not_written_to(words):
     row = encoding("good bad film plot")
     before = row.input_ids.clone()
-    words.replaced(row, 1.0, rng())
+    words.replace_words(row, 1.0, rng())
     assert torch.equal(row.input_ids, before)

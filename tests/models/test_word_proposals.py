@@ -87,7 +87,7 @@ def test_a_row_is_read_once(words, lm, monkeypatch):
     states = lm.states
     monkeypatch.setattr(lm, "states", lambda encoding: read.append(len(encoding.input_ids)) or states(encoding))
     for seed in range(3):
-        words.replaced(encoding("good film", "bad"), 0.5, rng(seed))
+        words.replace_words(encoding("good film", "bad"), 0.5, rng(seed))
     assert read == [2, 1]
 
 
@@ -99,7 +99,7 @@ def test_fewer_words_than_asked_for(lm):
 def test_replaced_words_are_those_proposed(words):
     row, seen = encoding("the good ! film", "bad plot"), set()
     for seed in range(60):
-        changed = words.replaced(row, 1.0, rng(seed))
+        changed = words.replace_words(row, 1.0, rng(seed))
         for at, line in enumerate(row.input_ids.tolist()):
             length = int(row.attention_mask[at].sum())
             may = {p.start: p.words for p in words.proposals(line[:length], [0] * length)}
@@ -112,7 +112,7 @@ def test_replaced_words_are_those_proposed(words):
 
 def test_a_row_is_shorter_where_one_token_takes_the_place_of_several(words):
     row = encoding("film ##s ##y ! x", "the x ! 7 the x", pair=4)
-    changed = words.replaced(row, 1.0, rng())
+    changed = words.replace_words(row, 1.0, rng())
     start, word, *rest = tokens(changed.input_ids[0].tolist())
     assert start == "[CLS]" and word in BEGINS and rest == ["!", "x", "[SEP]", *4 * ["[PAD]"]]
     assert changed.attention_mask[0].tolist() == [1] * 5 + [0] * 4
@@ -125,14 +125,14 @@ def test_a_row_is_shorter_where_one_token_takes_the_place_of_several(words):
 def test_chance_is_that_of_each_word(lm):
     words = WordProposals(lm, 100)
     row = encoding(*["good bad film plot"] * 300)
-    changed = (words.replaced(row, 0.4, rng()).input_ids != row.input_ids)[:, 1:5]
+    changed = (words.replace_words(row, 0.4, rng()).input_ids != row.input_ids)[:, 1:5]
     assert changed.float().mean().item() == pytest.approx(0.4 * (1 - 1 / len(BEGINS)), abs=0.05)
-    assert torch.equal(words.replaced(row, 0.0, rng()).input_ids, row.input_ids)
+    assert torch.equal(words.replace_words(row, 0.0, rng()).input_ids, row.input_ids)
 
 
 def test_the_same_seed_draws_the_same_and_nothing_else_is_used(words):
     row = encoding(*["good bad film ##s plot"] * 8)
     before, kept = torch.get_rng_state(), row.input_ids.clone()
-    one, two, other = (words.replaced(row, 0.5, rng(seed)).input_ids for seed in (3, 3, 4))
+    one, two, other = (words.replace_words(row, 0.5, rng(seed)).input_ids for seed in (3, 3, 4))
     assert torch.equal(one, two) and not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before) and torch.equal(row.input_ids, kept)

@@ -45,7 +45,7 @@ def test_the_answer_names_the_best_and_its_doubt(noisy: list[str], visit: Callab
     assert "above Fine-tuning alone, 2 x 32 (2 paired seeds)" in said and "takes 6" in said
     table = app.dataframe[0].value.set_index("method and student")
     assert list(table.index) == ["teacher large", "KD, 2 x 32", "Fine-tuning alone, 2 x 32"]
-    assert list(table["complete seeds"])[1:] == [2, 2]
+    assert list(table["seeds with all levels"])[1:] == [2, 2]
 
 
 @pytest.mark.parametrize("quality", ["ECE", "Brier", "NLL"])
@@ -58,7 +58,7 @@ def test_calibration_is_a_quality(quality: str, noisy: list[str], visit: Callabl
 
 def test_missing_levels_are_one_click_with_their_price(store: Any, noisy: list[str], visit: Callable[..., Any]) -> None:
     app = visit("beyond", runs=",".join(noisy))
-    assert "**8 runs** would complete the lines under wrong labels" in words(app)
+    assert "**8 runs** would fill the missing levels under wrong labels" in words(app)
     app.button(key="beyond_queue").click().run()
     assert not app.exception and not app.error
     waiting = store.runs(states=["queued"])

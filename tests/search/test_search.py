@@ -313,7 +313,7 @@ def test_a_size_with_words_of_its_own_is_timed_on_its_own_tokens_of_the_same_row
     assert lengths == {"1 layer": round(expected), "1 layer, 64 words": round(expected * own / base)}
     assert found.tokens == lengths["1 layer"]
     said = " ".join(SearchResult(store, found).words())
-    assert f"{found.tokens} tokens ({found.tokens} to {lengths['1 layer, 64 words']} in their own words)" in said
+    assert f"{found.tokens} tokens ({found.tokens} to {lengths['1 layer, 64 words']} in their own vocabularies)" in said
 
 
 @pytest.mark.parametrize(

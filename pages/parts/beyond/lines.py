@@ -38,7 +38,7 @@ def _table(curves: Curves, asked: Question) -> None:
     form = "%.1f" if asked.scale == 100 else "%.3f"
     shown = table.assign(**{name: asked.scale * table[name] for name in ("area", "first", "worst")})
     shown = shown[["label", "area", "rank", "first", "worst", "seeds"]]
-    shown.columns = ["method and student", "area", "mean rank", "undamaged", "worst level", "complete seeds"]
+    shown.columns = ["method and student", "area", "mean rank", "undamaged", "worst level", "seeds with all levels"]
     st.dataframe(
         shown, hide_index=True, key="beyond_areas", alt="Area and mean rank of each method over the levels",
         column_config={

@@ -40,7 +40,9 @@ def _levels(comparison: Comparison, curves: Curves, asked: Question) -> None:
     if not count:
         st.caption("Every method has every level and seed.")
         return
-    st.markdown(f":material/help: **{count} runs** would complete the lines under {DAMAGES[asked.damage].lower()}.")
+    st.markdown(
+        f":material/help: **{count} runs** would fill the missing levels under {DAMAGES[asked.damage].lower()}."
+    )
     if count > queue_runs.MOST_QUEUED:
         st.caption(f"That is more than the queue takes ({queue_runs.MOST_QUEUED}): choose fewer methods, or a sweep.")
         return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
@@ -23,6 +26,17 @@ ABOUT = "The student as one file for ONNX Runtime, with tokenizer, model card an
 def maker() -> OnnxMaker:
     """One for all sessions: exports take turns, and go on whatever a person looks at."""
     return OnnxMaker()
+
+
+def or_reason(run: str, make: Callable[[], bytes]) -> bytes:
+    """What is made, a zip file; where it cannot be, one with the reason: a click must show something."""
+    try:
+        return make()
+    except UserError as error:
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as file:
+            file.writestr(f"{run}/not-exported.txt", f"{error}\n")
+        return content.getvalue()
 
 
 def show(store: Store, run: str, key: str) -> None:
@@ -48,7 +62,7 @@ def _offer(store: Store, run: str, kept: KeptOnnx, key: str) -> None:
     st.caption(ABOUT)
     for int8, name in ((False, "float32"), (True, "int8")):
         st.download_button(
-            f"{name} ({kept.file(int8).stat().st_size / 1e6:.1f} MB)", partial(onnx_zip, store, run, int8),
+            f"{name} ({kept.megabytes(int8):.1f} MB)", partial(or_reason, run, partial(onnx_zip, store, run, int8)),
             f"{run}-onnx-{name}.zip", "application/zip", key=f"{key}_{name}", icon=":material/download:",
             on_click="ignore",
         )  # fmt: skip

@@ -29,7 +29,7 @@ def one_run(
 ) -> str | None:
     """A list box over `runs`, the compared ones on top, tied to `?job=`.
 
-    Where neither address nor session name one of them, it shows `first`, else what `distilled` finds among the
+    Where neither address nor session name one of them, it shows `first`, else what `first_distilled` finds among the
     compared runs, else among all.
 
     Args:

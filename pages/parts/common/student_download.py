@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from functools import partial
 
 import streamlit as st
@@ -44,11 +42,5 @@ def student(store: Store, run: str, key: str, label: str = "Download the student
 
 
 def packed(store: Store, run: str) -> bytes:
-    """The student as a zip file; where it cannot be published, one with the reason: a click must show something."""
-    try:
-        return student_zip(store, run)
-    except UserError as error:
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w") as file:
-            file.writestr(f"{run}/not-exported.txt", f"{error}\n")
-        return content.getvalue()
+    """The student as a zip file, or one with the reason why it cannot be published."""
+    return onnx_download.or_reason(run, partial(student_zip, store, run))

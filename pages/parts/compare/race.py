@@ -65,7 +65,7 @@ def show(store: Store, comparison: Comparison, metrics: pd.DataFrame, evaluation
 
 
 def _pair(ran: pd.DataFrame, baseline: str) -> tuple[str, str]:
-    """Two list boxes, tied to `?race=first,second`; the runs of `_suggested` until two are chosen."""
+    """Two list boxes, tied to `?race=first,second`; the runs of `_suggestion` until two are chosen."""
     ids = list(ran["id"])
     pair = tuple(st.query_params.get("race", "").split(","))
     if len(pair) != 2 or not set(pair) <= set(ids):

@@ -18,7 +18,7 @@ DEFAULTS = ""
 
 
 def choose(method: str, on_change: Callable[[], None]) -> None:
-    """Draws the list box; `chosen` tells what it holds."""
+    """Draws the list box; `current` tells what it holds."""
     recipes = presets_of(method)
     keys = [DEFAULTS, *recipes]
     if st.session_state.get(KEY) not in keys:

@@ -91,7 +91,7 @@ def _plot(table: pd.DataFrame, y_title: str) -> None:
         length = _choice("Length of the rows", list(dict.fromkeys(table["length"])), "speed_rt_length", _length_title)
         seen = table[(table["batch"] == batch) & (table["length"] == length)]
         if seen.empty:
-            st.caption("Nothing was measured so.")
+            st.caption("Nothing was measured under this choice.")
             return
         threads = _choice("Threads", sorted(seen["threads"].unique()), "speed_rt_threads")
     seen = seen[seen["threads"] == threads]

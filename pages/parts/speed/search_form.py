@@ -50,7 +50,7 @@ def _fields(runs: dict[str, str]) -> dict[str, Any]:
     name = first.text_input("Name", _free_name(), max_chars=60, key="speed_ns_name")
     minutes = second.number_input("Minutes of training", 1.0, 100_000.0, 60.0, format="%g", key="speed_ns_minutes")
     share = first.number_input("At least (% of teacher)", 0.0, 150.0, 97.0, format="%g", key="speed_ns_share")
-    seeds = second.number_input("Seeds for each finalist", 1, 20, 3, key="speed_ns_seeds")
+    seeds = second.number_input("Seeds of the recommended student", 1, 20, 3, key="speed_ns_seeds")
     measure = first.selectbox("Cost", list(MEASURES), 1, format_func=lambda key: MEASURES[key], key="speed_ns_measure")
     most = second.number_input("At most (empty: as low as possible)", 0.0, None, None, format="%g", key="speed_ns_most")
     runtime = first.selectbox("Runtime", RUNTIMES, key="speed_ns_runtime")
