@@ -45,8 +45,8 @@ FORBIDDEN = {
 """Imports that go down and are wrong all the same: methods see records, engine and probes only give results."""
 
 METHOD_SUPPORT = {
-    "base", "catalog", "contract", "contract_bench", "contract_report", "contract_settings", "docs", "draws", "info",
-    "introspect", "outside", "registry", "row_selector", "running_mean", "teacher_weights",
+    "base", "catalog", "contract", "contract_bench", "contract_report", "contract_settings", "docs", "domains", "draws",
+    "info", "introspect", "outside", "registry", "row_selector", "running_mean", "teacher_weights",
 }  # fmt: skip
 """Modules of `kdcore/methods` that are not a method; the only ones there that others there may import."""
 

@@ -19,6 +19,7 @@ from kdcore.losses.precision import full
 from kdcore.losses.soft_targets import soft_rows, uncertainty
 from kdcore.losses.vocabulary import IGNORE_INDEX, hidden_places
 from kdcore.methods.base import Ablations, Build, Method, MethodConfig, TaskKind, rows_for_teacher, temperature_field
+from kdcore.methods.domains import target_domain
 from kdcore.methods.row_selector import RowSelector
 from kdcore.methods.running_mean import RunningMean
 from kdcore.models import masked_lm
@@ -149,7 +150,7 @@ class LearningToAugment(Method):
         episodes: int = Field(
             20, ge=1, le=10_000, description="rewards of the selector, spread over the pilot training"
         )
-        selector_rate: float = Field(3e-3, gt=0, le=1, description="learning rate of the selector")
+        selector_rate: float = Field(5e-3, gt=0, le=1, description="learning rate of the selector")
         selector_width: int = Field(64, ge=1, le=1024, description="width of the selector's hidden layer")
         threshold: float = Field(
             0.5,
@@ -391,25 +392,3 @@ class LearningToAugment(Method):
         steps = history["steps"]
         assert isinstance(steps, int)
         self._steps = steps
-
-
-def target_domain(name: str, setup: Setup, rewarded: bool) -> int:
-    """The number of the target: the domain of this name, or the one with the fewest rows to train on.
-
-    Args:
-        rewarded: whether `select` has to hold rows of it.
-
-    Raises:
-        UserError: no such domain, or no rows of it where they are needed.
-    """
-    names = setup.domains or ("target", "source")
-    rows = setup.domain_rows or ((1, 1),) * len(names)
-    if name and name not in names:
-        raise UserError("options.target", f"the data name no domain {name!r}", f"name one of {', '.join(names[:12])}")
-    fit = [number for number, (trained, held) in enumerate(rows) if trained and (held or not rewarded)]
-    number = names.index(name) if name else min(fit or range(len(names)), key=rows.__getitem__)
-    if number not in fit:
-        why = "held out in `select`, so that nothing rewards the selector" if rows[number][0] else "there to learn from"
-        other = "name another one, set selection to all" if rows[number][0] else "name another one"
-        raise UserError("options.target", f"no row of {names[number]} is {why}", f"{other}, or train on more rows")
-    return number

@@ -111,8 +111,8 @@ def test_a_run_is_measured_in_every_runtime(store, distilled, quick):
     assert found["rows"] == found["all_rows"] == len(lengths)
     assert {read["maximum"] for read in found["tokens"].values()} == {max(8, lengths.max())}
     cores = {1, runtime_costs._cores()}
-    conditions = {(one["batch"], one["tokens"], one["threads"]) for one in found["records"]}
-    assert conditions == {(b, t, n) for b in (1, 3) for t in found["tokens"]["student"].values() for n in cores}
+    conditions = {(one["batch"], one["length"], one["threads"]) for one in found["records"]}
+    assert conditions == {(b, name, n) for b in (1, 3) for name in found["tokens"]["student"] for n in cores}
     assert len(found["records"]) == len(conditions) * len(found["models"])
     assert all(0 < one["p50_ms"] <= one["p95_ms"] and one["repeats"] == 2 for one in found["records"])
     models = {(one["name"], one["runtime"]): one for one in found["models"]}

@@ -9,7 +9,8 @@ import torch
 
 from kdcore.errors import UserError
 from kdcore.methods import METHODS
-from kdcore.methods.l2a import AUGMENTER, DISTIL, EPISODES, target_domain
+from kdcore.methods.domains import target_domain
+from kdcore.methods.l2a import AUGMENTER, DISTIL, EPISODES
 from kdcore.models.mixed_words import draws, hide
 from kdcore.records import Batch, Encoding, Outputs
 from tests.methods.conftest import attention_mask
