@@ -170,7 +170,7 @@ def test_live_shows_the_matched_pairs_as_they_move(
     """The second measure stands where the first is not defined."""
     run = made(store)
     defined = LayerTrajectory.applies
-    monkeypatch.setattr(LayerTrajectory, "defined", lambda *asked: asked[2] == measure and defined(*asked))
+    monkeypatch.setattr(LayerTrajectory, "applies", lambda *asked: asked[2] == measure and defined(*asked))
     app = visit("live", job=run)
     assert not app.exception and not app.error
     title = {"mse": "Layer distances", "cka": "Layer similarity"}[measure]
