@@ -18,6 +18,7 @@ from kdcore import identity
 from kdcore.analysis import groups, significance
 from kdcore.analysis.blind_guess import blind_guess_of
 from kdcore.analysis.differences import differing_topics
+from kdcore.analysis.latency import quiet_latencies
 from kdcore.analysis.option_choice import option_choices
 from kdcore.analysis.row_scores import Contributions, contributions_of
 from kdcore.analysis.significance import Verdict
@@ -185,8 +186,9 @@ class Comparison:
 
         Columns: group, label, n, mean, std (sample; NaN: one seed), gap, gap_std, gap_n (to the baseline, over pairs),
         select, select_std, last, last_std (fractions), parameters, words (the table of words' share of them),
-        latency_ms, seconds, seconds_std, seconds_n (of the training loop, over runs that kept it), seeds, unfinished,
-        differs (topics, comma-separated), options (in words, where one group was tuned).
+        latency_ms (NaN: not timed on a quiet machine), seconds, seconds_std, seconds_n (of the training loop, over
+        runs that kept it), seeds, unfinished, differs (topics, comma-separated), options (in words, where one group was
+        tuned).
         """
         gaps = self.gaps()
         rows = [self._summary_row(group, label, gaps[gaps["group"] == group]) for group, label in self.labels.items()]
@@ -300,6 +302,7 @@ def compare(
     []
     """
     comparisons = []
+    runs = runs.assign(latency_ms=runs["id"].map(quiet_latencies(store, runs)))
     for task, rows in runs.groupby("task", sort=False):
         grouped, settings = group_runs(store, rows, names)
         if len(grouped):
@@ -308,9 +311,8 @@ def compare(
             seconds = [training_seconds(rows_of[run].summary) for run in grouped["id"]]
             unreadable = tuple(sorted(set(rows["id"]) - set(grouped["id"])))
             chosen = grouped.assign(counts=counting(grouped), training_seconds=seconds)
-            comparisons.append(
-                Comparison(str(task), chosen, settings, facts, baseline_of(grouped, baseline), unreadable)
-            )
+            base = baseline_of(grouped, baseline)
+            comparisons.append(Comparison(str(task), chosen, settings, facts, base, unreadable))
     return comparisons
 
 
@@ -327,10 +329,7 @@ def training_seconds(summary: Mapping[str, Any]) -> float:
 def group_runs(
     store: Store, runs: pd.DataFrame, names: Mapping[str, str] | None = None
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """`runs` with the column label, no two groups' alike, and the settings of each run.
-
-    A run whose settings cannot be read is left out.
-    """
+    """`runs` with the column label, no two groups' alike, and the settings of each; without those that have none."""
     settings = {run: config.model_dump(mode="json") for run, config in store.settings(list(runs["id"])).items()}
     readable = runs[[run in settings for run in runs["id"]]]
     first = readable.drop_duplicates("group")

@@ -40,6 +40,13 @@ def latencies(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
     return newest.rename(columns={"cost": "latency_ms"})[["latency_ms", "busy"]]
 
 
+def quiet_latencies(store: Store, runs: pd.DataFrame) -> pd.Series:
+    """Run -> latency_ms of `latencies`, for the runs that were not timed on a busy machine."""
+    found = latencies(store, runs)
+    quiet: pd.Series = found.loc[~found["busy"].astype(bool), "latency_ms"]
+    return quiet
+
+
 def _of_run(run: str, task: str, probes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The readings of a run's student and teachers."""
     records = timings(probes, "latency")

@@ -7,16 +7,18 @@ where a task has two. Here dev splits are scored by one metric each, so the two 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from kdcore.analysis import groups
-from kdcore.analysis.comparison import Comparison
 from kdcore.formatting import task_title
 from kdcore.identity import essential
 from kdcore.methods.catalog import title_of
 from kdcore.tasks import GLUE, TASKS
+
+if TYPE_CHECKING:
+    from kdcore.analysis.comparison import Comparison
 
 
 def common_tasks(scores: pd.DataFrame) -> tuple[str, ...]:

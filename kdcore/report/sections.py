@@ -329,10 +329,15 @@ def _layer_map(row: RunRow, depth: int) -> LayerMap:
 
 
 def _latencies(timed: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and condition."""
+    """One row a model and condition; `busy`, where there are any: how many of its times other work disturbed."""
     student = timed["name"] == "student"
     timed["model"] = timed["model"].where(student, "teacher " + timed["name"].astype(str))
     shared = ["model", "hardware", "precision", "threads", "batch", "row", "tokens"]
-    medians = timed.groupby(shared, sort=False, dropna=False)["median_ms"].agg(["median", "count"]).reset_index()
-    medians["median"] = medians["median"].map("{:.2f}".format)
-    return medians.rename(columns={"median": "ms", "count": "measured in runs"})
+    timed["busy"] = timed["busy"].eq(True)
+    rows = timed.groupby(shared, sort=False, dropna=False).agg(
+        ms=("median_ms", "median"), runs=("median_ms", "count"), busy=("busy", "sum")
+    )
+    rows["ms"] = rows["ms"].map("{:.2f}".format)
+    names = {"runs": "measured in runs", "busy": "on a busy machine"}
+    unused = [] if rows["busy"].any() else ["busy"]
+    return rows.reset_index().drop(columns=unused).rename(columns=names)

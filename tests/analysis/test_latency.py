@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from kdcore.analysis import cost_points
+from kdcore.analysis.comparison import compare
 from kdcore.analysis.cost_table import cost_table
 from kdcore.analysis.latency import latencies
+from kdcore.analysis.score_numbers import score_numbers
 from kdcore.events import Probed
 from kdcore.store import Store
 from tests.helpers.store_factory import add, run_config
@@ -37,6 +39,16 @@ def test_what_was_timed_on_a_busy_machine_only_is_marked(store: Store) -> None:
     quiet, loud = add(store, run_config("kd")), add(store, run_config("pkd"))
     _timed(store, loud, busy=True)
     assert latencies(store, store.runs())["busy"].to_dict() == {quiet: False, loud: True}
+
+
+def test_a_comparison_has_no_time_that_a_busy_machine_took(store: Store) -> None:
+    add(store, run_config("kd"))
+    _timed(store, add(store, run_config("pkd")), busy=True)
+    (comparison,) = compare(store, store.runs())
+    times = score_numbers(comparison).set_index("method and student")["latency"]
+    quiet = times.index.str.startswith("KD")
+    assert quiet.sum() == 1 and len(times) == 2
+    assert times[quiet].item() == pytest.approx(0.7) and times[~quiet].isna().all()
 
 
 def test_nothing_timed_is_an_empty_table(store: Store) -> None:
