@@ -96,7 +96,8 @@ class Outputs:
     def rerun(self, words: Tensor | None = None, first: Tensor | None = None, still: bool = False) -> Outputs:
         """The same rows once more, in float32, with a graph that can be differentiated twice.
 
-        What was declared is there again, and `embeddings` and `hidden` of every layer. Where nothing that layer 0
+        What was declared is there again, and `embeddings` and `hidden` of every layer but the last, which is there
+        where the stage's needs name it. Where nothing that layer 0
         depends on has a graph (a frozen model, a student whose embeddings are frozen), it is a leaf.
 
         Args:

@@ -171,14 +171,16 @@ def _rerun_seconds(
     paces: of teachers, at their own tokens.
     """
     needs, asked = stage.needs, {**sizes, **teachers}
-    learners = [size for role, size in sizes.items() if stage.trains(role) and "student" in needs.rerun]
+    learners = [role for role in sizes if stage.trains(role) and "student" in needs.rerun]
     guides = [name for name in stage.asks(teachers) if "teacher" in needs.rerun]
     each = guided = needs.passes * (1 + needs.gradients)
-    if needs.order == 2:
-        seconds = sum(pace.twice(size, rows, 3 * each) for size in learners)
-    else:
-        seconds, guided = sum(pace.exact(size, rows, each + 1) for size in learners), each - needs.gradients
-    return seconds + sum(paces.get(name, pace).exact(asked[name], rows, guided) for name in guides)
+    price, worth = (pace.twice, 3 * each) if needs.order == 2 else (pace.exact, each + 1)
+    if needs.order < 2:
+        guided -= needs.gradients
+    lean = {role: reads_cls_alone(needs.of_student(role), sizes[role].layers) for role in learners}
+    lean |= {name: reads_cls_alone(needs.of_teacher(name), asked[name].layers) for name in guides}
+    seconds = sum(price(sizes[role], rows, worth, lean[role]) for role in learners)
+    return seconds + sum(paces.get(name, pace).exact(asked[name], rows, guided, lean[name]) for name in guides)
 
 
 def _teacher_seconds(plan: Plan, spec: TeacherSpec, rows: int, scored: int, pace: Pace) -> float:
@@ -243,18 +245,19 @@ def _learning(
     for role, size in sizes.items():
         if stage.trains(role):
             lean = reads_cls_alone(stage.needs.of_student(role), size.layers)
-            total += 12 * parameters(size).total + _activations(size, rows, longest, lean)
+            graph = _activations(size, rows, longest, lean)
+            total += 12 * parameters(size).total + graph
             if "student" in stage.needs.rerun:
-                needs = stage.needs
-                graphs, whole = 1, _activations(size, rows, longest)
+                graphs, needs = 1, stage.needs
                 if needs.order == 2:
-                    graphs, passing = needs.passes * (1 + needs.gradients), max(passing, whole)
-                total += graphs * whole
+                    graphs, passing = needs.passes * (1 + needs.gradients), max(passing, graph)
+                total += graphs * graph
     if "teacher" in stage.needs.rerun:
         asked = {**sizes, **teachers}
         for name in stage.asks(teachers):
             total += _weights([asked[name]])
-            passing = max(passing, _activations(asked[name], rows, longest))
+            lean = reads_cls_alone(stage.needs.of_teacher(name), asked[name].layers)
+            passing = max(passing, _activations(asked[name], rows, longest, lean))
     return total + round(PASSING * passing)
 
 

@@ -61,13 +61,13 @@ class Pace:
         passes = 3 * flops(size, self.tokens, rows, cls_only) / self.rates.learn
         return passes + (parameters(size).total - unused) * 40 / self.rates.bandwidth
 
-    def exact(self, size: ModelSize, rows: int, forwards: float) -> float:
+    def exact(self, size: ModelSize, rows: int, forwards: float, cls_only: bool = False) -> float:
         """Seconds of passes that are run again, and of gradients of them; all told in forwards."""
-        return forwards * flops(size, self.tokens, rows) / self.rates.exact
+        return forwards * flops(size, self.tokens, rows, cls_only) / self.rates.exact
 
-    def twice(self, size: ModelSize, rows: int, forwards: float) -> float:
+    def twice(self, size: ModelSize, rows: int, forwards: float, cls_only: bool = False) -> float:
         """The same where the gradients are differentiated too."""
-        return forwards * flops(size, self.tokens, rows) / self.rates.twice
+        return forwards * flops(size, self.tokens, rows, cls_only) / self.rates.twice
 
 
 @functools.lru_cache(maxsize=64)
@@ -107,7 +107,7 @@ def _answer(model: nn.Module, encoding: Encoding, compute: Compute) -> None:
 
 def _again(model: nn.Module, encoding: Encoding, twice: bool) -> None:
     """Run again, with a gradient at the layer's input, which may be differentiated."""
-    outputs = rerun_of(model, encoding, {})(None, None, False)
+    outputs = rerun_of(model, encoding, want(hidden=(1,)))(None, None, False)
     signal = outputs.hidden[1].square().mean()
     (slope,) = torch.autograd.grad(signal, outputs.hidden[0], create_graph=twice)
     if twice:

@@ -92,7 +92,7 @@ class MixedVocabulary(Method):
             arxiv="1909.11687",
         ),
     )
-    needs = Needs(student=want("logits"), teacher=want("logits"), rerun=("student",), order=1)
+    needs = Needs(student=want("logits", "hidden"), teacher=want("logits"), rerun=("student",), order=1)
     unlabelled = ("alpha", "mixed_share", "masked_share")
 
     class Config(MethodConfig):
@@ -152,7 +152,8 @@ class MixedVocabulary(Method):
     def stages(self) -> list[Stage]:
         config = self.config
         words = Needs(rerun=("student",), order=1, passes=0, gradients=0)
-        again = Needs(rerun=("student",), order=1, gradients=0)
+        states = want(hidden=(self.setup.student.layers,))
+        again = Needs(states, rerun=("student",), order=1, gradients=0)
         answers = Needs(student=want("logits"), teacher=want("logits"))
         stages = [
             Stage("mixed", words, self.mixed_terms, config.mixed_share, teachers=(), judge="loss"),

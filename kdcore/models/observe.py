@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,15 +52,17 @@ def observe(model: nn.Module, encoding: Encoding, wanted: Want, grad: bool = Tru
 
 
 def rerun_of(model: nn.Module, encoding: Encoding, wanted: Want) -> Rerun:
-    """How `Outputs.rerun` runs this model on these rows: in float32, all of every layer, its mode (train or eval) kept.
+    """How `Outputs.rerun` runs this model on these rows: in float32, its mode (train or eval) kept.
 
     Args:
-        wanted: what is observed beside the logits, the word embeddings and the hidden states, which the graph holds
-            anyway.
+        wanted: what is observed beside the logits, the word embeddings and the hidden states but the last, which the
+            graph holds anyway. Where it names nothing of the last layer but [CLS], nothing else of it is computed.
     """
     parts = anatomy(model)
-    layers = layers_read({**wanted, **want("logits", "embeddings", hidden=ALL_LAYERS)}, len(parts.layers))
-    return _Rerun(model, parts, encoding, layers)
+    depth = len(parts.layers)
+    layers = layers_read({**wanted, **want("logits", "embeddings")}, depth)
+    layers["hidden"] = tuple(sorted({*range(depth), *layers.get("hidden", ())}))
+    return _Rerun(model, parts, encoding, layers, reads_cls_alone(layers, depth))
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class _Rerun:
     parts: Anatomy
     encoding: Encoding
     layers: dict[str, tuple[int, ...]]
+    lean: bool
 
     def __call__(self, words: Tensor | None, first: Tensor | None, still: bool) -> Outputs:
         def start(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
@@ -80,10 +83,13 @@ class _Rerun:
         with torch.enable_grad(), torch.autocast(device, enabled=False), written_out(self.model):
             handle = self.parts.state(0).register_forward_hook(start)
             try:
-                with evaluating(self.model) if still else nullcontext():
+                with evaluating(self.model) if still else nullcontext(), self._last_layer():
                     return _run(self.model, self.parts, self.encoding, self.layers, words).with_rerun(self)
             finally:
                 handle.remove()
+
+    def _last_layer(self) -> AbstractContextManager[None]:
+        return cls_only(self.parts) if self.lean else nullcontext()
 
     def words(self, ids: Tensor, shares: Tensor | None) -> Tensor:
         if shares is None:

@@ -281,7 +281,7 @@ def test_passes_that_are_run_again_are_priced(priced, monkeypatch, passes, gradi
         monkeypatch.setattr(Peers, "rerun", (rerun,))
         again = priced("kd")
         forwards = passes * worth * (1 + gradients)
-        more = 2 * work(size, forwards * ROWS * STEPS, tokens, cls_only=False)  # at half the rate
+        more = 2 * work(size, forwards * ROWS * STEPS, tokens)  # at half the rate
         assert again.seconds - plain.seconds == pytest.approx(more, rel=1e-6)
         assert again.memory_bytes > plain.memory_bytes
 
@@ -293,7 +293,7 @@ def test_gradients_of_student_and_teacher_are_priced_beside_kd(priced, key, opti
     """Two forwards' worth of the teacher, six of the student, at half the rate."""
     plain = priced("kd")
     tokens, student, teacher = int(plain.basis.split()[-4]), *(replace(world.SIZE, layers=n) for n in (1, 9))
-    more = work(student, 6, tokens, cls_only=False) + work(teacher, 2, tokens, cls_only=False)
+    more = work(student, 6, tokens) + work(teacher, 2, tokens)
     more *= 2 * passes * ROWS * STEPS
     assert priced(key, options).seconds - plain.seconds == pytest.approx(more, rel=1e-6)
 
@@ -303,7 +303,7 @@ def test_of_passes_that_search_the_last_alone_is_learned_from(priced, monkeypatc
     plain = priced("kd")
     tokens, student, teacher = int(plain.basis.split()[-4]), *(replace(world.SIZE, layers=n) for n in (1, 9))
     again = priced("backward-kd", {"ascent_steps": 2})
-    more = work(student, 7, tokens, cls_only=False) + work(teacher, 5, tokens, cls_only=False)
+    more = work(student, 7, tokens) + work(teacher, 5, tokens)
     assert again.seconds - plain.seconds == pytest.approx(2 * more * ROWS * STEPS, rel=1e-6)
     monkeypatch.setattr(Peers, "roles", ("student",))
     monkeypatch.setattr(Peers, "rerun", ("student",))
@@ -311,7 +311,7 @@ def test_of_passes_that_search_the_last_alone_is_learned_from(priced, monkeypatc
     monkeypatch.setitem(METHODS, "kd", Peers)
     twice = priced("kd").memory_bytes
     monkeypatch.setattr(Peers, "order", 1)
-    graph = estimate._activations(replace(world.SIZE, layers=1), ROWS, longest(run("fine-tune")))
+    graph = estimate._activations(replace(world.SIZE, layers=1), ROWS, longest(run("fine-tune")), cls_only=True)
     assert twice - priced("kd").memory_bytes == (5 * 2 - 1) * graph + round(estimate.PASSING * graph)
 
 
@@ -319,7 +319,8 @@ def test_graphs_of_all_passes_and_gradients_of_a_student_take_memory(priced):
     """Of each pass the forward's and as much for its gradient."""
     one, path = (priced("ad-kd", {"path_steps": steps}).memory_bytes for steps in (1, 5))
     tokens = longest(run("fine-tune"))
-    assert path - one == 4 * 2 * estimate._activations(replace(world.SIZE, layers=1), ROWS, tokens)
+    graph = estimate._activations(replace(world.SIZE, layers=1), ROWS, tokens, cls_only=True)
+    assert path - one == 4 * 2 * graph
 
 
 def test_what_a_method_probes_is_priced(three_teachers, monkeypatch):

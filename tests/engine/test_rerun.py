@@ -135,11 +135,32 @@ def test_layer_0_is_a_leaf_behind_frozen_embeddings_and_on_the_path_behind_other
     assert gradient.any()
 
 
-def test_every_state_is_there_whatever_is_declared_and_can_be_differentiated():
-    again = rerun_of(world.model(seed=3).eval(), sentence(), want("logits"))(None, None, False)
+def test_every_state_but_an_undeclared_last_one_is_there_and_can_be_differentiated():
+    model, encoding = world.model(seed=3).eval(), sentence()
+    assert list(rerun_of(model, encoding, want("logits"))(None, None, False).hidden) == [0, 1]
+    again = rerun_of(model, encoding, want("logits", hidden=(2,)))(None, None, False)
     assert list(again.hidden) == [0, 1, 2]
     gradients = torch.autograd.grad(again.logits.sum(), list(again.hidden.values()))
     assert all(gradient.any() for gradient in gradients)
+
+
+def test_of_the_last_layer_cls_alone_is_computed_with_the_same_slopes_and_slopes_of_slopes():
+    """In float64: logits, slopes at layers 0 and 1, and the gradient of these slopes' squares."""
+    model, encoding = world.model(seed=3).double().eval(), sentence()
+    shapes: list[tuple[int, ...]] = []
+    model.bert.encoder.layer[1].output.register_forward_hook(lambda *given: shapes.append(tuple(given[2].shape)))
+
+    def slopes(wanted):
+        model.zero_grad()
+        again = rerun_of(model, encoding, wanted)(None, None, True)
+        found = torch.autograd.grad(again.logits[:, 1].sum(), [again.hidden[0], again.hidden[1]], create_graph=True)
+        sum(slope.square().sum() for slope in found).backward()
+        return [again.logits, *found, model.bert.encoder.layer[1].intermediate.dense.weight.grad.clone()]
+
+    for lean, whole in zip(slopes(want("logits")), slopes(want("logits", hidden=(2,))), strict=True):
+        torch.testing.assert_close(lean, whole, rtol=1e-10, atol=1e-12)
+        assert whole.any()
+    assert [shape[1] for shape in shapes] == [1, encoding.input_ids.shape[1]]
 
 
 def sentence():
