@@ -123,7 +123,10 @@ class World:
             for place, role in enumerate(chosen.students or ("student",))
         }  # fmt: skip
         if "student" in chosen.needs.rerun:
-            students = {role: self._again(role, size, said, trained=True) for role, said in students.items()}
+            students = {
+                role: self._again(role, size, said, chosen.needs.of_student(role), trained=True)
+                for role, said in students.items()
+            }
         bare = Step(
             batch=self.batch(), students=students, stage=chosen.name, step=number, steps=100, epoch=0.0, rng=self.rng,
             regression=self.regression,
@@ -136,7 +139,10 @@ class World:
             if name in rows
         }
         if "teacher" in chosen.needs.rerun:
-            said = {name: self._again(name, self.setup.teachers[name], outputs) for name, outputs in said.items()}
+            said = {
+                name: self._again(name, self.setup.teachers[name], outputs, chosen.needs.of_teacher(name))
+                for name, outputs in said.items()
+            }
         return replaced(bare, teachers=said, rows=rows)
 
     def _adopted(self) -> dict[str, ModelSize]:
@@ -145,7 +151,7 @@ class World:
         found = sizes(self.method, self.setup.student) if names else {}
         return {role: found[role] for role in names}
 
-    def _again(self, name: str, size: ModelSize, said: Outputs, trained: bool = False) -> Outputs:
+    def _again(self, name: str, size: ModelSize, said: Outputs, wanted: Want, trained: bool = False) -> Outputs:
         """The outputs with a float64 model without dropout to be run again."""
         if name not in self.models:
             spec = StudentSpec(layers=size.layers, init="random")
@@ -153,7 +159,7 @@ class World:
             for parameter in model.requires_grad_(trained).parameters():
                 parameter.data.mul_(5)  # BERT's start is so small that all models would say nearly the same
             self.models[name] = model
-        return said.with_rerun(rerun_of(self.models[name], self.batch().encoding, {}))
+        return said.with_rerun(rerun_of(self.models[name], self.batch().encoding, wanted))
 
     def terms(self, step: Step) -> dict[str, float]:
         """Raw values."""

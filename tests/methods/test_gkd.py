@@ -11,6 +11,8 @@ import torch
 
 from kdcore.errors import UserError
 from kdcore.methods import METHODS
+from kdcore.models.observe import rerun_of
+from kdcore.records import want
 from tests.methods.contract import Contract
 from tests.methods.test_contract import Bench
 
@@ -109,7 +111,9 @@ def test_padded_tokens_have_no_gradient(world):
 def test_the_last_state_moves_the_answer_at_cls_alone(world):
     made = world("gkd")
     last = made.setup.student.layers
-    (found,) = made.method._gradients(made.step().student, [last], False, graph=False)
+    student = made.step().student
+    whole = student.with_rerun(rerun_of(made.models["student"], made.batch().encoding, want(hidden=(last,))))
+    (found,) = made.method._gradients(whole, [last], False, graph=False)
     assert found[:, 0].any() and not found[:, 1:].any()
     assert last not in made.method.map and last not in world("gkd", {"variant": "gkd-cls"}).method.map
 
