@@ -154,6 +154,8 @@ def _vocabulary(plan: Plan) -> Iterator[Line]:
 def _method_fits(plan: Plan) -> Iterator[Line]:
     title = plan.method.title
     yield Line("ok", "method", f"{title} fits this student and its teachers")
+    for warning in plan.method.warnings(plan.config):
+        yield Line("warn", warning.field, warning.problem, warning.remedy)
 
 
 def _vocabularies_fit(plan: Plan) -> Iterable[Line]:

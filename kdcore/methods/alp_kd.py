@@ -47,6 +47,7 @@ class ALPKD(Method):
       - alpha, beta: The paper weighs hard, soft and mixture with three coefficients; that they sum to 1 is unverified.
         An implementation recommends 0.1, 0.7 and 0.2 at T = 20, but never reads the last and takes its soft term
         without T^2, averaged over classes too: in effect 0.1 hard + mixture.
+        Values and T are KD's here, and T^2 is ours; the paper's are unverified.
       - scale: Whether the paper scales the products is unverified; of the two implementations one divides by the square
         root of the width. Unscaled products of wide states are large, so that a is nearly all on one layer.
       - detach: Both implementations let the gradient through a, which is the default.

@@ -42,6 +42,8 @@ class BackwardKD(Method):
       - turns: The paper alternates between making points and training on all of them. Here a step makes points of its
         own batch and learns from them once, so that no store of embeddings is kept and the points suit the student as
         it is now.
+      - stages: A start on real rows before the first points, and an end on real rows alone, are left out; whether the
+        paper has them is unverified.
       - auxiliary: A row that was moved has no gold label: it is only in this term. Its words are inputs and learn
         nothing from it.
       - text: Tokens cannot be moved, so that word embeddings are. How the paper does it is unverified; what we remember

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from kdcore.layer_map import LayerMap
 from kdcore.losses.soft_targets import hard_labels, teacher_signal
 from kdcore.methods.teacher_weights import Mixture
 from kdcore.records import Batch, Family, ModelSize, Needs, Paper, Setup, Stage, Step, TeacherAnswers, Term
+
+if TYPE_CHECKING:
+    from kdcore.config import RunConfig
 
 Ablations = dict[str, dict[str, Any]]
 """Part of a method -> the options that leave it out."""
@@ -221,6 +224,11 @@ class Method(nn.Module):
     def mixture(cls, config: MethodConfig) -> Mixture | None:
         """How the answers of several teachers become soft targets; None where they become none."""
         return None
+
+    @classmethod
+    def warnings(cls, run: RunConfig) -> Iterable[UserError]:
+        """Settings with which the method does little of what it is for; a run starts all the same."""
+        return ()
 
     @classmethod
     def deployed(cls, config: MethodConfig, student: ModelSize, teachers: Mapping[str, ModelSize]) -> ModelSize:

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kdcore import layer_map
+from kdcore.errors import UserError
 from kdcore.layer_map import LayerMap
 from kdcore.losses import gradient
 from kdcore.losses.hidden import patience
@@ -116,6 +117,11 @@ class GKD(Method):
     def __init__(self, config: Config, setup: Setup) -> None:
         super().__init__(config, setup)
         (teacher,) = setup.teachers.values()
+        if config.variant == "gkd-cls" and setup.student.layers < 2:
+            raise UserError(
+                "student.layers", "gkd-cls compares inner layers, and a student of 1 layer has none",
+                "give the student at least 2 layers, or set variant to gkd",
+            )  # fmt: skip
         self.map = layer_map.single(self.layer_map(config, setup.student, teacher))
         """Student layer -> teacher layer whose gradients are compared; layer 0: at all tokens, others: at [CLS]."""
         if self.map:
@@ -135,6 +141,11 @@ class GKD(Method):
         assert isinstance(config, cls.Config)
         patient = without_weight(config, patience="patience_weight") if config.variant == "gkd-cls" else {}
         return without_share(config) | without_weight(config, direction="gradient_weight") | patient
+
+    @classmethod
+    def uses_unlabelled(cls, config: MethodConfig) -> bool:
+        assert isinstance(config, cls.Config)
+        return super().uses_unlabelled(config) or bool(config.variant == "gkd-cls" and config.patience_weight)
 
     @property
     def _inner(self) -> dict[int, int]:

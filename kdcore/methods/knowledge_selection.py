@@ -74,7 +74,9 @@ class KnowledgeSelection(Method):
       - critic: The summary has discount r + Q of the next phase, which has no bound; ours is the usual form, with the
         discount on what follows.
       - flow: Of embedding output and last layer, one matrix a row; which pairs of layers the paper takes is unverified.
-      - normalise: Ours, since the four differ by orders of magnitude, which weights of at most 1 cannot mend.
+      - normalise: Ours, since the four differ by orders of magnitude, which weights of at most 1 cannot mend. The
+        mean is over about the last 50 steps, so that a term keeps its weight as it falls, and labels alone are not the
+        steps of plain fine-tuning.
       - episodes: They cost episodes times episode_share of the run beside it. Few and short ones by default; numbers of
         episodes, phases and updates, rates and the actor's width are ours.
       - exploration: From the account; noise on a in the episodes, too, is ours.

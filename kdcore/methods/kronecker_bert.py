@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import torch
 from pydantic import Field
 
 from kdcore import layer_map
+from kdcore.errors import UserError
 from kdcore.layer_map import LayerMap
 from kdcore.losses.attention import score_mse
 from kdcore.losses.hidden import token_mse
@@ -22,6 +26,9 @@ from kdcore.methods.base import (
     without_weight,
 )
 from kdcore.records import ModelSize, Needs, Paper, Setup, Stage, Step, Term, want
+
+if TYPE_CHECKING:
+    from kdcore.config import RunConfig
 
 
 class KroneckerBERT(Method):
@@ -49,6 +56,7 @@ class KroneckerBERT(Method):
         rate and length are the run's.
       - imitate_share: The share of the steps without answers is ours.
       - soft: The paper names a term of the logits and does not say which; KL at T = 1 is ours and unverified.
+      - stages: That the first stage goes without the logit term is a reading of ours.
       - hidden: Whether their states are taken before or after residual and norm is unverified; ours are after.
       - layers: The paper's student is as deep as its teacher. A shallower one is ours.
       - padding: Ours leaves padding out of all means; theirs is unverified.
@@ -123,6 +131,14 @@ class KroneckerBERT(Method):
         if config.hidden_weight or config.attention_weight:
             mapped |= layer_map.alone(layer_map.from_setting("spread", student.layers, teacher.layers, student.layers))
         return mapped
+
+    @classmethod
+    def warnings(cls, run: RunConfig) -> Iterator[UserError]:
+        if run.student.form == "plain":
+            yield UserError(
+                "student.form", "the student has plain matrices, so that KroneckerBERT's loss alone is compared",
+                "choose kronecker-8 or kronecker-21 for a student as in the paper",
+            )  # fmt: skip
 
     @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:

@@ -49,8 +49,8 @@ class MetaKD(Method):
              over rows
     domain   g_b (v P + p - w)^2, mean over width, then over rows; v, w = A (E[d] + c) + a of student and teacher
     soft     T^2 KL(softmax(z^T / T) || softmax(z / T)), mean over rows
-    row      t_b = (cos(e, m_d) + cos(e, mean of the other domains' m)) / 2: how typical row b is; e the mean of a row's
-             last states but the first, m_d the mean of e over the rows of domain d
+    row      t_b = max(0, (cos(e, m_d) + cos(e, mean of the other domains' m)) / 2): how typical row b is; e the mean of
+             a row's last states but the first, m_d the mean of e over the rows of domain d
     expertise  g_b = (1 + t_b) / (1 + exp((1 - p_y)^2)), p_y what the meta-teacher gives the gold label; without a graph
     shapes   h, H: states of student and teacher, [batch, tokens, width]; A, B: [batch, heads, tokens, tokens]; z:
              [batch, classes]; t, g, y, d: [batch]; as many heads as the teacher's, M divides N
@@ -61,7 +61,9 @@ class MetaKD(Method):
         its score is that of the whole dev split.
       - row: e comes from the run's teacher, which is fine-tuned; the released code takes an encoder before any
         fine-tuning. The paper has prototypes for each domain and class, and two factors; the code has one prototype a
-        domain and equal factors, and so has this. Padding is left out of all means; the code counts it.
+        domain and equal factors, and so has this. Padding is left out of all means; the code counts it. States of a
+        fine-tuned model lie apart by class, so that a domain's mean leans to one of them and some rows of the others
+        would have a negative t and be unlearned: they count as 0 here.
       - meta-teacher: It starts as the run's teacher, which has learned all domains as one, and not from a pretrained
         model; it keeps that model's own classifier, without the code's relu in front of it and the dropout behind the
         domains' tanh. Its weights of the best score on `select` teach.
@@ -88,7 +90,8 @@ class MetaKD(Method):
       \bigr\|_F^2 + \gamma_2 \mathcal{L}_{\text{domain}}\Bigr) \\
     \mathcal{L}_{\text{predict}} &= T^2\, \mathrm{KL}\bigl(\operatorname{softmax}(z^{\mathrm T}/T) \,\big\|\,
       \operatorname{softmax}(z^{\mathrm S}/T)\bigr) \\
-    t_b &= \tfrac12 \Bigl[\cos(e_b, \mu_d) + \cos\bigl(e_b, \tfrac{1}{D-1} \sum_{d' \neq d} \mu_{d'}\bigr)\Bigr],
+    t_b &= \max\Bigl(0, \tfrac12 \Bigl[\cos(e_b, \mu_d) + \cos\bigl(e_b, \tfrac{1}{D-1} \sum_{d' \neq d}
+      \mu_{d'}\bigr)\Bigr]\Bigr),
       \qquad g_b = \frac{1 + t_b}{1 + \exp\bigl((1 - p^{\mathrm T}_{y})^2\bigr)}
     """
     papers = (
@@ -290,7 +293,8 @@ class Domains(nn.Module):
 
 
 def typicality(states: Tensor, sources: Tensor) -> Tensor:
-    """t of each row: cosine with its own domain's centroid, and with the mean of the others', halved; [rows] in -1..1.
+    """t of each row: mean of its cosines with its own domain's centroid and with the mean of the others', at least 0;
+    [rows].
 
     Args:
         states: [rows, width]. sources: int64 [rows], the rows' domains, of which at least two have rows.
@@ -304,7 +308,7 @@ def typicality(states: Tensor, sources: Tensor) -> Tensor:
     centroids = torch.stack([states[places == place].mean(0) for place in range(len(there))])
     others = (centroids.sum(0) - centroids) / (len(there) - 1)
     own, other = (F.cosine_similarity(states, means[places], dim=-1) for means in (centroids, others))
-    return (own + other) / 2
+    return ((own + other) / 2).clamp(min=0)
 
 
 def _source(step: Step) -> Tensor:

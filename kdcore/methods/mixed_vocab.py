@@ -230,7 +230,7 @@ class Question(nn.Module):
     def __init__(self, width: int, words: int, seed: int) -> None:
         super().__init__()
         self.dense = linear(width, width, seed)
-        self.norm = nn.LayerNorm(width)
+        self.layer_norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(words))
 
     def forward(self, states: Tensor, table: Tensor, words: Tensor, hidden: Tensor) -> Tensor:
@@ -242,7 +242,7 @@ class Question(nn.Module):
         """
         place = words != IGNORE_INDEX
         share = place / hidden.sum(1, keepdim=True).clamp(min=1)
-        scores = self.norm(F.gelu(self.dense(states[place]))) @ table.T + self.bias
+        scores = self.layer_norm(F.gelu(self.dense(states[place]))) @ table.T + self.bias
         each = F.cross_entropy(scores, words[place], reduction="none")
         return (each * share[place]).sum() / len(words)
 

@@ -65,7 +65,8 @@ class MTBERT(Method):
         bias and its mean goes over padding too. W starts as the identity where widths are equal.
       - layers: An even spread that ends at the last layer is the re-implementation's; where N / M is not whole, m(j) is
         the nearest layer.
-      - head of the student: Its own, as its start has it; whether the paper's takes the teachers' is unverified.
+      - student: How the paper's starts, and whether it takes the teachers' head, is unverified; ours has its own, as
+        its start has it.
       - teachers: The paper's may have other vocabularies; here all share the student's.
       - scores: The squared error in place of the cross-entropy is ours, in w_k too.
     """

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import combinations
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from kdcore.errors import UserError
 from kdcore.losses.soft_targets import ensemble_signal, hard_labels, teacher_signal
 from kdcore.methods.base import (
     Ablations,
@@ -25,6 +26,9 @@ from kdcore.methods.base import (
 from kdcore.methods.running_mean import RunningMean
 from kdcore.methods.teacher_weights import Mixture
 from kdcore.records import Needs, Paper, Setup, Stage, Step, Term, want
+
+if TYPE_CHECKING:
+    from kdcore.config import RunConfig
 
 STUDENT, TEACHER = "student", "teacher"
 
@@ -57,7 +61,7 @@ class Peers(Method):
         with init=teacher the classifier comes from there, too, and without dropout they are one student.
       - update: All students move at once, from what the others said before; mutual learning was first described with
         one after the other.
-      - dropout: Peers teach with theirs on, since each runs once a step.
+      - dropout: Peers teach with theirs on, since each runs once a step; so does an online teacher.
       - clip: Each model's gradient is clipped by itself.
     """
 
@@ -121,6 +125,14 @@ class Peers(Method):
         """A teacher that learns, too, needs labels."""
         assert isinstance(config, cls.Config)
         return config.teacher == "frozen" and super().uses_unlabelled(config)
+
+    @classmethod
+    def warnings(cls, run: RunConfig) -> Iterator[UserError]:
+        if run.student.init == "teacher" and not run.train.dropout:
+            yield UserError(
+                "train.dropout", "all students start alike, and without dropout they stay one student, its own peer",
+                "set train.dropout above 0, or start from the base or at random",
+            )  # fmt: skip
 
     @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:

@@ -63,8 +63,9 @@ class RLKD(Method):
       - sources: Of the paper the abstract, the introduction and its first table were read; the state, the logistic
         policy and that there are three rewards come from a review, the rest from a re-implementation by others. The
         paper's formulas of the rewards, its settings and main results are unverified.
-      - temperature, alpha: 10 and 0.5 are the re-implementation's, which has no T^2 and divides by K, skipped teachers
-        counting as 0.
+      - temperature, alpha: 10 and 0.5 are the re-implementation's values. It has no T^2 and divides by K, skipped
+        teachers counting as 0: with all chosen its 0.5 is an alpha of 0.5 / (0.5 + 0.5 T^2) = 0.0099 here, and ours
+        draws more to the teachers.
       - state: r is of a frozen encoder in the paper, in the re-implementation of one base model more; the first
         teacher's costs nothing more. That all teachers are seen by one policy is the re-implementation's, which takes
         logits for probabilities. W and b start at 0, so that each teacher is used for half of the rows.
@@ -77,6 +78,8 @@ class RLKD(Method):
       - select: The paper's third reward uses the dev set; ours the rows kept aside from training, which also choose
         the best weights.
       - episodes: Their number, the policy's rate and score_weight are ours; the paper's are unverified.
+      - policy_rate: Adam moves every weight by about this much an episode, whatever the reward's size: at ten times as
+        much a few rewards decide, noise included.
       - warm_share: That the student begins with all teachers is the re-implementation's; a stage in which the policy
         alone learns (unverified) is left out.
       - use: A review can also be read as weighing teachers by their chances; that is not built in.
@@ -125,7 +128,7 @@ class RLKD(Method):
             description="what earns a reward: low training losses, a score too, or a low loss on rows kept aside",
         )
         score_weight: float = Field(1.0, ge=0, le=1e4, description="reward=score: how much the score counts")
-        policy_rate: float = Field(0.01, gt=0, le=10, description="learning rate of the policy")
+        policy_rate: float = Field(0.001, gt=0, le=10, description="learning rate of the policy")
 
     config: Config
     policy: nn.Linear

@@ -170,6 +170,20 @@ def test_too_little_memory_is_blocked(one_teacher, monkeypatch):
 # --- what warns -----------------------------------------------------------------------------------------------------
 
 
+def test_settings_that_leave_little_of_a_method_are_told(one_teacher):
+    plain = run("kronecker-bert", one_teacher)
+    assert "student.form" in lines(plain, "warn")
+    form = plain.student.model_copy(update={"form": "kronecker-8"})
+    assert "student.form" not in lines(plain.model_copy(update={"student": form}), "warn")
+    still = run("peers", one_teacher, dropout=0.0)
+    assert "train.dropout" not in lines(still, "warn"), "each student draws its own weights"
+    teacher = still.student.model_copy(update={"init": "teacher"})
+    same = still.model_copy(update={"student": teacher})
+    assert "train.dropout" in lines(same, "warn")
+    noisy = same.train.model_copy(update={"dropout": 0.1})
+    assert "train.dropout" not in lines(same.model_copy(update={"train": noisy}), "warn")
+
+
 def test_random_embeddings_that_are_frozen_are_told(one_teacher):
     copy = world.STUDENT.model_copy(update={"init": "teacher"})
     said = lines(run("gkd", one_teacher), "warn")["student.init"]

@@ -139,6 +139,20 @@ def test_without_weights_it_is_kd_bit_for_bit(world, shape, variant):
     assert torch.equal(made.loss(made.step()), world("kd", {"alpha": 0.4, "temperature": 5.0}).loss(made.step()))
 
 
+def test_a_student_without_inner_layers_has_no_gkd_cls(world, shape):
+    with pytest.raises(UserError, match="inner layers"):
+        world("gkd", {"variant": "gkd-cls"}, student=shape(1))
+    world("gkd", student=shape(1))
+
+
+def test_states_of_cls_need_no_label():
+    method = METHODS["gkd"]
+    options = {"alpha": 0.0, "gradient_weight": 0.0}
+    assert method.uses_unlabelled(method.Config(variant="gkd-cls", **options))
+    assert not method.uses_unlabelled(method.Config(**options)), "gkd has no such term"
+    assert not method.uses_unlabelled(method.Config(variant="gkd-cls", patience_weight=0.0, **options))
+
+
 def test_reads_states_only_where_patience_counts(world):
     assert world("gkd").stage().needs.teacher == {"logits": ()}
     both = world("gkd", {"variant": "gkd-cls"}).stage().needs

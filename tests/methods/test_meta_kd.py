@@ -72,7 +72,7 @@ def slow_typicality(states, domains):
     """Row by row, from centroids made one number at a time."""
     centroid = {d: mean([s for s, of in zip(states, domains, strict=True) if of == d]) for d in set(domains)}
     return [
-        (cos(e, centroid[d]) + cos(e, mean([c for other, c in centroid.items() if other != d]))) / 2
+        max(0.0, (cos(e, centroid[d]) + cos(e, mean([c for other, c in centroid.items() if other != d]))) / 2)
         for e, d in zip(states, domains, strict=True)
     ]
 
@@ -110,7 +110,7 @@ def test_how_typical_a_row_is(made):
     assert typicality(states, domains).tolist() == pytest.approx(expected, rel=1e-12)
     assert typicality(states, domains + 5).tolist() == pytest.approx(expected), "numbers of domains are names"
     assert one.method._typical_of(one.step(META)).tolist() == pytest.approx(expected[:6], rel=1e-12)
-    assert all(-1 <= t <= 1 for t in expected)
+    assert all(0 <= t <= 1 for t in expected)
 
 
 def test_a_row_on_both_centroids_is_wholly_typical_and_its_opposite_not_at_all():
@@ -119,6 +119,12 @@ def test_a_row_on_both_centroids_is_wholly_typical_and_its_opposite_not_at_all()
     assert typicality(states, domains).tolist() == pytest.approx([1.0] * 4)
     apart = typicality(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.tensor([0, 1]))
     assert apart.tolist() == pytest.approx([0.0, 0.0])
+
+
+def test_a_row_that_lies_against_all_domains_weighs_nothing():
+    states = torch.tensor([[1.0, 0.2], [1.0, -0.2], [1.0, 0.1], [-0.5, 0.0]])
+    weights = typicality(states, torch.tensor([0, 0, 1, 1]))
+    assert weights[3] == 0 and (weights[:3] > 0.9).all(), "a negative weight would unlearn the row, without end"
 
 
 def test_one_domain_has_no_others():

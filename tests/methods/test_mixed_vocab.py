@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from kdcore.config import StudentSpec
 from kdcore.data.encode import collate, encode
 from kdcore.data.splits import make_split
+from kdcore.engine.optimizer import NO_DECAY
 from kdcore.errors import UserError
 from kdcore.events import StageStarted, StepDone
 from kdcore.methods.contract_bench import Bench
@@ -123,7 +124,7 @@ class Mixed:
 
 def transformed(question, state):
     """A linear, GELU and LayerNorm, as BERT has before it looks for a word."""
-    norm = question.norm
+    norm = question.layer_norm
     return F.layer_norm(F.gelu(question.dense(state)), state.shape, norm.weight, norm.bias, norm.eps)
 
 
@@ -271,3 +272,8 @@ def test_what_it_can_do_without_is_gone_then():
 def test_stages_that_leave_the_task_nothing_are_refused():
     with pytest.raises(UserError, match="leave the task no steps"):
         Bench(("mixed-vocab", {"mixed_share": 0.6, "masked_share": 0.5}, "classification", 1))
+
+
+def test_what_normalises_is_not_decayed():
+    norms = [name for name, module in Mixed().method.named_modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert norms and all(f"{name}.weight".endswith(NO_DECAY) for name in norms)
