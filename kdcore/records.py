@@ -56,7 +56,7 @@ class Needs:
 class Rerun(Protocol):
     """A second forward pass over the rows of some outputs, and the model's word embeddings."""
 
-    def __call__(self, words: Tensor | None, first: Tensor | None, still: bool) -> Outputs: ...
+    def __call__(self, words: Tensor | None, first: Tensor | None, still: bool, whole: bool = False) -> Outputs: ...
 
     def words(self, ids: Tensor, shares: Tensor | None) -> Tensor: ...
 
@@ -93,22 +93,25 @@ class Outputs:
         """The declared tensors."""
         return sorted(self._tensors)
 
-    def rerun(self, words: Tensor | None = None, first: Tensor | None = None, still: bool = False) -> Outputs:
+    def rerun(
+        self, words: Tensor | None = None, first: Tensor | None = None, still: bool = False, whole: bool = False
+    ) -> Outputs:
         """The same rows once more, in float32, with a graph that can be differentiated twice.
 
         What was declared is there again, and `embeddings` and `hidden` of every layer but the last, which is there
-        where the stage's needs name it. Where nothing that layer 0
+        with `whole`, or where the stage's needs name it. Where nothing that layer 0
         depends on has a graph (a frozen model, a student whose embeddings are frozen), it is a leaf.
 
         Args:
             words: word embeddings [batch, tokens, width] in place of those of the ids.
             first: the embedding output [batch, tokens, width], layer 0, in place of the model's own.
             still: without dropout.
+            whole: with the last layer's states of all tokens; else only what is declared of it is computed.
 
         Raises:
             UndeclaredTensorError: the stage's needs do not name these outputs in `rerun`.
         """
-        return self._again()(words, first, still)
+        return self._again()(words, first, still, whole)
 
     def look_up(self, ids: Tensor, shares: Tensor | None = None) -> Tensor:
         """Word embeddings of any ids, or mixtures of them, with a graph where the model learns.

@@ -92,7 +92,7 @@ class MixedVocabulary(Method):
             arxiv="1909.11687",
         ),
     )
-    needs = Needs(student=want("logits", "hidden"), teacher=want("logits"), rerun=("student",), order=1)
+    needs = Needs(student=want("logits"), teacher=want("logits"), rerun=("student",), order=1)
     unlabelled = ("alpha", "mixed_share", "masked_share")
 
     class Config(MethodConfig):
@@ -152,8 +152,7 @@ class MixedVocabulary(Method):
     def stages(self) -> list[Stage]:
         config = self.config
         words = Needs(rerun=("student",), order=1, passes=0, gradients=0)
-        states = want(hidden=(self.setup.student.layers,))
-        again = Needs(states, rerun=("student",), order=1, gradients=0)
+        again = Needs(rerun=("student",), order=1, gradients=0)
         answers = Needs(student=want("logits"), teacher=want("logits"))
         stages = [
             Stage("mixed", words, self.mixed_terms, config.mixed_share, teachers=(), judge="loss"),
@@ -219,7 +218,8 @@ class MixedVocabulary(Method):
         assert encoding.words is not None
         where = hide(encoding.words, self.config.masked_chance, draws(self.setup.seed, step.batch.ids, step.step))
         shown = torch.where(where, self._ours.mask, encoding.input_ids)
-        states = step.student.rerun(words=step.student.look_up(shown)).hidden[self.setup.student.layers]
+        again = step.student.rerun(words=step.student.look_up(shown), whole=True)
+        states = again.hidden[self.setup.student.layers]
         every = step.student.look_up(torch.arange(self._ours.size, device=states.device))
         return {"masked": Term(self.ask_student(full(states), full(every), targets(encoding.input_ids, where), where))}
 

@@ -73,7 +73,7 @@ class _Rerun:
     layers: dict[str, tuple[int, ...]]
     lean: bool
 
-    def __call__(self, words: Tensor | None, first: Tensor | None, still: bool) -> Outputs:
+    def __call__(self, words: Tensor | None, first: Tensor | None, still: bool, whole: bool = False) -> Outputs:
         def start(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
             if first is not None:
                 return first
@@ -83,13 +83,17 @@ class _Rerun:
         with torch.enable_grad(), torch.autocast(device, enabled=False), written_out(self.model):
             handle = self.parts.state(0).register_forward_hook(start)
             try:
-                with evaluating(self.model) if still else nullcontext(), self._last_layer():
-                    return _run(self.model, self.parts, self.encoding, self.layers, words).with_rerun(self)
+                with evaluating(self.model) if still else nullcontext(), self._last_layer(whole):
+                    return _run(self.model, self.parts, self.encoding, self._layers(whole), words).with_rerun(self)
             finally:
                 handle.remove()
 
-    def _last_layer(self) -> AbstractContextManager[None]:
-        return cls_only(self.parts) if self.lean else nullcontext()
+    def _layers(self, whole: bool) -> dict[str, tuple[int, ...]]:
+        depth = len(self.parts.layers)
+        return {**self.layers, "hidden": tuple(range(depth + 1))} if whole else self.layers
+
+    def _last_layer(self, whole: bool) -> AbstractContextManager[None]:
+        return cls_only(self.parts) if self.lean and not whole else nullcontext()
 
     def words(self, ids: Tensor, shares: Tensor | None) -> Tensor:
         if shares is None:

@@ -138,8 +138,10 @@ def test_layer_0_is_a_leaf_behind_frozen_embeddings_and_on_the_path_behind_other
 def test_every_state_but_an_undeclared_last_one_is_there_and_can_be_differentiated():
     model, encoding = world.model(seed=3).eval(), sentence()
     assert list(rerun_of(model, encoding, want("logits"))(None, None, False).hidden) == [0, 1]
-    again = rerun_of(model, encoding, want("logits", hidden=(2,)))(None, None, False)
-    assert list(again.hidden) == [0, 1, 2]
+    declared = rerun_of(model, encoding, want("logits", hidden=(2,)))(None, None, False)
+    again = rerun_of(model, encoding, want("logits"))(None, None, False, True)
+    assert list(declared.hidden) == list(again.hidden) == [0, 1, 2]
+    assert torch.equal(declared.hidden[2], again.hidden[2])
     gradients = torch.autograd.grad(again.logits.sum(), list(again.hidden.values()))
     assert all(gradient.any() for gradient in gradients)
 
