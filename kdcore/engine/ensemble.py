@@ -115,7 +115,7 @@ class Ensemble:
         if reading not in batch.encodings:
             raise UserError(
                 f"teachers.{name}", "it reads by a tokenizer of its own, by which the method's `stream` gave no rows",
-                "set `live` on the stage, so that such teachers are refused before a run, or keep the batch's encodings",
+                "set `live` on the stage, so that this teacher is refused before a run, or keep the batch's encodings",
             )  # fmt: skip
         return batch.encodings[reading]
 

@@ -75,6 +75,11 @@ def _record(question: Question, space: Space, say: Say) -> SearchRecord:
     asked = question.model_dump(mode="json")
     record = records.earlier(question)
     if record is not None:
+        if other := {key.partition(" | ")[0] for key in record.costs} - set(space.sizes):
+            raise UserError(
+                "sizes", f"another version began {question.name}, in which a size was called {min(other)!r}",
+                "choose another name: runs that are done are not trained again",
+            )  # fmt: skip
         record.question = asked
         return record
     record = SearchRecord(asked)

@@ -71,7 +71,7 @@ def test_no_label_stands_for_two_sizes(asked):
 def test_vocabularies_are_sizes_of_their_own(asked):
     sizes = Space(asked(ANY, sizes=[narrow_with(100), narrow_with(300), narrow_with(100)])).sizes
     assert [size["vocabulary"] for size in sizes.values()] == [100, 300]
-    assert all(f"{size['vocabulary']} words" in label for label, size in sizes.items())
+    assert all(f"{size['vocabulary']} subword tokens" in label for label, size in sizes.items())
 
 
 def narrow_with(pieces):
@@ -235,6 +235,15 @@ def test_more_minutes_may_be_given_and_nothing_else_may_change(store, asked, scr
         search(store, asked({"parameters": 1e8}, trials=2), script)
 
 
+def test_a_search_that_knows_its_sizes_by_other_names_is_not_gone_on_with(store, asked, script):
+    question = asked(ANY, sizes=[{"layers": 1}, narrow_with(100)], trials=1)
+    found = search(store, question, script)
+    found.costs = {name.replace("subword tokens", "words"): cost for name, cost in found.costs.items()}
+    record.write(question.name, found)
+    with pytest.raises(UserError, match=r"^sizes: .*another version.*'1 x 8, 100 words'.*another name"):
+        search(store, question, script)
+
+
 def test_no_trial_begins_that_the_time_cannot_hold(store, asked, script):
     found = search(store, asked(ANY, minutes=0.001), script)
     assert not script.trained and found.chosen is None
@@ -310,10 +319,11 @@ def test_a_size_with_words_of_its_own_is_timed_on_its_own_tokens_of_the_same_row
     found = search(store, question, script)
     lengths = {name: cost["tokens"] for name, cost in found.costs.items()}
     expected = tokens or max(8, base)
-    assert lengths == {"1 layer": round(expected), "1 layer, 64 words": round(expected * own / base)}
+    assert lengths == {"1 layer": round(expected), "1 layer, 64 subword tokens": round(expected * own / base)}
     assert found.tokens == lengths["1 layer"]
     said = " ".join(SearchResult(store, found).words())
-    assert f"{found.tokens} tokens ({found.tokens} to {lengths['1 layer, 64 words']} in their own vocabularies)" in said
+    longest = lengths["1 layer, 64 subword tokens"]
+    assert f"{found.tokens} tokens ({found.tokens} to {longest} in their own vocabularies)" in said
 
 
 @pytest.mark.parametrize(
