@@ -23,7 +23,8 @@ def page(name: str, content: Facts) -> str:
         f"# {name}", _machine(content), *([BUSY] if _is_busy(content) else []), _question(content), _verdict(content),
         _sides(content), "## What the search says", "\n".join(f"* {words}" for words in content["search"]["words"]),
         "## The grid", "Each method with its own options, one seed, the best on select first.", _grid(content),
-        "## Deployed", "The exported students and their teacher, timed in turn.", _deployed(content),
+        "## Deployed", "The exported students and their teacher, timed in turn, each on its own tokens of one row.",
+        _deployed(content),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -58,7 +59,10 @@ def _verdict(content: Facts) -> str:
     one, two = found["recommended"], grid["recommended"]
     if one is None or two is None:
         return f"**{'The search' if one is None else 'The grid'} recommends nothing.**"
-    price = f"The search paid {_minutes(found['paid'])} minutes for its trials, the grid {_minutes(grid['paid'])}."
+    before = f", {_minutes(grid['paid_before'])} of them done before" if grid.get("paid_before") else ""
+    price = (
+        f"The search paid {_minutes(found['paid'])} minutes for its trials, the grid {_minutes(grid['paid'])}{before}."
+    )
     if (one["size"], one["method"], one["start"]) == (two["size"], two["method"], two["start"]):
         options = "" if one["run"] == two["run"] else ", the search with options that it chose"
         return f"**Both recommend {two['method']} on {two['size']}{options}.** {price}"
@@ -159,9 +163,10 @@ def _grid(content: Facts) -> str:
 
 
 def _deployed(content: Facts) -> str:
-    rows = [("model", "p50 (ms)", "p95 (ms)", "rounds")]
-    rows += [(name, f"{one['p50_ms']:.3g}", f"{one['p95_ms']:.3g}", str(one["rounds"]))
-             for name, one in content["deployed"]["models"].items()]  # fmt: skip
+    """Tokens are each model's own of one row; files of older versions have one length for all."""
+    rows = [("model", "tokens", "p50 (ms)", "p95 (ms)", "rounds")]
+    rows += [(name, str(one.get("tokens", content["tokens"])), f"{one['p50_ms']:.3g}", f"{one['p95_ms']:.3g}",
+              str(one["rounds"])) for name, one in content["deployed"]["models"].items()]  # fmt: skip
     return _table(rows)
 
 
