@@ -81,7 +81,7 @@ def searched(store: Store, question: Question) -> Facts:
     file = records.folder_of(question.name) / FOUND
     if not file.is_file():
         record = search(store, question, say=_say)
-        _put(file, _found(store, record) | {"words": SearchResult(store, record).words()})
+        _put(file, _found(store, record) | {"words": SearchResult(store, record).sentences()})
     content: Facts = json.loads(file.read_text(encoding="utf-8"))
     return content
 

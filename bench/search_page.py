@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdcore.search.question import MEASURES
-from kdcore.search.result import cost_words
+from kdcore.search.result import cost_text
 
 Facts = Mapping[str, Any]
 STATES = {"complete": "trained", "pruned": "ended early", "fail": "failed", "running": "under way"}
@@ -41,7 +41,7 @@ def _machine(content: Facts) -> str:
 def _question(content: Facts) -> str:
     asked = content["question"]
     bound = asked["bound"]
-    wanted = [f"{cost_words(measure, bound[measure])} at most" for measure in MEASURES if bound[measure] is not None]
+    wanted = [f"{cost_text(measure, bound[measure])} at most" for measure in MEASURES if bound[measure] is not None]
     if bound["share"] is not None:
         wanted.append(f"at least {100 * bound['share']:g} % of the teacher's {_score(content['teacher'])} on select")
     least = f", the least {MEASURES[bound['least']]}" if bound["least"] else ""
@@ -68,7 +68,7 @@ def _verdict(content: Facts) -> str:
         return f"**Both recommend {two['method']} on {two['size']}{options}.** {price}"
     axis = _axis(content)
     words = [f"{_score(_mean(side['select']))} on select, {_score(_mean(side['dev']))} on the dev rows, "
-             f"{cost_words(axis, side[axis])}" for side in (one, two)]  # fmt: skip
+             f"{cost_text(axis, side[axis])}" for side in (one, two)]  # fmt: skip
     return (
         f"**They differ.** The search recommends {one['method']} on {one['size']} ({words[0]}), the grid "
         f"{two['method']} on {two['size']} ({words[1]}). {price}"

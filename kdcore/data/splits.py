@@ -101,7 +101,7 @@ class TaskData:
                 digest.update(split.sources.tobytes())
         return digest.hexdigest()
 
-    def is_told_by(self, told: str) -> bool:
+    def has_fingerprint(self, told: str) -> bool:
         """Whether a run that tells this fingerprint saw these rows: it may be of a version whose fingerprint of an own
         table had the rows' domains in it."""
         return told in (self.fingerprint, self._fingerprint_with_domains())

@@ -243,7 +243,7 @@ def outdated_hashes(store: Store, cells: list[Cell]) -> set[str]:
         before = {(cell.run.task, own): content(told).rows} | others
         domains = str(told.get("domain_fingerprint") or "")
         now = {place: data for place in before if (data := today(*place)) is not None}
-        if any(before[place] and not data.is_told_by(before[place]) for place, data in now.items()) or (
+        if any(before[place] and not data.has_fingerprint(before[place]) for place, data in now.items()) or (
             domains and (data := now.get((cell.run.task, own))) and data.domain_fingerprint not in ("", domains)
         ):
             stale.add(cell.hash)

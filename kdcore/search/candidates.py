@@ -215,7 +215,7 @@ def deployed_sizes(space: Space, candidates: Iterable[Candidate]) -> tuple[dict[
     return sizes, refused
 
 
-def words(candidate: Candidate) -> str:
+def candidate_text(candidate: Candidate) -> str:
     """A candidate for people: `kd (temperature 4), 3 layers, spread layers of the teacher`."""
     options = ", ".join(f"{name} {_short(value)}" for name, value in candidate.options)
     method = f"{candidate.method} ({options})" if options else candidate.method
