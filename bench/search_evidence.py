@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -67,10 +67,12 @@ def main(arguments: list[str] | None = None) -> Path:
         "command": f"python -m bench.search_evidence {options.question.as_posix()}",
         **machine(question.bound.threads or 0), "question": question.model_dump(mode="json"), "tokens": record.tokens,
         "teacher": SearchResult(store, grid).teacher, "sizes": record.costs, "busy": record.busy, "search": found,
-        "grid": _found(store, grid) | {"cells": json.loads(SearchResult(store, grid).trials.to_json(orient="records"))},
+        "grid": _found(store, grid) | _price(store, grid)
+        | {"cells": json.loads(SearchResult(store, grid).trials.to_json(orient="records"))},
     }  # fmt: skip
-    runs = [part["recommended"]["run"] for part in (found, content["grid"]) if part["recommended"]]
-    content["deployed"] = deployed(store, question.bound, record.tokens, list(dict.fromkeys(runs)))
+    best = [part["recommended"] for part in (found, content["grid"]) if part["recommended"]]
+    lengths = {one["run"]: one.get("tokens") or record.tokens for one in best}
+    content["deployed"] = deployed(store, space, lengths)
     return _write(options.into, question.name, content)
 
 
@@ -79,7 +81,7 @@ def searched(store: Store, question: Question) -> Facts:
     file = records.folder_of(question.name) / FOUND
     if not file.is_file():
         record = search(store, question, say=_say)
-        _put(file, _found(store, record) | {"words": SearchResult(store, record).words()})
+        _put(file, _found(store, record) | {"words": SearchResult(store, record).sentences()})
     content: Facts = json.loads(file.read_text(encoding="utf-8"))
     return content
 
@@ -93,15 +95,24 @@ def whole_grid(store: Store, space: Space, record: SearchRecord) -> SearchRecord
     possible, refused = deployed_sizes(space, asked)
     grid = replace(record, refused=refused, trials=[], chosen=None, seeds=[], ended="every cell was trained")
     cells = [one for one in possible if scores.cost_of(record, _named(one)).exceeds(space.question.bound) is None]
+    ended_early = {trial["run"] for trial in record.trials if trial["state"] != "complete" and "run" in trial}
     for one, (run, state) in zip(cells, _train(store, space, map(space.run_of, cells)), strict=True):
         number, state = len(grid.trials), "complete" if state == "done" else "fail"
-        grid.trials.append({"number": number, "state": state, "run": run, "options": {}, **_named(one)})
+        before = store.get(run).sweep != _sweep(space) and run not in ended_early
+        grid.trials.append(
+            {"number": number, "state": state, "run": run, "options": {}, "reused": before, **_named(one)}
+        )
     grid.chosen = scores.best(store, grid)
     if grid.chosen is not None:
         first, count = space.question.seed, space.question.seeds
         seeds = [space.run_of(cells[grid.chosen], first + i) for i in range(count)]
         grid.seeds = [run for run, _ in _train(store, space, seeds)]
     return grid
+
+
+def _sweep(space: Space) -> str:
+    """By which the store knows the runs that the grid brought."""
+    return f"{space.question.name}-grid"
 
 
 def _named(candidate: Candidate) -> Facts:
@@ -131,7 +142,7 @@ def _train(store: Store, space: Space, runs: Iterator[RunConfig] | Sequence[RunC
     cells = [Cell(run) for run in runs]
     waiting = iter(cells)
     Training(
-        store, f"{space.question.name}-grid", lambda: next(waiting, None), space.question.slots,
+        store, _sweep(space), lambda: next(waiting, None), space.question.slots,
         on_start=lambda run, name: _say(f"grid, {run}: {name}"),
     ).go()  # fmt: skip
     return [cell.outcome for cell in cells]
@@ -152,6 +163,13 @@ def _found(store: Store, record: SearchRecord) -> Facts:
     }  # fmt: skip
 
 
+def _price(store: Store, grid: SearchRecord) -> Facts:
+    """Seconds of all cells, which are the grid's price whoever trained them, and of those that were done before."""
+    before = [{"run": trial["run"]} for trial in grid.trials if trial["reused"]]
+    whole = scores.seconds(store, [{"run": trial["run"]} for trial in grid.trials])
+    return {"paid": round(whole, 1), "paid_before": round(scores.seconds(store, before), 1)}
+
+
 def _recommended(result: SearchResult) -> Facts | None:
     if result.chosen is None:
         return None
@@ -162,24 +180,33 @@ def _recommended(result: SearchResult) -> Facts | None:
     return {**{name: result.chosen[name] for name in names}, **asdict(cost), "select": on_select, "dev": on_dev}
 
 
-def deployed(store: Store, bound: Bound, tokens: int, runs: Sequence[str]) -> Facts:
-    """Run -> what its exported student takes, in turn with the others and their teacher; and its int8 file's scores."""
-    if not runs:
+def deployed(store: Store, space: Space, lengths: Mapping[str, int]) -> Facts:
+    """Run -> what its exported student takes, in turn with the others and their teacher, each on its own tokens of one
+    row; and its int8 file's scores.
+
+    Args:
+        lengths: run -> tokens of the row as its student reads it.
+    """
+    if not lengths:
         return {"models": {}, "busy": False}
+    bound = space.question.bound
     with threads(bound.threads), tempfile.TemporaryDirectory() as home:
-        homes, checks = {}, {}
-        for run in runs:
+        homes, checks, tokens = {}, {}, dict(lengths)
+        for run in lengths:
             homes[run] = Path(home) / run
             onnx, int8 = bound.runtime.startswith("onnx"), bound.runtime == "onnx-int8"
             checks[run] = export_student(store, run, homes[run], onnx=onnx, int8=int8)
-        for name, folder in teacher_folders(run_dir(runs[0])).items():
+        for name, folder in teacher_folders(run_dir(next(iter(lengths)))).items():
             homes[name] = _converted(folder, bound.runtime, Path(home) / name)
-        times, busy = times_in_turn({name: _pass(folder, bound, tokens) for name, folder in homes.items()})
+            tokens[name] = space.tokens_of_teacher(name)
+        times, busy = times_in_turn({name: _pass(folder, bound, tokens[name]) for name, folder in homes.items()})
     models = {}
     for name, taken in times.items():
         p50, p95 = np.percentile(np.array(taken) * 1000, (50, 95)).round(3).tolist()
-        check = checks.get(name)
-        models[name] = {"p50_ms": p50, "p95_ms": p95, "rounds": len(taken), "onnx": check.data() if check else None}
+        onnx_check = check.data() if (check := checks.get(name)) else None
+        models[name] = {
+            "tokens": tokens[name], "p50_ms": p50, "p95_ms": p95, "rounds": len(taken), "onnx": onnx_check
+        }  # fmt: skip
     return {"models": models, "busy": busy}
 
 

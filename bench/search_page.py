@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdcore.search.question import MEASURES
-from kdcore.search.result import cost_words
+from kdcore.search.result import cost_text
 
 Facts = Mapping[str, Any]
 STATES = {"complete": "trained", "pruned": "ended early", "fail": "failed", "running": "under way"}
@@ -23,7 +23,8 @@ def page(name: str, content: Facts) -> str:
         f"# {name}", _machine(content), *([BUSY] if _is_busy(content) else []), _question(content), _verdict(content),
         _sides(content), "## What the search says", "\n".join(f"* {words}" for words in content["search"]["words"]),
         "## The grid", "Each method with its own options, one seed, the best on select first.", _grid(content),
-        "## Deployed", "The exported students and their teacher, timed in turn.", _deployed(content),
+        "## Deployed", "The exported students and their teacher, timed in turn, each on its own tokens of one row.",
+        _deployed(content),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -40,7 +41,7 @@ def _machine(content: Facts) -> str:
 def _question(content: Facts) -> str:
     asked = content["question"]
     bound = asked["bound"]
-    wanted = [f"{cost_words(measure, bound[measure])} at most" for measure in MEASURES if bound[measure] is not None]
+    wanted = [f"{cost_text(measure, bound[measure])} at most" for measure in MEASURES if bound[measure] is not None]
     if bound["share"] is not None:
         wanted.append(f"at least {100 * bound['share']:g} % of the teacher's {_score(content['teacher'])} on select")
     least = f", the least {MEASURES[bound['least']]}" if bound["least"] else ""
@@ -58,13 +59,16 @@ def _verdict(content: Facts) -> str:
     one, two = found["recommended"], grid["recommended"]
     if one is None or two is None:
         return f"**{'The search' if one is None else 'The grid'} recommends nothing.**"
-    price = f"The search paid {_minutes(found['paid'])} minutes for its trials, the grid {_minutes(grid['paid'])}."
+    before = f", {_minutes(grid['paid_before'])} of them done before" if grid.get("paid_before") else ""
+    price = (
+        f"The search paid {_minutes(found['paid'])} minutes for its trials, the grid {_minutes(grid['paid'])}{before}."
+    )
     if (one["size"], one["method"], one["start"]) == (two["size"], two["method"], two["start"]):
         options = "" if one["run"] == two["run"] else ", the search with options that it chose"
         return f"**Both recommend {two['method']} on {two['size']}{options}.** {price}"
     axis = _axis(content)
     words = [f"{_score(_mean(side['select']))} on select, {_score(_mean(side['dev']))} on the dev rows, "
-             f"{cost_words(axis, side[axis])}" for side in (one, two)]  # fmt: skip
+             f"{cost_text(axis, side[axis])}" for side in (one, two)]  # fmt: skip
     return (
         f"**They differ.** The search recommends {one['method']} on {one['size']} ({words[0]}), the grid "
         f"{two['method']} on {two['size']} ({words[1]}). {price}"
@@ -159,9 +163,10 @@ def _grid(content: Facts) -> str:
 
 
 def _deployed(content: Facts) -> str:
-    rows = [("model", "p50 (ms)", "p95 (ms)", "rounds")]
-    rows += [(name, f"{one['p50_ms']:.3g}", f"{one['p95_ms']:.3g}", str(one["rounds"]))
-             for name, one in content["deployed"]["models"].items()]  # fmt: skip
+    """Tokens are each model's own of one row; files of older versions have one length for all."""
+    rows = [("model", "tokens", "p50 (ms)", "p95 (ms)", "rounds")]
+    rows += [(name, str(one.get("tokens", content["tokens"])), f"{one['p50_ms']:.3g}", f"{one['p95_ms']:.3g}",
+              str(one["rounds"])) for name, one in content["deployed"]["models"].items()]  # fmt: skip
     return _table(rows)
 
 

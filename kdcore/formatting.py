@@ -175,11 +175,20 @@ def option_text(value: object) -> str:
 
 
 def student_label(run: RunConfig) -> str:
-    """The student in a list's cell: "3 layers", "4 x 128"."""
+    """The student in a list's cell: "3 layers", "4 x 128", "3 layers, 4,928 subword tokens"."""
     student = run.student
     label = f"{student.layers} x {student.width}" if student.width else f"{student.layers} layers"
     label = label if student.form == "plain" else f"{label}, {student.form}"
-    return f"{label}, {student.vocabulary:,} words" if student.vocabulary else label
+    return f"{label}, {subword_tokens(student.vocabulary)}" if student.vocabulary else label
+
+
+def subword_tokens(count: int) -> str:
+    """The size of a vocabulary for people.
+
+    >>> subword_tokens(4928)
+    '4,928 subword tokens'
+    """
+    return f"{count:,} subword tokens"
 
 
 def init_label(run: RunConfig) -> str:

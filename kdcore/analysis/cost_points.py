@@ -179,7 +179,7 @@ def condition_name(hardware: str, length: str) -> str:
     return ", ".join(part for part in (hardware, length) if part)
 
 
-def length_words(length: str, costs: pd.DataFrame) -> str:
+def length_text(length: str, costs: pd.DataFrame) -> str:
     """A length for people, with the tokens that the models read it as: `39 words, 53 to 61 tokens`.
 
     Args:

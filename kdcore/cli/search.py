@@ -85,7 +85,7 @@ def searches(
     store, found = open_store(), record.read(name)
     if as_json:
         result = SearchResult(store, found)
-        print_json({"words": result.words(), "trials": records(result.trials), "question": found.question})
+        print_json({"words": result.sentences(), "trials": records(result.trials), "question": found.question})
         return
     _print(store, found)
 
@@ -147,5 +147,5 @@ def _print(store: Any, found: Any) -> None:
     )  # fmt: skip
     columns = ("", "", "method", "options", "size", "start", "state", "select", axis, "seconds", "run")
     table(f"search {plain(found.asked.name)}", columns, rows)
-    for sentence in result.words():
+    for sentence in result.sentences():
         console().print(plain(sentence))

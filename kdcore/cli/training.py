@@ -49,7 +49,7 @@ def distil(
     init: Annotated[str | None, typer.Option(help="Initial weights: base, teacher, checkpoint, random.")] = None,
     init_layers: Annotated[str | None, typer.Option(help="first, last, skip, or a list such as 2,4,6.")] = None,
     form: Annotated[str | None, typer.Option(help="Student matrices: plain, kronecker-8, kronecker-21.")] = None,
-    vocabulary: Annotated[int | None, typer.Option(help="Pieces of a vocabulary of the student's own.")] = None,
+    vocabulary: Annotated[int | None, typer.Option(help="Subword tokens of a vocabulary of the student's own.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Folder of weights for --init checkpoint.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Student steps, in place of epochs.")] = None,

@@ -101,6 +101,20 @@ class TaskData:
                 digest.update(split.sources.tobytes())
         return digest.hexdigest()
 
+    def has_fingerprint(self, told: str) -> bool:
+        """Whether a run that tells this fingerprint saw these rows: it may be of a version whose fingerprint of an own
+        table had the rows' domains in it."""
+        return told in (self.fingerprint, self._fingerprint_with_domains())
+
+    def _fingerprint_with_domains(self) -> str:
+        rows = [self._domains_of(split) for split in (self.train, self.unlabelled)]
+        return hashlib.sha256(repr((self.fingerprint, *rows)).encode()).hexdigest()
+
+    def _domains_of(self, split: Split | None) -> list[str]:
+        if split is None or split.sources is None:
+            return []
+        return [self.domains[number] for number in split.sources]
+
 
 NO_LABEL = {"classification": NO_CLASS, "regression": np.nan}
 """What stands in place of a label that a row does not have, by kind of task."""

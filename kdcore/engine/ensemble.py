@@ -19,6 +19,7 @@ from kdcore.engine.device import Compute
 from kdcore.engine.pins import pinned
 from kdcore.engine.predict import BATCH
 from kdcore.engine.teacher_cache import CachedTensor, TeacherCache
+from kdcore.errors import UserError
 from kdcore.events import Progress
 from kdcore.losses.hidden import content_means
 from kdcore.models.anatomy import anatomy
@@ -95,14 +96,28 @@ class Ensemble:
             self._models.clear()
 
     def answer(self, name: str, batch: Batch, rows: Tensor | None) -> Outputs:
-        """What a teacher says of these rows of the batch (None: all). Never with a graph, but where it is run again."""
+        """What a teacher says of these rows of the batch (None: all). Never with a graph, but where it is run again.
+
+        Raises:
+            UserError: the method rewrote the rows for one tokenizer, and the teacher reads by another.
+        """
         ids = batch.ids if rows is None else batch.ids[rows.cpu()]
-        encoding = batch.encodings[self.reading(name)]
+        encoding = self._read(name, batch)
         encoding = encoding if rows is None else encoding.rows(rows)
         outputs = self._outputs(name, ids, encoding)
         if name in self._exact:
             return outputs.with_rerun(rerun_of(self._exact[name], encoding, self._needs.of_teacher(name)))
         return outputs
+
+    def _read(self, name: str, batch: Batch) -> Encoding:
+        """The batch as a teacher reads it. A stage that says `live` was refused before the run."""
+        reading = self.reading(name)
+        if reading not in batch.encodings:
+            raise UserError(
+                f"teachers.{name}", "it reads by a tokenizer of its own, by which the method's `stream` gave no rows",
+                "set `live` on the stage, so that this teacher is refused before a run, or keep the batch's encodings",
+            )  # fmt: skip
+        return batch.encodings[reading]
 
     def _outputs(self, name: str, ids: Tensor, encoding: Encoding) -> Outputs:
         if name in self._caches and bool((ids >= 0).all()):

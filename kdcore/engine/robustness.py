@@ -51,7 +51,7 @@ def measure(
         UserError: the student is no longer on this disk, or the rows are not those that the run was scored on.
     """
     data = load(run.task, run.own)
-    if content(facts).rows not in ("", data.fingerprint):
+    if (rows := content(facts).rows) and not data.has_fingerprint(rows):
         raise UserError("task", "its rows are not those this run was scored on", "bring back those files")
     split = data.splits[data.task.splits[0]]
     compute = compute_here(run.train)

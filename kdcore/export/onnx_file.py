@@ -120,7 +120,7 @@ def _splits(folder: Path, record: StudentRecord) -> dict[str, Encoded]:
     except UserError:
         return {}
     fingerprint = record.facts.get("data_fingerprint")
-    if fingerprint and fingerprint != rows.fingerprint:
+    if fingerprint and not rows.has_fingerprint(fingerprint):
         return {}
     tokenizer = load_tokenizer(folder)
     longest = longest_row(folder, record.config.train.max_length)

@@ -8,7 +8,15 @@ from typing import Literal
 from pydantic import Field
 
 from kdcore.losses.soft_targets import ensemble_signal, hard_labels
-from kdcore.methods.base import Ablations, Method, MethodConfig, TaskKind, without_share
+from kdcore.methods.base import (
+    Ablations,
+    Method,
+    MethodConfig,
+    TaskKind,
+    hard_label_weight_field,
+    has_soft_targets,
+    without_share,
+)
 from kdcore.methods.teacher_weights import Mixture, all_scores, by_rank, by_softmax
 from kdcore.records import Needs, Paper, Setup, Step, Term, want
 
@@ -69,7 +77,7 @@ class WKD(Method):
             0.05, gt=0, le=10, description="weights=softmax: score difference that makes one weigh e times as much"
         )
         temperature: float = Field(1.0, ge=0.1, le=100, description="T: how far all distributions are flattened")
-        hard_label_weight: float = Field(0.0, ge=0, le=1, description="weight of the hard labels; soft gets the rest")
+        hard_label_weight: float = hard_label_weight_field()
 
     config: Config
 
@@ -79,8 +87,7 @@ class WKD(Method):
 
     @classmethod
     def uses_unlabelled(cls, config: MethodConfig) -> bool:
-        assert isinstance(config, cls.Config)
-        return config.hard_label_weight < 1
+        return has_soft_targets(config)
 
     @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:
@@ -89,7 +96,7 @@ class WKD(Method):
     @classmethod
     def mixture(cls, config: MethodConfig) -> Mixture | None:
         assert isinstance(config, cls.Config)
-        return Mixture("mean", "weight", temperature=config.temperature) if config.hard_label_weight < 1 else None
+        return Mixture("mean", "weight", temperature=config.temperature) if has_soft_targets(config) else None
 
     def terms(self, step: Step) -> dict[str, Term]:
         config, logits = self.config, step.student.logits

@@ -251,6 +251,20 @@ def alpha_field(default: float) -> Any:
     return Field(default, ge=0, le=1, description=words, json_schema_extra=tune(0.1, 1.0))
 
 
+def hard_label_weight_field() -> Any:
+    """The setting of methods that weigh the gold labels, none by default, and give the teachers the rest."""
+    return Field(0.0, ge=0, le=1, description="weight of the hard labels; soft gets the rest")
+
+
+def has_soft_targets(config: MethodConfig, hard: str = "hard_label_weight") -> bool:
+    """Whether the teachers' answers weigh anything beside the gold labels.
+
+    Args:
+        hard: the option with the weight of the gold labels.
+    """
+    return bool(getattr(config, hard) < 1)
+
+
 def temperature_field(default: float) -> Any:
     """The setting that most methods soften logits by."""
     words = "T: how far both distributions are flattened"

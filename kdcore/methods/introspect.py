@@ -110,7 +110,12 @@ def copies(method: Method) -> dict[str, str]:
 
 
 def _models(method: Method) -> tuple[dict[str, int], dict[str, str]]:
-    """Layers of each role's model, and the teachers that some are copies of."""
+    """Layers of each role's model, and the teachers that some are copies of.
+
+    A method that leaves the student as it is is not asked to build one: transformers takes seconds to import.
+    """
+    if type(method).build_students is Method.build_students:
+        return {"student": method.setup.student.layers}, {}
     made: dict[int, str] = {}
 
     def build(layers: int | None = None, draw: int = 0, of: str | None = None) -> Any:

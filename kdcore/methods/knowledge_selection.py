@@ -293,16 +293,16 @@ class KnowledgeSelection(Method):
         self.mean_action.update(action)
         if step.stage == "distil":
             return
-        told = _once(step)
+        loss = _once(step)
         if step.step == 1:
             self.count.zero_()
-            self.before.fill_(told())
+            self.before.fill_(loss())
         self.state += state
         self.weights += action
         self.steps += 1
         phases = self.config.phases
         if step.step * phases // step.steps > (step.step - 1) * phases // step.steps:
-            self._end_phase(told(), last=step.step == step.steps)
+            self._end_phase(loss(), last=step.step == step.steps)
 
     def _end_phase(self, loss: float, last: bool) -> None:
         """Keeps the phase with its reward, and learns from the episode so far."""
@@ -365,12 +365,12 @@ def _once(step: Step) -> Callable[[], float]:
     """The loss on `select`, asked for at most once a step."""
     kept: list[float] = []
 
-    def told() -> float:
+    def loss() -> float:
         if not kept:
             kept.append(step.probe()["loss"])
         return kept[0]
 
-    return told
+    return loss
 
 
 def _perceptron(widths: list[int], seed: int) -> nn.Sequential:

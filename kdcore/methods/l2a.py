@@ -379,10 +379,10 @@ class LearningToAugment(Method):
         after the last episode, its reward and the mean of those so far."""
         told = {}
         if int(self.selected.count):
-            told["selected/altered rows"] = float(self.selected.mean)
+            told["rewritten rows used/share"] = float(self.selected.mean)
         if not bool(self.measured.isnan().any()):
             loss, score = self.measured.tolist()
-            told |= {"target/loss on select": loss, "target/score on select": score}
+            told |= {"target domain/loss on held-out rows": loss, "target domain/score on held-out rows": score}
         return told | (self.selector.notes() if self.config.selection == "learned" else {})
 
     def history(self) -> dict[str, object]:

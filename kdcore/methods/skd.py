@@ -14,6 +14,8 @@ from kdcore.methods.base import (
     Method,
     MethodConfig,
     TaskKind,
+    hard_label_weight_field,
+    has_soft_targets,
     rows_for_teacher,
     temperature_field,
     without_share,
@@ -88,7 +90,7 @@ class SKD(Method):
             0.05, gt=0, le=10, description="mapping=softmax: score difference that makes a teacher e times as likely"
         )
         temperature: float = temperature_field(1.0)
-        hard_label_weight: float = Field(0.0, ge=0, le=1, description="weight of the hard labels; soft gets the rest")
+        hard_label_weight: float = hard_label_weight_field()
 
     config: Config
 
@@ -108,7 +110,7 @@ class SKD(Method):
     @classmethod
     def mixture(cls, config: MethodConfig) -> Mixture | None:
         assert isinstance(config, cls.Config)
-        return Mixture("draw", "chance", "draws", config.temperature) if config.hard_label_weight < 1 else None
+        return Mixture("draw", "chance", "draws", config.temperature) if has_soft_targets(config) else None
 
     def stages(self) -> list[Stage]:
         pilots = [
@@ -124,8 +126,7 @@ class SKD(Method):
 
     @classmethod
     def uses_unlabelled(cls, config: MethodConfig) -> bool:
-        assert isinstance(config, cls.Config)
-        return config.hard_label_weight < 1
+        return has_soft_targets(config)
 
     @classmethod
     def ablations(cls, config: MethodConfig, kind: TaskKind) -> Ablations:

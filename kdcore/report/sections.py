@@ -262,7 +262,7 @@ def _front(report: TaskReport) -> Iterator[str]:
     if len(known) < 2:
         return
     title = f"{metric_title(report.metric)}, dev split"
-    words = AXIS.words.format(length=costs.length_words(length or "", costs_read))
+    words = AXIS.words.format(length=costs.length_text(length or "", costs_read))
     draw = partial(pareto.scatter, points, words, title, edges=fronts.band(seen))
     columns = {"label": "model", "cost": "ms", "quality": "dev score", "quality_spread": "std", "n": "seeds"}
     numbers = known[list(columns)].rename(columns=columns).round({"ms": 3, "dev score": 2, "std": 2})

@@ -35,6 +35,7 @@ from kdcore.settings_file import merge, read_settings, validate, with_absolute_p
 from kdcore.tasks import find_task
 
 if TYPE_CHECKING:
+    from kdcore.data.splits import TaskData
     from kdcore.runs.worker import Train
     from kdcore.store import Store
 
@@ -228,12 +229,11 @@ def outdated_hashes(store: Store, cells: list[Cell]) -> set[str]:
     facts = {run: row.facts for run, row in store.rows(list(done.values())).items()}
 
     @cache
-    def today(task: str, own: str | None) -> tuple[str, str]:
+    def today(task: str, own: str | None) -> TaskData | None:
         try:
-            data = load(task, OwnData.model_validate_json(own) if own else None)
+            return load(task, OwnData.model_validate_json(own) if own else None)
         except UserError:
-            return "", ""
-        return data.fingerprint, data.domain_fingerprint
+            return None
 
     stale = set()
     for cell in cells:
@@ -242,8 +242,9 @@ def outdated_hashes(store: Store, cells: list[Cell]) -> set[str]:
         others = {(key, None): rows for key, rows in other_rows(told).items()}
         before = {(cell.run.task, own): content(told).rows} | others
         domains = str(told.get("domain_fingerprint") or "")
-        if any(rows and today(*place)[0] not in ("", rows) for place, rows in before.items()) or (
-            domains and today(cell.run.task, own)[1] not in ("", domains)
+        now = {place: data for place in before if (data := today(*place)) is not None}
+        if any(before[place] and not data.has_fingerprint(before[place]) for place, data in now.items()) or (
+            domains and (data := now.get((cell.run.task, own))) and data.domain_fingerprint not in ("", domains)
         ):
             stale.add(cell.hash)
     return stale

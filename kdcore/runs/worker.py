@@ -130,7 +130,7 @@ class Worker:
 
     def _follow(self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]) -> None:
         try:
-            ending = self._events_told(held, on_event, write)
+            ending = self._report_events(held, on_event, write)
             # done in the store first: nobody takes it up while it travels
             if isinstance(ending, events.RunFinished) and held.finish():
                 try_push(held.run_id, held.claim_number)
@@ -145,7 +145,7 @@ class Worker:
             write(describe(failed) + "\n" + failed.detail)
             _fail(held, on_event, failed)
 
-    def _events_told(
+    def _report_events(
         self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]
     ) -> Event | None:
         """Trains, and tells each event to all who listen; the one that ended the training, if any did."""

@@ -51,7 +51,7 @@ def start(question: Question, program: Sequence[str] = ()) -> None:
     Raises:
         UserError: it is under way already, one of this name was asked something else, or its folder cannot be written.
     """
-    with records.held(question.name) as folder:
+    with records.folder_lock(question.name) as folder:
         if state(question.name).running:
             raise UserError("name", f"{question.name} is under way", "wait for it, or choose another name")
         records.earlier(question)  # of another question it stays as it is

@@ -18,7 +18,7 @@ from kdcore.engine.plan import Plan
 from kdcore.engine.teacher_source import teacher_size
 from kdcore.errors import UserError
 from kdcore.fields import Range, ranges
-from kdcore.formatting import start_text
+from kdcore.formatting import start_text, subword_tokens
 from kdcore.identity import config_hash
 from kdcore.methods import find_method
 from kdcore.models.count import row_length
@@ -64,7 +64,7 @@ class Space:
         if not self.run.teachers and self.run.base is None:
             raise UserError("run.teachers", "there is none", "name a teacher, as `kdcore distil --teacher` takes it")
         self._check_seeds()
-        self._mean_lengths: dict[int | None, float] = {}
+        self._mean_lengths: dict[tuple[int | None, str], float] = {}
         self.sizes = self._sizes()
         self.starts = self._starts()
 
@@ -76,13 +76,21 @@ class Space:
     @property
     def tokens(self) -> int:
         """Of the row that students are timed on, as the base reads it: the bound's, else the training rows' mean."""
-        return self.question.bound.tokens or row_length(self._mean_length(None))
+        return self._tokens(self._mean_length())
 
     def tokens_of(self, size: str) -> int:
         """Tokens of the same row as students of this size read it: another number with a vocabulary of their own."""
-        own = self._mean_length(self.sizes[size].get("vocabulary"))
+        return self._tokens(self._mean_length(vocabulary=self.sizes[size].get("vocabulary")))
+
+    def tokens_of_teacher(self, name: str) -> int:
+        """Tokens of the same row as a teacher reads it: another number with another tokenizer."""
+        (spec,) = (spec for spec in self.run.teachers if spec.name == name)
+        return min(self._tokens(self._mean_length(teacher=name)), teacher_size(spec, self._data).longest)
+
+    def _tokens(self, mean: float) -> int:
+        """Of the row that is timed, as a model reads it that has so many tokens in a mean training row."""
         asked = self.question.bound.tokens
-        return row_length(own) if asked is None else round(asked * own / self._mean_length(None))
+        return row_length(mean) if asked is None else round(asked * mean / self._mean_length())
 
     def ranges(self, method: str) -> dict[str, Range]:
         """Option -> the values that are tried: the main ones, as the method declares them."""
@@ -124,15 +132,18 @@ class Space:
     def _rows(self, task: str, own: OwnData | None) -> TaskData:
         return self._data if task == self.run.task else load(task, own)
 
-    def _mean_length(self, vocabulary: int | None) -> float:
-        """Mean tokens of the training rows, in a vocabulary of so many words of their own, or (None) in the base's."""
-        if vocabulary not in self._mean_lengths:
+    def _mean_length(self, vocabulary: int | None = None, teacher: str = "") -> float:
+        """Mean tokens of the training rows, in a vocabulary of so many subword tokens of their own, as a teacher reads
+        them, or (neither) in the base's vocabulary."""
+        if (vocabulary, teacher) not in self._mean_lengths:
             plan = self._plan({"layers": 1, "init": "random", "vocabulary": vocabulary})
+            specs = {spec.name: spec for spec in plan.config.teachers}
+            tokenizer = plan.tokenizer_of(specs[teacher]) if teacher else plan.tokenizer
             rows = plan.training_rows
             chosen = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(np.int64)
-            lengths = encode(rows.take(chosen), plan.tokenizer, self.run.train.max_length).lengths
-            self._mean_lengths[vocabulary] = float(lengths.mean())
-        return self._mean_lengths[vocabulary]
+            lengths = encode(rows.take(chosen), tokenizer, self.run.train.max_length).lengths
+            self._mean_lengths[vocabulary, teacher] = float(lengths.mean())
+        return self._mean_lengths[vocabulary, teacher]
 
     @cached_property
     def _data(self) -> TaskData:
@@ -204,7 +215,7 @@ def deployed_sizes(space: Space, candidates: Iterable[Candidate]) -> tuple[dict[
     return sizes, refused
 
 
-def words(candidate: Candidate) -> str:
+def candidate_text(candidate: Candidate) -> str:
     """A candidate for people: `kd (temperature 4), 3 layers, spread layers of the teacher`."""
     options = ", ".join(f"{name} {_short(value)}" for name, value in candidate.options)
     method = f"{candidate.method} ({options})" if options else candidate.method
@@ -229,7 +240,7 @@ def _label(size: Mapping[str, Any]) -> str:
     label = f"{layers} x {size['width']}" if size.get("width") else f"{layers} layer{'' if layers == 1 else 's'}"
     parts = [f"{size[key]} {key}" for key in ("heads", "intermediate") if size.get(key) and not size.get("width")]
     if size.get("vocabulary"):
-        parts.append(f"{size['vocabulary']:,} words")
+        parts.append(subword_tokens(size["vocabulary"]))
     form = size.get("form", "plain")
     return ", ".join([label, *parts, *([] if form == "plain" else [form])])
 
@@ -238,5 +249,5 @@ def _long_label(size: ModelSize, settings: Settings) -> str:
     """With all that tells two sizes apart which have one label: `3 x 64, 4 heads, 128 intermediate`."""
     form = [] if size.form == "plain" else [size.form]
     parts = f"{size.heads} heads", f"{size.intermediate} intermediate"
-    words = [f"{settings['vocabulary']:,} words"] if settings.get("vocabulary") else []
-    return ", ".join([f"{size.layers} x {size.width}", *parts, *form, *words])
+    vocabulary = [subword_tokens(settings["vocabulary"])] if settings.get("vocabulary") else []
+    return ", ".join([f"{size.layers} x {size.width}", *parts, *form, *vocabulary])

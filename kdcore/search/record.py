@@ -65,7 +65,7 @@ def searches() -> list[str]:
     return [file.parent.name for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)]
 
 
-def taken() -> set[str]:
+def names_in_use() -> set[str]:
     """Names that a search or a tuning has here."""
     return {folder.name for folder in cache_subdir("searches").iterdir() if _kinds(folder)}
 
@@ -116,7 +116,7 @@ def write(name: str, record: SearchRecord) -> None:
 
 
 @contextmanager
-def held(name: str, file: str = FILE) -> Iterator[Path]:
+def folder_lock(name: str, file: str = FILE) -> Iterator[Path]:
     """The folder of a search or of a tuning, for this process alone. file: in which it keeps what was asked.
 
     Raises:

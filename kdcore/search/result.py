@@ -61,7 +61,7 @@ class SearchResult:
         """The trial that is recommended."""
         return None if self.record.chosen is None else self.record.trials[self.record.chosen]
 
-    def words(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """What came out, a sentence an item: recommendation and cost, scores and doubt, what was left out, price."""
         return [*self._recommendation(), *self._doubt(), *self._left_out(), self._price()]
 
@@ -82,10 +82,10 @@ class SearchResult:
             yield "Nothing is recommended: no trial was trained to its end."
             return
         cost = scores.cost_of(self.record, chosen)
-        wanted = [f"{cost_words(measure, cost.of(measure))}, {cost_words(measure, limit, False)} are allowed"
+        wanted = [f"{cost_text(measure, cost.of(measure))}, {cost_text(measure, limit, False)} are allowed"
                   for measure, limit in bound.limits.items()]  # fmt: skip
         if bound.axis not in bound.limits:
-            wanted.append(cost_words(bound.axis, cost.of(bound.axis)))
+            wanted.append(cost_text(bound.axis, cost.of(bound.axis)))
         yield f"Recommended: {chosen['method']} on {chosen['size']}, {chosen['start']} ({'; '.join(wanted)})."
         if bound.is_timed:
             count = bound.threads
@@ -184,7 +184,7 @@ class SearchResult:
         )
 
 
-def cost_words(measure: Measure, value: float, named: bool = True) -> str:
+def cost_text(measure: Measure, value: float, named: bool = True) -> str:
     """A cost for people: `p95 latency 3.2 ms`, `11.8 M parameters`, `45.2 MiB on disk`; not named, the number alone."""
     if measure == "parameters":
         return f"{amount(value)} parameters" if named else amount(value)

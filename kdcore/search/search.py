@@ -15,7 +15,7 @@ from kdcore.errors import UserError
 from kdcore.events import Event
 from kdcore.search import record as records
 from kdcore.search import scores
-from kdcore.search.candidates import Candidate, Space, hash_of, words
+from kdcore.search.candidates import Candidate, Space, candidate_text, hash_of
 from kdcore.search.costs import check_runtime, measure
 from kdcore.search.question import Cost, Question
 from kdcore.search.record import NO_TIME, SearchRecord
@@ -53,7 +53,7 @@ def search(
     space = Space(question)
     if question.bound.share is not None and not space.run.teachers:
         raise UserError("bound.share", "there is no teacher to hold a student against", "name one under run.teachers")
-    with records.held(question.name) as folder:
+    with records.folder_lock(question.name) as folder:
         record = _record(question, space, say)
         going = Search(store, space, record, Study(folder, question.name, question.seed), say)
         going.put_in_defaults()
@@ -75,6 +75,11 @@ def _record(question: Question, space: Space, say: Say) -> SearchRecord:
     asked = question.model_dump(mode="json")
     record = records.earlier(question)
     if record is not None:
+        if other := {key.partition(" | ")[0] for key in record.costs} - set(space.sizes):
+            raise UserError(
+                "sizes", f"another version began {question.name}, in which a size was called {min(other)!r}",
+                "choose another name: runs that are done are not trained again",
+            )  # fmt: skip
         record.question = asked
         return record
     record = SearchRecord(asked)
@@ -269,7 +274,7 @@ class Search:
             first = self.question.seed
             self._seeds = [self.space.run_of(candidate, first + i) for i in range(1, self.question.seeds)]
             self.record.seeds = [noted["run"]]
-            self.say(f"recommended: {words(candidate)}; its other seeds")
+            self.say(f"recommended: {candidate_text(candidate)}; its other seeds")
         self.save()
 
     def propose_seed(self) -> SeedRun | None:

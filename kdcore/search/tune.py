@@ -66,7 +66,7 @@ class Tuning(Settings):
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuningOutcome:
     """What the tuning of one method came to. trials: that were trained. run: of the best on `select`; None where none
     came to its end. seeds: runs of its setting."""
 
@@ -84,7 +84,7 @@ def tune(
     train: Train | None = None,
     say: Callable[[str], None] = lambda words: None,
     on_event: Callable[[Event], None] = lambda event: None,
-) -> list[Tuned]:
+) -> list[TuningOutcome]:
     """Tunes each method, or goes on where an earlier tuning of this name ended.
 
     train: in place of the engine, for tests.
@@ -95,7 +95,7 @@ def tune(
     optuna()
     for name in tuning.methods:  # all are checked before any is trained
         _check(tuning, name)
-    with records.held(tuning.name, records.TUNING) as folder:
+    with records.folder_lock(tuning.name, records.TUNING) as folder:
         _ask_the_same(tuning, folder)
         return [_of_method(store, tuning, method, folder, train, say, on_event) for method in tuning.methods]
 
@@ -176,7 +176,7 @@ def _run(tuning: Tuning, method: str, options: Mapping[str, Any], seed: int | No
 def _of_method(
     store: Store, tuning: Tuning, method: str, folder: Path, train: Train | None, say: Callable[[str], None],
     on_event: Callable[[Event], None],
-) -> Tuned:  # fmt: skip
+) -> TuningOutcome:  # fmt: skip
     going = MethodTuning(store, tuning, method, Study(folder, method, tuning.seeds[0]))
     training = Training(
         store, tuning.name, going.propose, tuning.slots, train, lambda run, _: say(f"{method}: {run}"), on_event
@@ -243,7 +243,7 @@ class MethodTuning:
         """Trials that were begun; one that failed counts, or a method that always fails would never end."""
         return [facts for facts in self.study.facts() if "hash" in facts]
 
-    def choose(self) -> Iterator[TunedSeed]:
+    def choose(self) -> Iterator[BestSettingRun]:
         """The runs of the best setting, and what is kept with them."""
         done = [facts for facts in self._begun() if facts["state"] == "complete"]
         score = {facts["run"]: scores.select_score(self.store, facts["run"]) or 0.0 for facts in done}
@@ -252,7 +252,7 @@ class MethodTuning:
             return iter(())
         facts = {"tuned": {"trials": len(done), "study": self.tuning.name}} if self.values else {}
         return iter([
-            TunedSeed(self, _run(self.tuning, self.method, self._best["options"], seed), facts)
+            BestSettingRun(self, _run(self.tuning, self.method, self._best["options"], seed), facts)
             for seed in self.tuning.seeds
         ])  # fmt: skip
 
@@ -260,14 +260,14 @@ class MethodTuning:
         """Takes a run of the best setting in."""
         self._runs.append(run)
 
-    def outcome(self) -> Tuned:
+    def outcome(self) -> TuningOutcome:
         trials = sum(facts["state"] == "complete" for facts in self._begun())
         best = self._best or {"options": {}, "run": None}
         note = "nothing to tune" if not self.values else ""
         if self.values and trials < self.tuning.trials:
             failed = len(self._begun()) - trials
             note = f"{failed} trials failed" if failed else f"{trials} settings were all there are"
-        return Tuned(self.method, trials, best["options"], best["run"], tuple(self._runs), note)
+        return TuningOutcome(self.method, trials, best["options"], best["run"], tuple(self._runs), note)
 
 
 @dataclass
@@ -290,7 +290,7 @@ class TuningRun:
 
 
 @dataclass
-class TunedSeed:
+class BestSettingRun:
     """The best setting with one seed, as `Training` takes it."""
 
     tuning: MethodTuning

@@ -64,10 +64,10 @@ def test_each_model_is_priced_at_its_own_tokens_of_the_same_row() -> None:
     assert set(here["length"]) == {"15 words"}, "one row, so one condition for all"
     beside = cost_points.costs_beside(found, "CPU, bf16, 1 thread", {"mrpc": "15 words"}, [cost_table.TOKENS])
     assert beside[cost_table.TOKENS].to_dict() == {"label g": 20, "teacher large": 31}
-    assert cost_points.length_words("15 words", found) == "15 words, 20 to 31 tokens"
+    assert cost_points.length_text("15 words", found) == "15 words, 20 to 31 tokens"
     alone = found[found["kind"] == "student"]
-    assert cost_points.length_words("15 words", alone) == "15 words, 20 tokens"
-    assert cost_points.length_words("53 tokens", found) == "53 tokens"
+    assert cost_points.length_text("15 words", alone) == "15 words, 20 tokens"
+    assert cost_points.length_text("53 tokens", found) == "53 tokens"
 
 
 def test_students_that_read_a_row_as_other_tokens_do_not_share_a_price() -> None:

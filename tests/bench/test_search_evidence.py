@@ -6,18 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from bench import search_evidence
 from bench.search_page import BUSY, page
 from kdcore.data import pocket
+from kdcore.engine import own_vocabulary
 from kdcore.models.count import parameters
+from kdcore.models.tokenizers import tokenizer_from_vocabulary
 from kdcore.paths import run_dir
 from kdcore.search.candidates import Space
-from kdcore.search.question import Question, read_question
+from kdcore.search.question import Bound, Question, read_question
 from kdcore.store import Store, open_store
-from tests.helpers import tiny_task
+from tests.helpers import model_families, tiny_task
 
 STUDY = Path(search_evidence.__file__).parent / "studies"
 
@@ -67,11 +70,48 @@ def test_grid_and_search_share_their_runs_and_their_rule(study: Path) -> None:
     seeds = {run for side in ("search", "grid") for run in _seeds(store, content[side]["recommended"])}
     assert set(store.runs()["id"]) == {cell["run"] for cell in cells} | seeds
     assert content["grid"]["paid"] == pytest.approx(sum(cell["seconds"] for cell in cells), abs=0.1)
+    assert content["grid"]["reused"] == 2, "the search trained them"
+    before = sum(cell["seconds"] for cell in cells if cell["run"] in tried)
+    assert content["grid"]["paid_before"] == pytest.approx(before, abs=0.1)
     models = content["deployed"]["models"]
     assert "big" in models and all(0 < one["p50_ms"] <= one["p95_ms"] for one in models.values())
 
-    before = _seconds(store)
-    assert written(study)["search"] == content["search"] and _seconds(store) == before, "nothing is trained twice"
+    seconds, again = _seconds(store), written(study)
+    assert again["search"] == content["search"] and _seconds(store) == seconds, "nothing is trained twice"
+    assert again["grid"]["reused"] == 2, "what the grid trained itself is not done before"
+
+
+def test_each_deployed_model_is_timed_on_its_own_tokens(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The student reads letters, and one of its teachers pieces of its own."""
+    letters = sorted(set("".join(tiny_task.VOCABULARY[5:])))
+    pieces = (*tiny_task.VOCABULARY[:5], *letters, *(f"##{letter}" for letter in letters))
+    monkeypatch.setattr(own_vocabulary, "train_vocabulary", lambda *_: pieces)
+    settings = yaml.safe_load(study.read_text())
+    roberta = model_families.teacher(study.parent, "roberta").model_dump(exclude_none=True)
+    settings["run"]["teachers"].append(roberta)
+    size = {"layers": 1, "width": 16, "heads": 2, "intermediate": 32, "vocabulary": 64}
+    bound = settings["bound"] | {"tokens": 16}
+    study.write_text(
+        yaml.safe_dump(settings | {"sizes": [size], "methods": ["wkd"], "trials": 1, "seeds": 1, "bound": bound})
+    )
+    timed: dict[str, int] = {}
+    real = search_evidence._pass
+
+    def noted(folder: Path, bound: Bound, tokens: int) -> Any:
+        timed[folder.name] = tokens
+        return real(folder, bound, tokens)
+
+    monkeypatch.setattr(search_evidence, "_pass", noted)
+    models = written(study)["deployed"]["models"]
+    (student,) = models.keys() - {"big", "roberta"}
+    texts = tiny_task.data_of().train.texts[0]
+    words = {"big": tiny_task.tokenizer(), "roberta": model_families.tokenizer("roberta"),
+             student: tokenizer_from_vocabulary(pieces)}  # fmt: skip
+    mean = {name: np.mean([min(32, len(own(text)["input_ids"])) for text in texts]) for name, own in words.items()}
+    assert mean[student] > 1.2 * mean["big"] and mean["roberta"] != mean["big"]
+    expected = {name: 16 * length / mean["big"] for name, length in mean.items()}
+    assert {name: model["tokens"] for name, model in models.items()} == pytest.approx(expected, abs=1)
+    assert list(timed.values()) == [model["tokens"] for model in models.values()]
 
 
 def _seeds(store: Store, recommended: dict[str, Any]) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +16,7 @@ from kdcore.engine import step as engine_step
 from kdcore.engine.estimate import predict
 from kdcore.engine.plan import Plan
 from kdcore.engine.preflight import check
+from kdcore.errors import UserError
 from kdcore.events import Progress, RunStarted, StepDone
 from tests.engine.test_resume import told
 from tests.helpers import tiny_task as world
@@ -125,6 +128,36 @@ def test_the_mean_state_of_a_row_leaves_out_the_first_token_and_padding(one_teac
         with torch.no_grad():
             alone = model.bert(ids[None]).last_hidden_state[0, 1:].mean(0)
         torch.testing.assert_close(means[row], alone, rtol=1e-4, atol=1e-5)
+
+
+def with_domains(told, train, unlabelled=()):
+    """A fingerprint as own tables had it when their domains were part of it."""
+    return hashlib.sha256(repr((told, list(train), list(unlabelled))).encode()).hexdigest()
+
+
+def test_a_run_whose_fingerprint_had_the_domains_in_it_goes_on(trained, one_teacher, tmp_path):
+    table = tmp_path / "table.csv"
+
+    def write(word):
+        lines = [f"{'good' if row % 2 else 'bad'} {word} {row},{row % 2},{'ab'[row % 3 == 0]}" for row in range(60)]
+        table.write_text("\n".join(["text,label,where", *lines]))
+
+    write("film")
+    own = OwnData(path=str(table), text="text", label="label", domain="where")
+    setting = run("fine-tune", base=one_teacher[0], task="own", own=own)
+    whole, folder = trained(setting), tmp_path / "halted"
+    trained(setting, folder, control=StopAt(3, "leave"))
+    content = json.loads((folder / "content.json").read_text())
+    domains = ["ab"[int(text.split()[-1]) % 3 == 0] for text in Plan(setting).data.train.texts[0]]
+    kept = content | {"rows": with_domains(content["rows"], domains)}
+    (folder / "content.json").write_text(json.dumps(kept))
+    write("song")
+    with pytest.raises(UserError, match="rows changed since this run began"):
+        trained(setting, folder)
+    write("film")
+    last = trained(setting, folder)
+    assert last.of(RunStarted)[0].facts["resumed_at"] == 3 and same(last.weights(), whole.weights())
+    assert json.loads((folder / "content.json").read_text()) == content
 
 
 # --- before the start -------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from kdcore.methods import METHODS
 from kdcore.probes import snapshots
 from kdcore.probes.attention import by_words
 from kdcore.tensors import ROW_LEVEL
-from tests.helpers import model_families
+from tests.helpers import masked_lm_folder, model_families
 from tests.helpers import tiny_task as world
 from tests.helpers.tiny_task import run
 
@@ -104,6 +104,43 @@ def test_a_method_learns_whole_rows_of_another_family_or_refuses(shelf, one_teac
     if error:
         assert error.field == "teachers.roberta" and "kd" in error.remedy
         assert method.title in error.problem and "teacher roberta" in error.problem
+
+
+UNALTERED = {
+    "l2a": {"selection": "none"},
+    "distilbert": {"cosine_weight": 0.0},
+    "tinybert": {"embedding_weight": 0.0, "hidden_weight": 0.0, "attention_weight": 0.0},
+}
+
+
+@pytest.mark.parametrize("key", UNALTERED)
+def test_a_method_that_can_alter_rows_and_does_not_takes_any_teacher(trained, shelf, one_teacher, key):
+    roberta = model_families.teacher(shelf, "roberta")
+    setting = run(key, [roberta], UNALTERED[key], base=one_teacher[0], max_steps=3)
+    assert not preflight.check(Plan(setting)).blocks
+    done = trained(setting)
+    assert all(event.raw["soft"] > 0 for event in done.of(StepDone)), "it learns from the teacher's answers"
+
+
+@pytest.mark.parametrize(
+    ("key", "options"), [("l2a", {"selection": "all"}), ("tinybert", {"augment": "masked-lm"} | UNALTERED["tinybert"])]
+)
+def test_altered_rows_are_of_the_students_tokens_alone(shelf, one_teacher, tmp_path, key, options):
+    model = {"masked_lm": masked_lm_folder.write(tmp_path / "lm", world.VOCABULARY)} if key == "tinybert" else {}
+    setting = run(key, [model_families.teacher(shelf, "roberta")], options | model, base=one_teacher[0])
+    error = refusal(lambda: check_vocabularies(Plan(setting)))
+    assert error and error.field == "teachers.roberta"
+    assert ("copy of teacher" if key == "l2a" else "rows whose tokens it alters") in error.problem
+
+
+def test_a_stream_that_does_not_say_that_it_alters_rows_ends_with_a_reason(trained, shelf, one_teacher, monkeypatch):
+    def stream(self, batches):
+        return (replace(batch, encodings={"": batch.encoding}) for batch in batches)
+
+    monkeypatch.setattr(METHODS["kd"], "stream", stream)
+    setting = run("kd", [model_families.teacher(shelf, "roberta")], base=one_teacher[0])
+    with pytest.raises(UserError, match=r"teachers.roberta.*`live`"):
+        trained(setting)
 
 
 def refusal(do) -> UserError | None:

@@ -230,7 +230,8 @@ def test_the_reward_is_how_the_student_does_on_the_target(made):
     assert episode(one, EPISODES, [1.0, 2.0, 6.0]) == [1, 1, 1]
     notes = one.method.notes()
     assert notes["reward/last episode"] == -6.0 and notes["reward/mean"] == pytest.approx(-3.0)
-    assert (notes["target/loss on select"], notes["target/score on select"]) == (6.0, 0.75)
+    of_target = [notes[f"target domain/{name} on held-out rows"] for name in ("loss", "score")]
+    assert of_target == [6.0, 0.75]
     after = list(one.method.selector.parameters())
     assert any(not a.equal(b) for a, b in zip(before, after, strict=True))
 

@@ -1,5 +1,6 @@
 """A grid: what it expands to, that what is done is not done again, and that three seeds make no winner."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,23 @@ def test_a_finished_run_on_other_rows_is_not_taken_for_done(store, tmp_path):
     assert list(sweep.states(store, cells).values()) == ["other rows"]
     sweep.run_here(store, cells, "mine", train)
     assert list(sweep.states(store, cells).values()) == ["done"] and len(store.runs()) == 2
+
+
+def test_a_finished_run_whose_fingerprint_had_the_domains_in_it_is_done(store, tmp_path):
+    from kdcore.data import load
+
+    table = tmp_path / "rows.csv"
+    table.write_text("text,label,where\n" + "".join(f"film {i},{'ab'[i % 2]},{'cd'[i % 3 == 0]}\n" for i in range(40)))
+    own = f"{{path: {table}, text: text, label: label, domain: where}}"
+    (tmp_path / "grid.yaml").write_text(f"{{name: mine, methods: [fine-tune], tasks: [{{task: own, own: {own}}}]}}")
+    cells = sweep.expand(sweep.read_grid(tmp_path / "grid.yaml"))
+
+    def train(run, folder, control):
+        data = load(run.task, run.own)
+        domains = ["cd"[int(text.split()[-1]) % 3 == 0] for text in data.train.texts[0]]
+        told = hashlib.sha256(repr((data.fingerprint, domains, [])).encode()).hexdigest()
+        yield RunStarted({"data_fingerprint": told})
+        yield RunFinished({"seconds": 1.0})
+
+    sweep.run_here(store, cells, "mine", train)
+    assert list(sweep.states(store, cells).values()) == ["done"]

@@ -81,11 +81,14 @@ def test_a_name_is_taken_once_a_search_was_asked_for(own_cache, question):
     """The search itself has found nothing yet, so that only its question stands in the folder."""
     background.start(question, program("pass"))
     wait(lambda: not background.state("tiny").running)
-    with pytest.raises(UserError, match=r"^name: tiny is the name of a search"), record.held("tiny", record.TUNING):
+    with (
+        pytest.raises(UserError, match=r"^name: tiny is the name of a search"),
+        record.folder_lock("tiny", record.TUNING),
+    ):
         pass
-    with record.held("options", record.TUNING) as folder:
+    with record.folder_lock("options", record.TUNING) as folder:
         (folder / record.TUNING).write_text("{}")
-    assert record.taken() == {"tiny", "options"}
+    assert record.names_in_use() == {"tiny", "options"}
     with pytest.raises(UserError, match=r"^name: options is the name of a tuning"):
         background.start(question.model_copy(update={"name": "options"}), program("pass"))
     assert background.started() == ["tiny"]

@@ -43,7 +43,7 @@ def test_what_exceeds_the_bound_is_never_trained_and_named(store, asked, script)
     assert found.too_dear == {"2 layers": "parameters"}
     result = SearchResult(store, found)
     assert result.chosen["size"] == "1 layer"
-    assert "Never trained, since they exceed the bound: 2 layers." in result.words()
+    assert "Never trained, since they exceed the bound: 2 layers." in result.sentences()
 
 
 def test_sizes_of_one_depth_and_width_are_told_apart(asked):
@@ -71,7 +71,7 @@ def test_no_label_stands_for_two_sizes(asked):
 def test_vocabularies_are_sizes_of_their_own(asked):
     sizes = Space(asked(ANY, sizes=[narrow_with(100), narrow_with(300), narrow_with(100)])).sizes
     assert [size["vocabulary"] for size in sizes.values()] == [100, 300]
-    assert all(f"{size['vocabulary']} words" in label for label, size in sizes.items())
+    assert all(f"{size['vocabulary']} subword tokens" in label for label, size in sizes.items())
 
 
 def narrow_with(pieces):
@@ -104,7 +104,7 @@ def test_with_a_share_the_cheapest_that_has_it_is_recommended(store, asked, scri
     found = search(store, asked({"share": 0.99, "least": "parameters"}, name="more"), script)
     result = SearchResult(store, found)
     assert result.chosen["size"] == "2 layers"
-    assert any("less than the 99 % asked for" in words for words in result.words())
+    assert any("less than the 99 % asked for" in words for words in result.sentences())
 
 
 def test_a_run_of_the_same_settings_is_not_trained_again(store, asked, script):
@@ -228,18 +228,27 @@ def test_other_workers_of_the_queue_train_a_searchs_runs(store, asked, script):
 def test_more_minutes_may_be_given_and_nothing_else_may_change(store, asked, script):
     found = search(store, asked(ANY, trials=1), script)
     assert len(script.trained) == 1 and "1 trials were asked for" in found.ended
-    assert "Not tried, for lack of time" in " ".join(SearchResult(store, found).words())
+    assert "Not tried, for lack of time" in " ".join(SearchResult(store, found).sentences())
     search(store, asked(ANY, trials=2), script)
     assert len(script.trained) == 2
     with pytest.raises(UserError, match="bound: differs"):
         search(store, asked({"parameters": 1e8}, trials=2), script)
 
 
+def test_a_search_that_knows_its_sizes_by_other_names_is_not_gone_on_with(store, asked, script):
+    question = asked(ANY, sizes=[{"layers": 1}, narrow_with(100)], trials=1)
+    found = search(store, question, script)
+    found.costs = {name.replace("subword tokens", "words"): cost for name, cost in found.costs.items()}
+    record.write(question.name, found)
+    with pytest.raises(UserError, match=r"^sizes: .*another version.*'1 x 8, 100 words'.*another name"):
+        search(store, question, script)
+
+
 def test_no_trial_begins_that_the_time_cannot_hold(store, asked, script):
     found = search(store, asked(ANY, minutes=0.001), script)
     assert not script.trained and found.chosen is None
     assert found.ended == "no trial fits into the time that is left"
-    words = SearchResult(store, found).words()
+    words = SearchResult(store, found).sentences()
     assert words[0].startswith("Nothing is recommended") and "Not tried, for lack of time" in words[1]
 
 
@@ -261,7 +270,7 @@ def test_the_recommended_setting_is_trained_with_other_seeds(store, asked, scrip
     found = search(store, asked(ANY, seeds=3), script)
     runs = [store.get(run).config for run in found.seeds]
     assert [run.train.seed for run in runs] == [0, 1, 2] and {run.student.layers for run in runs} == {2}
-    words = " ".join(SearchResult(store, found).words())
+    words = " ".join(SearchResult(store, found).sentences())
     assert "On select it scores 76.0 ± 1.0 (3 seeds)" in words and "On the dev rows it scores 66.0 ± 1.0" in words
 
 
@@ -310,10 +319,11 @@ def test_a_size_with_words_of_its_own_is_timed_on_its_own_tokens_of_the_same_row
     found = search(store, question, script)
     lengths = {name: cost["tokens"] for name, cost in found.costs.items()}
     expected = tokens or max(8, base)
-    assert lengths == {"1 layer": round(expected), "1 layer, 64 words": round(expected * own / base)}
+    assert lengths == {"1 layer": round(expected), "1 layer, 64 subword tokens": round(expected * own / base)}
     assert found.tokens == lengths["1 layer"]
-    said = " ".join(SearchResult(store, found).words())
-    assert f"{found.tokens} tokens ({found.tokens} to {lengths['1 layer, 64 words']} in their own vocabularies)" in said
+    said = " ".join(SearchResult(store, found).sentences())
+    longest = lengths["1 layer, 64 subword tokens"]
+    assert f"{found.tokens} tokens ({found.tokens} to {longest} in their own vocabularies)" in said
 
 
 @pytest.mark.parametrize(
@@ -351,7 +361,7 @@ def test_packages_that_are_not_installed_are_named(store, asked, script, monkeyp
 
 
 def test_two_processes_do_not_search_under_one_name(store, asked, script):
-    with record.held("tiny"), pytest.raises(UserError, match="under way in another process"):
+    with record.folder_lock("tiny"), pytest.raises(UserError, match="under way in another process"):
         search(store, asked(ANY), script)
 
 

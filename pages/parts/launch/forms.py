@@ -21,7 +21,7 @@ LABELS = {
     "init_layers": "Layers they are taken from",
     "checkpoint": "Checkpoint folder",
     "form": "Matrices",
-    "vocabulary": "Vocabulary of its own (pieces)",
+    "vocabulary": "Vocabulary of its own (subword tokens)",
     "width": "Width (hidden size)",
     "intermediate": "Feed-forward size",
     "clip": "Largest gradient norm",

@@ -78,16 +78,16 @@ def _beside_teacher(choice: Choice, axis: Axis) -> str:
     if student is None or teacher is None:
         return ""
     if axis.timed:
-        return ", " + speed_words(choice.ratio if axis.better == "less" else choice.ratio and 1 / choice.ratio)
+        return ", " + speed_text(choice.ratio if axis.better == "less" else choice.ratio and 1 / choice.ratio)
     if axis.in_turn:  # what both used in one session
         return f", {1 / choice.ratio:.0%} of that teacher's" if choice.ratio else f", {NEVER}"
     return f", {student['cost'] / teacher['cost']:.0%} of that teacher's" if teacher["cost"] > 0 else ""
 
 
-def speed_words(times: float | None) -> str:
+def speed_text(times: float | None) -> str:
     """How fast a student is beside its teacher. times: the teacher's time over the student's; None: not known.
 
-    >>> speed_words(4.0), speed_words(0.2)
+    >>> speed_text(4.0), speed_text(0.2)
     ('4.0 times as fast as that teacher', '5.0 times slower than that teacher')
     """
     if times is None:

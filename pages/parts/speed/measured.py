@@ -64,5 +64,5 @@ def read(
     }
     beside = costs.costs_beside(table, where, lengths, list(BESIDE))
     drawn = table[table["label"].isin(points["label"])]
-    words = "each task at its mean length" if length is None else costs.length_words(length, drawn)
+    words = "each task at its mean length" if length is None else costs.length_text(length, drawn)
     return Measured(points, condition, words, on_axis, where, lengths, of_group, beside)

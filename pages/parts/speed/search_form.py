@@ -12,7 +12,7 @@ from kdcore.errors import UserError
 from kdcore.methods.catalog import catalog
 from kdcore.search import background
 from kdcore.search.question import MEASURES, METHODS, Question
-from kdcore.search.record import taken
+from kdcore.search.record import names_in_use
 from kdcore.settings_file import validate
 from kdcore.store import Store
 from pages.parts.common import cards
@@ -88,5 +88,5 @@ def _begin(store: Store, asked: dict[str, Any]) -> None:
 
 def _free_name() -> str:
     """A name that no search and no tuning has."""
-    names = taken()
+    names = names_in_use()
     return next(name for number in range(1, len(names) + 2) if (name := f"search-{number}") not in names)

@@ -54,7 +54,7 @@ def _choice(names: list[str]) -> str:
 
 
 def _answer(store: Store, result: SearchResult) -> None:
-    first, *others = result.words()
+    first, *others = result.sentences()
     with st.container(border=True, key="speed_search_answer"):
         st.markdown(f"**{plain(first, 400)}**")
         st.markdown("\n".join(f"* {plain(words, 900)}" for words in others))
