@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from kdcore.disk import full_disk, is_full
 from kdcore.errors import UserError
-from kdcore.paths import cache_subdir
+from kdcore.paths import cache_subdir, run_dir
 
 FIELD = "KD_REMOTE"
 SUFFIXES = frozenset(
@@ -190,6 +190,12 @@ def open_remote() -> Remote | None:
     """
     url = os.environ.get(FIELD, "").strip()
     return _opened(url) if url else None
+
+
+def fetching(run_id: str) -> str:
+    """How a person gets the run's folder, where it is not here and may be there; else empty."""
+    known = os.environ.get(FIELD, "").strip() and not (run_dir(run_id) / "config.json").is_file()
+    return f"if it was trained on another computer, fetch it with `kdcore cache pull {run_id}`" if known else ""
 
 
 def files_of(folder: Path) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from kdcore.events import Checkpointed, RunFinished, RunStarted
 from kdcore.paths import cache_subdir, run_dir
 from kdcore.remote import MANIFEST, Remote, files_of, open_remote
 from kdcore.runs import work as work_module
+from kdcore.runs.export import student_folder
 from kdcore.runs.remote_runs import _claims, _newest, fetch_run, push_run
 from kdcore.runs.work import work
 from kdcore.runs.worker import StopNow, Worker
@@ -491,3 +492,12 @@ def test_push_by_hand_counts_where_the_database_has_forgotten_the_claims(on, sto
     assert store.get(run).claim_number == 0
     assert CliRunner().invoke(app, ["cache", "push", run]).output == f"{run}: pushed\n"
     assert steps_there(run) == ["00-00000006"]
+
+
+def test_student_that_is_elsewhere_is_fetched_where_one_is_asked_for(on, store, monkeypatch):
+    run = store.add_run(world.run("fine-tune"))
+    with pytest.raises(UserError, match=f"on another computer, fetch it with `kdcore cache pull {run}`"):
+        student_folder(store, run)
+    monkeypatch.delenv("KD_REMOTE")
+    with pytest.raises(UserError, match="choose a run that is done"):
+        student_folder(store, run)

@@ -101,7 +101,7 @@ def _view(runs: pd.DataFrame) -> pd.DataFrame:
         }
     )
     if len(set(runs["node"]) - {"", this_node()}):
-        view.insert(len(view.columns) - 3, "computer", runs["node"].map(lambda node: one_line(node, 40)))
+        view.insert(view.columns.get_loc("state") + 1, "computer", runs["node"].map(lambda node: one_line(node, 40)))
     return view
 
 
