@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -174,6 +175,16 @@ def _check_files(parser: argparse.ArgumentParser, task: str) -> None:
 def command(name: str, arguments: list[str] | None) -> str:
     """How this bench was started, for its result."""
     return " ".join(["python -m", f"bench.{name}", *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def commit() -> str:
+    """Of the program that is measured, with a "+" where files differ from it; empty outside a repository."""
+    here = Path(__file__).parent
+    try:
+        words = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _version(package: str) -> str:

@@ -26,3 +26,7 @@ class CorruptError(UserError):
 
 class UndeclaredTensorError(AttributeError):
     """A method read a tensor that its `needs` do not declare, so nothing computed it."""
+
+
+class DatabaseAwayError(UserError):
+    """The database does not answer at this moment; it may a moment later."""

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from kdcore.disk import full_disk, is_full
 from kdcore.errors import UserError
-from kdcore.paths import cache_subdir
+from kdcore.paths import cache_subdir, run_dir
 
 FIELD = "KD_REMOTE"
 SUFFIXES = frozenset(
@@ -90,10 +90,17 @@ class Remote:
                 with suppress(FileNotFoundError):
                     self.system.rm(path, recursive=whole)
 
-    def push(self, name: str, files: Mapping[str, Path], before_naming: Callable[[], None] = lambda: None) -> None:
+    def push(
+        self,
+        name: str,
+        files: Mapping[str, Path],
+        before_naming: Callable[[], None] = lambda: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Makes these files the folder of this name. What is there already is not sent again.
 
         before_naming: called when all is there and the name still stands for what it was; may raise.
+        check: called with each part of a file that is sent; may raise, too.
 
         Raises:
             RemoteError: there is no room, no right, or no connection. The name stands for what it did before.
@@ -101,7 +108,7 @@ class Remote:
         before = set((self.files(name) or {}).values())
         with _explained(f"write {name}"):
             self.system.makedirs(self._path(name), exist_ok=True)
-            listed = {file: self._upload(name, path, before) for file, path in sorted(files.items())}
+            listed = {file: self._upload(name, path, before, check) for file, path in sorted(files.items())}
         before_naming()
         with _explained(f"write {name}"):
             self._put(name, MANIFEST, lambda file: file.write(json.dumps(listed, indent=1).encode()))
@@ -110,19 +117,21 @@ class Remote:
                     self.system.rm_file(self._path(name, digest))
 
     @contextmanager
-    def pulled(self, name: str) -> Iterator[Path | None]:
+    def pulled(self, name: str, check: Callable[[], None] = lambda: None) -> Iterator[Path | None]:
         """The folder of this name, whole and checked, to be renamed; what is left of it goes. None: there is none.
+
+        check: called with each part of a file that comes; may raise.
 
         Raises:
             RemoteError: it cannot be read, or is not as it was written.
         """
         here = cache_subdir("pulled") / uuid.uuid4().hex
         try:
-            yield self._pull(name, here)
+            yield self._pull(name, here, check)
         finally:
             shutil.rmtree(here, ignore_errors=True)
 
-    def _pull(self, name: str, here: Path) -> Path | None:
+    def _pull(self, name: str, here: Path, check: Callable[[], None]) -> Path | None:
         listed = self.files(name)
         while listed is not None:
             try:
@@ -130,7 +139,7 @@ class Remote:
                     here.mkdir(parents=True, exist_ok=True)
                 with _explained(f"read {name}"):
                     for file, digest in listed.items():
-                        self._download(name, digest, here / file)
+                        self._download(name, digest, here / file, check)
                 return here
             except RemoteError as error:
                 again = self.files(name)  # a newer one may have taken its place meanwhile
@@ -140,12 +149,12 @@ class Remote:
                 listed = again
         return None
 
-    def _upload(self, name: str, path: Path, there: set[str]) -> str:
+    def _upload(self, name: str, path: Path, there: set[str], check: Callable[[], None]) -> str:
         with path.open("rb") as content:
-            digest = _copy(content, lambda part: None)
+            digest = _copy(content, lambda part: None, check)
             if digest not in there:
                 content.seek(0)
-                sent = self._put(name, digest, lambda file: _copy(content, file.write))
+                sent = self._put(name, digest, lambda file: _copy(content, file.write, check))
                 if sent != digest:
                     raise OSError(f"{path.name} changed while it was sent")
         return digest
@@ -163,9 +172,9 @@ class Remote:
                 self.system.rm_file(partial)
             raise
 
-    def _download(self, name: str, digest: str, target: Path) -> None:
+    def _download(self, name: str, digest: str, target: Path, check: Callable[[], None]) -> None:
         with self.system.open(self._path(name, digest), "rb") as content, _written_here(target) as write:
-            if _copy(content, write) != digest:
+            if _copy(content, write, check) != digest:
                 problem = f"{target.name} of {name} is not as it was written"
                 raise DamagedRemoteError(FIELD, problem, f"remove {name} there")
 
@@ -181,6 +190,12 @@ def open_remote() -> Remote | None:
     """
     url = os.environ.get(FIELD, "").strip()
     return _opened(url) if url else None
+
+
+def fetching(run_id: str) -> str:
+    """How a person gets the run's folder, where it is not here and may be there; else empty."""
+    known = os.environ.get(FIELD, "").strip() and not (run_dir(run_id) / "config.json").is_file()
+    return f"if it was trained on another computer, fetch it with `kdcore cache pull {run_id}`" if known else ""
 
 
 def files_of(folder: Path) -> dict[str, Path]:
@@ -256,10 +271,11 @@ def _written_here(path: Path) -> Iterator[Callable[[bytes], None]]:
             file.close()
 
 
-def _copy(source: IO[bytes], write: Callable[[bytes], Any]) -> str:
-    """Copies to the end; returns the SHA-256."""
+def _copy(source: IO[bytes], write: Callable[[bytes], Any], check: Callable[[], None]) -> str:
+    """Copies to the end; returns the SHA-256. check: called before each part; may raise."""
     digest = hashlib.sha256()
     while part := source.read(_PART):
+        check()
         digest.update(part)
         write(part)
     return digest.hexdigest()

@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from kdcore.probes.examples import mean_answer
+from kdcore.remote import fetching
 from kdcore.store import Store
 from pages.parts.common import cards, empty_store, run_header, shell
 from pages.parts.common.keys import COMPARED_WITH, EXAMPLES_PART, JOB, SPLIT
@@ -46,7 +47,10 @@ def main() -> None:
     with st.spinner("Reading the predictions"):
         known = run_selection.read_predictions(store, chosen)
     if not known:
-        cards.empty("None of these runs has predictions; they are kept when a run ends.", "runs", "Go to All runs")
+        words = "None of these runs has predictions here; they are kept when a run ends"
+        if how := next(filter(None, map(fetching, chosen["id"])), ""):
+            words += f", and {how}"
+        cards.empty(f"{words}.", "runs", "Go to All runs")
         return
     chosen = chosen[chosen["id"].isin(known)]
     names = unique_labels({row["id"]: chip_label(row, task=False) for _, row in chosen.iterrows()})

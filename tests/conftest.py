@@ -97,7 +97,11 @@ def _addresses(database: str) -> Iterator[Callable[[], str]]:
 
 @pytest.fixture
 def empty_store(own_cache: Path, _addresses: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A store on each kind of database; processes that a test starts find it, too."""
+    """A store on each kind of database; processes that a test starts find it, too.
+
+    The server has long been there, as far as leases are concerned: a test's may have been started a moment ago.
+    """
+    monkeypatch.setattr("kdcore.store.claims.serving_since", lambda connection: 0.0)
     if url := _addresses():
         monkeypatch.setenv("KD_DATABASE_URL", url)
     return open_store()

@@ -218,13 +218,13 @@ def test_newer_folder_that_takes_its_place_meanwhile_is_read(remote, folder, mon
     remote.push("n", files_of(folder))
     real, done = type(remote)._download, []
 
-    def download(self, name, digest, target):
+    def download(self, name, digest, target, check):
         if not done:
             done.append(1)
             for file in ("config.json", "model.safetensors"):
                 (folder / file).write_bytes(b"newer")
             remote.push("n", files_of(folder))
-        real(self, name, digest, target)
+        real(self, name, digest, target, check)
 
     monkeypatch.setattr(type(remote), "_download", download)
     with remote.pulled("n") as got:

@@ -54,7 +54,8 @@ def train(run: RunConfig, folder: Path, control: Control | None = None) -> Itera
     """Trains the student of `run` in `folder`, from the newest checkpoint there if there is one.
 
     Yields the events of `kdcore.events`. On success the folder holds `student-best`, `student-last` (Hugging Face
-    layout), `predictions/` and `probes/`; its checkpoint is gone. A stop keeps checkpoint and student.
+    layout), `predictions/` and `probes/`; its checkpoint goes when the consumer asks for what follows the last event.
+    A stop keeps checkpoint and student.
 
         from kdcore.config import RunConfig, TeacherSpec
         teacher = TeacherSpec(name="small", source="pocket", where="small")
@@ -137,12 +138,13 @@ def _train(plan: Plan, folder: Path, control: Control, started: float) -> Iterat
             "training": trained - ready,
             "readings": end - trained,
         }
-        job.before_saving()  # a resume of another worker needs the checkpoint
-        for name in ("checkpoint", own_teachers.FOLDER):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        job.before_saving()
         yield RunFinished(
             {**summary, "seconds": seconds["total"], "seconds_by_part": seconds, "cache": joint_facts(ensembles)}
         )
+        # only now, when that is known: until then whoever takes the run up needs the checkpoint
+        for name in ("checkpoint", own_teachers.FOLDER):
+            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _job(

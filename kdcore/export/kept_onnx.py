@@ -17,6 +17,7 @@ from kdcore.export.record import read_record
 from kdcore.export.runtimes import INT8, ONNX
 from kdcore.extras import check_installed
 from kdcore.paths import run_dir
+from kdcore.remote import fetching
 
 if TYPE_CHECKING:
     from kdcore.store import Store
@@ -108,7 +109,8 @@ def _weights(run_id: str) -> list[list[object]]:
     """By which weights that were written again are noticed: name, bytes and time of each file."""
     files = sorted((run_dir(run_id) / "student-best").glob("*.safetensors"))
     if not files:
-        raise UserError("run", f"{run_id} has no student on this disk", "choose another run, or clone it")
+        remedy = fetching(run_id) or "choose another run, or clone it"
+        raise UserError("run", f"{run_id} has no student on this disk", remedy)
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 

@@ -114,7 +114,7 @@ def find_garbage(store: Store, unlisted: bool = False) -> Iterator[Garbage]:
         if _old(path):
             yield Garbage(path, f"{path.name} of {path.parent.name}: never completed", disk_usage(path))
     for path in sorted((cache_dir() / "pulled").glob("*")):
-        if _old(path):
+        if all(map(_old, (path, *path.rglob("*")))):  # what is on its way for hours is not left over
             yield Garbage(path, f"pulled/{path.name}: never completed", disk_usage(path))
     for pin in sorted(cache_subdir("outputs").glob("*/pin-*")):
         if _old(pin) and not in_use(pin):
@@ -132,7 +132,10 @@ def _partial(folder: Path) -> Iterator[Garbage]:
 
 
 def _old(path: Path) -> bool:
-    return time.time() - path.lstat().st_mtime > _YOUNG
+    try:
+        return time.time() - path.lstat().st_mtime > _YOUNG
+    except FileNotFoundError:  # another process has just completed or removed it
+        return False
 
 
 def disk_usage(path: Path) -> int:

@@ -6,17 +6,20 @@ ever, and a worker that is lost costs no run: it is taken up from its checkpoint
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kdcore.errors import UserError
+from kdcore.errors import DatabaseAwayError, UserError
 from kdcore.paths import python_path
+from kdcore.runs.leased_run import PATIENCE, Outage
 
 if TYPE_CHECKING:
     from kdcore.store import Store
@@ -26,6 +29,9 @@ CPU_WORKERS = 2
 LOOK_SECONDS = 1.0
 MOST_CRASHES = 3
 """Workers in a row that ended by themselves and took no run with them; then the farm gives up."""
+
+
+log = logging.getLogger("kdcore.runs.farm")
 
 
 class Place(Protocol):
@@ -48,11 +54,24 @@ class Place(Protocol):
 
 @dataclass
 class Crew:
-    """The workers of a farm, and what they have left in the queue because it is not for them."""
+    """The workers of a farm, and what they have left in the queue because it is not for them.
+
+    seen: what waited when the farm looked last.
+    """
 
     workers: list[Any] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
     crashes: int = 0
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What a farm sees of the queue. lost: ids that wait again, as their worker is gone. busy: runs under way."""
+
+    lost: list[str]
+    waiting: set[str]
+    busy: int
 
 
 def keep(
@@ -65,33 +84,56 @@ def keep(
     Returns ids of the runs that still wait: for another device, or more memory.
 
     Raises:
-        UserError: workers end as soon as they are started.
+        UserError: workers end as soon as they are started. DatabaseAwayError: it has not answered for ten minutes.
     """
-    crew, seen = Crew(), set[str]()
+    crew, reached, outage = Crew(), time.monotonic(), Outage(log)
     try:
         while not closing.is_set():
             codes = _collect(place, crew)
-            if lost := store.take_up():
-                on_lost(lost)
-            waiting = set(store.waiting())
-            if 0 in codes:  # it took nothing of what waited before and waits now
-                crew.refused |= seen & waiting
-            crew.refused -= set(lost)
-            moves = 0 in codes or lost or seen - waiting
-            crew.crashes = 0 if moves else crew.crashes + len(codes)
-            if crew.crashes >= MOST_CRASHES:
-                raise UserError("farm", "workers end as soon as they start", "`kdcore work` in their place tells why")
-            wanted = waiting - crew.refused
-            if not crew.workers and not wanted:
-                break
-            busy = len(store.active())
-            for _ in range(min(place.slots, len(wanted) + busy) - len(crew.workers)):
-                crew.workers.append(place.start())
-            seen = waiting
+            try:
+                queue = _look(store)
+                reached = time.monotonic()
+                outage.end()
+            except DatabaseAwayError as error:  # workers that end meanwhile say nothing of the runs, or of themselves
+                if time.monotonic() - reached >= PATIENCE:
+                    raise
+                outage.tell(error)
+            else:
+                if queue.lost:
+                    on_lost(queue.lost)
+                if not _staff(place, crew, queue, codes):
+                    break
             closing.wait(LOOK_SECONDS)
     finally:
         _end(place, crew)
     return store.waiting()
+
+
+def _look(store: Store) -> Queue:
+    lost = store.take_up()
+    return Queue(lost, set(store.waiting()), len(store.active()))
+
+
+def _staff(place: Place, crew: Crew, queue: Queue, codes: list[int]) -> bool:
+    """Starts the workers that are wanted; False where the farm is over. codes: of those that ended since the last look.
+
+    Raises:
+        UserError: workers end as soon as they are started.
+    """
+    if 0 in codes:  # it took nothing of what waited before and waits now
+        crew.refused |= crew.seen & queue.waiting
+    crew.refused -= set(queue.lost)
+    moves = 0 in codes or queue.lost or crew.seen - queue.waiting
+    crew.crashes = 0 if moves else crew.crashes + len(codes)
+    if crew.crashes >= MOST_CRASHES:
+        raise UserError("farm", "workers end as soon as they start", "`kdcore work` in their place tells why")
+    wanted = queue.waiting - crew.refused
+    if not crew.workers and not wanted:
+        return False
+    for _ in range(min(place.slots, len(wanted) + queue.busy) - len(crew.workers)):
+        crew.workers.append(place.start())
+    crew.seen = queue.waiting
+    return True
 
 
 def _collect(place: Place, crew: Crew) -> list[int]:

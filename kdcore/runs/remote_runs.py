@@ -20,8 +20,10 @@ from kdcore.remote import FIELD, Remote, RemoteError, files_of, open_remote
 log = logging.getLogger("kdcore.runs.remote_runs")
 
 
-def fetch_run(run_id: str) -> bool:
+def fetch_run(run_id: str, check: Callable[[], None] = lambda: None) -> bool:
     """Makes the run's folder here the one that was pushed, where that is further; whether it was.
+
+    check: called again and again meanwhile; may raise, then the folder here is as it was.
 
     Raises:
         RemoteError: it cannot be read. The folder here is as it was.
@@ -35,7 +37,7 @@ def fetch_run(run_id: str) -> bool:
             here = files_of(folder)
             if here and _reached(there) <= _reached(here):
                 return False
-            with remote.pulled(name) as got:
+            with remote.pulled(name, check) as got:
                 if got is not None:  # else a later claim's has taken its place meanwhile
                     shutil.rmtree(folder, ignore_errors=True)
                     os.rename(got, folder)
@@ -43,11 +45,16 @@ def fetch_run(run_id: str) -> bool:
     return False
 
 
-def push_run(run_id: str, claim_number: int, check_held: Callable[[], None] = lambda: None) -> None:
+def push_run(
+    run_id: str,
+    claim_number: int,
+    check_held: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Pushes the run's folder as it is now.
 
     claim_number: of the claim under which it was trained. check_held: raises where the run is another worker's by now,
-    or nobody can tell; then nothing changes there.
+    or nobody can tell; then nothing changes there. check: called again and again meanwhile; may raise, with the same.
 
     Raises:
         RemoteError: there is no room, or no connection. What was pushed before is there as it was.
@@ -58,7 +65,7 @@ def push_run(run_id: str, claim_number: int, check_held: Callable[[], None] = la
     if not files:
         raise UserError("run", f"there is no folder of {run_id} here", "push it where it was trained")
     check_held()
-    remote.push(f"runs/{run_id}/{claim_number:016d}", files, check_held)
+    remote.push(f"runs/{run_id}/{claim_number:016d}", files, check_held, check)
     for earlier in _claims(remote, run_id):
         if int(earlier) < claim_number:
             remote.remove(f"runs/{run_id}/{earlier}")
@@ -67,6 +74,8 @@ def push_run(run_id: str, claim_number: int, check_held: Callable[[], None] = la
 def push_by_hand(run_id: str, claim_number: int) -> None:
     """Pushes a run that nobody trains, for a person; the rest is as for `push_run`.
 
+    It gets no lower number than what is there, which it would be hidden by: the database may have forgotten its claims.
+
     Raises:
         UserError: what is there is further than what is here.
     """
@@ -74,14 +83,19 @@ def push_by_hand(run_id: str, claim_number: int) -> None:
     newest = _newest(remote, run_id) if remote else None
     if newest and _reached(newest[1]) > _reached(files_of(run_dir(run_id))):
         raise UserError("run", f"{run_id} is further there than here", f"fetch it with `kdcore cache pull {run_id}`")
-    push_run(run_id, claim_number)
+    push_run(run_id, max([claim_number, *map(int, _claims(remote, run_id))]) if remote else claim_number)
 
 
-def try_push(run_id: str, claim_number: int, check_held: Callable[[], None] = lambda: None) -> None:
+def try_push(
+    run_id: str,
+    claim_number: int,
+    check_held: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Pushes a run, if there is a place to push to. What fails is logged, and training goes on."""
     try:
         if open_remote() is not None:
-            push_run(run_id, claim_number, check_held)
+            push_run(run_id, claim_number, check_held, check)
     except UserError as error:
         log.warning("not pushed: %s", error)
 
@@ -101,7 +115,9 @@ def _newest(remote: Remote, run_id: str) -> tuple[str, dict[str, str]] | None:
 
 
 def _reached(files: Collection[str]) -> str:
-    """How far a folder with these files is, in an order of texts: nothing, its checkpoint, the end."""
+    """How far a folder with these files is, in an order of texts: nothing, its checkpoint, with a student, the end."""
     checkpoints = [name.split("/")[1] for name in files if name.startswith("checkpoint/")]  # sort by stage and step
-    ended = not checkpoints and any(name.startswith("student-last/") for name in files)
-    return "ended" if ended else max(checkpoints, default="")
+    student = any(name.startswith("student-last/") for name in files)
+    if student and not checkpoints:
+        return "ended"
+    return max(checkpoints, default="") + "+" * student

@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kdcore.errors import CorruptError, UserError
+from kdcore.disk import FullDiskError
+from kdcore.errors import CorruptError, DatabaseAwayError, UserError
 from kdcore.remote import RemoteError
+from kdcore.runs.leased_run import PATIENCE, Outage
 from kdcore.runs.worker import Worker
 
 LOOK_SECONDS = 30.0
 """How often an idle worker looks for runs whose worker was lost."""
-PATIENCE = 60.0
-"""Seconds that the database may be away before a worker gives up."""
+FULL_SECONDS = 60.0
+"""How long a worker waits for room on its computer's disk."""
 
 log = logging.getLogger("kdcore.runs.work")
 
@@ -59,11 +61,13 @@ def work(
     Returns id -> the state it ended in; "queued" where it was left to the next worker.
 
     Raises:
-        UserError: the database cannot be used for a minute. CorruptError: it is damaged.
+        UserError: the database cannot be used for ten minutes. CorruptError: it is damaged. FullDiskError: the disk of
+            this computer has no room for a minute, or was filled by a run.
     """
     ended: dict[str, str] = {}
     free = reached = time.monotonic()
     looked: float | None = None
+    outage = Outage(log)
     while not worker.closing.is_set() and (runs is None or len(ended) < runs):
         now = time.monotonic()
         try:
@@ -72,29 +76,43 @@ def work(
                 worker.store.take_up()
             run_id = worker.take()
             reached = time.monotonic()
+            outage.end()
         except CorruptError:
             raise
         except UserError as error:
-            if now - reached >= PATIENCE:
+            if now - reached >= (FULL_SECONDS if isinstance(error, FullDiskError) else PATIENCE):
                 raise
-            log.warning("%s", error)
+            outage.tell(error)
             worker.closing.wait(1.0)
             continue
         if run_id is not None:
-            on_start(run_id)
+            _tell(on_start, run_id)
             try:
                 ended[run_id] = worker.drive(run_id)
             except RemoteError as error:  # the run waits again, and so does this worker
                 log.warning("%s: %s", run_id, error)
                 worker.closing.wait(LOOK_SECONDS)
                 continue
-            on_end(run_id, ended[run_id])
+            except DatabaseAwayError as error:
+                if not worker.closing.is_set():
+                    raise
+                log.warning("%s: %s", run_id, error)  # its lease will end
+                continue
+            _tell(on_end, run_id, ended[run_id])
             free = reached = time.monotonic()
         elif idle is not None and now - free >= idle:
             break
         else:
             worker.closing.wait(1.0 if idle is None else min(1.0, idle))
     return ended
+
+
+def _tell(listener: Callable[..., None], *words: str) -> None:
+    """What is only told to a person ends no worker where the database does not answer."""
+    try:
+        listener(*words)
+    except DatabaseAwayError as error:
+        log.warning("%s: %s", " ".join(words), error)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kdcore import events
 from kdcore.config import RunConfig
 from kdcore.disk import FullDiskError, check_room, full_disk, is_full
-from kdcore.errors import CorruptError, UserError
+from kdcore.errors import CorruptError, DatabaseAwayError, UserError
 from kdcore.events import Event
 from kdcore.paths import run_dir
 from kdcore.remote import DamagedRemoteError, RemoteError, open_remote
@@ -38,9 +38,8 @@ Train = Callable[[RunConfig, Path, Any], Iterator[Event]]
 
 IDLE_SECONDS = 1.0
 _ENDINGS = (events.RunFinished, events.RunStopped, events.RunFailed)
-_PUSHED_FIRST = (events.Checkpointed, events.RunStopped)
-"""A computer that takes such a run up finds what they tell of."""
-"""What a run's folder is pushed at, where computers have no common disk."""
+_PUSHED_FIRST = (events.Checkpointed, events.RunStopped, events.RunFinished)
+"""What a run's folder is pushed at, where computers have no common disk: before others hear of it."""
 _HOLDER = "_kdboard_jobs"
 
 log = logging.getLogger("kdcore.runs.worker")
@@ -86,6 +85,7 @@ class Worker:
         Raises:
             KeyboardInterrupt: after the run was released, so that it can be resumed.
             FullDiskError, RemoteError: after it was given back to other workers, where `again` says there are some.
+            DatabaseAwayError: the database has not answered for ten minutes; the run waits for its lease to end.
         """
         self.running = run_id
         held = LeasedRun(self.store, run_id, self.name, self.closing)
@@ -96,44 +96,45 @@ class Worker:
             self._follow_logged(held, on_event)
             held.finish()
         except (StopNow, KeyboardInterrupt) as left:
-            with contextlib.suppress(UserError):
-                held.flush()
-                self.store.release(run_id, self.name, again=self.again)
+            held.hand_back(self.again)
             if isinstance(left, KeyboardInterrupt):
                 raise
         except RemoteError:  # no fault of the run: it waits, and no attempt is counted
             held.finish()
-            self.store.release(run_id, self.name, again=True)
+            held.hand_back(again=True)
             raise
         except FullDiskError as error:
             held.finish()
-            self.store.lose(run_id, self.name, f"{error.field}: {error.problem}")
+            why = f"{error.field}: {error.problem}"
+            with contextlib.suppress(UserError):  # then its lease ends, and tells the same
+                held.ask(lambda: self.store.lose(run_id, self.name, why))
             raise
         finally:
             over.set()
             timer.join(timeout=30)
             self.running = None
             free_memory()
-        return self.store.get(run_id).state
+        return held.ask(lambda: self.store.get(run_id)).state
 
     def _follow_logged(self, held: LeasedRun, on_event: Callable[[Event], None] | None) -> None:
         """`_follow` with the run's log; a folder or log that cannot be written fails this run, and no other."""
         try:
-            fetch_run(held.run_id)
+            run = held.row().config
+            fetch_run(held.run_id, held.check_open)
+            held.mark_folder()
             with run_log(held.run_id) as write:
-                self._follow(held, on_event, write)
+                self._follow(held, run, on_event, write)
         except (OSError, UserError) as error:
             self._check_computer(error)
             if isinstance(error, CorruptError) and error.field == "database":
                 raise
             _fail(held, on_event, explain(error))
 
-    def _follow(self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]) -> None:
+    def _follow(
+        self, held: LeasedRun, run: RunConfig, on_event: Callable[[Event], None] | None, write: Callable[[str], None]
+    ) -> None:
         try:
-            ending = self._report_events(held, on_event, write)
-            # done in the store first: nobody takes it up while it travels
-            if isinstance(ending, events.RunFinished) and held.finish():
-                try_push(held.run_id, held.claim_number)
+            ending = self._report_events(held, run, on_event, write)
             if ending is not None:
                 return
             if self.closing.is_set():
@@ -146,37 +147,42 @@ class Worker:
             _fail(held, on_event, failed)
 
     def _report_events(
-        self, held: LeasedRun, on_event: Callable[[Event], None] | None, write: Callable[[str], None]
+        self, held: LeasedRun, run: RunConfig, on_event: Callable[[Event], None] | None, write: Callable[[str], None]
     ) -> Event | None:
         """Trains, and tells each event to all who listen; the one that ended the training, if any did."""
-        with live(held.run_id, held.row().config) as track:
-            for event in self._events(held):
+        ending: Event | None = None
+        with live(held.run_id, run) as track:
+            for event in self._events(held, run):
                 if isinstance(event, _PUSHED_FIRST):
-                    try_push(held.run_id, held.claim_number, held.check_held)
+                    try_push(held.run_id, held.claim_number, held.check_held, held.check)
                 held.say(event)
                 track(event)
                 if line := describe(event):
                     write(line)
                 if on_event is not None:
                     on_event(event)
-                if isinstance(event, _ENDINGS):
+                if isinstance(event, events.RunFinished) and held.finish():
+                    ending = event  # nobody takes it up any more, so the training may drop its checkpoint
+                elif isinstance(event, _ENDINGS):
                     return event
-                held.check()
-        return None
+                else:
+                    held.check()
+        if ending is not None:
+            try_push(held.run_id, held.claim_number)
+        return ending
 
     def _check_computer(self, error: Exception) -> None:
         """Raises what is wrong with this computer alone, where another worker may go on with the run."""
         if self.again and is_full(error):
             raise full_disk() from error
         reachable = isinstance(error, DamagedRemoteError) or not isinstance(error, RemoteError)
-        if isinstance(error, FullDiskError) or (self.again and not reachable):
+        if isinstance(error, (FullDiskError, DatabaseAwayError)) or (self.again and not reachable):
             raise error
 
-    def _events(self, held: LeasedRun) -> Iterator[Event]:
-        run = self.store.get(held.run_id).config
+    def _events(self, held: LeasedRun, run: RunConfig) -> Iterator[Event]:
         for teacher in (*run.teachers, *([run.base] if run.base else [])):
             if teacher.source == "run":
-                fetch_run(teacher.where)
+                fetch_run(teacher.where, held.check_open)
         folder = run_dir(held.run_id)
         folder.mkdir(parents=True, exist_ok=True)
         training = self.train(run, folder, held)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, false, func, or_, select
 
+from kdcore.errors import UserError
 from kdcore.process import node, this_process
 from kdcore.store import database
-from kdcore.store.leases import ClockWatch, abandoned, clock
+from kdcore.store.leases import ClockWatch, abandoned, clock, serving_since
 from kdcore.store.run_row import ACTIVE
 from kdcore.store.run_table import AGAIN, NO_LEASE, first_position, held_by
 from kdcore.store.tables import runs
@@ -86,7 +88,7 @@ class Claims:
     def renew(self, run_id: str, worker: str, lease: float = LEASE_SECONDS) -> bool:
         """Lengthens the lease; False where the worker no longer holds the run."""
         held = held_by(run_id, worker)
-        with database.write(self.engine) as connection:
+        with self._watched(), database.write(self.engine) as connection:
             until = clock(connection) + lease
             return connection.execute(runs.update().where(held).values(lease_until=until)).rowcount == 1
 
@@ -123,14 +125,14 @@ class Claims:
         """Marks runs whose lease ran out or whose process is surely gone; returns their ids.
 
         A process that is seen to live gets twice the time: a laptop that wakes up finds all leases expired. Where this
-        process has seen the database's clock being set, all get a lease's length to renew theirs. A run that has been
-        lost `ATTEMPTS` times without a new checkpoint in between has failed.
+        process has seen the database's clock being set, or the database was away, all get a lease's length to renew
+        theirs. A run that has been lost `ATTEMPTS` times without a new checkpoint in between has failed.
         """
         if not self.abandoned():  # mostly, and then no write lock is taken
             return []
         with database.write(self.engine) as connection:
             held = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE)).with_for_update()).all()
-            dead = abandoned(held, self.watch.look(clock(connection)), LEASE_SECONDS, self.watch)
+            dead = abandoned(held, self._look(connection), LEASE_SECONDS, self.watch)
             for row in held:
                 if row.id in dead:
                     connection.execute(runs.update().where(runs.c.id == row.id).values(_loss(row, dead[row.id])))
@@ -138,10 +140,9 @@ class Claims:
 
     def abandoned(self) -> dict[str, str]:
         """Id -> reason of the runs that `mark_interrupted` would mark; changes nothing."""
-        with database.read(self.engine) as connection:
+        with self._watched(), database.read(self.engine) as connection:
             held = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE))).all()
-            now = self.watch.look(clock(connection))
-            return abandoned(held, now, LEASE_SECONDS, self.watch)
+            return abandoned(held, self._look(connection), LEASE_SECONDS, self.watch)
 
     def take_up(self) -> list[str]:
         """Puts runs whose worker was lost to the front of the queue, where they resume from their checkpoints.
@@ -158,6 +159,19 @@ class Claims:
                 again = AGAIN | {"position": first_position()}
                 connection.execute(runs.update().where(runs.c.id == run_id).values(again))
         return lost
+
+    def _look(self, connection: Connection) -> float:
+        """The database's time at this moment, which the watch has seen."""
+        return self.watch.look(clock(connection), serving_since(connection))
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Within the block a database that does not answer is noted."""
+        try:
+            yield
+        except UserError:
+            self.watch.miss()
+            raise
 
 
 def _lost(connection: Connection) -> list[str]:

@@ -27,6 +27,10 @@ MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: add_claims, 2: add_cla
 """Version n -> the function that turns a database of version n into one of version n + 1."""
 
 _BUSY_MS = 20_000
+_STILL_MS = 15_000
+"""After which PostgreSQL ends a session that stands still within a transaction; its writers wait longer than that."""
+_LIBPQ = ("postgresql+psycopg", "postgresql+psycopg2", "postgresql")
+"""Drivers that take libpq's settings."""
 _LOCK = 20_210_917  # any number that is ours: PostgreSQL's counterpart of SQLite's single write lock
 
 
@@ -60,7 +64,8 @@ def open_engine(url: str) -> Engine:
         UserError: the address cannot be used. CorruptError: the file is not a database of this program.
     """
     try:
-        engine = create_engine(_parse(url), pool_pre_ping=not url.startswith("sqlite"))
+        parsed = _parse(url)
+        engine = create_engine(parsed, pool_pre_ping=not url.startswith("sqlite"), connect_args=_connect_args(parsed))
     except ImportError as error:
         raise no_driver(error) from None
     except (ArgumentError, NoSuchModuleError) as error:
@@ -68,6 +73,8 @@ def open_engine(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin)
+    elif engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _set_up_postgresql)
     with explain_errors(url), write(engine) as connection:
         _bring_up_to_date(connection, url)
     return engine
@@ -114,6 +121,27 @@ def explain_errors(url: str) -> Iterator[None]:
         if known is None:
             raise
         raise known from error
+
+
+def _connect_args(url: URL) -> dict[str, int]:
+    """A server that vanished without a word is given up in half a minute; libpq alone would wait for hours.
+
+    What the address says itself counts.
+    """
+    if url.drivername not in _LIBPQ:
+        return {}
+    settings = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
+    settings |= {"tcp_user_timeout": 30_000}
+    return {name: value for name, value in settings.items() if name not in url.query}
+
+
+def _set_up_postgresql(connection: Any, _record: Any) -> None:
+    """No process may hold the lock of all writers for long: one that stands still, or whose computer is gone."""
+    cursor = connection.cursor()
+    cursor.execute(f"SET lock_timeout = {_BUSY_MS}")
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {_STILL_MS}")
+    cursor.close()
+    connection.commit()
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError, StatementError
 
-from kdcore.errors import CorruptError, UserError
+from kdcore.errors import CorruptError, DatabaseAwayError, UserError
 
 ADDRESSES = "use sqlite:///path or postgresql+psycopg://user@host/name"
 RECOVER = (
@@ -44,12 +44,14 @@ def in_words(error: SQLAlchemyError, where: str) -> UserError | None:
     if isinstance(error, ProgrammingError):
         remedy = "check that the address names KDBoard's own database and that its user may read and write every table"
         return UserError("database", f"{where}: {words[:300]}", remedy)
-    return UserError("database", f"{where}: {words[:300]}", _remedy(words))
+    return DatabaseAwayError("database", f"{where}: {words[:300]}", _remedy(words))
 
 
 def _remedy(words: str) -> str:
-    if "locked" in words:
+    if "locked" in words or "lock timeout" in words:
         return "another program holds it; try again, or end that program"
+    if "connection" in words or "server" in words:
+        return "see that the server runs and can be reached, and that KD_DATABASE_URL is its address"
     if "full" in words:
         return "free some disk space (kdcore cache gc)"
     return "check that the folder exists and can be written, or the address in KD_DATABASE_URL"

@@ -28,10 +28,17 @@ def clock(connection: Connection) -> float:
     return float(connection.exec_driver_sql(query).scalar_one())
 
 
-class ClockWatch:
-    """Sees the database's clock being set, against this process's own, which only goes forward.
+def serving_since(connection: Connection) -> float:
+    """When the database's server was started, by the clock of leases; 0 where it has none. It was away before."""
+    if connection.dialect.name != "postgresql":
+        return 0.0
+    return float(connection.exec_driver_sql("SELECT extract(epoch FROM pg_postmaster_start_time())").scalar_one())
 
-    Where it was set, leases tell nothing until every living worker has renewed its own.
+
+class ClockWatch:
+    """Sees the database's clock being set, against this process's own, which only goes forward; and the database away.
+
+    Where it was set or away, leases tell nothing until every living worker has renewed its own.
     """
 
     def __init__(self, patience: float) -> None:
@@ -39,15 +46,20 @@ class ClockWatch:
         self._patience = patience
         self._ahead: float | None = None
         self._since = monotonic()
-        self._was_set = False
+        self._was_hurt = self._started_just_now = False
 
-    def look(self, now: float) -> float:
-        """Takes the database's time as it is this moment; returns it."""
+    def look(self, now: float, serving_since: float = 0.0) -> float:
+        """Takes the database's time as it is this moment, and since when it answers; returns the time."""
         own = monotonic()
         if self._ahead is not None and abs(now - own - self._ahead) > JUMP_SECONDS:
-            self._since, self._was_set = own, True
+            self._since, self._was_hurt = own, True
         self._ahead = now - own
+        self._started_just_now = 0 <= now - serving_since < self._patience
         return now
+
+    def miss(self) -> None:
+        """Notes that the database does not answer at this moment."""
+        self._since, self._was_hurt = monotonic(), True
 
     @property
     def watched(self) -> bool:
@@ -56,8 +68,8 @@ class ClockWatch:
 
     @property
     def unsettled(self) -> bool:
-        """Whether this process has seen the clock being set a moment ago."""
-        return self._was_set and not self.watched
+        """Whether the clock was set, or the database away, a moment ago."""
+        return self._started_just_now or (self._was_hurt and not self.watched)
 
 
 def holder(row: Any) -> str:

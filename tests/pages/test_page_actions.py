@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
@@ -205,6 +206,17 @@ def test_layers_explains_what_there_is(method: str, sentence: str, store: Any, v
 def test_attention_without_a_student_says_so(store: Any, visit: Callable[..., Any]) -> None:
     app = visit("attention", job=add(store, run_config("kd")))
     assert not app.exception and "did not keep a student" in words(app)
+
+
+@pytest.mark.parametrize("page", ["attention", "examples"])
+def test_run_that_was_trained_elsewhere_is_not_said_to_lack_a_student(
+    page: str, store: Any, visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its folder is where computers without a common disk share theirs."""
+    monkeypatch.setenv("KD_REMOTE", f"file://{tmp_path / 'place'}")
+    run = add(store, run_config("kd"))
+    app = visit(page, job=run)
+    assert not app.exception and f"kdcore cache pull {run}" in words(app).replace("\\", "")
 
 
 def test_start_opens_the_example_and_remembers_that_it_is_there(store: Any, visit: Callable[..., Any]) -> None:

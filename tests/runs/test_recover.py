@@ -127,3 +127,13 @@ def test_what_killed_imports_and_teacher_trainings_left_is_swept(store):
 def test_size_that_is_no_number_is_refused(store, size):
     code, out = kd("cache", "gc", "--limit-gb", size)
     assert code == 2 and "--limit-gb" in out
+
+
+def test_gc_spares_what_has_been_on_its_way_for_hours(store):
+    coming, left = (cache_subdir("pulled") / name for name in ("coming", "left"))
+    for folder in (coming, left):
+        (folder / "student-best").mkdir(parents=True)
+        (folder / "student-best" / "model.safetensors").write_bytes(b"part")
+        make_old(folder)
+    os.utime(coming / "student-best" / "model.safetensors")  # its next part has just come
+    assert [item.path for item in find_garbage(store)] == [left]

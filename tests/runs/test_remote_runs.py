@@ -14,6 +14,7 @@ from kdcore.events import Checkpointed, RunFinished, RunStarted
 from kdcore.paths import cache_subdir, run_dir
 from kdcore.remote import MANIFEST, Remote, files_of, open_remote
 from kdcore.runs import work as work_module
+from kdcore.runs.export import student_folder
 from kdcore.runs.remote_runs import _claims, _newest, fetch_run, push_run
 from kdcore.runs.work import work
 from kdcore.runs.worker import StopNow, Worker
@@ -318,7 +319,8 @@ def test_place_that_is_full_costs_no_training(on, store, monkeypatch):
 
     monkeypatch.setattr(type(remote.system), "mv", full)
     ended = work(Worker(store, "cpu", training(Checkpointed("s", 3), RunFinished({})), again=True), runs=1)
-    assert ended == {run: "done"} and log_of(run).count("no room") == 2
+    assert ended == {run: "done"}
+    assert log_of(run).count("no room") == 3  # at its checkpoint, before its end is told, and after
     monkeypatch.undo()
     on("a")
 
@@ -407,3 +409,95 @@ def test_worker_does_not_begin_with_a_place_that_cannot_be_used(on, store, monke
         outcome = CliRunner().invoke(app, arguments)
         assert outcome.exit_code == 2 and "KD_REMOTE: nosuch://place is no address" in outcome.output
     assert store.waiting()
+
+
+def test_worker_that_is_asked_to_end_while_it_fetches_gives_the_run_back(on, store, monkeypatch):
+    """A long download is no reason to be killed, which would count as a lost worker."""
+    run = store.add_run(world.run("fine-tune"))
+    write_checkpoint(run_dir(run), 3)
+    push_run(run, 1)
+    on("b")
+    worker = Worker(store, "cpu", training(RunFinished({})), again=True)
+    real = Remote._download
+
+    def download(self, *what):
+        worker.closing.set()
+        real(self, *what)
+
+    monkeypatch.setattr(Remote, "_download", download)
+    assert work(worker, runs=1) == {run: "queued"}
+    assert not run_dir(run).exists() and [path.suffix for path in cache_subdir("pulled").iterdir()] in ([], [".lock"])
+    with store.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT attempts FROM runs").scalar() == 0
+
+
+def test_push_that_is_broken_off_changes_nothing_there(on, store, monkeypatch):
+    run = store.add_run(world.run("fine-tune"))
+    write_checkpoint(run_dir(run), 3)
+    push_run(run, 1)
+    write_checkpoint(run_dir(run), 6)
+
+    def leave():
+        raise StopNow
+
+    with pytest.raises(StopNow):
+        push_run(run, 1, check=leave)
+    assert steps_there(run) == ["00-00000003"]
+    assert not [path for path in open_remote().system.find(open_remote().root) if path.endswith(".partial")]
+
+
+def test_student_is_there_before_the_run_is_called_done(on, store, monkeypatch):
+    """A computer that vanishes right after its last words has taken no student with it."""
+    run, seen, record = store.add_run(world.run("fine-tune")), [], store.record
+
+    def train(config, folder, control):
+        yield write_checkpoint(folder, 3)
+        (folder / "student-last").mkdir()
+        (folder / "student-last" / "config.json").write_text("{}")
+        yield RunFinished({})
+        shutil.rmtree(folder / "checkpoint")
+
+    def look(run_id, said, worker=None):
+        if any(isinstance(event, RunFinished) for event in said):
+            seen.append(sorted(_newest(open_remote(), run)[1]))
+        record(run_id, said, worker=worker)
+
+    monkeypatch.setattr(store, "record", look)
+    assert work(Worker(store, "cpu", train, again=True), runs=1) == {run: "done"}
+    assert [name for name in seen[0] if "log" not in name] == [
+        "checkpoint/00-00000003/place.json", "student-last/config.json",
+    ]  # fmt: skip
+    assert "student-last/config.json" in _newest(open_remote(), run)[1] and steps_there(run) == []
+
+
+def test_student_counts_as_further_than_the_checkpoint_beside_it(on, store):
+    run = store.add_run(world.run("fine-tune"))
+    write_checkpoint(run_dir(run), 3)
+    push_run(run, 1)
+    on("b")
+    assert fetch_run(run)
+    on("a")
+    (run_dir(run) / "student-last").mkdir()
+    (run_dir(run) / "student-last" / "config.json").write_text("{}")
+    push_run(run, 1)
+    on("b")
+    assert fetch_run(run) and (run_dir(run) / "student-last" / "config.json").is_file()
+
+
+def test_push_by_hand_counts_where_the_database_has_forgotten_the_claims(on, store):
+    run = store.add_run(world.run("fine-tune"))
+    write_checkpoint(run_dir(run), 3)
+    push_run(run, 10**9)
+    write_checkpoint(run_dir(run), 6)
+    assert store.get(run).claim_number == 0
+    assert CliRunner().invoke(app, ["cache", "push", run]).output == f"{run}: pushed\n"
+    assert steps_there(run) == ["00-00000006"]
+
+
+def test_student_that_is_elsewhere_is_fetched_where_one_is_asked_for(on, store, monkeypatch):
+    run = store.add_run(world.run("fine-tune"))
+    with pytest.raises(UserError, match=f"on another computer, fetch it with `kdcore cache pull {run}`"):
+        student_folder(store, run)
+    monkeypatch.delenv("KD_REMOTE")
+    with pytest.raises(UserError, match="choose a run that is done"):
+        student_folder(store, run)

@@ -170,7 +170,7 @@ def test_dashboard_alone_fails_the_run_as_there_is_nobody_else(store, settings, 
 def test_worker_without_room_takes_no_run(store, settings, script, monkeypatch):
     run = store.add_run(settings())
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: Disk(disk.LEAST_FREE - 1))
-    monkeypatch.setattr(work_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(work_module, "FULL_SECONDS", 0.0)
     with pytest.raises(FullDiskError):
         work(Worker(store, "cpu", script(), again=True), idle=0)
     assert store.get(run).state == "queued"

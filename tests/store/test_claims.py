@@ -11,7 +11,7 @@ from sqlalchemy import inspect, text
 from kdcore.config import TrainConfig
 from kdcore.errors import UserError
 from kdcore.events import Checkpointed, RunStarted
-from kdcore.store import ATTEMPTS, claims, open_store
+from kdcore.store import ATTEMPTS, Store, claims, open_store
 from kdcore.store import database as database_module
 
 GIB = 2.0**30
@@ -178,3 +178,21 @@ def test_error_names_the_computer(store, settings):
     store.claim("w", "cpu")
     with pytest.raises(UserError, match="this computer"):
         store.requeue(run)
+
+
+ADDED = {1: ("node", "train_device", "memory", "attempts", "lost", "claim_number"), 2: ("claim_number",)}
+"""Columns that a database of this version lacks."""
+
+
+@pytest.mark.parametrize("version", ADDED)
+def test_database_of_each_version_is_brought_up_to_date_with_its_runs(store, settings, version):
+    run, url = store.add_run(on_device(settings, "cuda")), store.engine.url.render_as_string(hide_password=False)
+    with store.engine.begin() as connection:
+        for column in ADDED[version]:
+            connection.execute(text(f"ALTER TABLE runs DROP COLUMN {column}"))
+        connection.execute(text("UPDATE kdboard_schema SET version = :version"), {"version": version})
+    engine = database_module.open_engine(url)
+    newer = Store(engine)
+    assert newer.claim("c", "cpu", can=CPU) is None and newer.claim("g", "cuda", can=GPU) == run
+    assert newer.get(run).claim_number > 0 and newer.release(run, "g", again=True) and newer.waiting() == [run]
+    engine.dispose()

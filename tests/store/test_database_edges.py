@@ -3,11 +3,13 @@
 import sqlite3
 
 import pytest
+from sqlalchemy.engine import make_url
 
-from kdcore.errors import CorruptError, UserError
+from kdcore.errors import CorruptError, DatabaseAwayError, UserError
 from kdcore.events import RunFailed, RunStarted
-from kdcore.store import database, open_store
+from kdcore.store import Store, database, open_store
 from kdcore.store.database_errors import no_driver
+from tests.helpers.databases import on_postgresql
 
 
 @pytest.mark.parametrize("name", ["a?b", "we%20ird", "100%", "x#y", "with space", "a&b=c", "é"])
@@ -69,3 +71,44 @@ def test_value_that_no_column_takes_is_explained(store, settings, step):
     with pytest.raises(UserError, match="value"):
         store.record(run, [step(2**70)])
     store.delete(run)
+
+
+@on_postgresql
+def test_session_that_stands_still_holds_up_other_writers_for_seconds_only(store, settings, monkeypatch):
+    """Its process was stopped, or its computer is gone; every write of all workers takes the one lock that it has."""
+    monkeypatch.setattr(database, "_STILL_MS", 300)
+    url = store.engine.url.render_as_string(hide_password=False)
+    still = database.open_engine(url)
+    with pytest.raises(DatabaseAwayError), database.write(still) as connection:
+        run = store.add_run(settings())
+        connection.exec_driver_sql("SELECT 1")
+    assert store.waiting() == [run]
+    still.dispose()
+
+
+@on_postgresql
+def test_lock_that_is_never_free_is_given_up_with_its_reason(store, settings, monkeypatch):
+    monkeypatch.setattr(database, "_BUSY_MS", 300)
+    engine = database.open_engine(store.engine.url.render_as_string(hide_password=False))
+    with (
+        database.write(store.engine),
+        pytest.raises(DatabaseAwayError, match=r"lock timeout.*another program holds it"),
+    ):
+        Store(engine).add_run(settings())
+    engine.dispose()
+
+
+@on_postgresql
+def test_server_that_vanishes_is_given_up_within_a_minute(store):
+    """libpq alone waits for an answer as long as the system keeps a silent connection: two hours."""
+    with store.engine.connect() as connection:
+        said = connection.connection.dbapi_connection.info.get_parameters()
+    idle, between, count = (int(said[f"keepalives_{name}"]) for name in ("idle", "interval", "count"))
+    assert int(said["connect_timeout"]) <= 10 and int(said["tcp_user_timeout"]) <= 30_000
+    assert idle + between * count <= 30
+
+
+def test_what_an_address_says_of_its_connection_counts():
+    own = make_url("postgresql+psycopg://u@h/d?connect_timeout=3&keepalives_idle=60")
+    assert not {"connect_timeout", "keepalives_idle"} & database._connect_args(own).keys()
+    assert database._connect_args(make_url("sqlite:///x")) == {}

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from kdcore.errors import UserError
+from kdcore.errors import DatabaseAwayError, UserError
 from kdcore.runs.worker import Jobs
 from kdcore.store import ACTIVE, Store, claims, leases
 from kdcore.store.claims import LEASE_SECONDS
@@ -156,6 +156,44 @@ def test_process_that_starts_after_the_clock_was_set_back_waits_for_the_living(s
     claim_afar(store, run)
     clocks.database -= 3600
     assert taken_within(store, Store(store.engine), clocks, 200, run) is None
+
+
+def test_database_that_was_away_takes_no_run_from_a_living_worker(store, settings, clocks, monkeypatch):
+    """When it answers again, all leases have ended; who looks first must not take what others are about to renew."""
+    run, watcher = store.add_run(settings()), Store(store.engine)
+    claim_afar(store, run)
+    watcher.take_up()
+
+    def refuse(engine):
+        raise DatabaseAwayError("database", "connection refused", "wait")
+
+    with monkeypatch.context() as away:
+        away.setattr(claims.database, "read", refuse)
+        for _ in range(20):
+            with pytest.raises(DatabaseAwayError):
+                watcher.take_up()
+            clocks.go(10)
+    assert taken_within(store, watcher, clocks, 200, run) is None
+    assert taken_within(store, watcher, clocks, 200, None) is not None
+
+
+@pytest.mark.parametrize("renewing", [True, False])
+def test_process_that_begins_after_the_server_was_started_waits_for_the_living(
+    store, settings, clocks, monkeypatch, renewing
+):
+    run = store.add_run(settings())
+    claim_afar(store, run)
+    clocks.go(200)
+    since = clocks.database - 1
+    monkeypatch.setattr(claims, "serving_since", lambda connection: since)
+    after = taken_within(store, Store(store.engine), clocks, 200, run if renewing else None)
+    assert after == (None if renewing else LEASE_SECONDS - 1)
+
+
+def test_server_tells_since_when_it_serves(store):
+    with store.engine.begin() as connection:
+        since, now = leases.serving_since(connection), leases.clock(connection)
+    assert since == 0 if store.engine.dialect.name == "sqlite" else now - 10 * 365 * 86_400 < since <= now
 
 
 def test_small_corrections_of_the_clock_change_nothing(store, settings, clocks):

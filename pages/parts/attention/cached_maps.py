@@ -14,6 +14,7 @@ from kdcore.errors import UserError
 from kdcore.paths import run_dir
 from kdcore.probes import saliency
 from kdcore.probes.attention import AttentionMaps, Maps, attention_maps, head_divergences, layer_divergences
+from kdcore.remote import fetching
 
 MAX_TOKENS = 128
 """Of a sentence. Heads are compared over all of them; a window of them is drawn."""
@@ -37,6 +38,8 @@ def stamp(run: str) -> float:
     """Changes when the run's student does."""
     folder = run_dir(run) / "student-best"
     if not folder.is_dir():
+        if how := fetching(run):
+            raise UserError("run", "its student is not on this computer", how)
         raise UserError(
             "run", "it did not keep a student", "choose a run that is done, or stopped with its student kept"
         )

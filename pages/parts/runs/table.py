@@ -101,7 +101,8 @@ def _view(runs: pd.DataFrame) -> pd.DataFrame:
         }
     )
     if len(set(runs["node"]) - {"", this_node()}):
-        view.insert(len(view.columns) - 3, "computer", runs["node"].map(lambda node: one_line(node, 40)))
+        behind_state = list(view.columns).index("state") + 1
+        view.insert(behind_state, "computer", runs["node"].map(lambda node: one_line(node, 40)))
     return view
 
 
