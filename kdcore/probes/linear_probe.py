@@ -148,7 +148,9 @@ def right_rows(states: ArrayLike, asked: Property, chosen: Parts) -> Truths:
     with threadpool_limits(limits=1):
         tried = [_answers(vectors, values, order[third:], order[:third], strength) for strength in STRENGTHS]
         best = int(np.argmax([(each == values[order[:third]]).mean() for each in tried]))
-        return _answers(vectors, values, chosen.fit, chosen.score, STRENGTHS[best]) == values[chosen.score]
+        answers = _answers(vectors, values, chosen.fit, chosen.score, STRENGTHS[best])
+    right: Truths = answers == values[chosen.score]
+    return right
 
 
 def share(right: ArrayLike, level: float = 0.95) -> Share:

@@ -12,7 +12,7 @@ from kdcore.analysis.comparison import Comparison
 from kdcore.config import RunConfig
 from kdcore.engine.measure_process import OwnProcess
 from kdcore.runs.remeasure import Order, best_teacher
-from kdcore.runs.robustness import unmeasured
+from kdcore.runs.robustness import PROBE, unmeasured
 from kdcore.store import Store
 from pages.parts.beyond.question import DAMAGES, Question
 from pages.parts.common import measurement, queue_runs
@@ -104,7 +104,7 @@ def _measure(store: Store, comparison: Comparison) -> None:
     if background.working:
         st.fragment(measurement.progress, run_every=measurement.REFRESH_SECONDS)(background)
         return
-    measurement.problems(background)
+    measurement.problems(background, PROBE, set(comparison.finished["id"]))
     todo = unmeasured(store, list(comparison.finished["id"]))
     if not todo:
         return
@@ -115,5 +115,5 @@ def _measure(store: Store, comparison: Comparison) -> None:
     )
     names = store.rows(todo)
     if action(f"Measure {count}", key="beyond_measure", icon=":material/science:"):
-        measurement.remeasurer().begin(store, [Order(run, names[run].name) for run in todo], open_process)
+        measurement.remeasurer().begin(store, [Order(run, names[run].name) for run in todo], open_process, PROBE)
         st.rerun()
