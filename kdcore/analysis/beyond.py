@@ -61,6 +61,19 @@ class Curves:
         return dict(zip(pairs["severity"], pairs["level"], strict=True))
 
 
+@dataclass(frozen=True)
+class SeedPairs:
+    """Seeds at the levels that all students have.
+
+    paired: every student has them, all levels on one version and machine that they share. apart: every student has
+    them, but not so. partial: some students have them.
+    """
+
+    paired: tuple[int, ...]
+    apart: tuple[int, ...]
+    partial: tuple[int, ...]
+
+
 def place(damage: str, level: float) -> float:
     """Where a level stands on the x axis: shares of wrong labels or damaged words as they are, else log2(1 / level)."""
     return float(np.log2(1 / level)) + 0.0 if damage in ("imbalance", "label_fraction") else level
@@ -156,6 +169,27 @@ def area_verdict(curves: Curves, first: str, second: str, quality: str = "score"
     pairs = sorted(ours.keys() & theirs.keys(), reverse=True)  # of several of one seed the first counts
     first_areas, second_areas = ({key[0]: heights[key] for key in pairs} for heights in (ours, theirs))
     return significance.compare(first_areas, second_areas)
+
+
+def seed_pairs(curves: Curves, quality: str) -> SeedPairs:
+    """Which seeds can be set against each other over all students, and which not."""
+    rows = curves.rows.dropna(subset=[quality])
+    students = rows[rows["method"] != TEACHER]
+    if students.empty:
+        return SeedPairs((), (), ())
+    shared = _means(rows, quality).columns
+    of_each = [members for _, members in students.groupby("label")]
+    alike = set.intersection(*(set(_by_seed(members, quality, shared)) for members in of_each))
+    whole = [_with_all_levels(members, shared) for members in of_each]
+    paired = {int(key[0]) for key in alike}
+    there = set.intersection(*whole)
+    return SeedPairs(*(tuple(sorted(seeds)) for seeds in (paired, there - paired, set.union(*whole) - there)))
+
+
+def _with_all_levels(members: pd.DataFrame, severities: Any) -> set[int]:
+    """Seeds that have all these levels, on whatever machine."""
+    levels = members[members["severity"].isin(severities)].groupby("seed")["severity"].nunique()
+    return {int(seed) for seed in levels.index[levels == len(severities)]}
 
 
 def _means(rows: pd.DataFrame, quality: str) -> pd.DataFrame:

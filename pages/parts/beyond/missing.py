@@ -38,7 +38,7 @@ def _levels(comparison: Comparison, curves: Curves, asked: Question) -> None:
     """The levels and seeds that no finished run has."""
     count = len(curves.missing)
     if not count:
-        st.caption("Every method has every level and seed.")
+        st.caption("No run is missing: every method has all levels for each of its seeds.")
         return
     st.markdown(
         f":material/help: **{count} runs** would fill the missing levels under {DAMAGES[asked.damage].lower()}."
