@@ -9,7 +9,7 @@ from kdcore.figures import palette
 from kdcore.figures.severity import band
 from kdcore.figures.template import QUIET, frame, plain
 
-TICKS = {0.0: "embeddings", 0.5: "half way", 1.0: "last layer"}
+TICKS = {0.0: "embeddings", 0.5: "half way", 1.0: "last"}
 
 
 def panel(
@@ -21,7 +21,7 @@ def panel(
         rows: of one property: model ("teacher", "student"), layer, depth, accuracy, low, high (fractions).
         method: of the student, whose colour it has. lowest: where the y axis begins (percent), the same in all panels.
     """
-    figure = frame("", "Accuracy (%)", dark=dark, height=250, title=plain(title))
+    figure = frame("", "Accuracy (%)", dark=dark, height=210, title=plain(title))
     for model, look in (("teacher", palette.teacher(dark)), ("student", palette.style(method, dark))):
         found = rows[rows["model"] == model].sort_values("layer")
         x, last = found["depth"].to_numpy(), int(found["layer"].max())
@@ -38,10 +38,11 @@ def panel(
         )  # fmt: skip
     figure.add_hline(y=100 * chance, line={"color": QUIET[dark], "width": 1.5, "dash": "dot"})
     figure.add_annotation(
-        x=1, y=100 * chance, text="chance", showarrow=False, xanchor="right", yanchor="top",
+        x=1, y=100 * chance, text="chance", showarrow=False, xanchor="right", yanchor="bottom",
         font={"color": QUIET[dark], "size": 11},
     )  # fmt: skip
-    figure.update_xaxes(tickvals=list(TICKS), ticktext=list(TICKS.values()), range=[-0.06, 1.06])
+    figure.update_xaxes(
+        tickvals=list(TICKS), ticktext=list(TICKS.values()), range=[-0.06, 1.06], ticklabeloverflow="allow"
+    )
     figure.update_yaxes(range=[lowest, 101.5])
-    figure.update_layout(margin={"t": 62}, title={"y": 0.98, "yanchor": "top"})
     return figure

@@ -29,10 +29,10 @@ def open_process() -> OwnProcess:
 
 def show(store: Store, loss: Loss) -> None:
     st.subheader("What each layer tells of a row", anchor=False)
+    st.caption("Can a linear classifier tell a row's length, a word in it or its label from the states of one layer?")
     if PROBE in store.probes(loss.row.id) and read_probes(store, loss.row.id, loss.teacher, "mean") is not None:
         _results(store, loss)
         return
-    st.caption("Can a linear classifier tell a row's length, a word in it or its label from the states of one layer?")
     rows = len(next(iter(loss.answers.values())).ids)
     if rows < LEAST_ROWS:
         st.caption(f"The dev split has {rows} rows. A probe takes {LEAST_ROWS}, so nothing is told.")
@@ -98,14 +98,19 @@ def _gaps(probes: LinearProbes) -> str:
         [_points(one, gap) for one, gap in shown.items() if (gap.value > 0) is lost] for lost in (True, False)
     )
     parts = [f"{word} of {listed(found)}" for word, found in (("less", less), ("more", more)) if found]
-    rest = len(probes.told()) - len(shown)
-    others = f" Of the other {rest} no gap is shown." if rest else ""
-    return f"In the last layers a probe reads {', and '.join(parts)} from the student than from its teacher.{others}"
+    others = [_title(one) for one in probes.told() if one not in shown]
+    rest = f" No gap is shown for {listed(others, len(others))}." if others else ""
+    return f"In the last layers a probe reads {', and '.join(parts)} from the student than from its teacher.{rest}"
 
 
 def _points(one: Property, gap: Gap) -> str:
     ends = sorted(abs(100 * end) for end in (gap.low, gap.high))
-    return f"**{plain(one.title)}** ({abs(100 * gap.value):.1f} points, 95 % {ends[0]:.1f} to {ends[1]:.1f})"
+    return f"**{_title(one)}** ({abs(100 * gap.value):.1f} points, 95 % {ends[0]:.1f} to {ends[1]:.1f})"
+
+
+def _title(one: Property) -> str:
+    """As it stands inside a sentence."""
+    return plain(one.title[:1].lower() + one.title[1:])
 
 
 def _depths(probes: LinearProbes) -> str:
