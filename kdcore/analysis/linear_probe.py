@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdcore.probes.linear_probe import MOST_ROWS
 from kdcore.store import Store
 
 PROBE = "linear_probe"
@@ -16,11 +17,12 @@ STUDENT, TEACHER = "student", "teacher"
 COLUMNS = ["model", "property", "layer", "depth", "accuracy", "low", "high"]
 HOW = (
     "A logistic regression on a layer's frozen states predicts a property of the row; states are standardised, the "
-    "strength of the regularisation is chosen on a third of the rows that it is fitted on. Dev rows (2,000 at most) "
-    "are halved by a fixed seed: one half to fit on, the other to score. A row's vector is the mean of its tokens' "
-    "states or the state of [CLS], which is the same in all rows at the embeddings. Bands: 95 % intervals over scored "
-    "rows (Wilson); they speak neither for other seeds nor for other rows to fit on. Chance: all rows are given the "
-    "most frequent class. What a probe finds the model need not use (Conneau et al. 2018, arXiv 1805.01070)."
+    "strength of the regularisation is chosen on a third of the rows that it is fitted on. Dev rows "
+    f"({MOST_ROWS:,} at most) are halved by a fixed seed: one half to fit on, the other to score. A row's vector is "
+    "the mean of its tokens' states or the state of [CLS], which is the same in all rows at the embeddings. Bands: 95 "
+    "% intervals over scored rows (Wilson); they speak neither for other seeds nor for other rows to fit on. Chance: "
+    "all rows are given the most frequent class. What a probe finds the model need not use (Conneau et al. 2018, arXiv "
+    "1805.01070)."
 )
 
 

@@ -10,7 +10,7 @@ from kdcore.analysis.linear_probe import HOW, PROBE, Gap, LinearProbes, Property
 from kdcore.analysis.lost import Loss
 from kdcore.engine.measure_process import OwnProcess
 from kdcore.figures import linear_probe as figures
-from kdcore.probes.linear_probe import LEAST_ROWS
+from kdcore.probes.linear_probe import LEAST_ROWS, MOST_ROWS
 from kdcore.runs.remeasure import Order, models_on_disk
 from kdcore.store import Store
 from pages.parts.common import cards, measurement
@@ -47,8 +47,8 @@ def show(store: Store, loss: Loss) -> None:
         return
     if action(
         "Probe the layers", key="lost_probe", icon=":material/science:",
-        help="A pass of student and teacher over at most 2,000 dev rows, then a few classifiers a layer: seconds for "
-        "small models, some minutes for BERT-base on a CPU",
+        help=f"A pass of student and teacher over at most {MOST_ROWS:,} dev rows, then a few classifiers a layer: "
+        "seconds for small models, some minutes for BERT-base on a CPU",
     ):  # fmt: skip
         order = Order(loss.row.id, loss.row.name, loss.teacher)
         background.begin(store, [order], open_process, PROBE)
