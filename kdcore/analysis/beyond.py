@@ -37,10 +37,10 @@ _FREE = tuple(f"data.{name}" for name in (*TRAINING, "noise_kind", "seed", "teac
 HOW = (
     "One point a level: the mean over seeds; the band is ± the sample's standard deviation, from three seeds on. Area: "
     "the mean height of the line from the first to the worst level that all methods of the table have (trapezoids; "
-    "over the share of wrong labels or damaged words, or over the logarithm of a rare class's share or of the labels "
-    "left). Mean rank: of the means at those levels, 1 the best. ECE: 15 bins of equal width. Brier: squared distance "
-    "of the probabilities from the one-hot label. NLL: nats. Calibration is that of the answers as they are, without a "
-    "temperature fitted: soft targets change how sure a student is."
+    "over the share of wrong labels or damaged words or the size of a step, or over the logarithm of a rare class's "
+    "share or of the labels left). Mean rank: of the means at those levels, 1 the best. ECE: 15 bins of equal width. "
+    "Brier: squared distance of the probabilities from the one-hot label. NLL: nats. Calibration is that of the "
+    "answers as they are, without a temperature fitted: soft targets change how sure a student is."
 )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from kdcore.events import Event, Probed, Progress
 from kdcore.paths import run_dir
+from kdcore.probes import robustness as robustness_probe
 from kdcore.runs import robustness
 from kdcore.runs.remeasure import Order
 from pages.parts.beyond import missing
@@ -90,6 +91,22 @@ class Scripted:
         records = [{"severity": s, "score": 0.9 - s, "ece": s, "brier": s, "nll": s} for s in (0.0, 0.4)]
         yield Progress("large, typos 40%", 1, 2)
         yield Probed("robustness", 60, {"models": {"student": {"typos": records}}})
+
+
+def test_embeddings_say_that_no_sentence_does_this(store: Any, noisy: list[str], visit: Callable[..., Any]) -> None:
+    records = [{"severity": s, "score": 0.9 - s, "ece": s, "brier": s, "nll": s} for s in robustness_probe.STEPS]
+    for run in noisy[:2]:
+        (run_dir(run) / "student-best").mkdir(parents=True, exist_ok=True)
+        store.record(run, [Probed("robustness", 60, {"models": {"student": {"adversarial embeddings": records}}})])
+    app = visit("beyond", runs=",".join(noisy[:2]), damage="Adversarial embeddings")
+    said = words(app).replace("\\", "")
+    assert not app.exception and not app.error and "Under adversarial embeddings" in said
+    assert "no sentence does this, and each model meets another move" in said
+    assert "The robustness of **2 students** is not measured under every damage" in said
+    whole = dict.fromkeys((*robustness_probe.KINDS, "adversarial embeddings"), records)
+    for run in noisy[:2]:
+        store.record(run, [Probed("robustness", 60, {"models": {"student": whole}})])
+    assert "not measured under every damage" not in words(visit("beyond", runs=",".join(noisy[:2]), damage="Typos"))
 
 
 class Broken(Scripted):

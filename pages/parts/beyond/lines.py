@@ -7,6 +7,7 @@ import streamlit as st
 from kdcore.analysis.beyond import HOW, QUALITIES, Curves, areas, seed_pairs, shared_levels
 from kdcore.analysis.comparison import Comparison
 from kdcore.figures import severity
+from kdcore.probes.robustness import EMBEDDINGS
 from pages.parts.beyond.question import DAMAGES, NAMES, Question
 from pages.parts.common import cards
 from pages.parts.common.text import listed
@@ -24,14 +25,25 @@ def show(comparison: Comparison, curves: Curves, asked: Question) -> None:
             rows, asked.quality, asked.x_title, asked.y_title, ticks=ticks, scale=asked.scale, dark=dark
         ),
         "beyond_lines",
-        "One line a method, its mean over seeds; bands: ± std from three seeds on. "
-        + ("Dev stays clean; steps are equal." if asked.of_training else "All models meet the same damaged sentences."),
+        "One line a method, its mean over seeds; bands: ± std from three seeds on. " + _met(asked),
         data=rows,
         follows=f"{asked.damage} {asked.quality}",
         how=HOW,
         about={"task": comparison.task, "metric": comparison.metric, "damage": DAMAGES[asked.damage]},
     )
     _table(curves, asked)
+
+
+def _met(asked: Question) -> str:
+    """What the models meet on the dev split."""
+    if asked.of_training:
+        return "Dev stays clean; steps are equal."
+    if asked.damage == EMBEDDINGS:
+        return (
+            "Each model's own word embeddings, moved by the sign of its gradient (FGSM). That is embedding space: no "
+            "sentence does this, and each model meets another move."
+        )
+    return "All models meet the same damaged sentences."
 
 
 def _table(curves: Curves, asked: Question) -> None:

@@ -110,8 +110,8 @@ def _measure(store: Store, comparison: Comparison) -> None:
         return
     count = f"{len(todo)} student{'' if len(todo) == 1 else 's'}"
     st.markdown(
-        f":material/help: The robustness of **{count}** is not measured: ten passes over the dev rows each, and ten of "
-        "each teacher."
+        f":material/help: The robustness of **{count}** is not measured under every damage: ten passes over the dev "
+        "rows each, four more and a gradient for their embeddings, and as many of each teacher."
     )
     names = store.rows(todo)
     if action(f"Measure {count}", key="beyond_measure", icon=":material/science:"):
