@@ -132,8 +132,9 @@ def _measure_baselines(store: Store, made: dict[str, str | None]) -> None:
     measurer = Remeasurer()
     measurer.begin(store, [Order(run, run, LARGE.name)])
     measurer.wait(600)
-    if measurer.problems or "rivals" not in store.probes(run):
-        raise SystemExit(f"The teacher's compression baselines were not measured: {measurer.problems}")
+    problems = measurer.problems("latency")
+    if problems or "rivals" not in store.probes(run):
+        raise SystemExit(f"The teacher's compression baselines were not measured: {list(problems.values())}")
 
 
 def _record(store: Store, made: dict[str, str | None]) -> None:

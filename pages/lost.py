@@ -9,7 +9,7 @@ from kdcore.analysis.lost import Loss, read_loss
 from kdcore.store import Store
 from pages.parts.common import cards, empty_store, queue_runs, run_header, shell
 from pages.parts.common.run_picker import one_run, the_store
-from pages.parts.lost import answer, layers, rows, sizes
+from pages.parts.lost import answer, layers, probes, rows, sizes
 
 
 def main() -> None:
@@ -46,6 +46,8 @@ def _show(store: Store, everything: pd.DataFrame, loss: Loss) -> None:
         rows.show(loss)
     with cards.guarded("The layers cannot be compared"):
         layers.show(store, loss)
+    with cards.guarded("What the layers tell cannot be shown"):
+        probes.show(store, loss)
 
 
 def _why_none(taught: bool) -> str:

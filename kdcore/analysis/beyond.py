@@ -37,10 +37,10 @@ _FREE = tuple(f"data.{name}" for name in (*TRAINING, "noise_kind", "seed", "teac
 HOW = (
     "One point a level: the mean over seeds; the band is ± the sample's standard deviation, from three seeds on. Area: "
     "the mean height of the line from the first to the worst level that all methods of the table have (trapezoids; "
-    "over the share of wrong labels or damaged words, or over the logarithm of a rare class's share or of the labels "
-    "left). Mean rank: of the means at those levels, 1 the best. ECE: 15 bins of equal width. Brier: squared distance "
-    "of the probabilities from the one-hot label. NLL: nats. Calibration is that of the answers as they are, without a "
-    "temperature fitted: soft targets change how sure a student is."
+    "over the share of wrong labels or damaged words or the size of a step, or over the logarithm of a rare class's "
+    "share or of the labels left). Mean rank: of the means at those levels, 1 the best. ECE: 15 bins of equal width. "
+    "Brier: squared distance of the probabilities from the one-hot label. NLL: nats. Calibration is that of the "
+    "answers as they are, without a temperature fitted: soft targets change how sure a student is."
 )
 
 
@@ -59,6 +59,19 @@ class Curves:
         """Place on the x axis -> level, from undamaged on."""
         pairs = self.rows[["severity", "level"]].drop_duplicates().sort_values("severity")
         return dict(zip(pairs["severity"], pairs["level"], strict=True))
+
+
+@dataclass(frozen=True)
+class SeedPairs:
+    """Seeds at the levels that all students have.
+
+    paired: every student has them, all levels on one version and machine that they share. apart: every student has
+    them, but not so. partial: some students have them.
+    """
+
+    paired: tuple[int, ...]
+    apart: tuple[int, ...]
+    partial: tuple[int, ...]
 
 
 def place(damage: str, level: float) -> float:
@@ -156,6 +169,27 @@ def area_verdict(curves: Curves, first: str, second: str, quality: str = "score"
     pairs = sorted(ours.keys() & theirs.keys(), reverse=True)  # of several of one seed the first counts
     first_areas, second_areas = ({key[0]: heights[key] for key in pairs} for heights in (ours, theirs))
     return significance.compare(first_areas, second_areas)
+
+
+def seed_pairs(curves: Curves, quality: str) -> SeedPairs:
+    """Which seeds can be set against each other over all students, and which not."""
+    rows = curves.rows.dropna(subset=[quality])
+    students = rows[rows["method"] != TEACHER]
+    if students.empty:
+        return SeedPairs((), (), ())
+    shared = _means(rows, quality).columns
+    of_each = [members for _, members in students.groupby("label")]
+    alike = set.intersection(*(set(_by_seed(members, quality, shared)) for members in of_each))
+    whole = [_with_all_levels(members, shared) for members in of_each]
+    paired = {int(key[0]) for key in alike}
+    there = set.intersection(*whole)
+    return SeedPairs(*(tuple(sorted(seeds)) for seeds in (paired, there - paired, set.union(*whole) - there)))
+
+
+def _with_all_levels(members: pd.DataFrame, severities: Any) -> set[int]:
+    """Seeds that have all these levels, on whatever machine."""
+    levels = members[members["severity"].isin(severities)].groupby("seed")["severity"].nunique()
+    return {int(seed) for seed in levels.index[levels == len(severities)]}
 
 
 def _means(rows: pd.DataFrame, quality: str) -> pd.DataFrame:

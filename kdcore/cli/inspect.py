@@ -283,7 +283,10 @@ def robustness(
     run: Annotated[list[str], typer.Argument(help="Ids of finished runs.")],
     again: Annotated[bool, typer.Option("--again", help="Measure again what is known.")] = False,
 ) -> None:
-    """Score kept students and their teachers on damaged dev sentences: typos, dropped words, swapped neighbours."""
+    """Score kept students and their teachers on damaged dev sentences, and on embeddings moved against each.
+
+    Words get typos, are dropped, or change places with their neighbour.
+    """
     from kdcore.runs.robustness import PROBE, measure_runs, unmeasured
     from kdcore.store import open_store
 
@@ -291,15 +294,17 @@ def robustness(
     rows = [store.get(each) for each in run]
     todo = run if again else unmeasured(store, run)
     problems = measure_runs(store, todo)
-    lines = (
-        (row.id, model, kind, *(percent(record["score"]) for record in records))
-        for row in rows
-        for model, kinds in store.probes(row.id).get(PROBE, {}).get("models", {}).items()
-        for kind, records in kinds.items()
-    )
-    from kdcore.probes.robustness import SEVERITIES
+    from kdcore.probes.robustness import EMBEDDINGS, SEVERITIES, STEPS
 
-    table("", ("run", "model", "damage", *(f"{severity:.0%} of the words" for severity in SEVERITIES)), lines)
+    found = [(row.id, model, kind, *(percent(record["score"]) for record in records))
+             for row in rows
+             for model, kinds in store.probes(row.id).get(PROBE, {}).get("models", {}).items()
+             for kind, records in kinds.items()]  # fmt: skip
+    about = ("run", "model", "damage")
+    words = [line for line in found if line[2] != EMBEDDINGS]
+    table("", (*about, *(f"{severity:.0%} of the words" for severity in SEVERITIES)), words)
+    if moved := [line for line in found if line[2] == EMBEDDINGS]:
+        table("", (*about, *(f"{step:.0%} of their RMS" for step in STEPS)), moved)
     for each, error in problems.items():
         raise UserError(error.field, f"{each}: {error.problem}", error.remedy)
     if lost := [row.id for row in rows if PROBE not in store.probes(row.id)]:

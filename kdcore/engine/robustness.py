@@ -1,4 +1,4 @@
-"""What a finished run's models still know where the sentences of the dev split are damaged."""
+"""What a finished run's models still know where dev sentences are damaged, or their embeddings moved against them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from kdcore.config import RunConfig
 from kdcore.data import load
-from kdcore.data.encode import encode
+from kdcore.data.encode import encode, pad, sorted_order
 from kdcore.data.splits import Split
 from kdcore.engine import measure_process, results
 from kdcore.engine.device import Compute
@@ -21,8 +24,10 @@ from kdcore.engine.remeasure import compute_here, threads_of
 from kdcore.errors import UserError
 from kdcore.events import Event, Progress
 from kdcore.identity import content
+from kdcore.probes import adversarial
 from kdcore.probes.calibration import confidence
-from kdcore.probes.robustness import KINDS, SEVERITIES, damaged
+from kdcore.probes.robustness import EMBEDDINGS, KINDS, SEVERITIES, STEPS, damaged
+from kdcore.probes.saliency import special_ids, word_mask
 from kdcore.tasks import Task
 
 PROBE = "robustness"
@@ -37,11 +42,12 @@ def measure(
     beside: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Scores the run's kept student and its teachers on the first dev split, damaged in each of `KINDS` at each of
-    `SEVERITIES`.
+    `SEVERITIES`, and under `STEPS` against each model's own embeddings.
 
     Yields progress and one `Probed` "robustness": split, metric, rows, models: "student" or a teacher's name -> kind ->
     one record a severity with `severity`, `score` (fraction) and, of classes, `ece`, `brier`, `nll`. The same JSON goes
-    to the run's `probes/`. At severity 0 the scores are those of the run where machine and precision are the same.
+    to the run's `probes/`. At severity 0 the scores are those of the run where machine and precision are the same; of
+    embeddings, which are moved in float32, where that is the run's precision.
 
     Args:
         folder: the run's. facts: its `RunStarted.facts`. known, rivals_of, beside: unused, for the form of
@@ -61,6 +67,7 @@ def measure(
         for name, (model, tokenizer) in models.items():
             reader = _Reader(data.task, model.to(compute.device), tokenizer, run.train.max_length, compute, name)
             found[name] = yield from _by_kind(reader, split)
+            found[name][EMBEDDINGS] = yield from reader.adversarial(split)
     metric = data.task.main_metric
     told = {"split": split.name, "metric": metric, "rows": len(split), "models": found}
     yield results.keep_probe(folder, PROBE, int(facts.get("steps") or 0), told)
@@ -79,8 +86,27 @@ class _Reader:
         """The scores of these rows as they are."""
         rows = encode(split, self.tokenizer, self.max_length)
         logits = yield from predict(self.model, rows, self.compute, f"{self.name}, {what}")
-        score = scores(self.task, logits, rows.labels)[self.task.main_metric]
-        return {"severity": severity, "score": score} | confidence(logits, rows.labels)
+        return self._told(severity, logits, rows.labels)
+
+    def adversarial(self, split: Split) -> Generator[Progress, None, list[dict[str, float]]]:
+        """One record a step of the embeddings against this model."""
+        rows = encode(split, self.tokenizer, self.max_length)
+        special = special_ids(self.tokenizer)
+        self.model.eval()
+        batches = sorted_order(rows.lengths, adversarial.ROWS_AT_ONCE)
+        parts = []
+        for done, chosen in enumerate(batches, start=1):
+            encoding = pad(rows, chosen, self.compute.pad_to).to(self.compute.device)
+            gold = torch.from_numpy(rows.labels[chosen]).to(self.compute.device)
+            words = word_mask(encoding, special)
+            parts.append(adversarial.adversarial_logits(self.model, encoding, words, gold).float().cpu().numpy())
+            yield Progress(f"{self.name}, {EMBEDDINGS}", done, len(batches))
+        logits = np.concatenate(parts, axis=1)[:, np.argsort(np.concatenate(batches))]
+        return [self._told(step, of, rows.labels) for step, of in zip(STEPS, logits, strict=True)]
+
+    def _told(self, severity: float, logits: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
+        score = scores(self.task, logits, labels)[self.task.main_metric]
+        return {"severity": severity, "score": score} | confidence(logits, labels)
 
 
 def _by_kind(reader: _Reader, split: Split) -> Generator[Event, None, dict[str, list[dict[str, float]]]]:

@@ -87,6 +87,14 @@ def four_cells(seeds: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     return figure
 
 
+def _ticks(values: np.ndarray) -> list[float]:
+    """Round numbers on a logarithmic axis, close to each other where the values are."""
+    logs = np.log10(values[np.isfinite(values) & (values > 0)])
+    narrow = not len(logs) or np.ptp(np.append(logs, 0)) < 0.8
+    steps = (1, 1.5, 2, 3, 5, 7) if narrow else (1, 2, 5)
+    return [float(f"{step * 10.0**power:g}") for power in range(-3, 4) for step in steps]
+
+
 def odds(table: pd.DataFrame, *, dark: bool = False) -> go.Figure:
     """Odds ratios with their intervals on a logarithmic scale; right of 1: the more of it, the more rows are lost.
 
@@ -106,7 +114,7 @@ def odds(table: pd.DataFrame, *, dark: bool = False) -> go.Figure:
         )
     )  # fmt: skip
     figure.add_vline(x=1, line={"color": QUIET[dark], "width": 1.5, "dash": "dot"})
-    figure.update_xaxes(type="log", tickvals=[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
+    figure.update_xaxes(type="log", tickvals=_ticks(np.concatenate([ratio, low, high])))
     figure.update_yaxes(
         tickvals=list(range(len(table))),
         ticktext=[f"{plain(row.feature)}<br>({plain(row.unit)})" for row in table.itertuples()],

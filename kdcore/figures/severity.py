@@ -39,7 +39,7 @@ def lines(
         x, mean = found.index.to_numpy(np.float64), scale * found["mean"].to_numpy(np.float64)
         if (found["count"] >= MIN_BAND_SEEDS).all() and method != TEACHER:
             half = scale * found["std"].to_numpy(np.float64)
-            figure.add_trace(_band(x, mean - half, mean + half, look.color, str(label)))
+            figure.add_trace(band(x, mean - half, mean + half, look.color, str(label)))
         seeds = "" if method == TEACHER else f" (N={int(found['count'].min())})"
         figure.add_trace(
             go.Scatter(
@@ -53,7 +53,7 @@ def lines(
     return figure
 
 
-def _band(x: np.ndarray, low: np.ndarray, high: np.ndarray, color: str, group: str) -> go.Scatter:
+def band(x: np.ndarray, low: np.ndarray, high: np.ndarray, color: str, group: str) -> go.Scatter:
     return go.Scatter(
         x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), mode="lines", fill="toself",
         fillcolor=palette.with_opacity(color, 0.15), line={"width": 0}, hoverinfo="skip", showlegend=False,

@@ -14,6 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 SEVERITIES = (0.0, 0.1, 0.2, 0.4)
 """Shares of the words that are damaged."""
+EMBEDDINGS = "adversarial embeddings"
+"""The kind of damage that is none of words: embeddings moved against the model, see `adversarial`."""
+STEPS = (0.0, 0.01, 0.02, 0.05, 0.1)
+"""Sizes of that move, relative to the root mean square of the row's word embeddings."""
 _SEED = 20_070_192
 
 Words = list[str]

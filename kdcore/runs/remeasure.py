@@ -1,6 +1,6 @@
-"""Timing finished runs again, one after another in the background, and choosing which runs to time.
+"""Measuring finished runs, one after another in the background, and choosing which runs to time again.
 
-A run may also be measured with its compression baselines: the same teacher, compressed without any training.
+A run may be timed with its compression baselines: the same teacher, compressed without any training.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Order:
-    """A run to be timed again. baselines_of: a teacher whose compression baselines are measured with it."""
+    """A run to be measured. teacher: whose compression baselines are measured with it, or that is measured beside it;
+    which of the two, the measurement knows.
+    """
 
     run: str
     name: str
-    baselines_of: str | None = None
+    teacher: str | None = None
 
 
 class Remeasurer:
     """Measures one list of orders at a time, in a thread of its own, and records the results in the store.
 
-    progress: of the present order. position, count: which order of how many. problems: name of a run -> its error.
+    progress: of the present order. position, count: which order of how many.
 
     Args:
         open_measurer: opens what measures: `OwnProcess`, or a script in tests.
@@ -43,7 +45,7 @@ class Remeasurer:
         self._measurer: Any = None
         self.progress = Progress("", 0, 1)
         self.position = self.count = 0
-        self.problems: dict[str, Exception] = {}
+        self._problems: dict[str, dict[Order, Exception]] = {}
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -56,19 +58,33 @@ class Remeasurer:
     def stopping(self) -> bool:
         return self._stop.is_set()
 
-    def begin(self, store: Store, orders: Sequence[Order], open_measurer: Callable[[], Any] | None = None) -> None:
-        """Starts on these orders; does nothing where it is at work already. open_measurer: for these in its place."""
+    def problems(self, probe: str) -> dict[Order, Exception]:
+        """What could not be measured when this probe was last taken, and why."""
+        return dict(self._problems.get(probe, {}))
+
+    def begin(
+        self,
+        store: Store,
+        orders: Sequence[Order],
+        open_measurer: Callable[[], Any] | None = None,
+        probe: str = "latency",
+    ) -> None:
+        """Starts on these orders; does nothing where it is at work already.
+
+        Args:
+            open_measurer: for these in its place. probe: what it takes, under which `problems` keeps what goes wrong.
+        """
         with self._lock:
             if self.working or not orders:
                 return
             self.progress, self.position, self.count = Progress("getting the models ready", 0, 1), 1, len(orders)
-            self.problems = {}
+            self._problems[probe] = {}
             self._stop.clear()
             self._thread = threading.Thread(
                 target=self._work,
-                args=(store, tuple(orders), open_measurer or self._open_measurer),
+                args=(store, tuple(orders), open_measurer or self._open_measurer, self._problems[probe]),
                 daemon=True,
-                name="speed",
+                name="measuring",
             )
             self._thread.start()
 
@@ -83,7 +99,13 @@ class Remeasurer:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def _work(self, store: Store, orders: Sequence[Order], open_measurer: Callable[[], Any]) -> None:
+    def _work(
+        self,
+        store: Store,
+        orders: Sequence[Order],
+        open_measurer: Callable[[], Any],
+        problems: dict[Order, Exception],
+    ) -> None:
         with open_measurer() as self._measurer:
             for position, order in enumerate(orders, start=1):
                 if self.stopping:
@@ -94,7 +116,7 @@ class Remeasurer:
                         self.progress = event
                 except Exception as error:  # one run that cannot be measured does not keep the others from it
                     if not self.stopping:
-                        self.problems[order.name] = error
+                        problems[order] = error
 
 
 def measured(store: Store, order: Order, measurer: Any) -> Iterator[Progress]:
@@ -108,7 +130,7 @@ def measured(store: Store, order: Order, measurer: Any) -> Iterator[Progress]:
     """
     row = store.get(order.run)
     events = measurer.measure(
-        row.config, run_dir(order.run), row.facts, store.probes(order.run), order.baselines_of,
+        row.config, run_dir(order.run), row.facts, store.probes(order.run), order.teacher,
         lambda: not store.runs(states=ACTIVE, include_archived=True).empty,
     )  # fmt: skip
     for event in events:
@@ -148,7 +170,7 @@ def baseline_orders(store: Store, runs: pd.DataFrame) -> tuple[list[Order], list
         kind = (run["task"], teacher, source, depth, row.config.student.init_layers)
         if kind in orders:
             continue
-        if _on_disk(run["id"], teacher):
+        if models_on_disk(run["id"], teacher):
             orders[kind] = Order(run["id"], str(run["name"]), teacher)
             lost.pop(kind, None)
         else:
@@ -160,7 +182,7 @@ def order_of(store: Store, run: pd.Series) -> Order:
     """One run with its best teacher, where that is on this disk. run: a row of `Store.runs`."""
     row = store.get(run["id"])
     teacher = best_teacher(row.facts, [spec.name for spec in row.config.teachers], str(run["metric"]))
-    here = teacher is not None and _on_disk(run["id"], teacher)
+    here = teacher is not None and models_on_disk(run["id"], teacher)
     return Order(run["id"], str(run["name"]), teacher if here else None)
 
 
@@ -219,7 +241,8 @@ def missing_baselines(store: Store, runs: Sequence[str]) -> dict[tuple[str, str]
     return {key: reason for key, reason in reasons.items() if key not in measured}
 
 
-def _on_disk(run: str, teacher: str) -> bool:
+def models_on_disk(run: str, teacher: str) -> bool:
+    """Whether the run's kept student and this teacher are on this disk."""
     try:
         return (run_dir(run) / "student-best").is_dir() and teacher in teacher_folders(run_dir(run))
     except UserError:

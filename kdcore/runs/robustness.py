@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from kdcore.errors import UserError
 from kdcore.events import Probed, Progress
 from kdcore.paths import run_dir
+from kdcore.probes.robustness import EMBEDDINGS, KINDS
 from kdcore.store import Store
 
 PROBE = "robustness"
@@ -44,7 +46,14 @@ def measure_runs(
 
 
 def unmeasured(store: Store, runs: Sequence[str]) -> list[str]:
-    """Those of these runs that are done, whose robustness is not known, and whose students are on this disk."""
+    """Those of these runs that are done, whose robustness to some damage is not known, and whose students are on this
+    disk."""
     known, rows = store.probes_of(list(runs), (PROBE,)), store.rows(list(runs))
-    done = (run for run in runs if run in rows and rows[run].state == "done" and PROBE not in known.get(run, {}))
-    return [run for run in done if (run_dir(run) / "student-best").is_dir()]
+    done = [run for run in runs if run in rows and rows[run].state == "done"]
+    new = (run for run in done if not _kinds(known.get(run, {})) >= {*KINDS, EMBEDDINGS})
+    return [run for run in new if (run_dir(run) / "student-best").is_dir()]
+
+
+def _kinds(probes: Mapping[str, Any]) -> set[str]:
+    """Kinds of damage that the run's student was measured under."""
+    return set(probes.get(PROBE, {}).get("models", {}).get("student", {}))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from kdcore.analysis import beyond
-from kdcore.analysis.beyond import Curves
+from kdcore.analysis.beyond import Curves, SeedPairs
 from kdcore.analysis.comparison import ENVIRONMENT, compare
 from kdcore.events import Probed
 from tests.helpers.kept_answers import GOLD, answers, keep
@@ -118,6 +118,22 @@ def test_the_verdict_pairs_areas_by_seed() -> None:
     assert verdict.seeds == (0, 1) and not verdict.enough
     areas = beyond.areas(planted(), "score").set_index("label")["area"]
     assert verdict.gap == pytest.approx(areas["b"] - areas["a"])
+
+
+def test_seeds_of_several_machines_are_no_pairs_over_all_methods() -> None:
+    curves = planted()
+    assert beyond.seed_pairs(curves, "score") == SeedPairs((0, 1), (), ())
+    rows = curves.rows
+    other = (rows["label"] == "b") & (rows["seed"] == 1)
+    assert beyond.seed_pairs(Curves(rows.assign(machine=np.where(other, "B", ""))), "score") == SeedPairs(
+        (0,), (1,), ()
+    )
+    worst = (rows["seed"] == 0) & (rows["severity"] == 0.4) & (rows["label"] == "a")
+    assert beyond.seed_pairs(Curves(rows.assign(version=np.where(worst, "2", ""))), "score") == SeedPairs(
+        (1,), (0,), ()
+    )
+    assert beyond.seed_pairs(Curves(rows[~other]), "score") == SeedPairs((0,), (), (1,))
+    assert beyond.seed_pairs(Curves(rows[rows["method"] == "teacher"]), "score") == SeedPairs((), (), ())
 
 
 def test_places_on_the_axis() -> None:

@@ -174,8 +174,11 @@ def test_robustness_prints_what_was_measured_and_names_what_cannot_be(store):
     run = add(store, run_config("kd"))
     assert "kept no student" in refused("robustness", run)
     records = [{"severity": severity, "score": 0.9 - severity} for severity in (0.0, 0.1, 0.2, 0.4)]
-    store.record(run, [Probed("robustness", 60, {"models": {"student": {"typos": records}}})])
+    moved = [{"severity": step, "score": 0.7 - step} for step in (0.0, 0.01, 0.02, 0.05, 0.1)]
+    found = {"student": {"typos": records, "adversarial embeddings": moved}}
+    store.record(run, [Probed("robustness", 60, {"models": found})])
     code, out, _ = kd("robustness", run)
+    assert code == 0 and "65.0" in out and "5% of" in out, "embeddings have steps of their own"
     assert code == 0 and "typos" in out and "90.0" in out and "50.0" in out, "what is known is not measured again"
     assert "nope" in refused("robustness", "nope")
 

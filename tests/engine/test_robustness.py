@@ -13,7 +13,7 @@ from kdcore.engine.run_files import model_predictions
 from kdcore.errors import UserError
 from kdcore.events import Evaluated, Probed, Progress, RunStarted
 from kdcore.probes.calibration import confidence
-from kdcore.probes.robustness import KINDS, SEVERITIES
+from kdcore.probes.robustness import EMBEDDINGS, KINDS, SEVERITIES, STEPS
 from tests.helpers.tiny_task import SIMILARITY, run, same, teacher
 
 
@@ -42,6 +42,10 @@ def test_no_damage_is_the_runs_own_score_bit_for_bit(trained: Any, one_teacher: 
         assert kept is not None
         plain = confidence(kept["logits"], kept["labels"])
         assert {name: records[0][name] for name in plain} == plain and set(plain) == {"ece", "brier", "nll"}
+    moved = found["models"]["student"][EMBEDDINGS]
+    assert [record["severity"] for record in moved] == list(STEPS)
+    assert moved[0]["score"] == best[found["metric"]], "a step of 0 is none"
+    assert moved[-1]["nll"] > moved[1]["nll"] > moved[0]["nll"]
     for name, about in facts["teachers"].items():
         assert found["models"][name]["typos"][0]["score"] == about["scores"]["validation"][found["metric"]]
     assert same(done.weights(), before)
@@ -51,6 +55,7 @@ def test_no_damage_is_the_runs_own_score_bit_for_bit(trained: Any, one_teacher: 
 def test_scores_have_no_calibration(trained: Any, shelf: Any) -> None:
     found, _ = measured(trained(run("kd", [teacher(shelf, "wise-1", labels=1)], task=SIMILARITY)))
     assert set(found["models"]["student"]["dropped words"][2]) == {"severity", "score"}
+    assert set(found["models"]["student"][EMBEDDINGS][2]) == {"severity", "score"}
     assert confidence(np.zeros((3, 1)), np.zeros(3)) == {}
 
 

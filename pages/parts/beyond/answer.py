@@ -56,7 +56,9 @@ def _doubt(curves: Curves, students: pd.DataFrame, methods: pd.Series, asked: Qu
     count = len(verdict.seeds)
     against = f"{gap:.{_digits(asked)}f} {'above' if verdict.gap > 0 else 'below'} {plain(alone)}"
     if not count:
-        return f"No seed of it and {plain(alone)} has all levels on one machine and version: nothing can be tested."
+        return (
+            f"No seed of both it and {plain(alone)} has all levels on one machine and version: nothing can be tested."
+        )
     seeds = f"{count} paired seed{'' if count == 1 else 's'}"
     if not verdict.enough:
         return f"That is {against} ({seeds}); whether it is more than chance takes {MIN_PAIRED_SEEDS}."

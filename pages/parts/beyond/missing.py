@@ -12,7 +12,7 @@ from kdcore.analysis.comparison import Comparison
 from kdcore.config import RunConfig
 from kdcore.engine.measure_process import OwnProcess
 from kdcore.runs.remeasure import Order, best_teacher
-from kdcore.runs.robustness import unmeasured
+from kdcore.runs.robustness import PROBE, unmeasured
 from kdcore.store import Store
 from pages.parts.beyond.question import DAMAGES, Question
 from pages.parts.common import measurement, queue_runs
@@ -38,7 +38,7 @@ def _levels(comparison: Comparison, curves: Curves, asked: Question) -> None:
     """The levels and seeds that no finished run has."""
     count = len(curves.missing)
     if not count:
-        st.caption("Every method has every level and seed.")
+        st.caption("No run is missing: every method has all levels for each of its seeds.")
         return
     st.markdown(
         f":material/help: **{count} runs** would fill the missing levels under {DAMAGES[asked.damage].lower()}."
@@ -104,16 +104,16 @@ def _measure(store: Store, comparison: Comparison) -> None:
     if background.working:
         st.fragment(measurement.progress, run_every=measurement.REFRESH_SECONDS)(background)
         return
-    measurement.problems(background)
+    measurement.problems(background, PROBE, set(comparison.finished["id"]))
     todo = unmeasured(store, list(comparison.finished["id"]))
     if not todo:
         return
     count = f"{len(todo)} student{'' if len(todo) == 1 else 's'}"
     st.markdown(
-        f":material/help: The robustness of **{count}** is not measured: ten passes over the dev rows each, and ten of "
-        "each teacher."
+        f":material/help: The robustness of **{count}** is not measured under every damage: ten passes over the dev "
+        "rows each, four more and a gradient for their embeddings, and as many of each teacher."
     )
     names = store.rows(todo)
     if action(f"Measure {count}", key="beyond_measure", icon=":material/science:"):
-        measurement.remeasurer().begin(store, [Order(run, names[run].name) for run in todo], open_process)
+        measurement.remeasurer().begin(store, [Order(run, names[run].name) for run in todo], open_process, PROBE)
         st.rerun()

@@ -8,7 +8,7 @@ import streamlit as st
 
 from kdcore.analysis.beyond import QUALITIES, TRAINING
 from kdcore.analysis.comparison import Comparison
-from kdcore.probes.robustness import KINDS
+from kdcore.probes.robustness import EMBEDDINGS, KINDS
 from kdcore.tasks import TASKS
 from pages.parts.common.text import metric_title, task_title
 
@@ -16,13 +16,14 @@ DAMAGES = {
     "label_noise": "Wrong labels",
     "imbalance": "Rare class",
     "label_fraction": "Few labels",
-    **{kind: kind.capitalize() for kind in KINDS},
+    **{kind: kind.capitalize() for kind in (*KINDS, EMBEDDINGS)},
 }
 """Damage -> its name."""
 AXES = {
     "label_noise": "Share of training labels that are wrong (%)",
     "imbalance": "Rows of the rarest class, of the most frequent one's (%)",
     "label_fraction": "Training rows that keep their label (%)",
+    EMBEDDINGS: "Step against the model (% of the embeddings' RMS)",
 }
 NAMES = {"score": "Score", "ece": "ECE", "brier": "Brier", "nll": "NLL"}
 
@@ -74,7 +75,8 @@ def ask(comparison: Comparison) -> Question:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         damage = st.selectbox(
             "Damage", damages, key="damage", bind="query-params", format_func=lambda key: DAMAGES.get(key, key),
-            help="The first three are of the training data and need runs of their own, the others of dev sentences",
+            help="The first three are of the training data and need runs of their own, the next of dev sentences, the "
+            "last of their embeddings",
         )  # fmt: skip
         quality = "score"
         if classes:

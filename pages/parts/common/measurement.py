@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import streamlit as st
 
 from kdcore.runs.remeasure import Remeasurer
@@ -18,10 +20,11 @@ def remeasurer() -> Remeasurer:
     return Remeasurer()
 
 
-def problems(background: Remeasurer) -> None:
-    """What could not be measured last time."""
-    for name, error in list(background.problems.items())[:3]:
-        cards.problem(error, f"{plain(name, 60)} could not be measured")
+def problems(background: Remeasurer, probe: str, runs: Collection[str]) -> None:
+    """Of which of these runs the probe could not be taken last time, and why."""
+    of_these = [(order, error) for order, error in background.problems(probe).items() if order.run in runs]
+    for order, error in of_these[:3]:
+        cards.problem(error, f"{plain(order.name, 60)} could not be measured")
 
 
 def progress(background: Remeasurer) -> None:

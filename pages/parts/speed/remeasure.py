@@ -19,6 +19,8 @@ BASELINES = (
     "linear layers in int8 (torch's dynamic quantisation, on the CPU); cut to the layers that the student starts from. "
     "Each keeps the precision it is named for; students in int8 are measured under Runtimes."
 )
+TIMES = "latency"
+"""The probe that is taken here; baselines come with it."""
 TIMING = "student and teachers in turn, batch 1 and 32, on the mean dev row, on this machine; their memory, too"
 
 
@@ -44,7 +46,7 @@ def show(store: Store, runs: pd.DataFrame, costs: pd.DataFrame) -> None:
         st.caption(f"No longer on this disk, so without baselines: {listed(map(plain, lost))}.")
     if not orders and not lost:
         st.caption("The chosen runs have no teacher, so there are no baselines.")
-    problems(background)
+    problems(background, TIMES, set(runs["id"]))
 
 
 def kept(run: str) -> bool:
@@ -83,5 +85,5 @@ def _buttons(store: Store, runs: pd.DataFrame, costs: pd.DataFrame, orders: Sequ
 
 
 def _begin(store: Store, orders: Sequence[Order]) -> None:
-    remeasurer().begin(store, orders)
+    remeasurer().begin(store, orders, probe=TIMES)
     st.rerun()

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from kdcore.analysis.runtime_table import absent, int8_table, runtime_table, survivals, unmeasured
+from kdcore.analysis.runtime_table import PROBE, absent, int8_table, runtime_table, survivals, unmeasured
 from kdcore.engine.measure_process import OwnProcess
 from kdcore.export.runtimes import runtime_title
 from kdcore.figures import runtimes as figures
@@ -55,7 +55,7 @@ def show(store: Store, runs: pd.DataFrame) -> None:
         st.fragment(measurement.progress, run_every=measurement.REFRESH_SECONDS)(background)
     else:
         _button(store, runs)
-        measurement.problems(background)
+        measurement.problems(background, PROBE, set(runs["id"]))
     table = runtime_table(store, runs)
     if table.empty:
         st.caption("None of the chosen runs was measured in these runtimes yet.")
@@ -77,7 +77,7 @@ def _button(store: Store, runs: pd.DataFrame) -> None:
     count = f"{len(here)} run{'' if len(here) == 1 else 's'}"
     label = f"Measure the runtimes ({count})" if new else f"Measure again ({count})"
     if action(label, key="speed_runtimes", icon=":material/timer:"):
-        measurement.remeasurer().begin(store, here, open_process)
+        measurement.remeasurer().begin(store, here, open_process, PROBE)
         st.rerun()
 
 
