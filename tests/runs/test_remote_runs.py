@@ -88,7 +88,7 @@ def test_run_that_was_killed_here_goes_on_there(on, store, tuned, monkeypatch, m
     assert not (run_dir(run) / "checkpoint").exists()
 
 
-def test_teachers_and_their_answers_are_made_once(on, store, tuned):
+def test_teachers_and_their_answers_are_made_once(on, store, place, tuned):
     first, second = (store.add_run(world.run("kd", [tuned], seed=seed)) for seed in (0, 1))
     ended = {}
     for computer, run in (("a", first), ("b", second)):
