@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from kdcore.analysis import comparison, task_average
+from kdcore.analysis import comparison, task_table
 from kdcore.analysis import cost_points as costs
 from kdcore.analysis.blind_guess import guess_of_all
 from kdcore.analysis.cost_axes import AXES, Axis
@@ -101,7 +101,7 @@ def _suite(store: Store, chosen: pd.DataFrame, suite: str) -> tuple[pd.DataFrame
     if runs.empty:
         return runs, ()
     settings = {run: values for task in comparisons for run, values in task.settings.items()}
-    lines = task_average.over_tasks(runs, settings)
+    lines = task_table.over_tasks(runs, settings)
     runs = runs.assign(group=lines["line"], label=lines["line_label"])
     return runs, costs.shared_tasks(runs)
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from kdcore.analysis import cost_points as costs
 from kdcore.analysis import fidelity as teacher_fidelity
-from kdcore.analysis import groups, series, task_average
+from kdcore.analysis import groups, series, task_table
 from kdcore.analysis import pareto as fronts
 from kdcore.analysis.comparison import Comparison
 from kdcore.analysis.cost_axes import AXES
@@ -85,7 +85,7 @@ class TaskReport:
 
 def by_task(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Methods down, tasks across, and their average."""
-    rows, average = task_average.by_task(comparisons)
+    rows, average = task_table.by_task(comparisons)
     yield table(rows, "Main metric on each task's dev split, mean ± std over seeds")
     yield paragraph(f"The average is the {average}.", "quiet")
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from kdcore import report
 from kdcore.analysis.comparison import compare
-from kdcore.analysis.task_average import by_task
+from kdcore.analysis.task_table import by_task
 from kdcore.cli import app
 from kdcore.events import Evaluated
 from kdcore.formatting import metric_label, task_name, task_title

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from kdcore.analysis.comparison import compare
-from kdcore.analysis.task_average import by_seed, by_task, common_tasks, describe, glue_average
+from kdcore.analysis.task_average import by_seed, common_tasks, describe, glue_average
+from kdcore.analysis.task_table import by_task
 from kdcore.tasks import GLUE
 from tests.helpers.store_factory import add, run_config
 

@@ -13,7 +13,7 @@ import pytest
 
 from kdcore.analysis import comparison as comparisons
 from kdcore.analysis.score_numbers import UNITS, score_numbers
-from kdcore.analysis.task_average import by_task, numbers_by_task
+from kdcore.analysis.task_table import by_task, numbers_by_task
 from pages.parts.common.csv_file import csv_bytes
 from pages.parts.common.json_file import json_bytes, with_units
 from tests.helpers.store_factory import add, run_config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kdcore.analysis import task_average
+from kdcore.analysis import task_table
 from kdcore.analysis.comparison import Comparison
 from kdcore.analysis.score_numbers import UNITS
 from pages.parts.common import cards
@@ -30,14 +30,14 @@ def choose(by_task: list[Comparison]) -> Comparison:
 
 def _scores_by_task(by_task: list[Comparison]) -> None:
     st.subheader("Scores by task", anchor=False)
-    table, average = task_average.by_task(by_task)
+    table, average = task_table.by_task(by_task)
     st.dataframe(table, hide_index=True, key="compare_tasks", alt="Mean and std of each method on each task")
     st.caption(
         "Each task's main metric on its dev split, mean ± sample std over N seeds. **Average**: "
         f"{plain(average)}, over the seeds that have all of them."
     )
     downloads(
-        lambda: task_average.numbers_by_task(by_task)[0],
+        lambda: task_table.numbers_by_task(by_task)[0],
         "Download the table",
         "tasks",
         "compare_tasks_",
