@@ -4,8 +4,8 @@
 
 makes bench/results/<name>.csv (one row a run, every metric), <name>.json (machine, versions, command) and <name>.md
 (mean and standard deviation over seeds; no winner is named from fewer than six paired seeds; what each method costs
-beside the student's own steps), a table for each task and each state of its training data. Runs that an earlier report
-had and this store has not stay in the table.
+beside the student's own steps), a table for each task, state of its training data and precision: scores of two
+precisions are no pairs. Runs that an earlier report had and this store has not stay in the table.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ SOURCES = {
     "teacher": "spread layers of the fine-tuned teacher",
     "random": "random",
 }
-CELL = ["task", "data", "method", "layers", "heads", "init", "init_layers", "seed"]
-Teachers = dict[tuple[str, str, str], dict[str, Any]]
-"""Task, what is wrong with its rows, teacher -> its scores."""
+CELL = ["task", "data", "precision", "method", "layers", "heads", "init", "init_layers", "seed"]
+Teachers = dict[tuple[str, str, str, str], dict[str, Any]]
+"""Task, what is wrong with its rows, precision, teacher -> its scores."""
+PRECISIONS = ("bf16", "fp32")
 FACTS = ("hardware", "threads", "precision", "torch", "python", "kdcore", "capability")
 
 
@@ -47,8 +48,10 @@ def main(path: Path) -> None:
         row = store.get(run_id)
         rows.append(_row(store, cell, row))
         for name, teacher in row.facts["teachers"].items():
-            teachers[cell.run.task, _data_text(cell), name] = teacher["scores"]
+            teachers[cell.run.task, _data_text(cell), row.facts["precision"], name] = teacher["scores"]
         facts = {name: row.facts[name] for name in FACTS}
+    if not rows:
+        raise SystemExit("no run of this study is done in this store")
     RESULTS.mkdir(exist_ok=True)
     frame = _with_earlier(pd.DataFrame(rows), RESULTS / f"{grid.name}.csv")
     teachers = _earlier_teachers(RESULTS / f"{grid.name}.json") | teachers
@@ -61,12 +64,11 @@ def main(path: Path) -> None:
         "teachers": {"/".join(filter(None, key)): scores for key, scores in teachers.items()},
     }
     (RESULTS / f"{grid.name}.json").write_text(json.dumps(about, indent=1) + "\n")
-    heading = (
-        f"{len(frame)} of {len(cells)} runs. {facts['hardware']}, {facts['threads']} thread(s), {facts['precision']}, "
-    )
+    precisions = " and ".join(frame["precision"].unique())
+    heading = f"{len(frame)} of {len(cells)} runs. {facts['hardware']}, {facts['threads']} thread(s), {precisions}, "
     heading += f"torch {facts['torch']}. `{about['command']}`"
-    parts = frame.groupby(["task", "data"], sort=False)
-    table = "\n\n".join(_task_table(str(task), str(data), part, teachers) for (task, data), part in parts)
+    parts = frame.groupby(["task", "data", "precision"], sort=False)
+    table = "\n\n".join(_task_table(part, teachers) for _, part in parts)
     (RESULTS / f"{grid.name}.md").write_text(f"# {grid.name}\n\n{heading}\n\n{table}\n")
     print(table)
 
@@ -77,6 +79,8 @@ def _with_earlier(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         return frame
     words = dict.fromkeys(("data", "heads", "partial", "loss_shares"), str)
     earlier = pd.read_csv(path, dtype=words).fillna(dict.fromkeys(words, ""))
+    if "precision" not in earlier:
+        earlier.insert(2, "precision", json.loads(path.with_suffix(".json").read_text())["precision"])
     names = [name for name in CELL if name in earlier]
     known = set(frame[names].astype(str).itertuples(index=False, name=None))
     cells = earlier[names].astype(str).itertuples(index=False, name=None)
@@ -88,9 +92,14 @@ def _with_earlier(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _earlier_teachers(path: Path) -> Teachers:
-    teachers = json.loads(path.read_text())["teachers"] if path.is_file() else {}
-    keys = {name: name.split("/") for name in teachers}
-    return {(key[0], key[1] if len(key) > 2 else "", key[-1]): teachers[name] for name, key in keys.items()}
+    if not path.is_file():
+        return {}
+    about, found = json.loads(path.read_text()), {}
+    for key, scores in about["teachers"].items():
+        task, *middle, name = key.split("/")
+        precision = middle.pop() if middle and middle[-1] in PRECISIONS else about["precision"]
+        found[task, "".join(middle), precision, name] = scores
+    return found
 
 
 def _data_text(cell: Cell) -> str:
@@ -101,9 +110,9 @@ def _data_text(cell: Cell) -> str:
 def _row(store: Store, cell: Cell, row: RunRow) -> dict[str, Any]:
     spec, train = cell.run.student, cell.run.train
     out = {
-        "task": cell.run.task, "data": _data_text(cell), "method": cell.label, "layers": spec.layers,
-        "heads": str(spec.heads or ""), "init": spec.init, "init_layers": spec.init_layers, "seed": train.seed,
-        "run": row.id,
+        "task": cell.run.task, "data": _data_text(cell), "precision": row.facts["precision"],
+        "method": cell.label, "layers": spec.layers, "heads": str(spec.heads or ""), "init": spec.init,
+        "init_layers": spec.init_layers, "seed": train.seed, "run": row.id,
         "seconds_training": round(row.summary["seconds_by_part"]["training"], 1),
         "parameters": row.facts["parameters"], "student_steps": row.facts["student_steps"],
         "all_steps": row.facts["steps"], "extra_parameters": row.facts["extra_parameters"],
@@ -134,12 +143,14 @@ def _loss_shares(weighted: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def _task_table(task: str, data: str, frame: pd.DataFrame, teachers: Teachers) -> str:
+def _task_table(frame: pd.DataFrame, teachers: Teachers) -> str:
+    task, data, precision = (str(frame[name].iloc[0]) for name in CELL[:3])
     metric = TASKS[task].main_metric
     split = TASKS[task].splits[0]
     best, last = f"best_{split}_{metric}", f"last_{split}_{metric}"
-    rows = f"{int(frame.train_rows.max()):,} training rows" + (f", {data}" if data else "")
-    theirs = {name: scores[split][metric] for (*where, name), scores in teachers.items() if where == [task, data]}
+    rows = ", ".join(filter(None, (f"{int(frame.train_rows.max()):,} training rows", data, precision)))
+    here = [task, data, precision]
+    theirs = {name: scores[split][metric] for (*where, name), scores in teachers.items() if where == here}
     lines = [
         f"## {TASKS[task].title}: {METRICS[metric]}, {split} split, {rows}",
         "",
@@ -206,7 +217,7 @@ def _beside_kd(frame: pd.DataFrame, best: str) -> list[str]:
     ]
     for method, part in frame.groupby("method", sort=False):
         differences = (part.set_index(pair)[best] - beside).dropna()
-        difference = f"{100 * differences.mean():+.1f} | {len(differences)}" if len(differences) else "not run | 0"
+        difference = f"{100 * differences.mean():+.1f} | {len(differences)}" if len(differences) else "no pairs | 0"
         first = part.sort_values("seed").iloc[0]
         nearness = f"{100 * part[near].mean():.1f} | {part[far].mean():.3f}"
         lines.append(f"| {method} | {difference} | {nearness} | {first.loss_shares} |")
