@@ -242,11 +242,17 @@ def _model(spec: TeacherSpec | None) -> str | None:
     return f"{spec.source}:{spec.where}" if spec else None
 
 
-def environment(facts: Mapping[str, Any]) -> Environment:
-    """Version and machine of a run, from its facts."""
+def environment(facts: Mapping[str, Any], precision: str = "auto") -> Environment:
+    """Version and machine of a run, from its facts; with the precision that the machine chose where it was left to it.
+
+    Two machines of one name may differ in that: a virtual one may hide its processor's bf16.
+
+    Args:
+        precision: the run's setting.
+    """
     version = str(facts.get("kdcore") or "")
-    machine = " ".join(str(facts[key]) for key in ("hardware", "device") if facts.get(key))
-    return Environment(version, machine)
+    names = ("hardware", "device", "precision") if precision == "auto" else ("hardware", "device")
+    return Environment(version, " ".join(str(facts[key]) for key in names if facts.get(key)))
 
 
 def content(facts: Mapping[str, Any]) -> Content:

@@ -147,6 +147,9 @@ def test_an_environment_is_version_and_machine() -> None:
     facts = {"kdcore": "0.1.0", "hardware": "EPYC", "device": "cpu", "threads": 2}
     assert identity.environment(facts) == ("0.1.0", "EPYC cpu")
     assert identity.environment({}) == ("", "")
+    chosen = facts | {"precision": "bf16"}
+    assert identity.environment(chosen) == ("0.1.0", "EPYC cpu bf16"), "another machine of this name may lack it"
+    assert identity.environment(chosen, "bf16") == ("0.1.0", "EPYC cpu"), "a setting is compared as a setting"
 
 
 def test_content_is_what_the_names_stood_for() -> None:

@@ -92,7 +92,8 @@ def _list_row(row: Any) -> dict[str, Any]:
     record = {name: read.get(name) for name in RUN_COLUMNS}
     step, steps = progress.get("step"), progress.get("steps")
     share = step / steps if isinstance(step, (int, float)) and isinstance(steps, (int, float)) and steps else None
-    equal_to = run_keys(row.config)._asdict() | run_environment(row.facts)._asdict() | run_content(row.facts)._asdict()
+    ran_in, content = run_environment(row.facts, row.config), run_content(row.facts)
+    equal_to = run_keys(row.config)._asdict() | ran_in._asdict() | content._asdict()
     return record | equal_to | {
         "name": row.name or row.id,
         "task": task_key(row.task, row.config),

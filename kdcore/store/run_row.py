@@ -132,13 +132,14 @@ def run_keys(text: object) -> Keys:
 
 
 @lru_cache(maxsize=4096)
-def run_environment(text: object) -> Environment:
-    """Version and machine in a row's cell of facts; empty where they are damaged or not there yet."""
+def run_environment(text: object, settings: object) -> Environment:
+    """Version and machine in a row's cells of facts and settings; empty where they are damaged or not there yet."""
     try:
         facts = json.loads(str(text))
     except ValueError:
         facts = {}
-    return environment(_dict(facts))
+    config, _ = read_config(settings)
+    return environment(_dict(facts), config.train.precision if config else "auto")
 
 
 @lru_cache(maxsize=4096)
