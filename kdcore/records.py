@@ -99,8 +99,8 @@ class Outputs:
         """The same rows once more, in float32, with a graph that can be differentiated twice.
 
         What was declared is there again, and `embeddings` and `hidden` of every layer but the last, which is there
-        with `whole`, or where the stage's needs name it. Where nothing that layer 0
-        depends on has a graph (a frozen model, a student whose embeddings are frozen), it is a leaf.
+        with `whole`, or where the stage's needs name it. Where nothing that layer 0 depends on has a graph (a frozen
+        model, a student whose embeddings are frozen), it is a leaf.
 
         Args:
             words: word embeddings [batch, tokens, width] in place of those of the ids.

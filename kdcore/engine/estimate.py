@@ -173,10 +173,9 @@ def _rerun_seconds(
     needs, asked = stage.needs, {**sizes, **teachers}
     learners = [role for role in sizes if stage.trains(role) and "student" in needs.rerun]
     guides = [name for name in stage.asks(teachers) if "teacher" in needs.rerun]
-    each = guided = needs.passes * (1 + needs.gradients)
-    price, worth = (pace.twice, 3 * each) if needs.order == 2 else (pace.exact, each + 1)
-    if needs.order < 2:
-        guided -= needs.gradients
+    each = needs.passes * (1 + needs.gradients)
+    twice = needs.order == 2
+    price, worth, guided = (pace.twice, 3 * each, each) if twice else (pace.exact, each + 1, each - needs.gradients)
     lean = {role: reads_cls_alone(needs.of_student(role), sizes[role].layers) for role in learners}
     lean |= {name: reads_cls_alone(needs.of_teacher(name), asked[name].layers) for name in guides}
     seconds = sum(price(sizes[role], rows, worth, lean[role]) for role in learners)

@@ -10,25 +10,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from kdcore.config import RunConfig
-from kdcore.data import load
-from kdcore.data.encode import Encoded, encode, pad, sorted_order
+from kdcore.data.encode import Encoded, encode
 from kdcore.data.splits import Split
 from kdcore.engine import measure_process, results
 from kdcore.engine.device import Compute
-from kdcore.engine.remeasure import compute_here, threads_of
+from kdcore.engine.predict import by_batch
+from kdcore.engine.remeasure import absent_teacher, compute_here, scored_split, threads_of
 from kdcore.errors import UserError
 from kdcore.events import Event, Progress
-from kdcore.identity import content
 from kdcore.models.observe import observe
 from kdcore.models.students import load_classifier
 from kdcore.models.tokenizers import load_tokenizer
 from kdcore.probes import linear_probe
-from kdcore.probes.linear_probe import CLS, LEAST_ROWS, MEAN, POOLINGS, Parts, Property
+from kdcore.probes.linear_probe import CLS, LEAST_ROWS, MEAN, Parts, Property
 from kdcore.probes.lost_rows import bootstrap
-from kdcore.records import ALL_LAYERS
+from kdcore.records import ALL_LAYERS, Encoding
 
 PROBE = "linear_probe"
 BATCH = 32
@@ -79,8 +78,7 @@ def measure(
     data = {
         "split": rows.name, "fit": len(chosen.fit), "score": len(chosen.score), "teacher": rivals_of,
         "properties": [_about(one, chosen) for one in asked],
-        "models": {name: _each(found, lambda layers: [asdict(linear_probe.share(one)) for one in layers])
-                   for name, found in right.items()},
+        "models": {name: _shares(found) for name, found in right.items()},
         "gaps": {pooling: {key: _gap(theirs[pooling][key][-1], layers[-1]) for key, layers in of.items()}
                  for pooling, of in ours.items()},
     }  # fmt: skip
@@ -89,42 +87,34 @@ def measure(
 
 def _rows(run: RunConfig, facts: Mapping[str, Any]) -> tuple[Split, tuple[str, ...]]:
     """The rows of the first dev split that are used, and the names of their classes."""
-    data = load(run.task, run.own)
-    if content(facts).rows not in ("", data.fingerprint):
-        raise UserError("task", "its rows are not those this run was scored on", "bring back those files")
-    split = data.splits[data.task.splits[0]]
+    task, split = scored_split(run, facts)
     if len(split) < LEAST_ROWS:
         raise UserError(
             "task", f"its dev split has {len(split)} rows, a linear probe takes {LEAST_ROWS}", "choose a larger task"
         )
-    return split.take(linear_probe.sample(len(split))), data.task.labels
+    return split.take(linear_probe.sample(len(split))), task.labels
 
 
 def _models(folder: Path, teacher: str | None) -> dict[str, tuple[nn.Module, Any]]:
     home = results.teacher_folders(folder).get(str(teacher))
     if teacher is None or home is None:
-        raise UserError(
-            "teacher", f"{teacher} is no longer where the run found it", "train it again with a clone of the run"
-        )
+        raise absent_teacher(teacher)
     return {"student": results.student(folder), teacher: (load_classifier(home), load_tokenizer(home))}
 
 
 def _states(model: nn.Module, rows: Encoded, compute: Compute, name: str) -> Generator[Progress, None, States]:
     """The vectors of these rows, in their order; padding is part of none."""
-    model.eval()
-    batches = sorted_order(rows.lengths, BATCH)
-    parts: dict[str, list[NDArray[np.float32]]] = {pooling: [] for pooling in POOLINGS}
-    for done, chosen in enumerate(batches, start=1):
-        encoding = pad(rows, chosen, compute.pad_to).to(compute.device)
+
+    def vectors(encoding: Encoding, _chosen: NDArray[np.int64]) -> Tensor:
         with compute.autocast():
             hidden = observe(model, encoding, {"hidden": ALL_LAYERS}, grad=False).hidden
         real = encoding.attention_mask[..., None].float()
         stacked = torch.stack([hidden[layer].float() for layer in sorted(hidden)])
-        parts[MEAN].append(((stacked * real).sum(2) / real.sum(1)).cpu().numpy())
-        parts[CLS].append(stacked[:, :, 0].cpu().numpy())
-        yield Progress(f"{name}, states of its layers", done, len(batches))
-    back = np.argsort(np.concatenate(batches))
-    return {pooling: np.concatenate(found, axis=1)[:, back] for pooling, found in parts.items()}
+        return torch.cat([(stacked * real).sum(2) / real.sum(1), stacked[:, :, 0]])
+
+    model.eval()
+    both = yield from by_batch(rows, BATCH, compute, vectors, f"{name}, states of its layers")
+    return dict(zip((MEAN, CLS), np.split(both, 2), strict=True))
 
 
 def _read_out(
@@ -140,8 +130,12 @@ def _read_out(
     return found
 
 
-def _each(found: RightRows, change: Callable[[list[NDArray[np.bool_]]], Any]) -> dict[str, dict[str, Any]]:
-    return {pooling: {key: change(layers) for key, layers in of.items()} for pooling, of in found.items()}
+def _shares(found: RightRows) -> dict[str, dict[str, Any]]:
+    """Pooling -> property -> the share of right rows of each layer."""
+    return {
+        pooling: {key: [asdict(linear_probe.share(one)) for one in layers] for key, layers in of.items()}
+        for pooling, of in found.items()
+    }
 
 
 def _about(one: Property, chosen: Parts) -> dict[str, Any]:

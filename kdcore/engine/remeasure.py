@@ -15,7 +15,7 @@ from torch import nn
 from kdcore.config import RunConfig, TrainConfig
 from kdcore.data import load
 from kdcore.data.encode import Encoded, encode
-from kdcore.data.splits import TaskData
+from kdcore.data.splits import Split, TaskData
 from kdcore.engine import results
 from kdcore.engine.device import Compute, compute_for
 from kdcore.engine.evaluate import scores
@@ -23,11 +23,13 @@ from kdcore.engine.mean_row import mean_row
 from kdcore.engine.predict import predict
 from kdcore.errors import UserError
 from kdcore.events import Event, Progress
+from kdcore.identity import content
 from kdcore.models.anatomy import anatomy
 from kdcore.models.tokenizers import load_tokenizer
 from kdcore.probes import compression_baselines, energy, latency
 from kdcore.probes.compression_baselines import Rival
 from kdcore.probes.latency import Precision
+from kdcore.tasks import Task
 
 REPEATS = 20
 SECONDS = 15.0
@@ -140,13 +142,28 @@ def _rivals(
     if teacher is None:
         return {}, {}, []
     if teacher not in models:
-        raise UserError(
-            "teacher", f"{teacher} is no longer where the run found it", "train it again with a clone of the run"
-        )
+        raise absent_teacher(teacher)
     student, whole = (len(anatomy(models[name]).layers) for name in ("student", teacher))
     layers = compression_baselines.kept_layers(run.student, student, whole)
     built, absent = compression_baselines.build(models[teacher], layers, compute.precision)
     return {f"{teacher}:{rival.kind}": rival for rival in built}, absent, layers
+
+
+def absent_teacher(name: str | None) -> UserError:
+    """What to raise where a run's teacher is not on this disk."""
+    return UserError("teacher", f"{name} is no longer where the run found it", "train it again with a clone of the run")
+
+
+def scored_split(run: RunConfig, facts: Mapping[str, Any]) -> tuple[Task, Split]:
+    """The run's task, and the dev split that it reports first.
+
+    Raises:
+        UserError: the rows are not here, or not those that the run was scored on.
+    """
+    data = load(run.task, run.own)
+    if (rows := content(facts).rows) and not data.has_fingerprint(rows):
+        raise UserError("task", "its rows are not those this run was scored on", "bring back those files")
+    return data.task, data.splits[data.task.splits[0]]
 
 
 def dev_rows(run: RunConfig, folder: Path, model: Path) -> tuple[TaskData, Encoded]:

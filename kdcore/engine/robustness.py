@@ -10,24 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from kdcore.config import RunConfig
-from kdcore.data import load
-from kdcore.data.encode import encode, pad, sorted_order
+from kdcore.data.encode import encode
 from kdcore.data.splits import Split
 from kdcore.engine import measure_process, results
 from kdcore.engine.device import Compute
 from kdcore.engine.evaluate import scores
-from kdcore.engine.predict import predict
-from kdcore.engine.remeasure import compute_here, threads_of
-from kdcore.errors import UserError
+from kdcore.engine.predict import by_batch, predict
+from kdcore.engine.remeasure import compute_here, scored_split, threads_of
 from kdcore.events import Event, Progress
-from kdcore.identity import content
 from kdcore.probes import adversarial
 from kdcore.probes.calibration import confidence
 from kdcore.probes.robustness import EMBEDDINGS, KINDS, SEVERITIES, STEPS, damaged
 from kdcore.probes.saliency import special_ids, word_mask
+from kdcore.records import Encoding
 from kdcore.tasks import Task
 
 PROBE = "robustness"
@@ -56,20 +54,16 @@ def measure(
     Raises:
         UserError: the student is no longer on this disk, or the rows are not those that the run was scored on.
     """
-    data = load(run.task, run.own)
-    if (rows := content(facts).rows) and not data.has_fingerprint(rows):
-        raise UserError("task", "its rows are not those this run was scored on", "bring back those files")
-    split = data.splits[data.task.splits[0]]
+    task, split = scored_split(run, facts)
     compute = compute_here(run.train)
     with threads_of(facts):
         models = {"student": results.student(folder), **results.teachers(folder)}
         found: dict[str, Any] = {}
         for name, (model, tokenizer) in models.items():
-            reader = _Reader(data.task, model.to(compute.device), tokenizer, run.train.max_length, compute, name)
+            reader = _Reader(task, model.to(compute.device), tokenizer, run.train.max_length, compute, name)
             found[name] = yield from _by_kind(reader, split)
             found[name][EMBEDDINGS] = yield from reader.adversarial(split)
-    metric = data.task.main_metric
-    told = {"split": split.name, "metric": metric, "rows": len(split), "models": found}
+    told = {"split": split.name, "metric": task.main_metric, "rows": len(split), "models": found}
     yield results.keep_probe(folder, PROBE, int(facts.get("steps") or 0), told)
 
 
@@ -92,16 +86,14 @@ class _Reader:
         """One record a step of the embeddings against this model."""
         rows = encode(split, self.tokenizer, self.max_length)
         special = special_ids(self.tokenizer)
-        self.model.eval()
-        batches = sorted_order(rows.lengths, adversarial.ROWS_AT_ONCE)
-        parts = []
-        for done, chosen in enumerate(batches, start=1):
-            encoding = pad(rows, chosen, self.compute.pad_to).to(self.compute.device)
+
+        def answers(encoding: Encoding, chosen: NDArray[np.int64]) -> Tensor:
             gold = torch.from_numpy(rows.labels[chosen]).to(self.compute.device)
-            words = word_mask(encoding, special)
-            parts.append(adversarial.adversarial_logits(self.model, encoding, words, gold).float().cpu().numpy())
-            yield Progress(f"{self.name}, {EMBEDDINGS}", done, len(batches))
-        logits = np.concatenate(parts, axis=1)[:, np.argsort(np.concatenate(batches))]
+            return adversarial.adversarial_logits(self.model, encoding, word_mask(encoding, special), gold)
+
+        self.model.eval()
+        passing = by_batch(rows, adversarial.ROWS_AT_ONCE, self.compute, answers, f"{self.name}, {EMBEDDINGS}")
+        logits = yield from passing
         return [self._told(step, of, rows.labels) for step, of in zip(STEPS, logits, strict=True)]
 
     def _told(self, severity: float, logits: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ def rerun_of(model: nn.Module, encoding: Encoding, wanted: Want) -> Rerun:
     depth = len(parts.layers)
     layers = layers_read({**wanted, **want("logits", "embeddings")}, depth)
     layers["hidden"] = tuple(sorted({*range(depth), *layers.get("hidden", ())}))
-    return _Rerun(model, parts, encoding, layers, reads_cls_alone(layers, depth))
+    return _Rerun(model, parts, encoding, layers)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,6 @@ class _Rerun:
     parts: Anatomy
     encoding: Encoding
     layers: dict[str, tuple[int, ...]]
-    lean: bool
 
     def __call__(self, words: Tensor | None, first: Tensor | None, still: bool, whole: bool = False) -> Outputs:
         def start(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
@@ -79,21 +78,16 @@ class _Rerun:
                 return first
             return output if output.requires_grad else output.detach().requires_grad_()
 
-        device = self.encoding.input_ids.device.type
+        device, depth = self.encoding.input_ids.device.type, len(self.parts.layers)
+        layers = {**self.layers, "hidden": tuple(range(depth + 1))} if whole else self.layers
+        last_layer = cls_only(self.parts) if reads_cls_alone(layers, depth) else nullcontext()
         with torch.enable_grad(), torch.autocast(device, enabled=False), written_out(self.model):
             handle = self.parts.state(0).register_forward_hook(start)
             try:
-                with evaluating(self.model) if still else nullcontext(), self._last_layer(whole):
-                    return _run(self.model, self.parts, self.encoding, self._layers(whole), words).with_rerun(self)
+                with evaluating(self.model) if still else nullcontext(), last_layer:
+                    return _run(self.model, self.parts, self.encoding, layers, words).with_rerun(self)
             finally:
                 handle.remove()
-
-    def _layers(self, whole: bool) -> dict[str, tuple[int, ...]]:
-        depth = len(self.parts.layers)
-        return {**self.layers, "hidden": tuple(range(depth + 1))} if whole else self.layers
-
-    def _last_layer(self, whole: bool) -> AbstractContextManager[None]:
-        return cls_only(self.parts) if self.lean and not whole else nullcontext()
 
     def words(self, ids: Tensor, shares: Tensor | None) -> Tensor:
         if shares is None:
