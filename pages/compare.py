@@ -103,7 +103,7 @@ def _write_tab() -> None:
 
 def _scores(store: Store, comparison: Comparison, evaluations: pd.DataFrame, everything: pd.DataFrame) -> None:
     with cards.guarded("The final scores cannot be shown"):
-        scores.show(comparison, evaluations)
+        scores.show(store, comparison, evaluations)
         scope.show(comparison, everything)
     with cards.guarded("How closely students follow their teachers cannot be shown"):
         fidelity.show(store, comparison)

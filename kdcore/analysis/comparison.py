@@ -18,7 +18,6 @@ from kdcore import identity
 from kdcore.analysis import groups, significance
 from kdcore.analysis.blind_guess import blind_guess_of
 from kdcore.analysis.differences import differing_topics
-from kdcore.analysis.latency import quiet_latencies
 from kdcore.analysis.option_choice import option_choices
 from kdcore.analysis.row_scores import Contributions, contributions_of
 from kdcore.analysis.significance import Verdict
@@ -186,9 +185,8 @@ class Comparison:
 
         Columns: group, label, n, mean, std (sample; NaN: one seed), gap, gap_std, gap_n (to the baseline, over pairs),
         select, select_std, last, last_std (fractions), parameters, words (the table of words' share of them),
-        latency_ms (NaN: not timed on a quiet machine), seconds, seconds_std, seconds_n (of the training loop, over
-        runs that kept it), seeds, unfinished, differs (topics, comma-separated), options (in words, where one group was
-        tuned).
+        seconds, seconds_std, seconds_n (of the training loop, over runs that kept it), seeds, unfinished, differs
+        (topics, comma-separated), options (in words, where one group was tuned).
         """
         gaps = self.gaps()
         rows = [self._summary_row(group, label, gaps[gaps["group"] == group]) for group, label in self.labels.items()]
@@ -207,7 +205,7 @@ class Comparison:
             "group": group, "label": label, "n": n, "mean": mean, "std": std, "gap": gap, "gap_std": gap_std,
             "gap_n": gap_n, "select": select, "select_std": select_std, "last": last, "last_std": last_std,
             "parameters": members["parameters"].iloc[0], "words": groups.word_share(map(self.facts.get, members["id"])),
-            "latency_ms": done["latency_ms"].median(), "seconds": seconds, "seconds_std": seconds_std,
+            "seconds": seconds, "seconds_std": seconds_std,
             "seconds_n": seconds_n, "seeds": ", ".join(f"{seed:.0f}" for seed in sorted(done["seed"].dropna())),
             "unfinished": int((members["state"] != "done").sum()),
             "differs": ", ".join(self.differs(group, self.baseline)), "options": self.options.get(group, ""),
@@ -302,7 +300,6 @@ def compare(
     []
     """
     comparisons = []
-    runs = runs.assign(latency_ms=runs["id"].map(quiet_latencies(store, runs)))
     for task, rows in runs.groupby("task", sort=False):
         grouped, settings = group_runs(store, rows, names)
         if len(grouped):

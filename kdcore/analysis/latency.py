@@ -47,6 +47,17 @@ def quiet_latencies(store: Store, runs: pd.DataFrame) -> pd.Series:
     return quiet
 
 
+def group_latencies(store: Store, runs: pd.DataFrame) -> pd.Series:
+    """Group -> the median of its runs' `quiet_latencies`; NaN where none was timed on a quiet machine.
+
+    Args:
+        runs: with the column group, as in `Comparison.finished`.
+    """
+    each = runs["id"].map(quiet_latencies(store, runs))
+    medians: pd.Series = each.groupby(runs["group"]).median()
+    return medians
+
+
 def _of_run(run: str, task: str, probes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The readings of a run's student and teachers."""
     records = timings(probes, "latency")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from kdcore.analysis.comparison import Comparison
+from kdcore.analysis.latency import group_latencies
+from kdcore.store import Store
 
 POINTS = "points of 100"
 UNITS = {
@@ -18,7 +20,7 @@ _SCORES = {
 }  # fmt: skip
 
 
-def score_numbers(comparison: Comparison) -> pd.DataFrame:
+def score_numbers(store: Store, comparison: Comparison) -> pd.DataFrame:
     """One row a group, the baseline first; numbers as they are, missing ones NaN.
 
     Columns: method and student, n (seeds), score (mean of the dev split) and score std (sample), gap to the baseline
@@ -35,7 +37,7 @@ def score_numbers(comparison: Comparison) -> pd.DataFrame:
             "gap n": table["gap_n"],
             **{name: scores[name] for name in ("select", "select std", "last", "last std")},
             "parameters": table["parameters"],
-            "latency": table["latency_ms"],
+            "latency": table["group"].map(group_latencies(store, comparison.finished)),
             "training": table["seconds"],
             "training std": table["seconds_std"],
             "seeds": table["seeds"],

@@ -18,6 +18,7 @@ from kdcore.tasks import TASKS
 
 if TYPE_CHECKING:
     from kdcore.analysis.comparison import Comparison
+    from kdcore.store import Store
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -271,12 +272,12 @@ def compare(
     if as_json:
         print_json(
             {
-                "groups": [record for comparison in comparisons for record in _records(comparison)],
+                "groups": [record for comparison in comparisons for record in _records(store, comparison)],
                 "verdicts": [sentence for comparison in comparisons for sentence in _sentences(comparison)],
             }
         )
         return
-    print_comparisons(comparisons)
+    print_comparisons(store, comparisons)
 
 
 def robustness(
@@ -311,7 +312,7 @@ def robustness(
         raise UserError("run", f"{lost[0]} kept no student on this disk", "choose a run that is done here")
 
 
-def print_comparisons(comparisons: Sequence[Comparison]) -> None:
+def print_comparisons(store: Store, comparisons: Sequence[Comparison]) -> None:
     """The table of each task's comparison, and a sentence for each group against the baseline."""
     tuned = any(comparison.options for comparison in comparisons)
     rows = (
@@ -319,7 +320,7 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
          percent(r["mean"]), percent(r["std"]),
          "baseline" if r["baseline"] else percent(r["gap"], sign=True), r["gap_n"] if not r["baseline"] else "",
          r["differs"], plain(r["latency_ms"]), r["parameters"], plain(r["seconds"]))
-        for comparison in comparisons for r in _records(comparison)
+        for comparison in comparisons for r in _records(store, comparison)
     )  # fmt: skip
     options = ("options",) if tuned else ()
     columns = ("task", "method and student", *options, "metric", "seeds", "mean", "std", "gap", "pairs",
@@ -330,9 +331,12 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
             console().print(sentence)
 
 
-def _records(comparison: Comparison) -> list[dict[str, Any]]:
+def _records(store: Store, comparison: Comparison) -> list[dict[str, Any]]:
     """The rows of the summary, with task and metric."""
+    from kdcore.analysis.latency import group_latencies
+
     rows = comparison.summary().assign(task=comparison.task, metric=comparison.metric)
+    rows["latency_ms"] = rows["group"].map(group_latencies(store, comparison.finished))
     return records(rows.assign(baseline=rows["group"] == comparison.baseline))
 
 

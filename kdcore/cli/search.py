@@ -110,7 +110,7 @@ def tune(
         typer.echo(f"{one.method}: {one.trials} trials, {one.note or options}" if not one.options else
                    f"{one.method}: {one.trials} trials, best by select: {options}")  # fmt: skip
     frame = store.runs(["done"], include_archived=True)
-    print_comparisons(compare(store, frame[frame.id.isin([run for one in found for run in one.seeds])]))
+    print_comparisons(store, compare(store, frame[frame.id.isin([run for one in found for run in one.seeds])]))
 
 
 @contextmanager

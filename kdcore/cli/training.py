@@ -153,7 +153,7 @@ def sweep(
         )  # fmt: skip
     frame = store.runs(["done"], include_archived=True)
     chosen = frame[frame.id.isin(grid.run_ids(store, cells))]
-    print_comparisons(compare(store, chosen, names=grid.names(cells)))
+    print_comparisons(store, compare(store, chosen, names=grid.names(cells)))
     _report_failures(store, grid.run_ids(store, todo), list(ended.values()))
 
 
@@ -177,7 +177,7 @@ def demo(
             _end(store, run_id, state)
     frame = store.runs(include_archived=True)
     print_teachers(store, ids[-1])
-    print_comparisons(compare(store, frame[frame.id.isin(ids)]))
+    print_comparisons(store, compare(store, frame[frame.id.isin(ids)]))
     typer.echo(f"synthetic data; {time.monotonic() - started:.0f} s; `kdcore runs` lists them")
 
 

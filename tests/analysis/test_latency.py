@@ -45,7 +45,7 @@ def test_a_comparison_has_no_time_that_a_busy_machine_took(store: Store) -> None
     add(store, run_config("kd"))
     _timed(store, add(store, run_config("pkd")), busy=True)
     (comparison,) = compare(store, store.runs())
-    times = score_numbers(comparison).set_index("method and student")["latency"]
+    times = score_numbers(store, comparison).set_index("method and student")["latency"]
     quiet = times.index.str.startswith("KD")
     assert quiet.sum() == 1 and len(times) == 2
     assert times[quiet].item() == pytest.approx(0.7) and times[~quiet].isna().all()

@@ -50,7 +50,7 @@ def test_the_table_of_scores_is_numbers(store: Any) -> None:
     made = [add(store, run_config("fine-tune", seed), score=0.5 + 0.1 * seed) for seed in range(2)]
     made += [add(store, run_config("kd", seed), score=0.52 + 0.1 * seed) for seed in range(3)]
     (comparison,) = comparisons.compare(store, store.runs())
-    table = score_numbers(comparison)
+    table = score_numbers(store, comparison)
     written = pd.read_csv(io.BytesIO(csv_bytes(with_units(table, UNITS))))
     alone, kd = (written[written["method and student"] == label].iloc[0] for label in comparison.labels.values())
     assert alone["score (points of 100)"] == pytest.approx(55.0)

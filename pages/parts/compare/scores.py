@@ -13,6 +13,7 @@ from kdcore.analysis.score_numbers import UNITS, score_numbers
 from kdcore.analysis.teacher_scores import best_teacher_score
 from kdcore.figures import scores
 from kdcore.formatting import listed
+from kdcore.store import Store
 from pages.parts.common import cards
 from pages.parts.common.downloads import downloads
 from pages.parts.common.plot import Click
@@ -36,7 +37,7 @@ def baseline(comparison: Comparison) -> Comparison:
     return comparison.with_baseline(picked) if picked in labels else comparison
 
 
-def show(comparison: Comparison, evaluations: pd.DataFrame) -> None:
+def show(store: Store, comparison: Comparison, evaluations: pd.DataFrame) -> None:
     if comparison.finished.empty:
         cards.empty("No run is finished yet; final scores come with the end of a run.")
     else:
@@ -49,7 +50,7 @@ def show(comparison: Comparison, evaluations: pd.DataFrame) -> None:
         "winner: that takes a test, below."
     )
     downloads(
-        lambda: score_numbers(comparison),
+        lambda: score_numbers(store, comparison),
         "Download the table",
         "comparison",
         "compare_comparison_",
